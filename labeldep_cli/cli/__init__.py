@@ -1,0 +1,80 @@
+"""The command line: flags -> config -> one pipeline call -> print, exit code.
+
+It alone catches LabeldepError. No module here imports torch or numpy before a command runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from labeldep_cli import __version__
+from labeldep_cli.cli import data, demo, evaluate, extract, predict, train
+from labeldep_cli.cli.show import print_error
+from labeldep_cli.errors import LabeldepError
+
+INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """All commands; turns the errors that a user can mend into a message and an exit code."""
+
+    def main(self, *args: object, **kwargs: object) -> object:
+        """Run, catching what is raised while flags are read too."""
+        try:
+            return super().main(*args, **kwargs)  # type: ignore[arg-type]
+        except LabeldepError as error:
+            print_error(error)
+            sys.exit(1)
+
+    def invoke(self, ctx: Any) -> object:  # noqa: ANN401 - click's context, which typer may bring with it
+        """Run one command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("interrupted: the work so far is kept, the same command goes on from there", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"labeldep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def labeldep(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Multi-label classification that knows which labels go together.
+
+    Try it: labeldep demo
+    """
+
+
+app.command("demo")(demo.demo)
+app.command("data")(data.data)
+app.command("extract")(extract.extract)
+app.command("pretrain")(train.pretrain)
+app.command("adversarial")(train.adversarial)
+app.command("eval")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+
+
+def main() -> None:
+    """Entry point of `labeldep`."""
+    app(prog_name="labeldep")

@@ -1,0 +1,38 @@
+"""`labeldep demo`."""
+
+from __future__ import annotations
+
+import typer
+
+from labeldep_cli.cli import flags
+from labeldep_cli.cli.show import Terminal, print_json, print_table
+from labeldep_cli.config import Machine, Workspace
+
+
+def demo(
+    data_dir: flags.DataDir = Workspace.data_dir,
+    runs_dir: flags.RunsDir = Workspace.runs_dir,
+    features_dir: flags.FeaturesDir = Workspace.features_dir,
+    device: flags.Device = Machine.device,
+    workers: flags.Workers = Machine.workers,
+    json: flags.Json = False,
+) -> None:
+    """Run the whole chain on the embedded data set `scenes`; needs nothing else."""
+    from labeldep_cli.pipelines.demo import demo as run
+    from labeldep_cli.reports import tables
+
+    found = run(Workspace(data_dir, runs_dir, features_dir), Machine(device, workers), Terminal())
+    record = found.to_json()
+    if json:
+        print_json(record)
+        return
+    typer.echo("A few test images, as the adversarial model labels them:")
+    for prediction, truth in zip(found.predictions, found.truth, strict=True):
+        typer.echo(f"  {prediction.path}: {', '.join(label for label, _ in prediction.labels) or '(no label)'}")
+        typer.echo(f"      truth: {', '.join(truth)}")
+    scores = record["baseline"]
+    true = f"{scores['true_labels_per_image']:.2f} true labels an image"
+    title = f"scenes (drawn images), test split: {scores['n_images']} images, {true}"
+    print_table(title, ["model", "decision", *tables.SUMMARY], tables.demo_rows(record))
+    for sentence in found.verdict:
+        typer.echo(sentence)

@@ -1,0 +1,56 @@
+"""`labeldep extract`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labeldep_cli.cli import flags
+from labeldep_cli.cli.show import Terminal, name_skipped, print_json
+from labeldep_cli.config import ExtractConfig, Machine, Source, Workspace
+
+
+def extract(
+    dataset: flags.Dataset = Source.dataset,
+    backbone: flags.BackboneName = Source.backbone,
+    weights: flags.WeightsSpec = Source.weights,
+    split: Annotated[
+        flags.SplitName | None, typer.Option(help="One split; all if not given.", rich_help_panel=flags.WHAT)
+    ] = None,
+    views: Annotated[
+        flags.Views,
+        typer.Option(help="21: every crop of the training augmentation, for train.", rich_help_panel=flags.HOW),
+    ] = "1",
+    val_fraction: flags.ValFraction = Source.val_fraction,
+    test_fraction: flags.TestFraction = Source.test_fraction,
+    split_seed: flags.SplitSeed = Source.split_seed,
+    config: flags.Config = None,
+    data_dir: flags.DataDir = Workspace.data_dir,
+    features_dir: flags.FeaturesDir = Workspace.features_dir,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the caches; the same as --features-dir.", rich_help_panel=flags.WHERE)
+    ] = None,
+    device: flags.Device = Machine.device,
+    workers: flags.Workers = Machine.workers,
+    max_skipped: flags.MaxSkipped = Machine.max_skipped,
+    fresh: flags.Fresh = False,
+    json: flags.Json = False,
+) -> None:
+    """Run the frozen backbone once over a data set and cache its features in HDF5."""
+    from labeldep_cli.pipelines.extract import extract as run
+
+    workspace = Workspace(data_dir, features_dir=out or features_dir)
+    source = Source(dataset, backbone, weights, val_fraction, test_fraction, split_seed)
+    machine = Machine(device, workers, max_skipped)
+    extraction = run(workspace, source, machine, ExtractConfig(views=int(views)), split, fresh, Terminal())
+    if json:
+        print_json(extraction.to_json())
+    else:
+        for file in extraction.files:
+            typer.echo(f"{file.path}: {file.rows} rows x {file.views} x {file.width}")
+        if extraction.images_per_second:
+            typer.echo(f"{extraction.images_per_second:.1f} images a second")
+    name_skipped(extraction.skipped)
+    raise typer.Exit(3 if extraction.skipped else 0)

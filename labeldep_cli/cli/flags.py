@@ -1,0 +1,140 @@
+"""Flags that several commands share, each written once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from labeldep_cli.datasets.registry import DATASETS
+from labeldep_cli.errors import LabeldepError
+
+WHERE, WHAT, HOW, PAPER, OUTPUT = "Where", "What", "How", "The paper's own", "Output"
+
+
+SplitName = Literal["train", "val", "test"]
+Views = Literal["1", "21"]
+
+
+def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Make a run's settings the defaults of this call; flags that are given go before them."""
+    if path is not None:
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
+            taken = {name: value for name, value in settings.items() if value is not None}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LabeldepError(
+                f"{path} is no config.json of a run", "Name one: --config runs/RUN/config.json"
+            ) from error
+        ctx.default_map = {**(ctx.default_map or {}), **taken}
+    return path
+
+
+DataDir = Annotated[
+    Path, typer.Option(envvar="LABELDEP_DATA", help="Folder of the data sets and caches.", rich_help_panel=WHERE)
+]
+RunsDir = Annotated[Path, typer.Option(envvar="LABELDEP_RUNS", help="Folder of the runs.", rich_help_panel=WHERE)]
+FeaturesDir = Annotated[
+    Path | None,
+    typer.Option(envvar="LABELDEP_FEATURES", help="Folder of the caches, if not DATA/features.", rich_help_panel=WHERE),
+]
+Dataset = Annotated[
+    str,
+    typer.Option(
+        help=f"{', '.join(DATASETS)}; or a path: CSV, JSONL, COCO JSON, folder with labels.csv, .npz/.h5 of features.",
+        rich_help_panel=WHAT,
+    ),
+]
+BackboneName = Annotated[
+    str | None,
+    typer.Option(
+        help="vgg16, inception_v3, resnet101 (the default), resnet152, or any torchvision classifier.",
+        rich_help_panel=WHAT,
+    ),
+]
+WeightsSpec = Annotated[
+    str,
+    typer.Option(
+        help="default: torchvision's (downloaded if missing); none: random; or the PATH of a state dict.",
+        rich_help_panel=WHAT,
+    ),
+]
+RunWeights = Annotated[
+    Path | None, typer.Option(help="Where the run's weights lie now, if they were moved.", rich_help_panel=WHAT)
+]
+ValFraction = Annotated[
+    float,
+    typer.Option(
+        min=0.0, max=0.9, help="Share of train held out where the data set has no val split.", rich_help_panel=WHAT
+    ),
+]
+TestFraction = Annotated[
+    float,
+    typer.Option(min=0.0, max=0.9, help="Share held out where the data set has no test split.", rich_help_panel=WHAT),
+]
+SplitSeed = Annotated[int, typer.Option(help="Seed of those draws.", rich_help_panel=WHAT)]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        callback=_read_config,
+        is_eager=True,
+        help="Take the settings of a run's config.json.",
+        rich_help_panel=WHAT,
+    ),
+]
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=HOW)]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="Processes that decode images; one a core, at most 8.", rich_help_panel=HOW)
+]
+MaxSkipped = Annotated[
+    float,
+    typer.Option(
+        min=0.0, max=1.0, help="Share of unreadable images above which the command stops.", rich_help_panel=HOW
+    ),
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Drop what is there and begin anew.", rich_help_panel=HOW)]
+Full = Annotated[
+    bool, typer.Option("--full", help="Fine-tune the whole backbone on augmented images.", rich_help_panel=HOW)
+]
+TrainViews = Annotated[
+    int | None, typer.Option(min=1, max=21, help="Views to draw from; all that there are.", rich_help_panel=HOW)
+]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the training rows.", rich_help_panel=HOW)]
+Steps = Annotated[int | None, typer.Option(min=1, help="Generator updates, instead of epochs.", rich_help_panel=HOW)]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Rows a batch; 128, with --full 32.", rich_help_panel=HOW)]
+LearningRate = Annotated[float | None, typer.Option(min=0.0, help="Adam's, for the generator.", rich_help_panel=HOW)]
+Hidden = Annotated[
+    int | None,
+    typer.Option(min=0, help="Width of one hidden layer in the head; 0: a linear head.", rich_help_panel=HOW),
+]
+Patience = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Stop after this many evaluations without a better val mAP; 0: never.", rich_help_panel=HOW
+    ),
+]
+TrainBn = Annotated[
+    bool, typer.Option("--train-bn", help="With --full, update batch norms' running statistics.", rich_help_panel=HOW)
+]
+Beta = Annotated[float, typer.Option(min=0.0, max=1.0, help="Adam's, for the generator.", rich_help_panel=HOW)]
+Seed = Annotated[int, typer.Option(help="Of weights, order and noise; never of the splits.", rich_help_panel=HOW)]
+
+Threshold = Annotated[
+    str | None,
+    typer.Option(
+        help="A probability, or tuned or tuned-per-label (found on val, kept in the checkpoint). 0.5 if not given.",
+        rich_help_panel=HOW,
+    ),
+]
+TopK = Annotated[
+    int | None,
+    typer.Option(min=1, help="The k most probable labels; with --threshold, of those above it.", rich_help_panel=HOW),
+]
+NonEmpty = Annotated[
+    bool, typer.Option("--non-empty", help="An empty set becomes its most probable label.", rich_help_panel=HOW)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.", rich_help_panel=OUTPUT)]

@@ -1,0 +1,107 @@
+"""What a person sees: notes and bars on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from labeldep_cli.errors import LabeldepError
+from labeldep_cli.progress import Bar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from labeldep_cli.datasets.split import Skipped
+
+LISTED = 10
+"""Skipped inputs named on stderr; `--json` has them all."""
+
+
+class Terminal:
+    """The command line's reporter: notes as lines on stderr, bars only where stderr is a terminal."""
+
+    def note(self, text: str) -> None:
+        """Print a note."""
+        typer.echo(text, err=True)
+
+    @contextmanager
+    def bar(self, what: str, total: int, unit: str) -> Iterator[Bar]:
+        """Show a bar with units a second and the time left."""
+        if not sys.stderr.isatty():
+            yield _Count()
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            yield _Shown(progress, progress.add_task(what, total=total, rate=""), unit)
+
+
+class _Count:
+    def advance(self, n: int = 1) -> None:
+        pass
+
+
+class _Shown:
+    def __init__(self, progress: Progress, task: TaskID, unit: str) -> None:
+        self.progress = progress
+        self.task = task
+        self.unit = unit
+
+    def advance(self, n: int = 1) -> None:
+        self.progress.advance(self.task, n)
+        speed = self.progress.tasks[0].speed
+        self.progress.update(self.task, rate=f"{speed:.0f} {self.unit}/s" if speed else "")
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object on one line of stdout."""
+    typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout; the first column is text, the others numbers."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    if title:
+        typer.echo(title)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for k, name in enumerate(header):
+        table.add_column(name, justify="right" if k else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    # Piped into a file, a table is as wide as it needs to be rather than 80 columns.
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
+
+
+def print_error(error: LabeldepError) -> None:
+    """Print what is wrong, and below it how to mend it."""
+    typer.echo(f"error: {error.what}", err=True)
+    for line in error.remedy.splitlines():
+        typer.echo(f"       {line}", err=True)
+
+
+def name_skipped(skipped: Sequence[Skipped]) -> None:
+    """Name on stderr what was skipped or missing."""
+    for told, some in (
+        ("skipped", [s for s in skipped if not s.missing]),
+        ("missing", [s for s in skipped if s.missing]),
+    ):
+        for item in some[:LISTED]:
+            typer.echo(f"{told}: {item.path}: {item.reason}", err=True)
+        if len(some) > LISTED:
+            typer.echo(f"{told}: and {len(some) - LISTED} more (--json lists all)", err=True)

@@ -1,0 +1,196 @@
+"""`labeldep pretrain` and `labeldep adversarial`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from labeldep_cli.cli import flags
+from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
+from labeldep_cli.config import AdversarialConfig, CriticKind, Machine, PretrainConfig, Sampling, Source, Workspace
+
+if TYPE_CHECKING:
+    from labeldep_cli.pipelines.train import Trained
+
+Out = Annotated[
+    Path | None, typer.Option(help="Folder of the run, in place of RUNS/NAME.", rich_help_panel=flags.WHERE)
+]
+
+
+def pretrain(
+    dataset: flags.Dataset = Source.dataset,
+    backbone: flags.BackboneName = Source.backbone,
+    weights: flags.WeightsSpec = Source.weights,
+    val_fraction: flags.ValFraction = Source.val_fraction,
+    test_fraction: flags.TestFraction = Source.test_fraction,
+    split_seed: flags.SplitSeed = Source.split_seed,
+    config: flags.Config = None,
+    full: flags.Full = PretrainConfig.full,
+    views: flags.TrainViews = PretrainConfig.views,
+    epochs: flags.Epochs = PretrainConfig.epochs,
+    steps: flags.Steps = PretrainConfig.steps,
+    batch_size: flags.BatchSize = PretrainConfig.batch_size,
+    lr: flags.LearningRate = PretrainConfig.lr,
+    hidden: flags.Hidden = PretrainConfig.hidden,
+    patience: flags.Patience = PretrainConfig.patience,
+    train_bn: flags.TrainBn = PretrainConfig.train_bn,
+    beta1: flags.Beta = PretrainConfig.beta1,
+    beta2: flags.Beta = PretrainConfig.beta2,
+    seed: flags.Seed = PretrainConfig.seed,
+    data_dir: flags.DataDir = Workspace.data_dir,
+    runs_dir: flags.RunsDir = Workspace.runs_dir,
+    features_dir: flags.FeaturesDir = Workspace.features_dir,
+    out: Out = None,
+    device: flags.Device = Machine.device,
+    workers: flags.Workers = Machine.workers,
+    max_skipped: flags.MaxSkipped = Machine.max_skipped,
+    fresh: flags.Fresh = False,
+    json: flags.Json = False,
+) -> None:
+    """Train the classifier G with binary cross-entropy (Sect. 3.2 of the paper)."""
+    from labeldep_cli.pipelines.train import Job
+    from labeldep_cli.pipelines.train import pretrain as run
+
+    training = PretrainConfig(
+        full=full,
+        views=views,
+        epochs=epochs,
+        steps=steps,
+        batch_size=batch_size,
+        lr=lr,
+        hidden=hidden,
+        patience=patience,
+        train_bn=train_bn,
+        beta1=beta1,
+        beta2=beta2,
+        seed=seed,
+    )
+    source = Source(dataset, backbone, weights, val_fraction, test_fraction, split_seed)
+    machine = Machine(device, workers, max_skipped)
+    _show(
+        run(Workspace(data_dir, runs_dir, features_dir), source, machine, training, Job(out, fresh), Terminal()),
+        full,
+        json,
+    )
+
+
+def _paper(text: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(help=text, rich_help_panel=flags.PAPER)
+    return option
+
+
+def adversarial(
+    dataset: flags.Dataset = Source.dataset,
+    backbone: flags.BackboneName = Source.backbone,
+    weights: flags.WeightsSpec = Source.weights,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Run to start from; the pretrain run if not given.", rich_help_panel=flags.WHAT),
+    ] = None,
+    val_fraction: flags.ValFraction = Source.val_fraction,
+    test_fraction: flags.TestFraction = Source.test_fraction,
+    split_seed: flags.SplitSeed = Source.split_seed,
+    config: flags.Config = None,
+    critic: Annotated[
+        CriticKind, _paper("none: the control, trained as long without a critic.")
+    ] = AdversarialConfig.critic,
+    alpha: Annotated[float, _paper("Weight of the logistic loss, Eq. 2.")] = AdversarialConfig.alpha,
+    lambda_gp: Annotated[float, _paper("Weight of the gradient penalty, Eq. 4.")] = AdversarialConfig.lambda_gp,
+    critic_steps: Annotated[int, _paper("Critic updates per generator update.")] = AdversarialConfig.critic_steps,
+    inverse_temperature: Annotated[float, _paper("Of the Gumbel sigmoid.")] = AdversarialConfig.inverse_temperature,
+    critic_layers: Annotated[int, _paper("Hidden layers of the critic.")] = AdversarialConfig.critic_layers,
+    critic_width: Annotated[int, _paper("Their width.")] = AdversarialConfig.critic_width,
+    critic_projection: Annotated[
+        int, _paper("Width of the projections before them.")
+    ] = AdversarialConfig.critic_projection,
+    critic_lr: Annotated[float, _paper("Adam's learning rate for the critic.")] = AdversarialConfig.critic_lr,
+    critic_beta1: Annotated[float, _paper("Adam's, for the critic.")] = AdversarialConfig.critic_beta1,
+    critic_beta2: Annotated[float, _paper("Adam's, for the critic.")] = AdversarialConfig.critic_beta2,
+    leaky_slope: Annotated[float, _paper("Of the critic's LeakyReLU.")] = AdversarialConfig.leaky_slope,
+    sampling: Annotated[Sampling, _paper("Label sets from G; none: row (e) of Table 3.")] = AdversarialConfig.sampling,
+    negatives: Annotated[
+        bool, _paper("Mismatched pairs as negatives; without: row (c).")
+    ] = AdversarialConfig.negatives,
+    conditional: Annotated[
+        bool,
+        typer.Option(
+            "--conditional/--unconditional",
+            help="Whether the critic sees the image; not: row (d).",
+            rich_help_panel=flags.PAPER,
+        ),
+    ] = AdversarialConfig.conditional,
+    full: flags.Full = AdversarialConfig.full,
+    views: flags.TrainViews = AdversarialConfig.views,
+    epochs: flags.Epochs = AdversarialConfig.epochs,
+    steps: flags.Steps = AdversarialConfig.steps,
+    batch_size: flags.BatchSize = AdversarialConfig.batch_size,
+    lr: flags.LearningRate = AdversarialConfig.lr,
+    hidden: flags.Hidden = AdversarialConfig.hidden,
+    patience: flags.Patience = AdversarialConfig.patience,
+    train_bn: flags.TrainBn = AdversarialConfig.train_bn,
+    beta1: flags.Beta = AdversarialConfig.beta1,
+    beta2: flags.Beta = AdversarialConfig.beta2,
+    seed: flags.Seed = AdversarialConfig.seed,
+    data_dir: flags.DataDir = Workspace.data_dir,
+    runs_dir: flags.RunsDir = Workspace.runs_dir,
+    features_dir: flags.FeaturesDir = Workspace.features_dir,
+    out: Out = None,
+    device: flags.Device = Machine.device,
+    workers: flags.Workers = Machine.workers,
+    max_skipped: flags.MaxSkipped = Machine.max_skipped,
+    fresh: flags.Fresh = False,
+    json: flags.Json = False,
+) -> None:
+    """Train G against a critic of label sets (Sects. 3.2, 3.3); extracts and pretrains first where that is missing."""
+    from labeldep_cli.pipelines.train import Job
+    from labeldep_cli.pipelines.train import adversarial as run
+
+    training = AdversarialConfig(
+        full=full,
+        views=views,
+        epochs=epochs,
+        steps=steps,
+        batch_size=batch_size,
+        lr=lr,
+        hidden=hidden,
+        patience=patience,
+        train_bn=train_bn,
+        beta1=beta1,
+        beta2=beta2,
+        seed=seed,
+        critic=critic,
+        alpha=alpha,
+        lambda_gp=lambda_gp,
+        critic_steps=critic_steps,
+        inverse_temperature=inverse_temperature,
+        critic_layers=critic_layers,
+        critic_width=critic_width,
+        critic_projection=critic_projection,
+        sampling=sampling,
+        negatives=negatives,
+        conditional=conditional,
+        critic_lr=critic_lr,
+        critic_beta1=critic_beta1,
+        critic_beta2=critic_beta2,
+        leaky_slope=leaky_slope,
+    )
+    source = Source(dataset, backbone, weights, val_fraction, test_fraction, split_seed)
+    machine = Machine(device, workers, max_skipped)
+    workspace = Workspace(data_dir, runs_dir, features_dir)
+    _show(run(workspace, source, machine, training, start, Job(out, fresh), Terminal()), full, json)
+
+
+def _show(trained: Trained, full: bool, json: bool) -> None:
+    from labeldep_cli.reports.tables import SUMMARY, summary
+
+    if json:
+        print_json(trained.to_json())
+    else:
+        result = trained.result
+        title = f"{trained.folder}: step {result['best_step']} of {result['steps']} is the best on val"
+        print_table(title, ["val, p > 0.5", *SUMMARY], [["", *summary(result["val"])]])
+    name_skipped(trained.skipped)
+    # Over a cache, extraction has answered for what it skipped; over images, this command is the one that looked.
+    raise typer.Exit(3 if full and trained.skipped else 0)

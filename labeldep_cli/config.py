@@ -1,0 +1,249 @@
+"""Every setting and its default, once. The command line reads its defaults from here.
+
+Where the paper states a value, its section stands beside it. Where it states none (batch size, epochs, Adam's betas,
+the LeakyReLU's slope, seeds), the value is ours and is a flag like all others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+DEFAULT_BACKBONE = "resnet101"
+"""Table 3 is made with it."""
+
+Sampling = Literal["gumbel", "straight-through", "none"]
+CriticKind = Literal["wgan-gp", "none"]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where data, caches and runs lie."""
+
+    data_dir: Path = Path("data")
+    runs_dir: Path = Path("runs")
+    features_dir: Path | None = None
+
+    @property
+    def features(self) -> Path:
+        """The folder of the caches: `--features-dir`, else `features` in the data folder."""
+        return self.features_dir or self.data_dir / "features"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs lie, and where a run's data lie now if they were moved; None for where the run says."""
+
+    runs_dir: Path = Workspace.runs_dir
+    data_dir: Path | None = None
+    features_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which data, seen through which backbone.
+
+    Attributes:
+        dataset: a name of DATASETS or a path.
+        backbone: a name of BACKBONES or of a torchvision classification model; None for the data set's own default.
+        weights: "default" (torchvision's published ones), a name of torchvision's weights for that model
+            ("IMAGENET1K_V1"), "none" (random), or the path of a state dict.
+        val_fraction, test_fraction: what is drawn where the data set brings no such split.
+        split_seed: of those draws; never the training seed.
+    """
+
+    dataset: str = "coco"
+    backbone: str | None = None
+    weights: str = "default"
+    val_fraction: float = 0.05
+    test_fraction: float = 0.25
+    split_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What to compute on.
+
+    Attributes:
+        device: auto, cpu, cuda or cuda:N.
+        workers: processes that decode images; None for one a core, at most 8; 0 decodes in the main process.
+        max_skipped: the share of unreadable images above which a command stops.
+    """
+
+    device: str = "auto"
+    workers: int | None = None
+    max_skipped: float = 0.01
+
+    @property
+    def n_workers(self) -> int:
+        """The number of decoding processes."""
+        if self.workers is not None:
+            return self.workers
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+        return min(cores, 8)
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """How features are cached.
+
+    Attributes:
+        views: 1 (the test transform) or 21 (every crop of the training augmentation; for the train split).
+        group: images that pass the backbone together and are written together; fixed, so that a run that was killed and
+            resumed computes the same bytes.
+    """
+
+    views: int = 1
+    group: int = 32
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What both training stages share. None means: the stage's default for its mode (`resolved`).
+
+    Attributes:
+        full: fine-tune the whole backbone on augmented images instead of a head over cached features.
+        views: cached views that training draws from; None for all that the cache holds.
+        epochs: passes over the training rows; an epoch is ceil(N / batch_size) generator updates.
+        steps: generator updates, instead of epochs.
+        batch_size: rows a batch.
+        lr: Adam's learning rate for the generator (Sect. 4.1 has 1e-4 for both networks).
+        hidden: width of one hidden layer in the generator's head; 0 for a linear head.
+        patience: evaluations without a better val mAP after which training stops; 0 for never.
+        train_bn: in full mode, update the batch norms' running statistics.
+        beta1, beta2: Adam's, for the generator.
+        seed: of initial weights, order, noise. Never of the splits.
+    """
+
+    full: bool = False
+    views: int | None = None
+    epochs: int | None = None
+    steps: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    hidden: int | None = None
+    patience: int = 0
+    train_bn: bool = False
+    beta1: float = 0.9
+    beta2: float = 0.999
+    seed: int = 0
+
+    STAGE: ClassVar[str] = ""
+    HEAD: ClassVar[Mapping[str, Any]] = {}
+    FULL: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    def stage(self) -> str:
+        """The last word of the run's default folder."""
+        return self.STAGE
+
+    def resolved(self: Config) -> Config:
+        """The same settings with every mode-dependent None filled in."""
+        stage = self.FULL if self.full else self.HEAD
+        return replace(self, **{name: value for name, value in stage.items() if getattr(self, name) is None})
+
+    def settings(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return asdict(self)
+
+
+Config = TypeVar("Config", bound=TrainingConfig)
+
+
+@dataclass(frozen=True)
+class PretrainConfig(TrainingConfig):
+    """Sect. 3.2: the generator alone, on the logistic loss of Eq. 1."""
+
+    STAGE: ClassVar[str] = "pretrain"
+    # A fresh linear head learns ten times faster than the paper's 1e-4 would let it; the backbone keeps to 1e-4.
+    HEAD: ClassVar[Mapping[str, Any]] = {"epochs": 40, "batch_size": 128, "lr": 1e-3, "hidden": 0}
+    FULL: ClassVar[Mapping[str, Any]] = {"epochs": 10, "batch_size": 32, "lr": 1e-4, "hidden": 0}
+
+
+@dataclass(frozen=True)
+class AdversarialConfig(TrainingConfig):
+    """Sects. 3.2-4.1: generator and critic in turn. `hidden` None means: as in the run that it starts from.
+
+    Attributes:
+        critic: "wgan-gp", or "none": the control, the same generator trained as long on the logistic loss alone.
+        alpha: weight of the logistic loss, Eq. 2 (Sect. 4.1: 10).
+        lambda_gp: weight of the gradient penalty, Eq. 4 (Sect. 4.1: 10).
+        critic_steps: critic updates per generator update (Sect. 4.1: 3).
+        inverse_temperature: of the Gumbel sigmoid (Sect. 4.1: 0.9, no annealing).
+        critic_layers: hidden layers of the critic (Sect. 4.1: 8).
+        critic_width: their width (Sect. 4.1: 512).
+        critic_projection: width that features and label set are each projected to (Sect. 4.1: 256).
+        sampling: how a label set is drawn from G: soft Gumbel-sigmoid samples, hard ones with a straight-through
+            gradient, or "none": the probabilities themselves (row e of Table 3).
+        negatives: mismatched pairs as a second kind of negative, Eq. 4; without them: row c.
+        conditional: whether the critic sees the image; unconditional implies no negatives: row d.
+        critic_lr: Adam's learning rate for the critic (Sect. 4.1: 1e-4).
+        critic_beta1, critic_beta2: Adam's, for the critic (usual for WGAN-GP; the paper states none).
+        leaky_slope: of the critic's LeakyReLU (the paper states none).
+    """
+
+    critic: CriticKind = "wgan-gp"
+    alpha: float = 10.0
+    lambda_gp: float = 10.0
+    critic_steps: int = 3
+    inverse_temperature: float = 0.9
+    critic_layers: int = 8
+    critic_width: int = 512
+    critic_projection: int = 256
+    sampling: Sampling = "gumbel"
+    negatives: bool = True
+    conditional: bool = True
+    critic_lr: float = 1e-4
+    critic_beta1: float = 0.5
+    critic_beta2: float = 0.9
+    leaky_slope: float = 0.2
+
+    STAGE: ClassVar[str] = "adversarial"
+    HEAD: ClassVar[Mapping[str, Any]] = {"epochs": 20, "batch_size": 128, "lr": 1e-4}
+    FULL: ClassVar[Mapping[str, Any]] = {"epochs": 5, "batch_size": 32, "lr": 1e-4}
+
+    @property
+    def stage(self) -> str:
+        """`control` without a critic, so that a run and its control lie side by side."""
+        return "control" if self.critic == "none" else self.STAGE
+
+    @property
+    def with_negatives(self) -> bool:
+        """Whether the critic gets mismatched pairs: they mean nothing to one that sees no image."""
+        return self.negatives and self.conditional
+
+
+@dataclass(frozen=True)
+class DecisionConfig:
+    """Which labels make the predicted set.
+
+    Attributes:
+        threshold: a probability, "tuned" or "tuned-per-label" (both found on val and kept in the checkpoint); None for
+            0.5, or for no threshold at all where `top_k` is given.
+        top_k: keep the k most probable labels (of those above the threshold, if one is given).
+        non_empty: an empty set becomes its most probable label.
+        ap: "step" average precision (scikit-learn's), or "voc", the interpolated one.
+    """
+
+    threshold: str | None = None
+    top_k: int | None = None
+    non_empty: bool = False
+    ap: Literal["step", "voc"] = "step"
+
+
+def changed(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Name the settings that differ, each as "alpha 10.0 there, 5.0 here"."""
+    return [
+        f"{name} {theirs.get(name)!r} there, {mine.get(name)!r} here"
+        for name in sorted(mine.keys() | theirs.keys())
+        if mine.get(name) != theirs.get(name)
+    ]
+
+
+def pick(config: type[Any], settings: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an instance of the class given
+    """Build a config from the settings that it knows, ignoring others."""
+    known = {f.name for f in fields(config)}
+    return config(**{name: value for name, value in settings.items() if name in known})

@@ -1,0 +1,1 @@
+"""Data sets: label spaces, splits, and one file for each source."""

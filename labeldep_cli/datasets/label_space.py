@@ -1,0 +1,80 @@
+"""The labels of a data set, in their order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeldep_cli.errors import CheckpointError, DatasetError, nearest
+
+UNKNOWN = -1
+"""A label of which nobody said whether it is there: masked in the losses, the critic's input and the metrics."""
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """L distinct label names; their order is the order of every label vector, and is stored with all that is saved."""
+
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for name in self.names:
+            if name in seen:
+                raise DatasetError(f"the label {name!r} stands twice among the names", "Give each label one column.")
+            seen.add(name)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the names in order."""
+        return hashlib.sha256("\n".join(self.names).encode()).hexdigest()
+
+    def multi_hot(self, names: Iterable[str]) -> NDArray[np.int8]:
+        """Encode a label set.
+
+        Returns:
+            int8 [L], 1 where the label is in `names`, else 0.
+
+        Raises:
+            DatasetError: for a name that is not a label here; it says which ones are near.
+        """
+        y = np.zeros(len(self.names), dtype=np.int8)
+        for name in names:
+            try:
+                y[self.names.index(name)] = 1
+            except ValueError:
+                raise DatasetError(f"there is no label {name!r} here", nearest(name, self.names)) from None
+        return y
+
+    def decode(self, mask: NDArray[np.generic]) -> tuple[str, ...]:
+        """Name the labels of a set: `mask` [L], a label is in the set where it is positive."""
+        return tuple(name for name, value in zip(self.names, mask, strict=True) if value > 0)
+
+    def require_same(self, other: LabelSpace, mine: str, theirs: str) -> None:
+        """Refuse to go on where two parts do not share labels and their order.
+
+        Args:
+            other: the label space of the other part.
+            mine: what this one is, for the message ("the checkpoint").
+            theirs: what the other is ("the data set").
+
+        Raises:
+            CheckpointError: names both sides and the first place where they part.
+        """
+        if self.names == other.names:
+            return
+        if len(self) != len(other):
+            difference = f"{mine} has {len(self)} labels, {theirs} {len(other)}"
+        else:
+            k = next(i for i, (a, b) in enumerate(zip(self.names, other.names, strict=True)) if a != b)
+            difference = f"label {k} is {self.names[k]!r} in {mine} and {other.names[k]!r} in {theirs}"
+        raise CheckpointError(
+            f"labels differ: {difference}", "Use the data set that the run was trained on, or train a new run (--out)."
+        )

@@ -1,0 +1,96 @@
+"""DATASETS: the one table of names that `--dataset` takes; anything else is a path to the user's own data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from labeldep_cli.errors import DatasetError, nearest
+from labeldep_cli.progress import Reporter
+
+if TYPE_CHECKING:
+    from labeldep_cli.datasets.split import Dataset, Draw
+
+
+@dataclass(frozen=True)
+class DatasetRow:
+    """A named data set.
+
+    Attributes:
+        load: maps the data folder, the draw and the reporter to the data set; imports its module only when called, so
+            that `--help` costs no numpy.
+        help: one line for the help text.
+    """
+
+    load: Callable[[Path, Draw, Reporter], Dataset]
+    help: str
+
+
+def _coco(data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
+    from labeldep_cli.datasets import coco
+
+    return coco.load(data_dir, draw)
+
+
+def _nuswide(data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
+    from labeldep_cli.datasets import nuswide
+
+    return nuswide.load(data_dir, draw)
+
+
+def _nuswide_official(data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
+    from labeldep_cli.datasets import nuswide
+
+    return nuswide.load_official(data_dir, draw)
+
+
+def _scenes(data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
+    from labeldep_cli.datasets import scenes_files
+
+    return scenes_files.load(data_dir, draw, reporter)
+
+
+DATASETS: Mapping[str, DatasetRow] = MappingProxyType(
+    {
+        "coco": DatasetRow(_coco, "COCO 2014, 80 labels; val held out of train2014, test = val2014"),
+        "nuswide": DatasetRow(_nuswide, "NUS-WIDE, 81 labels; 150,000 / 59,347 images, drawn"),
+        "nuswide-official": DatasetRow(_nuswide_official, "NUS-WIDE, 81 labels; its own train and test lists"),
+        "scenes": DatasetRow(_scenes, "the small data set that comes with labeldep; needs no download"),
+    }
+)
+
+
+def load(name: str, data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
+    """Load a data set by its name or path, and tell the user what was left out or drawn.
+
+    Args:
+        name: a row of DATASETS, or the path of the user's own data (see `table.load`).
+        data_dir: the folder that holds the named data sets.
+        draw: how to draw the splits that the data set lacks.
+        reporter: takes the data set's notes.
+
+    Raises:
+        DatasetError: no such data set, or it is missing or malformed.
+    """
+    from labeldep_cli.datasets import table
+
+    if name in DATASETS:
+        dataset = DATASETS[name].load(data_dir, draw, reporter)
+    elif _is_path(name, table.SUFFIXES):
+        dataset = table.load(Path(name).expanduser(), draw)
+    else:
+        raise DatasetError(
+            f"there is no data set {name!r}",
+            f"{nearest(name, DATASETS)} Or give the path of your own: a CSV, JSONL, COCO-format JSON, .npz or .h5.",
+        )
+    for note in dataset.notes:
+        reporter.note(note)
+    return dataset
+
+
+def _is_path(name: str, suffixes: tuple[str, ...]) -> bool:
+    looks_like_one = "/" in name or "\\" in name or name.lower().endswith(suffixes)
+    return looks_like_one or (name != "" and Path(name).expanduser().exists())

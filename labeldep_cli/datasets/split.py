@@ -1,0 +1,235 @@
+"""A split: which rows, where their images lie, which labels they carry; and the draws that make splits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeldep_cli.datasets.label_space import LabelSpace
+from labeldep_cli.errors import DatasetError, nearest
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """N rows of a data set.
+
+    Attributes:
+        name: train, val or test.
+        paths: N image paths (row names, for ready features) as the data set writes them; they identify the rows.
+        labels: int8 [N, L]; 1 present, 0 absent, -1 unknown.
+        space: the L labels.
+        root: the folder that relative paths start from.
+        features: float32 [N, F] where the data set brings features instead of images.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    labels: NDArray[np.int8]
+    space: LabelSpace
+    root: Path
+    features: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels.shape != (len(self.paths), len(self.space)):
+            raise ValueError(f"labels {self.labels.shape} for {len(self.paths)} paths and {len(self.space)} labels")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def file(self, row: int) -> Path:
+        """Where the image of a row lies; an absolute path in the data set stands for itself."""
+        return self.root / self.paths[row]
+
+    def subset(self, name: str, rows: NDArray[np.integer]) -> Split:
+        """The given rows, in the given order, as a split of its own."""
+        return replace(
+            self,
+            name=name,
+            paths=tuple(self.paths[i] for i in rows),
+            labels=self.labels[rows],
+            features=None if self.features is None else self.features[rows],
+        )
+
+    @cached_property
+    def ids_hash(self) -> str:
+        """SHA-256 (hex) of the row names in order: part of every score's provenance."""
+        return hashlib.sha256("\n".join(self.paths).encode()).hexdigest()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of row names, labels, label names and ready features: what a cache or a run was made from."""
+        digest = hashlib.sha256(f"{self.ids_hash} {self.space.fingerprint}".encode())
+        digest.update(np.ascontiguousarray(self.labels).tobytes())
+        if self.features is not None:
+            digest.update(np.ascontiguousarray(self.features).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set with its three splits.
+
+    Attributes:
+        name: what caches and runs are called after.
+        splits: train, val, test, in this order; a split may be empty.
+        named: a row of DATASETS (its images that the disk lacks are `missing`) rather than a user's own table.
+        backbone: the backbone used where the user names none; None for the program's default.
+        notes: what was left out or drawn on the way, one sentence each, told to the user.
+        drawn: the splits that were drawn from train here ("val", "test") rather than brought by the data set.
+    """
+
+    name: str
+    splits: Mapping[str, Split]
+    named: bool
+    backbone: str | None = None
+    notes: tuple[str, ...] = field(default=())
+    drawn: frozenset[str] = field(default=frozenset())
+
+    @property
+    def space(self) -> LabelSpace:
+        """The labels, shared by all splits."""
+        return self.splits["train"].space
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the data set brings ready features instead of images."""
+        return self.splits["train"].features is not None
+
+    def split(self, name: str) -> Split:
+        """The split of that name.
+
+        Raises:
+            DatasetError: there is no such split, or it holds no rows.
+        """
+        if name not in self.splits:
+            raise DatasetError(f"there is no split {name!r}", nearest(name, self.splits))
+        if len(self.splits[name]) == 0:
+            raise DatasetError(
+                f"the {name} split of {self.name} is empty",
+                "Name rows of that split, or draw it: --test-fraction, --val-fraction.",
+            )
+        return self.splits[name]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How the splits that a data set does not bring itself are drawn.
+
+    Attributes:
+        val_fraction: share of the training rows held out for selection and thresholds.
+        test_fraction: share of all rows held out for testing where the data set has no test split.
+        seed: of the draw alone, so that two training seeds share their splits.
+    """
+
+    val_fraction: float
+    test_fraction: float
+    seed: int
+
+
+def hold_out(n: int, fraction: float, seed: int, purpose: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw rows to hold out.
+
+    Args:
+        n: number of rows.
+        fraction: share to hold out, rounded to the nearest row, at least one row and at most n - 1.
+        seed: of the draw.
+        purpose: keeps two draws with one seed apart ("val", "test").
+
+    Returns:
+        (kept, held out), each ascending.
+    """
+    if n < 2:
+        raise DatasetError(f"cannot hold out a {purpose} split of {n} rows", "Add rows, or name the splits yourself.")
+    held = min(max(round(n * fraction), 1), n - 1)
+    key = int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:8], "big")
+    order = np.random.default_rng(key).permutation(n)
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def lacking(given: Mapping[str, Split]) -> frozenset[str]:
+    """Name the splits ("val", "test") that a data set does not bring, and that `complete` will therefore draw."""
+    return frozenset(name for name in ("val", "test") if name not in given or len(given[name]) == 0)
+
+
+def complete(given: Mapping[str, Split], draw: Draw) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """Draw the splits that a data set lacks: test from train, then val from what is left of train.
+
+    Args:
+        given: the data set's own splits; "train" is among them.
+        draw: fractions and seed.
+
+    Returns:
+        train, val and test, and a note for each draw.
+    """
+    splits = dict(given)
+    notes: list[str] = []
+    for name, fraction in (("test", draw.test_fraction), ("val", draw.val_fraction)):
+        if name not in lacking(given):
+            continue
+        train = splits["train"]
+        kept, held = hold_out(len(train), fraction, draw.seed, name)
+        splits["train"], splits[name] = train.subset("train", kept), train.subset(name, held)
+        notes.append(
+            f"{name} = {len(held)} rows drawn from train (--{name}-fraction {fraction}, --split-seed {draw.seed})"
+        )
+    return {name: splits[name] for name in SPLITS}, tuple(notes)
+
+
+def require_unique(paths: Sequence[str], source: Path) -> None:
+    """Refuse a list that names one image twice.
+
+    Raises:
+        DatasetError: names the path and its two places (rows count from 1).
+    """
+    first: dict[str, int] = {}
+    for row, path in enumerate(paths, start=1):
+        if path in first:
+            raise DatasetError(
+                f"{source}: the path {path!r} stands twice, as entries {first[path]} and {row}",
+                "Merge the two rows into one.",
+            )
+        first[path] = row
+
+
+def label_space(names: Sequence[str], source: Path) -> LabelSpace:
+    """Build the label space that a file describes.
+
+    Raises:
+        DatasetError: a label stands twice; it names the file too.
+    """
+    try:
+        return LabelSpace(tuple(names))
+    except DatasetError as error:
+        raise DatasetError(f"{source}: {error.what}", error.remedy) from None
+
+
+def unknown_split(source: Path, where: str, value: object) -> DatasetError:
+    """The error for a row whose split is none of SPLITS; `where` names the row."""
+    return DatasetError(f"{source}, {where}: unknown split {value!r}", "A split is train, val or test.")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A row whose image could not be used.
+
+    Attributes:
+        path: as the data set (or the user) writes it.
+        reason: why, in a few words.
+        missing: a named data set lists it and the disk lacks it.
+    """
+
+    path: str
+    reason: str
+    missing: bool = False
+
+    def to_json(self) -> dict[str, str]:
+        """The record in `skipped` of every command's JSON."""
+        return {"path": self.path, "reason": self.reason}

@@ -1,0 +1,1 @@
+"""Label-set metrics, thresholds and evaluation."""

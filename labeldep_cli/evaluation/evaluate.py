@@ -1,0 +1,51 @@
+"""From a generator and inputs to logits and scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from labeldep_cli.devices import mixed_precision
+from labeldep_cli.evaluation.metrics import ApVariant, Scores, score
+from labeldep_cli.evaluation.thresholds import DecisionRule, tune, tune_per_label
+from labeldep_cli.inputs import Inputs, in_order
+from labeldep_cli.models.generator import Generator
+
+
+@torch.inference_mode()
+def collect_logits(generator: Generator, inputs: Inputs) -> NDArray[np.float32]:
+    """Logits of all rows through the test transform, float32 [N, L]."""
+    was_training = generator.training
+    generator.eval()
+    parts: list[NDArray[np.float32]] = []
+    for batch in in_order(inputs):
+        with mixed_precision(inputs.device):
+            logits = generator(batch.x)
+        parts.append(logits.cpu().numpy())
+    generator.train(was_training)
+    return np.concatenate(parts)
+
+
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Sigmoid, in double precision: 0.5 exactly where the logit is 0. [N, L]."""
+    x = logits.astype(np.float64)
+    p: NDArray[np.float64] = np.where(x >= 0, 1.0, np.exp(np.minimum(x, 0))) / (1 + np.exp(-np.abs(x)))
+    return p
+
+
+def evaluate(logits: NDArray[np.float32], inputs: Inputs, rule: DecisionRule, ap: ApVariant = "step") -> Scores:
+    """Score logits [N, L] against the inputs' labels under a decision rule."""
+    predicted = rule.decide(probabilities(logits))
+    return score(logits, predicted, inputs.labels.numpy(), inputs.space.names, ap=ap)
+
+
+def tuned_thresholds(logits: NDArray[np.float32], inputs: Inputs) -> dict[str, float | list[float]]:
+    """Thresholds found on these rows, which must be validation rows.
+
+    Returns:
+        "tuned": the one with the best OF1; "tuned-per-label": one a label, each with its best F1.
+    """
+    p, labels = probabilities(logits), inputs.labels.numpy()
+    shared = tune(p, labels)
+    return {"tuned": shared, "tuned-per-label": [float(t) for t in tune_per_label(p, labels, fallback=shared)]}

@@ -1,0 +1,1 @@
+"""From images to cached features: views, extraction, the HDF5 cache."""

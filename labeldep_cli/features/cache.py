@@ -1,0 +1,408 @@
+"""The feature cache: all that knows HDF5.
+
+A cache holds, for the N rows of one split: `features` f16 [N, V, F], `labels` i8 [N, L], `ids` (UTF-8), `done` (u1 [N]:
+1 when the row is written) and `skipped` (u1 [N]: 0, or the `Reason` why the row's image could not be used; its features
+are then 0). `origin` is a JSON string that says what it was made from; no attribute, since those end at 64 KiB and
+label names may be many. View 0 is the test transform.
+
+In work it is called NAME.h5.partial: the default library version, contiguous storage, allocated up front; rows are
+written and flushed before their bits are set and flushed, so that a kill -9 loses at most the rows under way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from labeldep_cli.datasets.label_space import LabelSpace
+from labeldep_cli.datasets.split import Skipped, Split
+from labeldep_cli.errors import CacheError, DatasetError, StorageError
+from labeldep_cli.features.images import Reason
+from labeldep_cli.files import publish, storage_error, storing
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a cache was made from.
+
+    Attributes:
+        dataset, split: their names.
+        fingerprint: SHA-256 of the split's rows, labels and label names.
+        backbone: its name.
+        weights_sha256: of the weights' file (of the tensors, for random weights).
+        preprocessing: what happens to an image before the backbone, in words and numbers.
+        compute_dtype: of the forward pass.
+        views: V, 1 or 21.
+        label_names: L names in order.
+        versions: of the packages that shaped the numbers; told, never compared.
+    """
+
+    dataset: str
+    split: str
+    fingerprint: str
+    backbone: str
+    weights_sha256: str
+    preprocessing: str
+    compute_dtype: str
+    views: int
+    label_names: tuple[str, ...]
+    versions: Mapping[str, str]
+
+    def to_json(self) -> str:
+        """One line, keys in a fixed order."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, ensure_ascii=False)
+
+    @staticmethod
+    def from_json(text: str) -> Origin:
+        """Read what `to_json` wrote; ValueError, KeyError or TypeError for anything else."""
+        value = json.loads(text)
+        if value.pop("format") != FORMAT:
+            raise ValueError("another format")
+        return Origin(**{**value, "label_names": tuple(value["label_names"])})
+
+    def require_fits(self, wanted: Origin, path: Path, command: str) -> None:
+        """Refuse a cache that was made from something else.
+
+        Args:
+            wanted: what is asked for.
+            path: of the cache, for the message.
+            command: that makes the cache anew.
+
+        Raises:
+            CacheError: names the first thing that differs, on both sides. More views than wanted fit.
+        """
+        remedy = f"Run: {command}"
+        for name, told in (
+            ("dataset", "data set"),
+            ("split", "split"),
+            ("backbone", "backbone"),
+            ("weights_sha256", "weights"),
+            ("preprocessing", "preprocessing"),
+            ("compute_dtype", "compute dtype"),
+            ("label_names", "labels"),
+            ("fingerprint", "rows or labels of the split"),
+        ):
+            mine, theirs = getattr(self, name), getattr(wanted, name)
+            if mine != theirs:
+                raise CacheError(
+                    f"{path} does not fit: its {told} is {_short(mine)}, wanted is {_short(theirs)}", remedy
+                )
+        if self.views < wanted.views:
+            raise CacheError(f"{path} holds {self.views} view of each image, wanted are {wanted.views}", remedy)
+
+
+def _short(value: Any) -> str:  # noqa: ANN401 - a field of Origin
+    if isinstance(value, tuple):
+        return f"[{', '.join(value[:4])}{', …' if len(value) > 4 else ''}]"
+    return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """A finished cache.
+
+    Attributes:
+        path: its file.
+        origin: what it was made from.
+        paths: N row names.
+        labels: int8 [N, L].
+        reasons: uint8 [N]; 0 for a usable row, else a `Reason`.
+        feature_dim: F.
+    """
+
+    path: Path
+    origin: Origin
+    paths: tuple[str, ...]
+    labels: NDArray[np.int8]
+    reasons: NDArray[np.uint8]
+    feature_dim: int
+
+    @staticmethod
+    def open(path: Path, command: str = "labeldep extract --fresh") -> FeatureCache:
+        """Open a finished cache; its features stay on disk until `features` is called.
+
+        Raises:
+            CacheError: the file is truncated, foreign or unfinished; it names the command that makes it anew.
+        """
+        with _reading(path, command) as file:
+            origin, done = _checked(file, path, command)
+            if not done.all():
+                raise CacheError(f"{path} is unfinished: {int(done.sum())} of {len(done)} rows", f"Run: {command}")
+            return FeatureCache(
+                path,
+                origin,
+                tuple(name.decode() for name in file["ids"][:]),
+                file["labels"][:],
+                file["skipped"][:],
+                file["features"].shape[2],
+            )
+
+    @property
+    def space(self) -> LabelSpace:
+        """The labels."""
+        return LabelSpace(self.origin.label_names)
+
+    @property
+    def usable(self) -> NDArray[np.int64]:
+        """The rows that hold features, ascending."""
+        return np.flatnonzero(self.reasons == 0)
+
+    def features(self, views: int = 1) -> NDArray[np.float16]:
+        """Read the usable rows.
+
+        Args:
+            views: how many views, from view 0 on.
+
+        Returns:
+            float16 [usable rows, views, F].
+
+        Raises:
+            CacheError: features that are not finite.
+        """
+        with _reading(self.path, "labeldep extract --fresh") as file:
+            stored: NDArray[np.float16] = file["features"][:, :views]
+        kept = stored if len(self.usable) == len(stored) else stored[self.usable]
+        broken = ~np.isfinite(kept).all(axis=(1, 2))
+        if broken.any():
+            first = self.paths[self.usable[int(broken.argmax())]]
+            raise CacheError(
+                f"{self.path} holds NaN or infinite features in {int(broken.sum())} rows, first {first}",
+                "Run: labeldep extract --fresh",
+            )
+        return kept
+
+    def skipped(self, named: bool) -> tuple[Skipped, ...]:
+        """The rows that hold no features, and why; `named`: the data set is a row of DATASETS."""
+        return skipped_rows(self.paths, self.reasons, named)
+
+
+def skipped_rows(paths: Sequence[str], reasons: NDArray[np.uint8], named: bool) -> tuple[Skipped, ...]:
+    """Name the rows whose reason is not 0."""
+    return tuple(
+        Skipped(paths[int(row)], Reason(int(reasons[row])).text, missing=named and int(reasons[row]) == Reason.MISSING)
+        for row in np.flatnonzero(reasons)
+    )
+
+
+class CacheWriter:
+    """A cache in work. Open it with `CacheWriter.resume`, write all rows, then `finish`."""
+
+    def __init__(self, path: Path, partial: Path, file: Any, origin: Origin) -> None:  # noqa: ANN401 - h5py is untyped
+        self.path = path
+        self.partial = partial
+        self.origin = origin
+        self._file = file
+
+    @staticmethod
+    def resume(path: Path, split: Split, feature_dim: int, origin: Origin, fresh: bool) -> CacheWriter:
+        """Go on with the partial cache beside `path`, or start one.
+
+        A leftover that cannot be read, or that other versions of the packages made, is replaced.
+
+        Args:
+            path: of the finished cache.
+            split: the rows.
+            feature_dim: F.
+            origin: what the cache is made from.
+            fresh: start anew in any case.
+
+        Raises:
+            CacheError: the leftover was made from something else.
+            StorageError: the place is not writable, or lacks the room.
+        """
+        partial = path.with_name(path.name + ".partial")
+        if partial.exists() and not fresh:
+            file, found = _leftover(partial)
+            if found is not None and found.versions == origin.versions:
+                found.require_fits(origin, partial, "labeldep extract --fresh (drops the unfinished cache)")
+                if file["features"].shape == (len(split), origin.views, feature_dim):
+                    return CacheWriter(path, partial, file, origin)
+            if file is not None:
+                file.close()
+        with storing(partial):
+            partial.unlink(missing_ok=True)
+        return CacheWriter(path, partial, _lay_out(partial, split, feature_dim, origin), origin)
+
+    @property
+    def feature_dim(self) -> int:
+        """F."""
+        return int(self._file["features"].shape[2])
+
+    @property
+    def done(self) -> NDArray[np.bool_]:
+        """Which rows are written, bool [N]."""
+        return np.asarray(self._file["done"][:]).astype(bool)
+
+    @property
+    def reasons(self) -> NDArray[np.uint8]:
+        """Why rows were skipped so far, uint8 [N]."""
+        return np.asarray(self._file["skipped"][:])
+
+    def write(self, start: int, features: NDArray[np.float16], reasons: NDArray[np.uint8]) -> None:
+        """Write a group of rows.
+
+        Args:
+            start: the first row.
+            features: float16 [B, V, F]; 0 where skipped.
+            reasons: uint8 [B].
+
+        Raises:
+            StorageError: the disk is full; the rows written before stay.
+        """
+        rows = slice(start, start + len(features))
+        try:
+            self._file["features"][rows] = features
+            self._file["skipped"][rows] = reasons
+            self._file.flush()
+            self._file["done"][rows] = 1
+            self._file.flush()
+        except (OSError, RuntimeError) as error:
+            raise _unwritable(self.partial, error) from error
+
+    def finish(self) -> None:
+        """Close the cache and give it its name.
+
+        Raises:
+            CacheError: not all rows are written.
+        """
+        if not self.done.all():
+            raise CacheError(
+                f"{self.partial} is unfinished", "Run the same command again: it goes on where it stopped."
+            )
+        self.close()
+        with storing(self.path):
+            publish(self.partial, self.path)
+
+    def close(self) -> None:
+        """Close the file; what is written stays for the next run."""
+        try:
+            self._file.close()
+        except (OSError, RuntimeError) as error:
+            raise _unwritable(self.partial, error) from error
+
+    def abandon(self) -> None:
+        """Close the file after an error, without a second one."""
+        with suppress(OSError, RuntimeError):
+            self._file.close()
+
+
+def cache_bytes(split: Split, feature_dim: int, views: int) -> int:
+    """The size of a cache in bytes, but for a few KiB of structure."""
+    ids = max((len(path.encode()) for path in split.paths), default=1)
+    return len(split) * (2 * views * feature_dim + len(split.space) + ids + 2)
+
+
+def _leftover(partial: Path) -> tuple[Any, Origin | None]:
+    """Open what a kill left, if it can be read: one killed while it was being laid out holds no work yet."""
+    try:
+        file = h5py.File(partial, "r+")
+        return file, _checked(file, partial, "")[0]
+    except (OSError, RuntimeError, CacheError):
+        return None, None
+
+
+def _lay_out(partial: Path, split: Split, feature_dim: int, origin: Origin) -> Any:  # noqa: ANN401 - h5py is untyped
+    n, ids, text = len(split), [path.encode() for path in split.paths], origin.to_json().encode()
+    try:
+        with h5py.File(partial, "w") as file:
+            shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+                "features": ((n, origin.views, feature_dim), np.float16),
+                "labels": ((n, len(split.space)), np.int8),
+                "ids": ((n,), f"S{max((len(name) for name in ids), default=1)}"),
+                "done": ((n,), np.uint8),
+                "skipped": ((n,), np.uint8),
+                "origin": ((), f"S{len(text)}"),
+            }
+            for name, (shape, dtype) in shapes.items():
+                _allocate(file, name, shape, dtype)
+            file["labels"][:] = split.labels
+            file["ids"][:] = np.array(ids, dtype=shapes["ids"][1])
+            file.flush()
+            file["origin"][()] = text  # last: without it the file is no cache yet
+        # HDF5 cannot recover from a disk that fills up under it: take the room before the first row is computed.
+        with partial.open("r+b") as stream:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, partial.stat().st_size)
+        return h5py.File(partial, "r+")
+    except (OSError, RuntimeError) as error:
+        with suppress(OSError):  # the same fault as the one being told
+            partial.unlink(missing_ok=True)
+        raise _unwritable(partial, error) from error
+
+
+def _allocate(file: Any, name: str, shape: tuple[int, ...], dtype: Any) -> None:  # noqa: ANN401 - h5py is untyped
+    """Create a contiguous data set with its room taken at once; fresh room on disk reads as zeros."""
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_layout(h5py.h5d.CONTIGUOUS)
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    creation.set_obj_track_times(False)
+    h5py.h5d.create(
+        file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), h5py.h5s.create_simple(shape), creation
+    )
+
+
+def _unwritable(path: Path, error: Exception) -> StorageError:
+    return storage_error(path, error if isinstance(error, OSError) else OSError(str(error)))
+
+
+def _reading(path: Path, command: str) -> Any:  # noqa: ANN401 - h5py is untyped
+    try:
+        return h5py.File(path, "r")
+    except FileNotFoundError:
+        raise CacheError(f"there is no feature cache {path}", f"Run: {command}") from None
+    except (OSError, RuntimeError) as error:
+        raise CacheError(f"{path} is no readable HDF5 file (truncated or foreign)", f"Run: {command}") from error
+
+
+def _checked(file: Any, path: Path, command: str) -> tuple[Origin, NDArray[np.bool_]]:  # noqa: ANN401 - h5py is untyped
+    """The origin and the row bitmap of a cache, or CacheError for another HDF5 file."""
+    try:
+        origin = Origin.from_json(file["origin"][()].decode())
+        n, views, _ = file["features"].shape
+        shapes = (file["labels"].shape, file["ids"].shape, file["done"].shape, file["skipped"].shape)
+        if shapes != ((n, len(origin.label_names)), (n,), (n,), (n,)) or views != origin.views:
+            raise ValueError("shapes do not agree")
+        return origin, np.asarray(file["done"][:]).astype(bool)
+    except (KeyError, ValueError, TypeError, AttributeError, OSError, RuntimeError) as error:
+        raise CacheError(f"{path} is an HDF5 file, but no labeldep feature cache", f"Run: {command}") from error
+
+
+def read_ready_features(path: Path) -> tuple[NDArray[Any], NDArray[Any], tuple[str, ...], tuple[str, ...] | None]:
+    """Read a user's own features from HDF5.
+
+    Args:
+        path: a file with `X` [N, F], `Y` [N, L], `label_names` [L] and optionally `split` [N].
+
+    Returns:
+        X, Y, label names, split names or None; as stored, for the caller to check.
+
+    Raises:
+        DatasetError: the file is no HDF5 file, or lacks one of the arrays.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            absent = [name for name in ("X", "Y", "label_names") if name not in file]
+            if absent:
+                raise DatasetError(
+                    f"{path} holds no {', '.join(absent)}", "It needs X [N, F], Y [N, L] and label_names [L]."
+                )
+            split = _texts(file["split"]) if "split" in file else None
+            return file["X"][:], file["Y"][:], _texts(file["label_names"]), split
+    except (OSError, RuntimeError) as error:
+        raise DatasetError(f"{path} is no readable HDF5 file (truncated or foreign)", "Write it anew.") from error
+
+
+def _texts(stored: Any) -> tuple[str, ...]:  # noqa: ANN401 - h5py is untyped
+    return tuple(value.decode() if isinstance(value, bytes) else str(value) for value in stored[:])

@@ -1,0 +1,114 @@
+"""Decoding images in worker processes, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from labeldep_cli.features.images import UnreadableImage, read_image
+from labeldep_cli.features.views import cut
+from labeldep_cli.progress import Bar
+
+_SCANNED = 32
+
+Item = tuple[int, tuple[int, ...]]
+"""A row and the views of it that are wanted."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One batch of decoded images.
+
+    Attributes:
+        images: uint8 [B, V, 3, side, side]; all zero where an image could not be read, so that the others' places and
+            the batch's shape do not depend on it. Empty [0] where none could.
+        reasons: int [B]; 0 for a good image, else a `Reason`.
+    """
+
+    images: Tensor
+    reasons: Tensor
+
+    def pin_memory(self) -> Decoded:
+        """Page-locked copies, for the loader."""
+        return Decoded(self.images.pin_memory(), self.reasons)
+
+
+_Read = tuple[Tensor | None, int]
+
+
+class _Images(Dataset[_Read]):
+    def __init__(self, file: Callable[[int], Path], side: int) -> None:
+        self.file = file
+        self.side = side
+
+    def __getitem__(self, item: Item) -> _Read:
+        row, views = item
+        try:
+            return torch.from_numpy(cut(read_image(self.file(row)), views, self.side)), 0
+        except UnreadableImage as unreadable:
+            return None, int(unreadable.reason)
+
+
+def _together(items: list[_Read]) -> Decoded:
+    reasons = torch.tensor([reason for _, reason in items])
+    good = next((image for image, _ in items if image is not None), None)
+    if good is None:
+        return Decoded(torch.zeros(0, dtype=torch.uint8), reasons)
+    return Decoded(torch.stack([torch.zeros_like(good) if image is None else image for image, _ in items]), reasons)
+
+
+def decode(
+    file: Callable[[int], Path], batches: Iterable[Sequence[Item]], side: int, workers: int, pin: bool = False
+) -> Iterator[Decoded]:
+    """Decode batches of images, ahead of their use and in the order asked for.
+
+    Args:
+        file: where the image of a row lies; sent to the workers, so it must be picklable.
+        batches: the rows and views of each batch; every item of a batch wants as many views. May be endless.
+        side: height and width of a view in pixels.
+        workers: processes; 0 decodes in this one.
+        pin: put batches into page-locked memory, for a GPU.
+
+    Yields:
+        One `Decoded` a batch. An unreadable image is a hole in it, never an error.
+    """
+    loader = DataLoader(
+        _Images(file, side),
+        batch_sampler=_Endless(batches),
+        num_workers=workers,
+        collate_fn=_together,
+        pin_memory=pin,
+    )
+    yield from loader
+
+
+class _Endless:
+    """A batch sampler over any iterable: the loader asks for an object with __iter__, once."""
+
+    def __init__(self, batches: Iterable[Sequence[Item]]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        return (list(batch) for batch in self.batches)
+
+
+def unreadable(file: Callable[[int], Path], n: int, workers: int, bar: Bar) -> NDArray[np.uint8]:
+    """Decode every image once, only to learn which ones cannot be.
+
+    Returns:
+        uint8 [N]: 0, or the `Reason`.
+    """
+    starts = range(0, n, _SCANNED)
+    batches = ([(row, (0,)) for row in range(start, min(start + _SCANNED, n))] for start in starts)
+    reasons: list[NDArray[np.uint8]] = []
+    for decoded in decode(file, batches, side=8, workers=workers):
+        reasons.append(decoded.reasons.numpy().astype(np.uint8))
+        bar.advance(len(reasons[-1]))
+    return np.concatenate(reasons)

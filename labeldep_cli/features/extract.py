@@ -1,0 +1,142 @@
+"""Extraction: read -> map -> write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from labeldep_cli.datasets.split import Split
+from labeldep_cli.errors import DatasetError
+from labeldep_cli.features.cache import CacheWriter, skipped_rows
+from labeldep_cli.features.decode import decode
+from labeldep_cli.features.images import Reason
+from labeldep_cli.progress import Bar
+
+
+@dataclass
+class Pace:
+    """Images done, and the seconds they took from the first finished group on: start-up is not counted."""
+
+    images: int = 0
+    seconds: float = 0.0
+
+    @property
+    def images_per_second(self) -> float | None:
+        """None where too little was done to tell."""
+        return self.images / self.seconds if self.seconds > 0 and self.images else None
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How many images of a split may be unreadable.
+
+    Attributes:
+        share: of the split's rows.
+        named: the data set is a row of DATASETS, so that missing files are counted apart.
+    """
+
+    share: float
+    named: bool
+
+    def counted(self, reasons: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The reasons that count against the share, 0 elsewhere."""
+        return np.where(reasons == Reason.MISSING, 0, reasons).astype(np.uint8) if self.named else reasons
+
+    def require(self, split: Split, reasons: NDArray[np.uint8]) -> None:
+        """Stop where too many images cannot be read.
+
+        Raises:
+            DatasetError: says how many, and names the first three.
+        """
+        counted = self.counted(reasons)
+        count = int(np.count_nonzero(counted))
+        if count > self.share * len(split):
+            some = skipped_rows(split.paths, counted, self.named)[:3]
+            first = ", ".join(f"{skip.path} ({skip.reason})" for skip in some)
+            share = f"more than --max-skipped {self.share:g}"
+            raise DatasetError(
+                f"{count} of {len(split)} images of the {split.name} split cannot be read, {share}: {first}",
+                "Mend them (labeldep data DATASET lists all), or allow more: --max-skipped 0.1",
+            )
+
+
+def extract_split(
+    split: Split,
+    encoder: nn.Module,
+    writer: CacheWriter,
+    *,
+    side: int,
+    group: int,
+    workers: int,
+    limit: Limit,
+    device: torch.device,
+    bar: Bar,
+) -> Pace:
+    """Fill a cache, group by group; groups that are already there are not computed again.
+
+    Args:
+        split: the rows.
+        encoder: uint8 images [B, 3, side, side] -> features [B, F], frozen, on the device.
+        writer: the cache in work.
+        side: pixels a side of a view.
+        group: rows that pass the encoder together. Groups never shift: a skipped row leaves a hole in its own.
+        workers: decoding processes.
+        limit: how many images may be unreadable.
+        device: where the encoder is.
+        bar: advanced by rows.
+
+    Returns:
+        How fast it went.
+
+    Raises:
+        DatasetError: too many unreadable images; what is written stays.
+        StorageError: the disk is full; what is written stays.
+    """
+    done, reasons = writer.done, writer.reasons
+    unread = limit.counted(reasons) > 0
+    if unread.sum() > limit.share * len(split):  # it stopped on these; they may have been mended since
+        done[unread], reasons[unread] = False, 0
+    bar.advance(int(done.sum()))
+    starts = [start for start in range(0, len(split), group) if not done[start : start + group].all()]
+    views = tuple(range(writer.origin.views))
+    batches = ([(row, views) for row in range(start, min(start + group, len(split)))] for start in starts)
+    pace, begun = Pace(), 0.0
+    for start, decoded in zip(starts, decode(split.file, batches, side, workers, device.type == "cuda"), strict=True):
+        skipped = decoded.reasons.numpy().astype(np.uint8)
+        features = _encode(encoder, decoded.images, skipped, device, (len(skipped), len(views), writer.feature_dim))
+        writer.write(start, features, skipped)
+        reasons[start : start + len(skipped)] = skipped
+        limit.require(split, reasons)
+        bar.advance(len(skipped))
+        now = time.perf_counter()
+        if begun:
+            pace.images, pace.seconds = pace.images + len(skipped), now - begun
+        begun = begun or now
+    return pace
+
+
+@torch.inference_mode()
+def _encode(
+    encoder: nn.Module, images: Tensor, skipped: NDArray[np.uint8], device: torch.device, shape: tuple[int, int, int]
+) -> NDArray[np.float16]:
+    """Features float16 [B, V, F]; zero for skipped rows. A row that 16 bits cannot hold becomes a skipped one."""
+    features = np.zeros(shape, dtype=np.float16)
+    if skipped.all():
+        return features
+    for view, seen in enumerate(_by_view(images)):  # one view at a time: memory does not grow with their number
+        with np.errstate(over="ignore"):
+            features[:, view] = encoder(seen.to(device, non_blocking=True)).float().cpu().numpy().astype(np.float16)
+    broken = ~np.isfinite(features).all(axis=(1, 2))
+    skipped[broken & (skipped == 0)] = Reason.NOT_FINITE
+    features[skipped != 0] = 0
+    return features
+
+
+def _by_view(images: Tensor) -> Iterator[Tensor]:
+    return (images[:, view].contiguous() for view in range(images.shape[1]))

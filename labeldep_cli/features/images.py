@@ -1,0 +1,97 @@
+"""Reading an image file, whatever it holds, into 8-bit RGB; or saying why it cannot be used."""
+
+from __future__ import annotations
+
+import warnings
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 178_956_970
+"""Images above this are never decoded (twice Pillow's own warning level; 512 MiB as RGB)."""
+
+
+class Reason(IntEnum):
+    """Why an image was skipped; the numbers are stored in caches, so they never change meaning."""
+
+    MISSING = 1
+    EMPTY = 2
+    NOT_AN_IMAGE = 3
+    BROKEN = 4
+    TOO_LARGE = 5
+    NOT_PERMITTED = 6
+    NOT_FINITE = 7
+
+    @property
+    def text(self) -> str:
+        """The reason in words."""
+        return _TEXTS[self]
+
+
+_TEXTS = {
+    Reason.MISSING: "missing file",
+    Reason.EMPTY: "empty file",
+    Reason.NOT_AN_IMAGE: "not an image",
+    Reason.BROKEN: "truncated or broken image",
+    Reason.TOO_LARGE: "over 178 megapixels, not decoded",
+    Reason.NOT_PERMITTED: "no permission to read it",
+    Reason.NOT_FINITE: "features not finite in 16 bits",
+}
+
+
+class UnreadableImage(Exception):
+    """An image file that cannot be used, with its reason."""
+
+    def __init__(self, path: Path, reason: Reason) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+
+def read_image(path: Path) -> Image.Image:
+    """Decode an image file to 8-bit RGB.
+
+    The EXIF rotation is applied, the first frame of an animation is taken, 16-bit greys are scaled (not clipped),
+    palette, CMYK and grey images are converted.
+
+    Returns:
+        An RGB image at full size.
+
+    Raises:
+        UnreadableImage: the file is missing, empty, no image, broken, forbidden, or above MAX_PIXELS.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise UnreadableImage(path, Reason.EMPTY)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # Pillow's own size warning and its remarks on EXIF; the limit below decides
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise UnreadableImage(path, Reason.TOO_LARGE)
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError:
+        raise UnreadableImage(path, Reason.MISSING) from None
+    except (PermissionError, IsADirectoryError):
+        raise UnreadableImage(path, Reason.NOT_PERMITTED) from None
+    except Image.DecompressionBombError:
+        raise UnreadableImage(path, Reason.TOO_LARGE) from None
+    except UnidentifiedImageError:
+        raise UnreadableImage(path, Reason.NOT_AN_IMAGE) from None
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError):
+        # What Pillow's decoders raise on damaged data, each in its own way.
+        raise UnreadableImage(path, Reason.BROKEN) from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey opens as I;16 or I, and convert("RGB") would clip it at 255
+        grey = np.asarray(image).astype(np.float64)
+        return Image.fromarray((np.clip(grey, 0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        grey = np.nan_to_num(np.asarray(image).astype(np.float64))
+        scale = 255.0 if grey.max(initial=0.0) <= 1.0 else 1.0
+        return Image.fromarray(np.clip(grey * scale, 0, 255).round().astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,77 @@
+"""The paper's crops (Sect. 4.1): what of an image a network gets to see.
+
+A view is one way to cut and scale an image. View 0 is the test transform: the whole image scaled to side x side. Views
+1 to 20 are the crops of the training augmentation: the image scaled to 256 x 256, a square of 224, 192, 168 or 128
+pixels cut at one of the four corners or the centre, scaled to side x side. The crop of 256 has one position, the whole
+image: view 0 stands for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SIDE = 224
+"""Pixels a side that the paper's networks see."""
+
+RESIZED = 256
+CROP_SIDES = (256, 224, 192, 168, 128)
+POSITIONS = ("top left", "top right", "bottom left", "bottom right", "centre")
+N_VIEWS = 1 + (len(CROP_SIDES) - 1) * len(POSITIONS)
+
+
+def crop_box(view: int) -> tuple[int, int, int, int]:
+    """The box of a crop in the 256 x 256 image.
+
+    Args:
+        view: 1..20; four blocks of five positions, from the largest crop to the smallest.
+
+    Returns:
+        (left, top, right, bottom) in pixels.
+    """
+    block, position = divmod(view - 1, len(POSITIONS))
+    side = CROP_SIDES[block + 1]
+    room = RESIZED - side
+    left, top = ((0, 0), (room, 0), (0, room), (room, room), (room // 2, room // 2))[position]
+    return left, top, left + side, top + side
+
+
+def view_of_draw(draw: NDArray[np.integer] | Any) -> Any:  # noqa: ANN401 - array or tensor in, the same out
+    """Map a draw from 0..24 to a view.
+
+    The paper draws one of five sizes and one of five positions; all five positions of the largest crop are view 0.
+    """
+    return (draw - (len(POSITIONS) - 1)).clip(0)
+
+
+N_DRAWS = len(CROP_SIDES) * len(POSITIONS)
+
+
+def cut(image: Image.Image, views: tuple[int, ...], side: int = SIDE) -> NDArray[np.uint8]:
+    """Cut views out of an image.
+
+    Resizing is Pillow's antialiased bilinear one, here and everywhere: torchvision's on tensors differs enough to move
+    a probability by more than 0.04.
+
+    Args:
+        image: RGB, any size.
+        views: which views, each 0..20.
+        side: height and width of each view in pixels.
+
+    Returns:
+        uint8 [V, 3, side, side].
+    """
+    resized: Image.Image | None = None
+    planes = np.empty((len(views), 3, side, side), dtype=np.uint8)
+    for k, view in enumerate(views):
+        if view == 0:
+            seen = image.resize((side, side), Image.Resampling.BILINEAR)
+        else:
+            if resized is None:
+                resized = image.resize((RESIZED, RESIZED), Image.Resampling.BILINEAR)
+            seen = resized.resize((side, side), Image.Resampling.BILINEAR, box=crop_box(view))
+        planes[k] = np.asarray(seen).transpose(2, 0, 1)
+    return planes

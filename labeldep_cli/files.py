@@ -1,0 +1,167 @@
+"""Files that appear whole or not at all; hashes; one writer at a time."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from labeldep_cli.errors import StorageError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """Say what kept a file or folder from being written, and how to mend it."""
+    if error.errno in _FULL or any(f"errno = {code}" in str(error) for code in _FULL):
+        return StorageError(
+            f"no space left to write {path}",
+            "Free some disk and run the same command again: it goes on where it stopped.",
+        )
+    if error.errno == errno.EROFS:
+        return StorageError(
+            f"cannot write {path}: the file system is read-only",
+            "Name a writable place: --out, --features-dir or --runs-dir.",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return StorageError(
+            f"cannot write {path}: no permission", "Name a writable place: --out, --features-dir or --runs-dir."
+        )
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return StorageError(
+            f"cannot write {path}: a file stands where a folder is needed",
+            "Move it away, or name another place with --out.",
+        )
+    if error.errno == errno.EISDIR:
+        return StorageError(
+            f"cannot write {path}: a folder stands where a file is needed", "Name another file with --out."
+        )
+    return StorageError(
+        f"cannot write {path}: {error.strerror or error}", "Check the disk, or name another place with --out."
+    )
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors while `path` is written into ones that a user can mend."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents.
+
+    Raises:
+        StorageError: a file stands in the way, or the place is not writable.
+    """
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Write a file so that it appears whole or not at all.
+
+    Yields:
+        A path beside `path` to write to. When the block ends well it is synced and renamed; a kill leaves at most
+        that one leftover, which the next writer replaces.
+
+    Raises:
+        StorageError: the disk is full, read-only or forbidden.
+    """
+    beside = path.with_name(f".{path.name}.writing")
+    with storing(path):
+        try:
+            yield beside
+            publish(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+def publish(beside: Path, path: Path) -> None:
+    """Sync a finished file and give it its name."""
+    descriptor = os.open(beside, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    beside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - any JSON value
+    """Write a JSON file, indented, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(stream)
+
+
+def _sha256(stream: Any) -> str:  # noqa: ANN401 - Python 3.10 has no hashlib.file_digest
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def lock(path: Path, what: str, patience: float = 2.0) -> Iterator[None]:
+    """Hold a lock file while its neighbour is written.
+
+    A POSIX record lock belongs to the process: it goes when the process dies, and decoding workers that outlive a
+    killed parent for a moment do not keep it, as they would a flock.
+
+    Args:
+        path: the lock file; it stays, empty.
+        what: what is being guarded, for the message.
+        patience: seconds to wait for another process.
+
+    Raises:
+        StorageError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no record locks on Windows: two writers of one run are the user's own care there
+        yield
+        return
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a")
+    with stream:
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    raise storage_error(path, error) from error
+                if time.monotonic() > deadline:
+                    raise StorageError(
+                        f"another labeldep process is writing {what}",
+                        "Wait for it to end, or name another place with --out.",
+                    ) from None
+                time.sleep(0.1)
+        yield

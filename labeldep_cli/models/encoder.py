@@ -1,0 +1,55 @@
+"""From 8-bit images to features: normalisation and backbone in one module."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from labeldep_cli.models.backbones import IMAGENET_MEAN, IMAGENET_STD
+
+
+class Encoder(nn.Module):
+    """uint8 images [B, 3, H, W] -> features [B, F].
+
+    Frozen, unless made by `trainable_copy`. Its backbone stays in eval mode whatever `.train()` is called around it: no
+    dropout, batch norms on their running statistics (a trainable copy learns their affine part).
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        # Not in the state dict: they are constants, and the checkpoint's backbone is the weights' own.
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.train_bn = False
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Keep the backbone in eval mode; with `train_bn`, let its batch norms follow `mode`."""
+        super().train(False)
+        if mode and self.train_bn:
+            for module in self.backbone.modules():
+                if isinstance(module, _BatchNorm):
+                    module.train()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise and encode images: uint8 [B, 3, H, W] -> [B, F]."""
+        features: Tensor = self.backbone((images.float() / 255 - self.mean) / self.std)
+        return features
+
+    def trainable_copy(self, train_bn: bool) -> Encoder:
+        """A deep copy whose parameters learn; the original stays the critic's frozen f_ext (Sect. 4.1).
+
+        Args:
+            train_bn: update the batch norms' running statistics.
+        """
+        twin = copy.deepcopy(self)
+        twin.train_bn = train_bn
+        return twin.requires_grad_(True)

@@ -1,0 +1,57 @@
+"""The small backbone shipped with the data set `scenes`, so that the whole chain runs with nothing to download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+INPUT_SIDE = 96  # pixels; images are resized bilinearly straight to a square of this side
+FEATURE_DIM = 256  # F: 128 channels, averaged and maximised over the image
+WEIGHTS_FILE = Path(__file__).with_name("scenesnet.safetensors")
+
+
+def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+class _Residual(nn.Module):
+    """Two convolutions beside the identity, [B, C, H, W] -> [B, C, H, W]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _convolution(channels, channels)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.relu(maps + self.second(self.first(maps)))
+
+
+class ScenesNet(nn.Module):
+    """A residual CNN of 0.37 M parameters; the classifier is not part of it.
+
+    The features are the channels' means over the image and their maxima: the mean tells the kind of place, the maximum
+    a thing of a few pixels. `scripts/train_scenesnet.py` trained the weights in WEIGHTS_FILE.
+    """
+
+    def __init__(self) -> None:
+        """Draw random weights; load WEIGHTS_FILE for trained ones."""
+        super().__init__()
+        self.stem = nn.Sequential(_convolution(3, 24, stride=2), _convolution(24, 48, stride=2))  # [B, 48, 24, 24]
+        self.middle = nn.Sequential(_Residual(48), _convolution(48, 96, stride=2), _Residual(96))  # [B, 96, 12, 12]
+        self.top = _convolution(96, 128, stride=2)  # [B, 128, 6, 6]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features of images.
+
+        Args:
+            images: [B, 3, INPUT_SIDE, INPUT_SIDE], normalised with ImageNet's mean and deviation.
+
+        Returns:
+            Features [B, F], not negative.
+        """
+        maps = self.top(self.middle(self.stem(images)))
+        return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)

@@ -1,0 +1,157 @@
+"""`labeldep predict`: label images that belong to no data set."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from labeldep_cli.config import DecisionConfig, Machine
+from labeldep_cli.datasets.split import Skipped
+from labeldep_cli.devices import mixed_precision, pick_device
+from labeldep_cli.errors import CheckpointError
+from labeldep_cli.evaluation.evaluate import probabilities
+from labeldep_cli.evaluation.thresholds import DecisionRule
+from labeldep_cli.features.decode import Decoded, decode
+from labeldep_cli.features.images import Reason
+from labeldep_cli.models.backbones import find_backbone, load_backbone, locate_weights
+from labeldep_cli.models.encoder import Encoder
+from labeldep_cli.models.generator import Generator
+from labeldep_cli.pipelines.runs import Run, open_run
+from labeldep_cli.progress import Reporter
+
+BATCH = 32
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The label set of one image.
+
+    Attributes:
+        path: as the user named it.
+        labels: (name, probability 0..1) of each label in the set, most probable first.
+        probabilities: of all labels, in label order.
+    """
+
+    path: str
+    labels: tuple[tuple[str, float], ...]
+    probabilities: dict[str, float]
+
+    def to_json(self, everything: bool) -> dict[str, object]:
+        """The keys of the contract; `everything` adds the probabilities of all labels."""
+        found: dict[str, object] = {
+            "path": self.path,
+            "labels": [{"label": label, "probability": p} for label, p in self.labels],
+        }
+        return {**found, "probabilities": self.probabilities} if everything else found
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Paths by row, picklable for the workers."""
+
+    paths: Sequence[str]
+
+    def __call__(self, row: int) -> Path:
+        return Path(self.paths[row])
+
+
+def expand(words: Iterable[str]) -> Iterator[str]:
+    """Turn what the user names into image paths: files as they are, folders and globs as the images in them, sorted."""
+    for word in words:
+        path = Path(word)
+        if path.is_dir():
+            yield from (str(p) for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        elif not path.exists() and glob.has_magic(word):
+            matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 - the pattern may be absolute
+            yield from matches or [word]
+        else:
+            yield word
+
+
+def predict(
+    runs_dir: Path,
+    run_name: str | None,
+    machine: Machine,
+    decision: DecisionConfig,
+    weights: str | None,
+    images: Iterable[str],
+    reporter: Reporter,
+) -> Iterator[Prediction | Skipped]:
+    """Label images, in the order given; memory does not grow with their number.
+
+    Args:
+        runs_dir: where runs lie.
+        run_name: a folder or a name; None for the newest run.
+        machine: to compute on.
+        decision: which labels make a set.
+        weights: a path in place of the recorded one.
+        images: paths, read ahead in batches.
+        reporter: takes notes.
+
+    Yields:
+        A prediction an image, or why it was skipped.
+
+    Raises:
+        LabeldepError: no such run, one on ready features, or weights that are not the run's.
+    """
+    run = open_run(run_name, runs_dir)
+    if run.has_features:
+        raise CheckpointError(
+            f"{run.folder} was trained on ready features and cannot look at images", "Name a run on images: --run RUN"
+        )
+    device = pick_device(machine.device)
+    generator, side = _generator(run, weights, device, reporter)
+    rule = DecisionRule.of(decision, run.facts["thresholds"])
+    words = iter(images)
+    while paths := list(islice(words, BATCH * 32)):
+        batches = [[(row, (0,)) for row in range(a, min(a + BATCH, len(paths)))] for a in range(0, len(paths), BATCH)]
+        workers = min(machine.n_workers, len(batches)) if len(paths) > 4 else 0
+        for batch, decoded in zip(batches, decode(_Files(paths), batches, side, workers), strict=True):
+            yield from _label(run, generator, rule, [paths[row] for row, _ in batch], decoded, device)
+
+
+def _generator(run: Run, weights: str | None, device: torch.device, reporter: Reporter) -> tuple[Generator, int]:
+    """The run's generator over images, and the side of the images in pixels; the data set itself is not needed."""
+    row = find_backbone(run.facts["backbone"])
+    if run.full:
+        return run.full_generator(device), row.side
+    located = locate_weights(row, weights or run.source().weights)
+    run.require_weights(located)
+    backbone = load_backbone(row, located, reporter)
+    return Generator(Encoder(backbone.module), run.head()).to(device).eval(), row.side
+
+
+@torch.inference_mode()
+def _label(
+    run: Run, generator: Generator, rule: DecisionRule, paths: Sequence[str], decoded: Decoded, device: torch.device
+) -> Iterator[Prediction | Skipped]:
+    good = decoded.reasons == 0
+    rows = iter(_probabilities(generator, decoded.images[good][:, 0], device)) if good.any() else iter(())
+    names = run.space.names
+    for path, reason in zip(paths, decoded.reasons.tolist(), strict=True):
+        if reason:
+            yield Skipped(path, Reason(reason).text)
+            continue
+        p = next(rows)
+        chosen = np.flatnonzero(rule.decide(p[None])[0])
+        ranked = sorted(chosen, key=lambda k: (-p[k], k))
+        yield Prediction(
+            path,
+            tuple((names[k], float(p[k])) for k in ranked),
+            {name: float(value) for name, value in zip(names, p, strict=True)},
+        )
+
+
+def _probabilities(generator: Generator, images: Tensor, device: torch.device) -> NDArray[np.float64]:
+    with mixed_precision(device):
+        logits = generator(images.to(device))
+    return probabilities(logits.cpu().numpy())

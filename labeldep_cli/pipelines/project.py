@@ -1,0 +1,289 @@
+"""A data set, a backbone and a machine, brought together: caches made where they are missing, inputs opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from labeldep_cli.config import DEFAULT_BACKBONE, ExtractConfig, Machine, Source, Workspace
+from labeldep_cli.datasets import registry
+from labeldep_cli.datasets.split import Dataset, Draw, Skipped, Split
+from labeldep_cli.devices import pick_device
+from labeldep_cli.errors import BackboneError, DatasetError
+from labeldep_cli.features.cache import CacheWriter, FeatureCache, Origin, cache_bytes, skipped_rows
+from labeldep_cli.features.decode import unreadable
+from labeldep_cli.features.extract import Limit, Pace, extract_split
+from labeldep_cli.features.views import N_VIEWS
+from labeldep_cli.files import lock, make_folder
+from labeldep_cli.inputs import FeatureInputs, ImageInputs, Inputs
+from labeldep_cli.models.backbones import (
+    Backbone,
+    LoadedBackbone,
+    Weights,
+    find_backbone,
+    load_backbone,
+    locate_weights,
+)
+from labeldep_cli.models.encoder import Encoder
+from labeldep_cli.progress import Reporter
+from labeldep_cli.provenance import versions
+
+COMPUTE_DTYPE = "float32"
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """One cache file, and how much of it this call computed.
+
+    Attributes:
+        cache: the finished cache.
+        computed: rows that this call wrote.
+        pace: how fast.
+    """
+
+    cache: FeatureCache
+    computed: int
+    pace: Pace
+
+
+@dataclass(frozen=True)
+class Project:
+    """Everything that a command needs to know of data, backbone and machine.
+
+    Attributes:
+        workspace, source, machine: as asked for.
+        dataset: the splits.
+        row, weights: the backbone; None where the data set brings features.
+        device: to compute on.
+        reporter: takes notes and progress.
+    """
+
+    workspace: Workspace
+    source: Source
+    machine: Machine
+    dataset: Dataset
+    row: Backbone | None
+    weights: Weights | None
+    device: torch.device
+    reporter: Reporter
+
+    @property
+    def name(self) -> str:
+        """DATASET-BACKBONE, the beginning of every cache's and run's name."""
+        return f"{self.dataset.name}-{self.row.name if self.row else 'features'}"
+
+    @property
+    def images(self) -> tuple[Backbone, Weights]:
+        """Backbone and weights of a data set of images.
+
+        Raises:
+            DatasetError: the data set brings ready features.
+        """
+        if self.row is None or self.weights is None:
+            raise DatasetError(
+                f"{self.source.dataset} holds ready features, no images",
+                "Go on with: labeldep pretrain --dataset " + self.source.dataset,
+            )
+        return self.row, self.weights
+
+    @cached_property
+    def backbone(self) -> LoadedBackbone:
+        """The backbone with its weights, loaded when first asked for."""
+        row, weights = self.images
+        return load_backbone(row, weights, self.reporter)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The frozen f_ext, on the device."""
+        return Encoder(self.backbone.module).to(self.device)
+
+    @property
+    def extract_command(self) -> str:
+        """The command that makes this project's caches."""
+        row, weights = self.images
+        words = ["labeldep extract", f"--dataset {self.source.dataset}", f"--backbone {row.name}"]
+        return " ".join(words + ([f"--weights {weights.spec}"] if weights.spec != "default" else []))
+
+    def cache_path(self, split: str) -> Path:
+        """The cache of a split: FEATURES/DATASET-BACKBONE-SPLIT.h5."""
+        return self.workspace.features / f"{self.name}-{split}.h5"
+
+    def limit(self) -> Limit:
+        """How many images may be unreadable."""
+        return Limit(self.machine.max_skipped, self.dataset.named)
+
+    def origin(self, split: Split, views: int, weights_sha256: str) -> Origin:
+        """What a cache of this project is made from."""
+        row, _ = self.images
+        return Origin(
+            dataset=self.dataset.name,
+            split=split.name,
+            fingerprint=split.fingerprint,
+            backbone=row.name,
+            weights_sha256=weights_sha256,
+            preprocessing=row.preprocessing,
+            compute_dtype=COMPUTE_DTYPE,
+            views=views,
+            label_names=self.dataset.space.names,
+            versions=versions(),
+        )
+
+    def finished_cache(self, name: str, views: int = 1) -> FeatureCache | None:
+        """The finished cache of a split, None where there is none.
+
+        Raises:
+            CacheError: there is one, but it is broken or was made from something else.
+        """
+        path = self.cache_path(name)
+        if not path.exists():
+            return None
+        _, weights = self.images
+        command = f"{self.extract_command} --fresh"
+        cache = FeatureCache.open(path, command)
+        # Published weights that are not on this disk cannot be compared; the cache's own word is taken for them.
+        digest = weights.sha256 or cache.origin.weights_sha256
+        more = f"{command} --views {views}" if views > 1 else command
+        cache.origin.require_fits(self.origin(self.dataset.split(name), views, digest), path, more)
+        return cache
+
+    def cached(self, name: str, config: ExtractConfig, fresh: bool = False) -> Extracted:
+        """The cache of a split, extracted where it is missing or unfinished.
+
+        Args:
+            name: of the split.
+            config: views and group.
+            fresh: extract anew in any case.
+
+        Raises:
+            LabeldepError: data, weights, disk or cache do not allow it.
+        """
+        split, path = self.dataset.split(name), self.cache_path(name)
+        cache = None if fresh else self.finished_cache(name, config.views)
+        if cache is None:
+            make_folder(path.parent)
+            with lock(path.with_name(f".{path.stem}.lock"), str(path)):
+                cache = None if fresh else self.finished_cache(name, config.views)
+                if cache is None:
+                    return self._extract(split, path, config, fresh)
+        self.limit().require(split, cache.reasons)
+        return Extracted(cache, 0, Pace())
+
+    def _extract(self, split: Split, path: Path, config: ExtractConfig, fresh: bool) -> Extracted:
+        size = cache_bytes(split, self.backbone.feature_dim, config.views)
+        shape = f"{len(split)} images x {config.views} view(s) x {self.backbone.feature_dim} features"
+        self.reporter.note(f"{path}: {shape}, {size / 1e6:.1f} MB")
+        origin = self.origin(split, config.views, self.backbone.weights_sha256)
+        writer = CacheWriter.resume(path, split, self.backbone.feature_dim, origin, fresh)
+        before = int(writer.done.sum())
+        if before:
+            self.reporter.note(f"going on after {before} rows that are there already")
+        try:
+            with self.reporter.bar(f"extracting {split.name}", len(split), "images") as bar:
+                pace = extract_split(
+                    split,
+                    self.encoder,
+                    writer,
+                    side=self.images[0].side,
+                    group=config.group,
+                    workers=self.machine.n_workers,
+                    limit=self.limit(),
+                    device=self.device,
+                    bar=bar,
+                )
+            writer.finish()
+        except BaseException:
+            writer.abandon()
+            raise
+        return Extracted(FeatureCache.open(path, self.extract_command), len(split) - before, pace)
+
+    def feature_inputs(self, name: str, views: int | None = 1) -> FeatureInputs:
+        """A split as features: ready ones, or a cache's (extracted where it is missing, which is said).
+
+        Args:
+            name: of the split.
+            views: how many; None for all that the cache holds.
+        """
+        split = self.dataset.split(name)
+        if split.features is not None:
+            return FeatureInputs.of_split(split, self.device)
+        if not self.cache_path(name).exists():
+            self.reporter.note(f"no cached features of {name} yet: extracting them first")
+        cache = self.cached(name, ExtractConfig(views=views or 1)).cache
+        return FeatureInputs.of_cache(cache, views or cache.origin.views, self.dataset.named, self.device)
+
+    def image_inputs(self, name: str, views: int) -> ImageInputs:
+        """A split as images; unreadable ones are known beforehand, from its cache or by decoding all once."""
+        row, _ = self.images
+        split = self.dataset.split(name)
+        cache = self.finished_cache(name)
+        reasons = self._scan(split) if cache is None else cache.reasons
+        self.limit().require(split, reasons)
+        return ImageInputs(
+            split,
+            np.flatnonzero(reasons == 0),
+            skipped_rows(split.paths, reasons, self.dataset.named),
+            self.encoder,
+            self.backbone.feature_dim,
+            row.side,
+            views,
+            self.machine.n_workers,
+            self.device,
+        )
+
+    def _scan(self, split: Split) -> NDArray[np.uint8]:
+        with self.reporter.bar(f"checking {split.name} images", len(split), "images") as bar:
+            return unreadable(split.file, len(split), self.machine.n_workers, bar)
+
+    def inputs(self, name: str, full: bool, views: int | None = 1) -> Inputs:
+        """A split as training and evaluation see it.
+
+        Args:
+            name: of the split.
+            full: images instead of cached features.
+            views: to draw from; None for all: those of the cache, or every crop of an image.
+        """
+        inputs = self.image_inputs(name, views or N_VIEWS) if full else self.feature_inputs(name, views)
+        if len(inputs.labels) == 0:
+            raise DatasetError(
+                f"the {name} split of {self.dataset.name} has no image that can be read",
+                f"See: labeldep data {self.source.dataset}",
+            )
+        return inputs
+
+    def skipped(self, *parts: Inputs) -> tuple[Skipped, ...]:
+        """The rows that the given inputs leave out."""
+        return tuple(skip for part in parts for skip in part.skipped)
+
+
+def open_project(workspace: Workspace, source: Source, machine: Machine, reporter: Reporter) -> Project:
+    """Load the data set and find the backbone's row and weights; the weights are not loaded yet.
+
+    Raises:
+        DatasetError: the data set is missing or malformed.
+        BackboneError: unknown backbone, missing weights file, or a backbone for ready features.
+    """
+    device = pick_device(machine.device)
+    draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
+    dataset = registry.load(source.dataset, workspace.data_dir, draw, reporter)
+    if dataset.has_features:
+        if source.backbone is not None:
+            raise BackboneError(
+                f"{source.dataset} holds ready features: they take no backbone", "Leave --backbone out."
+            )
+        return Project(workspace, source, machine, dataset, None, None, device, reporter)
+    row = find_backbone(source.backbone or dataset.backbone or DEFAULT_BACKBONE)
+    return Project(
+        workspace,
+        replace(source, backbone=row.name),
+        machine,
+        dataset,
+        row,
+        locate_weights(row, source.weights),
+        device,
+        reporter,
+    )

@@ -1,0 +1,210 @@
+"""Run folders: finding one, opening it, and what it was made from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from labeldep_cli.config import Machine, Place, Source, Workspace, pick
+from labeldep_cli.datasets.label_space import LabelSpace
+from labeldep_cli.errors import CheckpointError, DatasetError, nearest
+from labeldep_cli.files import sha256
+from labeldep_cli.models.backbones import Weights, architecture, find_backbone
+from labeldep_cli.models.encoder import Encoder
+from labeldep_cli.models.generator import Generator, Head, seeded_head
+from labeldep_cli.pipelines.project import Project, open_project
+from labeldep_cli.progress import Reporter
+from labeldep_cli.training import checkpoint
+from labeldep_cli.training.fit import BEST, RESULT
+
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run with a best checkpoint.
+
+    Attributes:
+        folder: of the run.
+        config: its config.json.
+        facts: what its best checkpoint says of itself.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    facts: dict[str, Any]
+
+    @property
+    def best(self) -> Path:
+        """The best checkpoint."""
+        return self.folder / BEST
+
+    @property
+    def full(self) -> bool:
+        """Whether the backbone was trained too."""
+        return bool(self.facts["full"])
+
+    @property
+    def space(self) -> LabelSpace:
+        """The labels, in the order of the logits."""
+        return LabelSpace(tuple(self.facts["labels"]))
+
+    @property
+    def has_features(self) -> bool:
+        """Whether it was trained on ready features instead of images."""
+        return self.facts["backbone"] is None
+
+    def source(self) -> Source:
+        """Which data, through which backbone, it was trained on."""
+        source: Source = pick(Source, self.config["settings"])
+        path = self.config["weights"]["path"] if self.config["weights"] else None
+        return replace(source, weights=path if path and source.weights not in ("default", "none") else source.weights)
+
+    def head(self) -> Head:
+        """Its head, loaded."""
+        return _head(self.facts, self._tensors())
+
+    def generator(self, device: torch.device) -> Generator:
+        """Its generator, loaded: over features in head mode, over images in full mode."""
+        return self.full_generator(device) if self.full else Generator(nn.Identity(), self.head()).to(device).eval()
+
+    def full_generator(self, device: torch.device) -> Generator:
+        """The generator of a full-mode run: the checkpoint holds its whole backbone."""
+        tensors = self._tensors()
+        encoder = Encoder(architecture(find_backbone(self.facts["backbone"])))
+        generator = Generator(encoder, _head(self.facts, tensors))
+        checkpoint.unpack("generator", tensors, generator, self.best)
+        return generator.to(device).eval()
+
+    def project(self, place: Place, weights: str | None, machine: Machine, reporter: Reporter) -> Project:
+        """Open its data set and backbone again.
+
+        Args:
+            place: where its data lie now.
+            weights: a path in place of the recorded one; None for that.
+            machine: to compute on.
+            reporter: takes notes.
+
+        Raises:
+            CheckpointError: the labels or the weights are not the run's.
+        """
+        source = self.source()
+        features = place.features_dir or (Path(self.config["features_dir"]) if place.data_dir is None else None)
+        workspace = Workspace(place.data_dir or Path(self.config["data_dir"]), place.runs_dir, features)
+        project = open_project(workspace, replace(source, weights=weights or source.weights), machine, reporter)
+        self.space.require_same(project.dataset.space, f"the run {self.folder.name}", "the data set")
+        if project.weights is not None:
+            self.require_weights(project.weights)
+        return project
+
+    def require_weights(self, weights: Weights) -> None:
+        """Refuse weights other than those that the run was trained with; such as are not on this disk pass.
+
+        Raises:
+            CheckpointError: names both hashes.
+        """
+        mine = self.facts["weights_sha256"]
+        if weights.sha256 is not None and weights.sha256 != mine:
+            raise CheckpointError(
+                f"the weights {weights.path or weights.spec} have SHA-256 {weights.sha256[:12]}, "
+                f"but {self.folder} was trained with {str(mine)[:12]}",
+                "Name the weights that it was trained with: --weights PATH",
+            )
+
+    def require_split(self, project: Project, name: str) -> None:
+        """Refuse a split whose rows or labels have changed since the run was trained.
+
+        Raises:
+            DatasetError: names both fingerprints.
+        """
+        mine, theirs = self.config["dataset"]["fingerprints"].get(name), project.dataset.split(name).fingerprint
+        if mine is not None and mine != theirs:
+            raise DatasetError(
+                f"the {name} split of {project.dataset.name} has changed since {self.folder} was trained: "
+                f"its fingerprint was {mine[:12]}, and is {theirs[:12]}",
+                "Put the data set back as it was, or train a new run on it: --out FOLDER",
+            )
+
+    def _tensors(self) -> dict[str, Any]:
+        return checkpoint.load(self.best)[0]
+
+
+def _head(facts: dict[str, Any], tensors: dict[str, Any]) -> Head:
+    head = seeded_head(facts["feature_dim"], len(facts["labels"]), facts["hidden"], seed=0)
+    checkpoint.unpack("generator.head", tensors, head, Path(BEST))
+    return head
+
+
+def find_run(name: str | None, runs_dir: Path) -> Path:
+    """The folder of a run.
+
+    Args:
+        name: a folder, or a name in the runs dir; None for the newest run.
+        runs_dir: where runs lie.
+
+    Raises:
+        CheckpointError: there is no such run; names the near ones.
+    """
+    runs = sorted(runs_dir.glob(f"*/{BEST}"), key=lambda path: path.stat().st_mtime_ns)
+    if name is None:
+        if not runs:
+            raise CheckpointError(
+                f"there is no trained run in {runs_dir} yet",
+                "Train one: labeldep adversarial --dataset DATASET (or see it all at once: labeldep demo)",
+            )
+        return runs[-1].parent
+    for folder in (Path(name), runs_dir / name):
+        if (folder / BEST).is_file():
+            return folder
+        if (folder / CONFIG).is_file():
+            raise CheckpointError(
+                f"the run {folder} has no checkpoint yet", "Let it train on: the same command that began it."
+            )
+    raise CheckpointError(f"there is no run {name!r}", nearest(Path(name).name, [path.parent.name for path in runs]))
+
+
+def open_run(name: str | None, runs_dir: Path) -> Run:
+    """Open a run: a folder, a name in the runs dir, or None for the newest.
+
+    Raises:
+        CheckpointError: it does not exist, or its files are broken.
+    """
+    folder = find_run(name, runs_dir)
+    return Run(folder, read_config(folder), checkpoint.load(folder / BEST)[1])
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A run's config.json.
+
+    Raises:
+        CheckpointError: missing or broken.
+    """
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return {"settings": config["settings"], **config}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder / CONFIG} is missing or broken", "Train the run anew: the same command with --fresh."
+        ) from error
+
+
+def result_of(folder: Path) -> dict[str, Any] | None:
+    """A finished run's result.json, None while it is not finished."""
+    path = folder / RESULT
+    if not path.exists():
+        return None
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return result
+    except ValueError:
+        return None
+
+
+def checkpoint_sha256(run: Run) -> str:
+    """SHA-256 of a run's best checkpoint."""
+    return sha256(run.best)

@@ -1,0 +1,65 @@
+"""Results as rows of text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_COLUMNS = {
+    "CP": "CP",
+    "CR": "CR",
+    "CF1": "CF1",
+    "OP": "OP",
+    "OR": "OR",
+    "OF1": "OF1",
+    "macro_f1": "mF1",
+    "mAP": "mAP",
+    "exact_match": "exact",
+    "labels_per_image": "labels",
+}
+
+SUMMARY = tuple(_COLUMNS.values())
+"""The columns of a summary; macro F1, exact match and labels an image by short names, to fit 80 columns."""
+
+Row = Sequence[str]
+
+
+def number(value: float | None) -> str:
+    """A score for a person: two decimals, a dash for none."""
+    return "-" if value is None else f"{value:.2f}"
+
+
+def summary(scores: Mapping[str, Any]) -> list[str]:
+    """The cells of `SUMMARY` out of an evaluation's JSON."""
+    return [number(scores[name]) for name in _COLUMNS]
+
+
+def per_label(scores: Mapping[str, Any]) -> list[Row]:
+    """A row a label: name, precision, recall, F1, AP, count."""
+    return [
+        [row["label"], *(number(row[key]) for key in ("precision", "recall", "f1", "ap")), str(row["count"])]
+        for row in scores["per_label"]
+    ]
+
+
+def decision(rule: Mapping[str, Any]) -> str:
+    """A decision rule in words: "p > 0.5", "top 3", "p > 0.34 (tuned on val)"."""
+    words = []
+    if "k" in rule:
+        words.append(f"top {rule['k']}")
+    if "threshold" in rule:
+        threshold = rule["threshold"]
+        words.append("p > its label's threshold" if isinstance(threshold, list) else f"p > {threshold:.4g}")
+    if rule["non_empty"]:
+        words.append("never empty")
+    source = rule["source"]
+    return ", ".join(words) + (f" ({source})" if source.startswith("tuned") else "")
+
+
+def demo_rows(demo: Mapping[str, Any]) -> list[Row]:
+    """The closing table of `labeldep demo`: three models, each at 0.5 and at the tuned threshold."""
+    rows: list[Row] = []
+    for name in ("baseline", "control", "adversarial"):
+        for scores in (demo[name], demo[name]["tuned"]):
+            rows.append([name, decision(scores["decision"]), *summary(scores)])
+    return rows

@@ -1,0 +1,116 @@
+"""Checkpoints: safetensors files whose metadata is one JSON string. No pickle, no path, no clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from labeldep_cli.errors import CheckpointError
+from labeldep_cli.files import storage_error, whole
+
+FORMAT = 1
+_KEY = "labeldep"  # one key only: safetensors writes several in random order, and the file's bytes would change
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        path: of the file.
+        tensors: by name.
+        facts: JSON values: all that is no tensor.
+
+    Raises:
+        StorageError: the disk is full, read-only or forbidden.
+    """
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole(path) as beside:
+        try:
+            save_file(stored, beside, {_KEY: json.dumps({"format": FORMAT, **facts}, sort_keys=True)})
+        except SafetensorError as error:  # it wraps the operating system's error into a text
+            raise storage_error(path, OSError(_errno(str(error)), str(error))) from error
+        beside.chmod(0o644)  # safetensors gives its files to their owner alone
+
+
+def _errno(text: str) -> int:
+    digits = text.rpartition("os error ")[2].split(")")[0]
+    return int(digits) if digits.isdigit() else 0
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a checkpoint.
+
+    Returns:
+        Tensors by name, on the CPU; the facts.
+
+    Raises:
+        CheckpointError: missing, truncated, foreign.
+    """
+    remedy = "Train it anew: the same command with --fresh."
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {})[_KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"there is no checkpoint {path}", "Train one: labeldep pretrain, labeldep adversarial."
+        ) from None
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} is no labeldep checkpoint (truncated or foreign)", remedy) from error
+    if facts.pop("format", None) != FORMAT:
+        raise CheckpointError(f"{path} is a checkpoint of another version of labeldep", remedy)
+    return tensors, facts
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts of a checkpoint alone, without its tensors; errors as in `load`."""
+    try:
+        with safe_open(path, "pt") as file:
+            facts: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
+            return facts
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} is no labeldep checkpoint (truncated or foreign)", "Train it anew.") from error
+
+
+def pack(prefix: str, module: nn.Module) -> dict[str, Tensor]:
+    """A module's state under a prefix."""
+    return {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
+
+
+def unpack(prefix: str, tensors: Mapping[str, Tensor], module: nn.Module, path: Path) -> None:
+    """Load a module's state from under a prefix, strictly.
+
+    Raises:
+        CheckpointError: names or shapes do not fit.
+    """
+    state = {name[len(prefix) + 1 :]: value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        problem = str(error).splitlines()[-1].strip()
+        raise CheckpointError(
+            f"{path} does not fit this {prefix}: {problem}", "Name the run's own settings, or train a new run."
+        ) from None
+
+
+def pack_optimizer(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimizer's state as flat tensors."""
+    states = optimizer.state_dict()["state"]
+    return {f"{prefix}.{index}.{name}": value for index, state in states.items() for name, value in state.items()}
+
+
+def unpack_optimizer(prefix: str, tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+    """Load what `pack_optimizer` gave; the learning rate and betas are the optimizer's own."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith(f"{prefix}."):
+            index, name = key[len(prefix) + 1 :].split(".")
+            state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,114 @@
+"""The paper's equations. B batch, L labels, F feature width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from labeldep_cli.config import Sampling
+
+Critic = Callable[[Tensor, Tensor], Tensor]
+"""(label sets [B, L], features [B, F]) -> scores [B]."""
+
+
+def logistic_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """Binary cross-entropy, summed over labels and averaged over images (Eq. 1).
+
+    Eq. 1 lacks its minus sign. The sum (not a mean) over labels sets the scale that alpha = 10 belongs to.
+
+    Args:
+        logits: [B, L].
+        y: [B, L], 0 or 1; -1 where unknown, which counts nowhere.
+
+    Returns:
+        Scalar in nats an image.
+    """
+    each = binary_cross_entropy_with_logits(logits, y.clamp(min=0), reduction="none")
+    return (each * (y >= 0)).sum(dim=1).mean()
+
+
+def gumbel_sigmoid(logits: Tensor, noise: Tensor, inverse_temperature: float) -> Tensor:
+    """A relaxed sample of a label set (Sect. 3.2, "Gumbel sigmoid").
+
+    The difference of two Gumbel variables is logistic: log u - log(1 - u). The inverse temperature multiplies the noisy
+    logits, so at any temperature a label's sample exceeds 0.5 with probability sigmoid(logit).
+
+    Args:
+        logits: [B, L].
+        noise: [B, L], uniform on [0, 1).
+        inverse_temperature: 0.9 in Sect. 4.1.
+
+    Returns:
+        Soft label sets [B, L] in (0, 1), differentiable in the logits.
+    """
+    tiny = torch.finfo(noise.dtype).tiny
+    u = noise.clamp(min=tiny, max=1 - torch.finfo(noise.dtype).eps)
+    return torch.sigmoid(inverse_temperature * (logits + torch.log(u) - torch.log1p(-u)))
+
+
+def sample(logits: Tensor, noise: Tensor, inverse_temperature: float, sampling: Sampling) -> Tensor:
+    """Draw label sets from G.
+
+    Args:
+        logits: [B, L].
+        noise: uniform [B, L].
+        inverse_temperature: of the Gumbel sigmoid.
+        sampling: "gumbel": soft samples; "straight-through": hard ones whose gradient is the soft ones'; "none": the
+            probabilities themselves (row e of Table 3).
+
+    Returns:
+        Label sets [B, L] in [0, 1].
+    """
+    if sampling == "none":
+        return torch.sigmoid(logits)
+    soft = gumbel_sigmoid(logits, noise, inverse_temperature)
+    if sampling == "gumbel":
+        return soft
+    return (soft > 0.5).to(soft.dtype) + soft - soft.detach()
+
+
+def generator_loss(fake_scores: Tensor) -> Tensor:
+    """L_G of Eq. 3: minus the mean score [B] of generated label sets."""
+    return -fake_scores.mean()
+
+
+def critic_loss(real_scores: Tensor, fake_scores: Tensor, mismatched_scores: Tensor | None) -> Tensor:
+    """L_D of Eq. 4 without its penalty.
+
+    Args:
+        real_scores: D(y, x) [B] of matched pairs.
+        fake_scores: D(y_hat, x) [B] of generated pairs.
+        mismatched_scores: D(y', x) [B] of mismatched pairs; None for training without negatives, where the generated
+            term's weight is 1 instead of 1/2 (rows c and d of Table 3).
+
+    Returns:
+        Scalar.
+    """
+    if mismatched_scores is None:
+        return fake_scores.mean() - real_scores.mean()
+    return (fake_scores.mean() + mismatched_scores.mean()) / 2 - real_scores.mean()
+
+
+def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, z: Tensor, weight: Tensor) -> Tensor:
+    """WGAN-GP penalty on label space (Eq. 5).
+
+    Eq. 5 prints y* ~ interp(y_hat, y*); the text means interp(y_hat, y). Both label sets are those of the same images.
+    The gradient is taken with respect to the label set alone; its norm is one per image.
+
+    Args:
+        critic: maps label sets [B, L] and image features [B, F] to scores [B].
+        real, fake: label sets [B, L] of the same images, values in [0, 1].
+        z: their features [B, F]; held constant.
+        weight: [B, 1], uniform on [0, 1): one interpolation weight an image.
+
+    Returns:
+        Scalar mean of (||grad_y* D(y*, z)||_2 - 1)^2.
+    """
+    between = (weight * real + (1 - weight) * fake).detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(between, z).sum(), between, create_graph=True)
+    # The square root's slope at 0 is infinite: a critic that is flat somewhere would give NaN without the epsilon.
+    norm = (gradient.square().sum(dim=1) + 1e-12).sqrt()
+    return (norm - 1).square().mean()

@@ -1,0 +1,214 @@
+"""One update of the networks: the logistic step, and the adversarial step of Sects. 3.2 and 3.3.
+
+A step is called with its number and a stream of batches; `requests` says which batches the stream must bring, so that
+images are decoded ahead of their use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import count
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from labeldep_cli.config import AdversarialConfig, TrainingConfig
+from labeldep_cli.devices import mixed_precision
+from labeldep_cli.inputs import Batch, Inputs, Request
+from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.models.generator import Generator
+from labeldep_cli.training import losses
+from labeldep_cli.training.draws import epoch_rows, mismatched_rows, random_rows, random_views, uniform
+
+
+class Step(Protocol):
+    """What `fit` runs."""
+
+    def requests(self, first: int) -> Iterator[Request]:
+        """The batches of steps first, first + 1, ...: endless."""
+
+    def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
+        """Make one update of G (and those of D before it); the losses, detached."""
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        """What a checkpoint keeps."""
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """What a checkpoint to go on from keeps too."""
+
+
+class LogisticStep:
+    """G on the logistic loss alone: pretraining (Sect. 3.2), and the control of the adversarial stage.
+
+    Args:
+        generator: G.
+        inputs: the training rows.
+        config: batch size, learning rate, seed.
+        weight: of the loss; alpha for the control, so that it differs from the adversarial stage by the critic alone.
+    """
+
+    def __init__(self, generator: Generator, inputs: Inputs, config: TrainingConfig, weight: float = 1.0) -> None:
+        self.generator = generator
+        self.inputs = inputs
+        self.config = config
+        self.weight = weight
+        self.optimizer = generator_optimizer(generator, config)
+
+    def requests(self, first: int) -> Iterator[Request]:
+        """One batch a step: epochs of permuted rows."""
+        return (generator_request(self.inputs, self.config, step) for step in count(first))
+
+    def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
+        """Update G once."""
+        x, y, _ = next(batches)
+        with mixed_precision(self.inputs.device):
+            logits = self.generator(x)  # [B, L]
+        loss = losses.logistic_loss(logits, y)
+        update(self.optimizer, self.weight * loss)
+        return {"logistic": loss.detach()}
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        """G alone."""
+        return {"generator": self.generator}
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """G's."""
+        return {"optimizer_g": self.optimizer}
+
+
+class AdversarialStep:
+    """`critic_steps` updates of D (Eq. 4), then one of G (Eq. 2).
+
+    Args:
+        generator: G.
+        critic: D.
+        inputs: the training rows; their encoder is D's frozen f_ext.
+        config: every symbol of the paper.
+    """
+
+    def __init__(self, generator: Generator, critic: Discriminator, inputs: Inputs, config: AdversarialConfig) -> None:
+        self.generator = generator
+        self.critic = critic
+        self.inputs = inputs
+        self.config = config
+        self.optimizer_g = generator_optimizer(generator, config)
+        self.optimizer_d = torch.optim.Adam(
+            critic.parameters(), lr=config.critic_lr, betas=(config.critic_beta1, config.critic_beta2)
+        )
+
+    def requests(self, first: int) -> Iterator[Request]:
+        """For each critic update three batches (Sect. 4.1: "this is essential"), then one for G."""
+        kinds = ("matched", "generated", "mismatched") if self.config.with_negatives else ("matched", "generated")
+        for step in count(first):
+            for k in range(self.config.critic_steps):
+                for kind in kinds:
+                    yield self._critic_request(kind, step * self.config.critic_steps + k)
+            yield generator_request(self.inputs, self.config, step)
+
+    def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
+        """Update D `critic_steps` times and G once."""
+        told: dict[str, Tensor] = {}
+        for k in range(self.config.critic_steps):
+            told |= self._update_critic(step * self.config.critic_steps + k, batches)
+        return told | self._update_generator(step, next(batches))
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        """G and D."""
+        return {"generator": self.generator, "critic": self.critic}
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """G's and D's."""
+        return {"optimizer_g": self.optimizer_g, "optimizer_d": self.optimizer_d}
+
+    def _update_critic(self, key: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
+        config = self.config
+        matched, generated = next(batches), next(batches)
+        real = self.critic(present(matched.y), self._features(matched.x))  # D(y, x), [B]
+
+        with torch.no_grad():
+            fake_set = self._sample(generated, "critic noise", key)  # y_hat, [B, L]
+        z = self._features(generated.x)  # [B, F]
+        fake = self.critic(fake_set, z)  # D(y_hat, x), [B]
+
+        mismatched = self._mismatched_scores(next(batches), key) if config.with_negatives else None
+        weight = self._noise((len(fake), 1), "interpolation", key)
+        penalty = losses.gradient_penalty(self.critic, present(generated.y), fake_set, z, weight)
+
+        loss = losses.critic_loss(real, fake, mismatched) + config.lambda_gp * penalty  # Eq. 4
+        update(self.optimizer_d, loss)
+        return {
+            "critic": loss.detach(),
+            "penalty": penalty.detach(),
+            "wasserstein": (real.mean() - fake.mean()).detach(),
+        }
+
+    def _mismatched_scores(self, batch: Batch, key: int) -> Tensor:
+        """D(y', x), [B]: real label sets put to other images."""
+        others = mismatched_rows(self.inputs.labels, batch.rows, self.config.seed, "mismatched labels", key)
+        y = self.inputs.labels[others].to(batch.y)
+        scores: Tensor = self.critic(present(y), self._features(batch.x))
+        return scores
+
+    def _update_generator(self, step: int, batch: Batch) -> dict[str, Tensor]:
+        config = self.config
+        with mixed_precision(self.inputs.device):
+            logits = self.generator(batch.x)  # [B, L]
+        noise = self._noise(tuple(logits.shape), "generator noise", step)
+        fake_set = known(batch.y) * losses.sample(logits, noise, config.inverse_temperature, config.sampling)
+        fooling = losses.generator_loss(self.critic(fake_set, self._features(batch.x)))  # Eq. 3
+        logistic = losses.logistic_loss(logits, batch.y)
+        update(self.optimizer_g, fooling + config.alpha * logistic)  # Eq. 2
+        return {"generator": fooling.detach(), "logistic": logistic.detach()}
+
+    def _sample(self, batch: Batch, purpose: str, key: int) -> Tensor:
+        """y_hat: label sets [B, L] drawn from G(x)."""
+        with mixed_precision(self.inputs.device):
+            logits = self.generator(batch.x)
+        noise = self._noise(tuple(logits.shape), purpose, key)
+        return known(batch.y) * losses.sample(logits, noise, self.config.inverse_temperature, self.config.sampling)
+
+    @torch.no_grad()
+    def _features(self, x: Tensor) -> Tensor:
+        """Z = f_ext(x), float32 [B, F]; D sees float32 under mixed precision too."""
+        with mixed_precision(self.inputs.device):
+            z: Tensor = self.inputs.encoder(x)
+        return z.float()
+
+    def _noise(self, shape: tuple[int, ...], purpose: str, key: int) -> Tensor:
+        return uniform(shape, self.config.seed, purpose, key).to(self.inputs.device)
+
+    def _critic_request(self, kind: str, key: int) -> Request:
+        config, n = self.config, len(self.inputs.labels)
+        rows = random_rows(n, int(config.batch_size or 1), config.seed, f"critic {kind}", key)
+        return Request(rows, random_views(len(rows), self.inputs.n_views, config.seed, f"critic {kind} views", key))
+
+
+def generator_request(inputs: Inputs, config: TrainingConfig, step: int) -> Request:
+    """G's batch at a step."""
+    rows = epoch_rows(len(inputs.labels), int(config.batch_size or 1), config.seed, step)
+    return Request(rows, random_views(len(rows), inputs.n_views, config.seed, "views", step))
+
+
+def generator_optimizer(generator: Generator, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Adam over G (Sect. 4.1)."""
+    return torch.optim.Adam(generator.parameters(), lr=float(config.lr or 0.0), betas=(config.beta1, config.beta2))
+
+
+def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step down a loss; other networks that it passed through keep their gradients out of theirs."""
+    optimizer.zero_grad(set_to_none=True)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+        parameter.grad = gradient
+    optimizer.step()
+
+
+def present(y: Tensor) -> Tensor:
+    """Labels [B, L] as the critic sees them: an unknown one (-1) is left out of every set."""
+    return y.clamp(min=0)
+
+
+def known(y: Tensor) -> Tensor:
+    """1 where a label is known, 0 where not [B, L]: generated sets leave out the same labels as the real ones."""
+    return (y >= 0).to(y.dtype)

@@ -1,0 +1,70 @@
+"""Fixtures shared by the tests: the real data beside the checkout, and a NUS-WIDE folder in the official layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labeldep_cli.datasets.split import Draw
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def draw_image(path: Path, seed: int, size: tuple[int, int] = (48, 32)) -> Path:
+    """Write a small image of smooth colours, different for each seed; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real data beside the checkout."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the real data (../shared/data) is not beside this checkout")
+    return SHARED_DATA
+
+
+@pytest.fixture
+def draw() -> Draw:
+    """How the command line draws splits where no flag says otherwise."""
+    return Draw(val_fraction=0.05, test_fraction=0.25, seed=0)
+
+
+@pytest.fixture(scope="session")
+def nuswide_folder(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    r"""A DATA folder whose nuswide/ has the official layout, full-length lists and the real labels, but 12 images.
+
+    The image names are invented (`concept\0001_1000.jpg`); every fifth image is in the official test list. The images
+    on the disk are the first four rows each of train, val and test as `nuswide` draws them with split seed 0.
+    """
+    archive = np.load(shared_data / "labels" / "nuswide_all.npz")
+    labels, names = archive["Y"], [str(name) for name in archive["names"]]
+    data_dir = tmp_path_factory.mktemp("nus")
+    root = data_dir / "nuswide"
+    for folder in ("ImageList", "ConceptsList", "Groundtruth/AllLabels"):
+        (root / folder).mkdir(parents=True)
+    (root / "ConceptsList" / "Concepts81.txt").write_text("\n".join(names) + "\n")
+    digits = np.full((len(labels), 2), ord("\n"), dtype=np.uint8)
+    for column, name in enumerate(names):
+        digits[:, 0] = labels[:, column] + ord("0")
+        (root / "Groundtruth" / "AllLabels" / f"Labels_{name}.txt").write_bytes(digits.tobytes())
+    folders = np.where(labels.any(axis=1), labels.argmax(axis=1), len(names))
+    images = [f"{[*names, 'other'][k]}\\{row % 9999 + 1:04d}_{1000 + row}.jpg" for row, k in enumerate(folders)]
+    for name, lines in (
+        ("Imagelist.txt", images),
+        ("TrainImagelist.txt", [image for row, image in enumerate(images) if row % 5]),
+        ("TestImagelist.txt", images[::5]),
+    ):
+        (root / "ImageList" / name).write_text("\r\n".join(lines) + "\r\n")
+
+    from labeldep_cli.datasets import nuswide
+
+    splits = nuswide.load(data_dir, Draw(val_fraction=0.05, test_fraction=0.25, seed=0)).splits
+    for seed, (split, row) in enumerate((split, row) for split in splits.values() for row in range(4)):
+        draw_image(split.file(row), seed)
+    return data_dir

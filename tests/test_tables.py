@@ -1,0 +1,307 @@
+"""A user's own data: CSV, JSONL, COCO-format JSON and ready features."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+
+from labeldep_cli.datasets import table
+from labeldep_cli.datasets.split import Draw
+from labeldep_cli.errors import DatasetError
+
+
+def rows_of(dataset):
+    """{path: (split, labels)} over all splits."""
+    return {
+        path: (split.name, labels.tolist())
+        for split in dataset.splits.values()
+        for path, labels in zip(split.paths, split.labels, strict=True)
+    }
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_file(name, content):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return file
+
+    return write_file
+
+
+MULTI_HOT = "path,split,sea,sunset\na.jpg,train,1,0\nb.jpg,val,,-1\nc.jpg,test,0,1\n"
+EXPECTED = {"a.jpg": ("train", [1, 0]), "b.jpg": ("val", [-1, -1]), "c.jpg": ("test", [0, 1])}
+
+
+class TestCsv:
+    def test_multi_hot_with_splits(self, write, tmp_path, draw):
+        dataset = table.load(write("mine.csv", MULTI_HOT), draw)
+        assert rows_of(dataset) == EXPECTED and dataset.space.names == ("sea", "sunset")
+        assert not dataset.named and not dataset.has_features and dataset.notes == () and dataset.drawn == frozenset()
+        assert dataset.splits["train"].file(0) == tmp_path / "a.jpg"
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"\xef\xbb\xbf" + MULTI_HOT.encode(),
+            MULTI_HOT.replace("\n", "\r\n").encode(),
+            MULTI_HOT.replace("\n", "\n\n").encode(),
+            MULTI_HOT.replace(",1", ", 1 ").encode(),
+            MULTI_HOT.replace(",1", ",1.0").replace(",0", ",0.0").encode(),  # what pandas writes beside gaps
+            MULTI_HOT.replace("a.jpg", '"a.jpg"').encode(),
+        ],
+        ids=["bom", "crlf", "blank-lines", "blanks", "pandas", "quotes"],
+    )
+    def test_ways_to_write_the_same(self, write, draw, content):
+        assert rows_of(table.load(write("mine.csv", content), draw)) == EXPECTED
+
+    def test_names_between_semicolons(self, write, draw):
+        content = "path,split,labels\na.jpg,train,sunset; sea\nb.jpg,val,\nc.jpg,test,boat;\n"
+        dataset = table.load(write("mine.csv", content), draw)
+        assert dataset.space.names == ("boat", "sea", "sunset")  # sorted
+        expected = {"a.jpg": ("train", [0, 1, 1]), "b.jpg": ("val", [0, 0, 0]), "c.jpg": ("test", [1, 0, 0])}
+        assert rows_of(dataset) == expected
+
+    def test_lacking_splits_are_drawn(self, write, draw):
+        content = "path,sea\n" + "".join(f"{n}.jpg,{n % 2}\n" for n in range(100))
+        dataset = table.load(write("mine.csv", content), draw)
+        # test: 25 of 100; val: 0.05 * 75 = 3.75, rounded.
+        assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 71, "val": 4, "test": 25}
+        assert dataset.drawn == {"val", "test"} and len(dataset.notes) == 2 and len(rows_of(dataset)) == 100
+        assert all(labels == [int(path[:-4]) % 2] for path, (_, labels) in rows_of(dataset).items())
+
+    def test_only_val_is_drawn_where_test_is_given(self, write, draw):
+        content = "path,split,sea\n" + "".join(f"{n}.jpg,{'test' if n < 5 else 'train'},1\n" for n in range(25))
+        dataset = table.load(write("mine.csv", content), draw)
+        assert [len(split) for split in dataset.splits.values()] == [19, 1, 5] and dataset.drawn == {"val"}
+
+    def test_paths_may_lie_anywhere(self, write, tmp_path, draw):
+        write("img/a.jpg", "x")
+        content = f"path,split,sea\n../img/a.jpg,train,1\n{tmp_path}/img/b.jpg,val,1\nmit Ü,test,1\n"
+        dataset = table.load(write("tables/mine.csv", content), draw)
+        assert dataset.splits["train"].file(0).samefile(tmp_path / "img" / "a.jpg")
+        assert dataset.splits["val"].file(0) == tmp_path / "img" / "b.jpg"
+        assert dataset.splits["test"].file(0) == tmp_path / "tables" / "mit Ü"
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("", r"mine.csv is empty"),
+            ("path,sea\n", r"mine.csv has no rows"),
+            ("file,sea\na,1\n", r"has no column 'path'; its columns are file, sea"),
+            ("path,split\na,train\n", r"has no label column"),
+            ("path,sea,sea\na,1,1\n", r"the column 'sea' stands twice"),
+            (",path,sea\n0,a,1\n", r"column 1 has no name\n.*index=False"),
+            ("path,labels,sea\na,x,1\n", r"the column 'labels' stands beside 'sea'"),
+            ("path,sea,sky\na,1,1\nb,1,2\n", r"mine.csv, line 3, column 'sky': '2' is not a label value"),
+            ("path,sea\na,0.5\n", r"line 2, column 'sea': '0.5' is not a label value"),
+            ("path,sea\na,yes\n", r"line 2, column 'sea': 'yes' is not a label value\nWrite 1 \(present\)"),
+            ("path,sea\na,1\nb,1,0\n", r"line 3: 3 fields, but the header has 2"),
+            ("path,sea,sky\na,1\n", r"line 2: 2 fields, but the header has 3"),
+            ("path,sea\na,1\n,1\n", r"line 3: the path is empty"),
+            ("path,sea\na,1\nb,1\na,0\n", r"the path 'a' stands twice, as entries 1 and 3"),
+            ("path,split,sea\na,train,1\nb,valid,1\n", r"mine.csv, line 3: unknown split 'valid'\nA split is train"),
+            ("path,split,sea\na,train,1\nb,,1\n", r"line 3: unknown split ''"),
+            ("path,split,sea\na,val,1\nb,test,1\n", r"no row is in the train split"),
+            ("path,labels\na,\nb,\n", r"mine.csv names no label"),
+            ("path,sea\na,1\n", r"mine.csv: cannot hold out a test split of 1 rows"),
+            (b"path,sea\ncaf\xe9.jpg,1\n", r"mine.csv is not UTF-8: byte 12 is 0xe9\nSave it as UTF-8"),
+        ],
+    )
+    def test_errors_name_the_line_and_the_remedy(self, write, draw, content, message):
+        with pytest.raises(DatasetError, match=message) as caught:
+            table.load(write("mine.csv", content), draw)
+        assert "mine.csv" in caught.value.what and caught.value.remedy
+
+
+class TestJsonl:
+    def test_reads_lines(self, write, draw):
+        lines = [
+            {"path": "a.jpg", "labels": ["sunset", "sea"], "split": "train", "source": "ignored"},
+            {"path": "b.jpg", "labels": [], "split": "val"},
+            {"path": "c.jpg", "labels": ["sea"], "split": "test"},
+        ]
+        dataset = table.load(write("mine.jsonl", "\n\n".join(json.dumps(line) for line in lines)), draw)
+        assert dataset.space.names == ("sea", "sunset")
+        assert rows_of(dataset) == {"a.jpg": ("train", [1, 1]), "b.jpg": ("val", [0, 0]), "c.jpg": ("test", [1, 0])}
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ('{"path": "a"', r"mine.jsonl, line 2: not valid JSON: .* column \d+"),
+            ('["a"]', "line 2: not a JSON object"),
+            ('{"labels": []}', "line 2: there is no 'path'"),
+            ('{"path": "a", "label": ["x"]}', "line 2: there is no 'labels'"),
+            ('{"path": 3, "labels": []}', "line 2: 'path' is 3, not a path"),
+            ('{"path": "a", "labels": "sea"}', "line 2: 'labels' is 'sea', not a list of names"),
+            ('{"path": "a", "labels": ["sea", 4]}', "line 2: the label 4 is not a name"),
+            ('{"path": "a", "labels": [], "split": "dev"}', "line 2: unknown split 'dev'"),
+            ('{"path": "a", "labels": [], "split": ["train"]}', "line 2: unknown split"),
+            ('{"path": "a", "labels": [], "split": "train"}', "line 2: only some rows have a split"),
+            ('{"path": "first", "labels": []}', "the path 'first' stands twice, as entries 1 and 2"),
+        ],
+    )
+    def test_errors_name_the_line(self, write, draw, line, message):
+        with pytest.raises(DatasetError, match=message) as caught:
+            table.load(write("mine.jsonl", '{"path": "first", "labels": ["sea"]}\n' + line), draw)
+        assert caught.value.remedy
+
+
+class TestCocoJson:
+    def test_images_lie_beside_the_file_and_unannotated_ones_stay(self, write, tmp_path, draw):
+        whole = {
+            "images": [{"id": n, "file_name": f"img/{n}.jpg"} for n in range(8)],
+            "categories": [{"id": 1, "name": "cat"}],
+            "annotations": [{"id": n, "image_id": n, "category_id": 1} for n in range(6)],
+        }
+        dataset = table.load(write("mine.json", json.dumps(whole)), draw)
+        rows = rows_of(dataset)
+        assert len(rows) == 8 and sum(labels[0] for _, labels in rows.values()) == 6
+        assert dataset.notes[0] == "2 of 8 images have no annotation: they count as images without labels"
+        assert dataset.splits["train"].file(0).parent == tmp_path / "img"
+
+
+class TestNames:
+    def test_the_folder_names_labels_files_and_the_stem_all_others(self, write, draw):
+        content = "path,sea\n" + "".join(f"{n},1\n" for n in range(8))
+        labels, other = write("miml2000/labels.csv", content), write("miml2000/x y é.csv", content)
+        digits = hashlib.sha256(str(labels.resolve()).encode()).hexdigest()[:6]
+        assert table.load(labels, draw).name == f"miml2000-{digits}"
+        assert table.load(labels.parent, draw).name == f"miml2000-{digits}"
+        assert table.load(other, draw).name[:-6] == "x_y_-"
+
+    def test_two_files_of_one_name_differ(self, write):
+        names = {table.dataset_name(write(f"{folder}/labels.csv", "")) for folder in ("a/m", "b/m")}
+        assert len(names) == 2 and all(name.startswith("m-") for name in names)
+
+    def test_a_missing_file_is_told_the_near_ones(self, write, tmp_path, draw):
+        write("labels.csv", MULTI_HOT)
+        with pytest.raises(DatasetError, match=r"there is no file .*label.csv\nDid you mean 'labels.csv'"):
+            table.load(tmp_path / "label.csv", draw)
+        with pytest.raises(DatasetError, match=r"there is no file .*\nIts folder .*nowhere does not exist"):
+            table.load(tmp_path / "nowhere" / "label.csv", draw)
+
+    def test_a_folder_without_labels(self, write, tmp_path, draw):
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(DatasetError, match=r"the folder .*empty holds no labels.csv"):
+            table.load(tmp_path / "empty", draw)
+        file = write("other/names.csv", MULTI_HOT)
+        with pytest.raises(DatasetError, match=r"holds no labels.csv\nName the file: names.csv"):
+            table.load(file.parent, draw)
+
+    def test_an_unknown_suffix(self, write, draw):
+        with pytest.raises(DatasetError, match=r"'.xlsx' is none that labeldep reads\nIt reads .csv, .jsonl, .json"):
+            table.load(write("mine.xlsx", "x"), draw)
+
+
+def features(**changes):
+    """12 rows of 3 features and 2 labels, one of them unknown once."""
+    arrays = {
+        "X": np.arange(36, dtype=np.float64).reshape(12, 3),
+        "Y": np.array([[n % 2, 1] for n in range(12)], dtype=np.int64),
+        "label_names": np.array(["sea", "sky"]),
+        "split": np.array(["train"] * 8 + ["val"] * 2 + ["test"] * 2),
+    }
+    arrays["Y"][0, 0] = -1
+    return {name: value for name, value in (arrays | changes).items() if value is not None}
+
+
+def with_value(value):
+    x = np.zeros((12, 3))
+    x[4, 1] = x[7, 0] = value
+    return x
+
+
+class TestReadyFeatures:
+    def save(self, file, arrays):
+        if file.suffix == ".npz":
+            np.savez(file, **arrays)
+            return file
+        with h5py.File(file, "w") as h5:
+            for name, value in arrays.items():
+                h5[name] = np.char.encode(value) if value.dtype.kind == "U" else value
+        return file
+
+    @pytest.mark.parametrize("suffix", [".npz", ".h5"])
+    def test_reads_arrays(self, tmp_path, draw, suffix):
+        dataset = table.load(self.save(tmp_path / f"mine{suffix}", features()), draw)
+        train, val, test = dataset.splits.values()
+        assert dataset.has_features and dataset.space.names == ("sea", "sky") and len(train) == 8
+        assert train.features.dtype == np.float32 and test.features.tolist() == [[30, 31, 32], [33, 34, 35]]
+        assert train.labels.dtype == np.int8 and train.labels[0].tolist() == [-1, 1] and val.paths == ("row-8", "row-9")
+
+    def test_draws_splits(self, tmp_path, draw):
+        dataset = table.load(self.save(tmp_path / "mine.npz", features(split=None)), draw)
+        assert [len(split) for split in dataset.splits.values()] == [8, 1, 3]
+        row = int(dataset.splits["test"].paths[0][4:])
+        assert dataset.splits["test"].features[0, 0] == 3 * row
+
+    def test_real_features(self, shared_data, draw):
+        dataset = table.load(shared_data / "tabular" / "yeast.npz", draw)
+        assert sum(len(split) for split in dataset.splits.values()) == 2417 and len(dataset.space) == 14
+        assert dataset.splits["train"].features.shape == (1722, 103)  # 2417 - 604 (a quarter) - 91 (5 % of the rest)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"X": None}, "X"),
+            ({"label_names": None}, "label_names"),
+            ({"X": np.zeros(12)}, r"the shapes do not fit: X \[12\], Y \[12, 2\], label_names \[2\]"),
+            ({"X": np.zeros((11, 3))}, r"the shapes do not fit: X \[11, 3\]"),
+            ({"X": np.zeros((12, 0))}, r"X has no columns"),
+            ({"label_names": np.array(["a"])}, r"the shapes do not fit"),
+            ({"label_names": np.array(["a", "a"])}, r"the label 'a' stands twice"),
+            ({"Y": np.full((12, 2), 3)}, r"Y\[0, 0\] is 3"),
+            ({"Y": np.full((12, 2), 0.5)}, r"Y\[0, 0\] is 0.5"),
+            ({"X": with_value(np.nan)}, r"NaN or infinite values in 2 of 12 rows, first in row 4"),
+            ({"X": with_value(1e300)}, r"NaN or infinite values in 2 of 12 rows, first in row 4"),
+            ({"X": np.zeros((12, 3), dtype=complex)}, r"X is complex128 and Y int64, not numbers"),
+            ({"split": np.array(["train"] * 11 + ["eval"])}, r"split\[11\]: unknown split 'eval'"),
+            ({"split": np.array(["train"] * 3)}, r"split has the shape \[3\] for 12 rows"),
+            ({"split": np.array(["val"] * 12)}, r"no row is in the train split"),
+        ],
+    )
+    @pytest.mark.parametrize("suffix", [".npz", ".h5"])
+    def test_errors(self, tmp_path, draw, changes, message, suffix):
+        file = self.save(tmp_path / f"mine{suffix}", features(**changes))
+        with pytest.raises(DatasetError, match=message) as caught:
+            table.load(file, draw)
+        assert "mine" in caught.value.what and caught.value.remedy
+
+    def test_names_that_are_numbers_are_refused(self, tmp_path, draw):
+        file = self.save(tmp_path / "mine.npz", features(label_names=np.array([1, 2])))
+        with pytest.raises(DatasetError, match="label_names is int64, not text"):
+            table.load(file, draw)
+
+    def test_pickles_are_not_loaded(self, tmp_path, draw):
+        file = self.save(tmp_path / "mine.npz", features(label_names=np.array(["sea", "sky"], dtype=object)))
+        with pytest.raises(DatasetError, match=r"holds Python objects \(a pickle\), which labeldep does not load"):
+            table.load(file, draw)
+        (tmp_path / "raw.npz").write_bytes(pickle.dumps({"X": 1}))
+        with pytest.raises(DatasetError, match=r"raw.npz"):
+            table.load(tmp_path / "raw.npz", draw)
+
+    def test_files_that_are_no_archives(self, tmp_path, draw):
+        cut = self.save(tmp_path / "cut.npz", features())
+        cut.write_bytes(cut.read_bytes()[:300])
+        with pytest.raises(DatasetError, match=r"cut.npz cannot be read"):
+            table.load(cut, draw)
+        with (tmp_path / "one.npz").open("wb") as file:
+            np.save(file, np.zeros(3))
+        with pytest.raises(DatasetError, match=r"one.npz is not an npz archive"):
+            table.load(tmp_path / "one.npz", draw)
+
+
+def test_a_large_csv_takes_seconds(tmp_path, draw):
+    cells = ",".join(["0"] * 79 + ["1"])
+    file = tmp_path / "large.csv"
+    names = ",".join(f"l{n}" for n in range(80))
+    file.write_text(f"path,{names}\n" + "".join(f"{n}.jpg,{cells}\n" for n in range(50_000)))
+    dataset = table.load(file, Draw(0.05, 0.25, 0))
+    assert sum(int(split.labels.sum()) for split in dataset.splits.values()) == 50_000

@@ -108,7 +108,8 @@ class TrainingConfig:
         full: fine-tune the whole backbone on augmented images instead of a head over cached features.
         views: cached views that training draws from; None for all that the cache holds.
         epochs: passes over the training rows; an epoch is ceil(N / batch_size) generator updates.
-        steps: generator updates, instead of epochs.
+        steps: generator updates, instead of epochs. Where neither is given: the stage's epochs, but on a small data set
+            at least so many updates that it learns at all (`total_steps`).
         batch_size: rows a batch.
         lr: Adam's learning rate for the generator (Sect. 4.1 has 1e-4 for both networks).
         hidden: width of one hidden layer in the generator's head; 0 for a linear head.
@@ -134,11 +135,22 @@ class TrainingConfig:
     STAGE: ClassVar[str] = ""
     HEAD: ClassVar[Mapping[str, Any]] = {}
     FULL: ClassVar[Mapping[str, Any]] = {}
+    HEAD_LENGTH: ClassVar[tuple[int, int]] = (1, 1)
+    FULL_LENGTH: ClassVar[tuple[int, int]] = (1, 1)
 
     @property
     def stage(self) -> str:
         """The last word of the run's default folder."""
         return self.STAGE
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Generator updates in all, given those of one epoch."""
+        if self.steps is not None:
+            return self.steps
+        if self.epochs is not None:
+            return self.epochs * steps_per_epoch
+        epochs, least = self.FULL_LENGTH if self.full else self.HEAD_LENGTH
+        return max(epochs * steps_per_epoch, least)
 
     def resolved(self: Config) -> Config:
         """The same settings with every mode-dependent None filled in."""
@@ -159,8 +171,10 @@ class PretrainConfig(TrainingConfig):
 
     STAGE: ClassVar[str] = "pretrain"
     # A fresh linear head learns ten times faster than the paper's 1e-4 would let it; the backbone keeps to 1e-4.
-    HEAD: ClassVar[Mapping[str, Any]] = {"epochs": 40, "batch_size": 128, "lr": 1e-3, "hidden": 0}
-    FULL: ClassVar[Mapping[str, Any]] = {"epochs": 10, "batch_size": 32, "lr": 1e-4, "hidden": 0}
+    HEAD: ClassVar[Mapping[str, Any]] = {"batch_size": 128, "lr": 1e-3, "hidden": 0}
+    FULL: ClassVar[Mapping[str, Any]] = {"batch_size": 32, "lr": 1e-4, "hidden": 0}
+    HEAD_LENGTH: ClassVar[tuple[int, int]] = (40, 400)  # epochs, and updates at least
+    FULL_LENGTH: ClassVar[tuple[int, int]] = (10, 50)
 
 
 @dataclass(frozen=True)
@@ -202,8 +216,10 @@ class AdversarialConfig(TrainingConfig):
     leaky_slope: float = 0.2
 
     STAGE: ClassVar[str] = "adversarial"
-    HEAD: ClassVar[Mapping[str, Any]] = {"epochs": 20, "batch_size": 128, "lr": 1e-4}
-    FULL: ClassVar[Mapping[str, Any]] = {"epochs": 5, "batch_size": 32, "lr": 1e-4}
+    HEAD: ClassVar[Mapping[str, Any]] = {"batch_size": 128, "lr": 1e-4}
+    FULL: ClassVar[Mapping[str, Any]] = {"batch_size": 32, "lr": 1e-4}
+    HEAD_LENGTH: ClassVar[tuple[int, int]] = (20, 200)  # epochs, and updates at least
+    FULL_LENGTH: ClassVar[tuple[int, int]] = (5, 50)
 
     @property
     def stage(self) -> str:

@@ -62,6 +62,7 @@ def evaluate(
             typer.echo(
                 f"labels that never occur in this split, left out of the per-class means: {record['skipped_labels']}"
             )
+        typer.echo(tables.protocol(split, record["provenance"]))
         if per_label:
             print_table("", ["label", "precision", "recall", "f1", "AP", "images"], tables.per_label(record))
     name_skipped(found.skipped)

@@ -183,7 +183,7 @@ def adversarial(
 
 
 def _show(trained: Trained, full: bool, json: bool) -> None:
-    from labeldep_cli.reports.tables import SUMMARY, summary
+    from labeldep_cli.reports.tables import SUMMARY, protocol, summary
 
     if json:
         print_json(trained.to_json())
@@ -191,6 +191,7 @@ def _show(trained: Trained, full: bool, json: bool) -> None:
         result = trained.result
         title = f"{trained.folder}: step {result['best_step']} of {result['steps']} is the best on val"
         print_table(title, ["val, p > 0.5", *SUMMARY], [["", *summary(result["val"])]])
+        typer.echo(protocol("val", trained.provenance))
     name_skipped(trained.skipped)
     # Over a cache, extraction has answered for what it skipped; over images, this command is the one that looked.
     raise typer.Exit(3 if full and trained.skipped else 0)

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labeldep_cli.devices import mixed_precision
 from labeldep_cli.evaluation.metrics import ApVariant, Scores, score
 from labeldep_cli.evaluation.thresholds import DecisionRule, tune, tune_per_label
 from labeldep_cli.inputs import Inputs, in_order
@@ -20,9 +19,7 @@ def collect_logits(generator: Generator, inputs: Inputs) -> NDArray[np.float32]:
     generator.eval()
     parts: list[NDArray[np.float32]] = []
     for batch in in_order(inputs):
-        with mixed_precision(inputs.device):
-            logits = generator(batch.x)
-        parts.append(logits.cpu().numpy())
+        parts.append(generator(batch.x).cpu().numpy())
     generator.train(was_training)
     return np.concatenate(parts)
 

@@ -156,7 +156,7 @@ def load_backbone(row: Backbone, weights: Weights, reporter: Reporter) -> Loaded
         )
     digest = weights.sha256
     if weights.path is not None:
-        if digest is None:
+        if weights.url and not weights.path.is_file():
             _download(row, weights, reporter)
             digest = sha256(weights.path)
         _load_strictly(module, weights.path, row.name)
@@ -234,6 +234,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise BackboneError(f"there is no weights file {path}", "Name where it lies now: --weights PATH") from None
     except pickle.UnpicklingError as error:
         raise BackboneError(
             f"{path} holds more than tensors (or is broken) and was not loaded: a pickle can run code", remedy

@@ -36,9 +36,11 @@ class Generator(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, L] in float32."""
-        logits: Tensor = self.head(self.encoder(x))
-        return logits.float()
+        """Logits [B, L]; the head computes in float32 under mixed precision too."""
+        features: Tensor = self.encoder(x).float()
+        with torch.autocast(features.device.type, enabled=False):
+            logits: Tensor = self.head(features)
+        return logits
 
 
 def seeded_head(feature_dim: int, n_labels: int, hidden: int, seed: int) -> Head:

@@ -11,9 +11,8 @@ from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.evaluation.evaluate import collect_logits, evaluate
 from labeldep_cli.evaluation.metrics import Scores
 from labeldep_cli.evaluation.thresholds import DecisionRule
-from labeldep_cli.pipelines.runs import Run, checkpoint_sha256, open_run
+from labeldep_cli.pipelines.runs import Run, open_run, protocol_of
 from labeldep_cli.progress import Reporter
-from labeldep_cli.provenance import versions
 
 
 @dataclass(frozen=True)
@@ -94,20 +93,6 @@ def evaluate_with(
     for decision in decisions:
         rule = DecisionRule.of(decision, run.facts["thresholds"])
         scores = evaluate(logits, inputs, rule, decision.ap)
-        provenance = {
-            "checkpoint_sha256": checkpoint_sha256(run),
-            "stage": run.facts["stage"],
-            "full": run.full,
-            "step": run.facts["step"],
-            "seed": run.facts["seed"],
-            "split_seed": project.source.split_seed,
-            "ids_sha256": project.dataset.split(split).ids_hash,
-            "labels_sha256": run.space.fingerprint,
-            "transform": run.facts["preprocessing"],
-            "backbone": run.facts["backbone"],
-            "weights_sha256": run.facts["weights_sha256"],
-            "ap": decision.ap,
-            "versions": versions(),
-        }
+        provenance = protocol_of(run, project.dataset.split(split), decision.ap)
         found.append(Evaluation(run.folder, project.dataset.name, split, rule, scores, inputs.skipped, provenance))
     return tuple(found)

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from labeldep_cli.config import DecisionConfig, Machine
 from labeldep_cli.datasets.split import Skipped
-from labeldep_cli.devices import mixed_precision, pick_device
+from labeldep_cli.devices import pick_device
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.features.decode import Decoded, decode
 from labeldep_cli.features.images import Reason
-from labeldep_cli.models.backbones import find_backbone, load_backbone, locate_weights
+from labeldep_cli.models.backbones import find_backbone, load_backbone
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.pipelines.runs import Run, open_run
@@ -124,9 +124,7 @@ def _generator(run: Run, weights: str | None, device: torch.device, reporter: Re
     row = find_backbone(run.facts["backbone"])
     if run.full:
         return run.full_generator(device), row.side
-    located = locate_weights(row, weights or run.source().weights)
-    run.require_weights(located)
-    backbone = load_backbone(row, located, reporter)
+    backbone = load_backbone(row, run.weights(row, weights), reporter)
     return Generator(Encoder(backbone.module), run.head()).to(device).eval(), row.side
 
 
@@ -152,6 +150,4 @@ def _label(
 
 
 def _probabilities(generator: Generator, images: Tensor, device: torch.device) -> NDArray[np.float64]:
-    with mixed_precision(device):
-        logits = generator(images.to(device))
-    return probabilities(logits.cpu().numpy())
+    return probabilities(generator(images.to(device)).cpu().numpy())

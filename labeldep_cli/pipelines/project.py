@@ -175,7 +175,8 @@ class Project:
 
     def _extract(self, split: Split, path: Path, config: ExtractConfig, fresh: bool) -> Extracted:
         size = cache_bytes(split, self.backbone.feature_dim, config.views)
-        shape = f"{len(split)} images x {config.views} view(s) x {self.backbone.feature_dim} features"
+        seen = f"{config.views} view{'' if config.views == 1 else 's'}"
+        shape = f"{len(split)} images x {seen} x {self.backbone.feature_dim} features"
         self.reporter.note(f"{path}: {shape}, {size / 1e6:.1f} MB")
         origin = self.origin(split, config.views, self.backbone.weights_sha256)
         writer = CacheWriter.resume(path, split, self.backbone.feature_dim, origin, fresh)
@@ -260,8 +261,10 @@ class Project:
         return tuple(skip for part in parts for skip in part.skipped)
 
 
-def open_project(workspace: Workspace, source: Source, machine: Machine, reporter: Reporter) -> Project:
-    """Load the data set and find the backbone's row and weights; the weights are not loaded yet.
+def open_project(
+    workspace: Workspace, source: Source, machine: Machine, reporter: Reporter, weights: Weights | None = None
+) -> Project:
+    """Load the data set and find the backbone's row and weights (unless given); the weights are not loaded yet.
 
     Raises:
         DatasetError: the data set is missing or malformed.
@@ -283,7 +286,7 @@ def open_project(workspace: Workspace, source: Source, machine: Machine, reporte
         machine,
         dataset,
         row,
-        locate_weights(row, source.weights),
+        weights or locate_weights(row, source.weights),
         device,
         reporter,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,15 @@ from torch import nn
 
 from labeldep_cli.config import Machine, Place, Source, Workspace, pick
 from labeldep_cli.datasets.label_space import LabelSpace
+from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import CheckpointError, DatasetError, nearest
 from labeldep_cli.files import sha256
-from labeldep_cli.models.backbones import Weights, architecture, find_backbone
+from labeldep_cli.models.backbones import Backbone, Weights, architecture, find_backbone, locate_weights
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator, Head, seeded_head
 from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.progress import Reporter
+from labeldep_cli.provenance import versions
 from labeldep_cli.training import checkpoint
 from labeldep_cli.training.fit import BEST, RESULT
 
@@ -62,8 +64,7 @@ class Run:
     def source(self) -> Source:
         """Which data, through which backbone, it was trained on."""
         source: Source = pick(Source, self.config["settings"])
-        path = self.config["weights"]["path"] if self.config["weights"] else None
-        return replace(source, weights=path if path and source.weights not in ("default", "none") else source.weights)
+        return source
 
     def head(self) -> Head:
         """Its head, loaded."""
@@ -93,25 +94,42 @@ class Run:
         Raises:
             CheckpointError: the labels or the weights are not the run's.
         """
-        source = self.source()
+        row = None if self.has_features else find_backbone(self.facts["backbone"])
         features = place.features_dir or (Path(self.config["features_dir"]) if place.data_dir is None else None)
         workspace = Workspace(place.data_dir or Path(self.config["data_dir"]), place.runs_dir, features)
-        project = open_project(workspace, replace(source, weights=weights or source.weights), machine, reporter)
+        found = None if row is None else self.weights(row, weights)
+        project = open_project(workspace, self.source(), machine, reporter, found)
         self.space.require_same(project.dataset.space, f"the run {self.folder.name}", "the data set")
-        if project.weights is not None:
-            self.require_weights(project.weights)
         return project
 
-    def require_weights(self, weights: Weights) -> None:
-        """Refuse weights other than those that the run was trained with; such as are not on this disk pass.
+    def weights(self, row: Backbone, path: str | None = None) -> Weights:
+        """The weights of its backbone.
+
+        Args:
+            row: its backbone.
+            path: where they lie now; None for where the run found them. Such as are no longer there pass: cached
+                features and a full-mode checkpoint need none.
+
+        Raises:
+            CheckpointError: the file is not the one that it was trained with; names both hashes.
+        """
+        spec = self.source().weights
+        if path is None and spec not in ("default", "none") and Path(spec).is_absolute() and not Path(spec).is_file():
+            return Weights(spec, Path(spec), self.facts["weights_sha256"])
+        found = locate_weights(row, path or spec)
+        self.require_weights(found)
+        return found
+
+    def require_weights(self, found: Weights) -> None:
+        """Refuse weights other than those that the run was trained with; published ones not yet on this disk pass.
 
         Raises:
             CheckpointError: names both hashes.
         """
         mine = self.facts["weights_sha256"]
-        if weights.sha256 is not None and weights.sha256 != mine:
+        if found.sha256 is not None and found.sha256 != mine:
             raise CheckpointError(
-                f"the weights {weights.path or weights.spec} have SHA-256 {weights.sha256[:12]}, "
+                f"the weights {found.path or found.spec} have SHA-256 {found.sha256[:12]}, "
                 f"but {self.folder} was trained with {str(mine)[:12]}",
                 "Name the weights that it was trained with: --weights PATH",
             )
@@ -205,6 +223,26 @@ def result_of(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def checkpoint_sha256(run: Run) -> str:
-    """SHA-256 of a run's best checkpoint."""
-    return sha256(run.best)
+def protocol_of(run: Run, split: Split, ap: str) -> dict[str, Any]:
+    """What a run's scores on a split depend on, beside the decision rule; no path and no clock.
+
+    Args:
+        run: the run.
+        split: the rows that are scored.
+        ap: the variant of average precision.
+    """
+    return {
+        "ids_sha256": split.ids_hash,
+        "labels_sha256": split.space.fingerprint,
+        "split_seed": run.source().split_seed,
+        "transform": run.facts["preprocessing"],
+        "ap": ap,
+        "backbone": run.facts["backbone"],
+        "weights_sha256": run.facts["weights_sha256"],
+        "stage": run.facts["stage"],
+        "full": run.full,
+        "step": run.facts["step"],
+        "seed": run.facts["seed"],
+        "checkpoint_sha256": sha256(run.best),
+        "versions": versions(),
+    }

@@ -21,7 +21,7 @@ from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator, seeded_head
 from labeldep_cli.pipelines.project import Project, open_project
-from labeldep_cli.pipelines.runs import CONFIG, Run, open_run, read_config, result_of
+from labeldep_cli.pipelines.runs import CONFIG, Run, open_run, protocol_of, read_config, result_of
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
 from labeldep_cli.training.fit import BEST, LAST, METRICS, RESULT, Schedule, fit
@@ -36,17 +36,22 @@ class Trained:
         folder: of the run.
         result: its result.json: steps, best_step, val, thresholds, stopped_early.
         skipped: rows that training and validation left out.
-        already: it had been finished before this call.
+        provenance: what the scores on val depend on.
     """
 
     folder: Path
     result: dict[str, Any]
     skipped: tuple[Skipped, ...]
-    already: bool
+    provenance: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """The keys of the contract."""
-        return {"run": str(self.folder), **self.result, "skipped": [skip.to_json() for skip in self.skipped]}
+        return {
+            "run": str(self.folder),
+            **self.result,
+            "skipped": [skip.to_json() for skip in self.skipped],
+            "provenance": self.provenance,
+        }
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def adversarial(
     if config.hidden not in (None, run.facts["hidden"]):
         raise CheckpointError(
             f"{run.folder} has --hidden {run.facts['hidden']}, asked for is {config.hidden}",
-            "Leave --hidden out, or name a run with such a head: labeldep pretrain --hidden N --out FOLDER, --from FOLDER",
+            "Leave --hidden out, or name a run with such a head: pretrain --hidden N --out FOLDER, then --from FOLDER",
         )
     return _train(project, replace(config, hidden=run.facts["hidden"]).resolved(), run, job)
 
@@ -135,25 +140,28 @@ def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job
             _require_start(start, project, train)
         config = replace(config, views=train.n_views)
         record = _record(project, config, start, train)
-        skipped = project.skipped(train, val)
-        finished = _claim(folder, record, project.reporter)
-        if finished is not None:
-            return Trained(folder, finished, skipped, already=True)
-        if start is not None:
-            project.reporter.note(f"{'the head' if config.full and not start.full else 'G'} starts from {start.folder}")
-        generator = _generator(project, config, start, train)
-        step = _step(generator, train, config)
-        fit(
-            step,
-            generator,
-            train,
-            val,
-            _schedule(config, train),
-            folder,
-            _facts(project, config, record, train),
-            project.reporter,
-        )
-        return Trained(folder, result_of(folder) or {}, skipped, already=False)
+        if not _claim(folder, record, project.reporter):
+            _fit(project, config, start, train, val, record, folder)
+        run = open_run(str(folder), project.workspace.runs_dir)
+        provenance = protocol_of(run, project.dataset.split("val"), "step")
+        return Trained(folder, result_of(folder) or {}, project.skipped(train, val), provenance)
+
+
+def _fit(
+    project: Project,
+    config: TrainingConfig,
+    start: Run | None,
+    train: Inputs,
+    val: Inputs,
+    record: Mapping[str, Any],
+    folder: Path,
+) -> None:
+    if start is not None:
+        project.reporter.note(f"{'the head' if config.full and not start.full else 'G'} starts from {start.folder}")
+    generator = _generator(project, config, start, train)
+    step = _step(generator, train, config)
+    facts = _facts(project, config, record, train)
+    fit(step, generator, train, val, _schedule(config, train), folder, facts, project.reporter)
 
 
 def _clear(folder: Path) -> None:
@@ -161,11 +169,11 @@ def _clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> dict[str, Any] | None:
+def _claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:
     """Make a folder this run's own, or find that it is already.
 
     Returns:
-        The result of a finished run, None where training is to begin or go on.
+        Whether the run is finished; if not, training is to begin or go on.
 
     Raises:
         CheckpointError: it holds a run of other settings; names them.
@@ -178,17 +186,16 @@ def _claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> dict[str
                 f"{folder} holds a run with other settings: {'; '.join(differences)}",
                 "Train into another folder (--out FOLDER), or drop what is there (--fresh).",
             )
-        result = result_of(folder)
-        if result is not None and (folder / BEST).is_file():
+        if result_of(folder) is not None and (folder / BEST).is_file():
             reporter.note(f"{folder} is finished already; its result:")
-            return result
+            return True
     elif any((folder / name).exists() for name in (LAST, BEST)):
         raise CheckpointError(
             f"{folder} holds checkpoints but no {CONFIG}", "Train into another folder (--out), or drop them (--fresh)."
         )
     else:
         write_json(folder / CONFIG, record)
-    return None
+    return False
 
 
 _PATHS = ("dataset", "weights")
@@ -216,6 +223,7 @@ def _record(project: Project, config: TrainingConfig, start: Run | None, train: 
     source = {f.name: getattr(project.source, f.name) for f in fields(Source)}
     if not project.dataset.named:
         source["dataset"] = str(Path(project.source.dataset).absolute())
+    source["weights"] = project.weights.spec if project.weights else project.source.weights
     weights = project.weights
     return {
         "command": "pretrain" if isinstance(config, PretrainConfig) else "adversarial",
@@ -328,4 +336,4 @@ def _step(generator: Generator, train: Inputs, config: TrainingConfig) -> Step:
 
 def _schedule(config: TrainingConfig, train: Inputs) -> Schedule:
     per_epoch = math.ceil(len(train.labels) / int(config.batch_size or 1))
-    return Schedule(config.steps or int(config.epochs or 1) * per_epoch, per_epoch, config.patience)
+    return Schedule(config.total_steps(per_epoch), per_epoch, config.patience)

@@ -56,6 +56,18 @@ def decision(rule: Mapping[str, Any]) -> str:
     return ", ".join(words) + (f" ({source})" if source.startswith("tuned") else "")
 
 
+def protocol(split: str, provenance: Mapping[str, Any]) -> str:
+    """One line that says what scores depend on, hashes shortened."""
+    weights = f" (weights {provenance['weights_sha256'][:8]})" if provenance["weights_sha256"] else ""
+    versions = ", ".join(f"{name} {version}" for name, version in provenance["versions"].items())
+    return (
+        f"protocol: {split} rows {provenance['ids_sha256'][:8]} (split seed {provenance['split_seed']}), "
+        f"labels {provenance['labels_sha256'][:8]}, {provenance['backbone'] or 'ready features'}{weights}, "
+        f"{provenance['transform'] or 'no transform'}, {provenance['stage']}{' full' if provenance['full'] else ''} "
+        f"step {provenance['step']} seed {provenance['seed']}, {provenance['ap']} AP; {versions}"
+    )
+
+
 def demo_rows(demo: Mapping[str, Any]) -> list[Row]:
     """The closing table of `labeldep demo`: three models, each at 0.5 and at the tuned threshold."""
     rows: list[Row] = []

@@ -107,7 +107,7 @@ def unreadable(file: Callable[[int], Path], n: int, workers: int, bar: Bar) -> N
     """
     starts = range(0, n, _SCANNED)
     batches = ([(row, (0,)) for row in range(start, min(start + _SCANNED, n))] for start in starts)
-    reasons: list[NDArray[np.uint8]] = []
+    reasons = [np.zeros(0, dtype=np.uint8)]
     for decoded in decode(file, batches, side=8, workers=workers):
         reasons.append(decoded.reasons.numpy().astype(np.uint8))
         bar.advance(len(reasons[-1]))

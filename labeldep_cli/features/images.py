@@ -75,11 +75,11 @@ def read_image(path: Path) -> Image.Image:
                 return _to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise UnreadableImage(path, Reason.MISSING) from None
-    except (PermissionError, IsADirectoryError):
+    except PermissionError:
         raise UnreadableImage(path, Reason.NOT_PERMITTED) from None
     except Image.DecompressionBombError:
         raise UnreadableImage(path, Reason.TOO_LARGE) from None
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, IsADirectoryError):
         raise UnreadableImage(path, Reason.NOT_AN_IMAGE) from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError):
         # What Pillow's decoders raise on damaged data, each in its own way.

@@ -336,4 +336,5 @@ def _step(generator: Generator, train: Inputs, config: TrainingConfig) -> Step:
 
 def _schedule(config: TrainingConfig, train: Inputs) -> Schedule:
     per_epoch = math.ceil(len(train.labels) / int(config.batch_size or 1))
-    return Schedule(config.total_steps(per_epoch), per_epoch, config.patience)
+    # A head's epoch may take milliseconds: then most of the time would go into evaluations and checkpoints.
+    return Schedule(config.total_steps(per_epoch), per_epoch, config.patience, 1 if config.full else 50)

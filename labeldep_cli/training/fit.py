@@ -27,10 +27,6 @@ BEST = "best.safetensors"
 METRICS = "metrics.jsonl"
 RESULT = "result.json"
 
-MIN_INTERVAL = 50
-"""Steps between evaluations at least, so that tiny epochs do not spend their time on checkpoints."""
-
-
 @dataclass
 class State:
     """Where a run stands; `last.safetensors` is its only truth.
@@ -56,16 +52,18 @@ class Schedule:
         steps: generator updates in all.
         steps_per_epoch: ceil(N / batch size).
         patience: evaluations without a better val mAP; 0 for no limit.
+        min_interval: steps between evaluations at least.
     """
 
     steps: int
     steps_per_epoch: int
     patience: int = 0
+    min_interval: int = 1
 
     @property
     def interval(self) -> int:
-        """Steps between evaluations: whole epochs, of at least MIN_INTERVAL steps together."""
-        return self.steps_per_epoch * -(-MIN_INTERVAL // self.steps_per_epoch)
+        """Steps between evaluations: whole epochs, of at least `min_interval` steps together."""
+        return self.steps_per_epoch * -(-self.min_interval // self.steps_per_epoch)
 
 
 def fit(

@@ -67,7 +67,7 @@ def sample(logits: Tensor, noise: Tensor, inverse_temperature: float, sampling: 
     soft = gumbel_sigmoid(logits, noise, inverse_temperature)
     if sampling == "gumbel":
         return soft
-    return (soft > 0.5).to(soft.dtype) + soft - soft.detach()
+    return (soft > 0.5).to(soft.dtype) + (soft - soft.detach())  # in this order the sum is exactly 0 or 1
 
 
 def generator_loss(fake_scores: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, z: Tensor, weig
         Scalar mean of (||grad_y* D(y*, z)||_2 - 1)^2.
     """
     between = (weight * real + (1 - weight) * fake).detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(critic(between, z).sum(), between, create_graph=True)
+    (gradient,) = torch.autograd.grad(critic(between, z.detach()).sum(), between, create_graph=True)
     # The square root's slope at 0 is infinite: a critic that is flat somewhere would give NaN without the epsilon.
     norm = (gradient.square().sum(dim=1) + 1e-12).sqrt()
     return (norm - 1).square().mean()

@@ -1,0 +1,288 @@
+"""The commands as a user runs them, in both modes; the files they leave are read, not only their exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import draw_image
+from safetensors import safe_open
+from typer.testing import CliRunner, Result
+
+from labeldep_cli.cli import app
+
+LABELS = ("cat", "dog", "mat")
+BACKBONE = ("--backbone", "squeezenet1_1", "--weights", "none")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A workspace with a small data set of its own."""
+
+    folder: Path
+
+    @property
+    def table(self) -> Path:
+        return self.folder / "pets" / "labels.csv"
+
+    def run(self, *words: object) -> Result:
+        where = {"LABELDEP_DATA": str(self.folder / "data"), "LABELDEP_RUNS": str(self.folder / "runs")}
+        return CliRunner().invoke(app, [str(word) for word in words], env=where)
+
+    def json(self, *words: object, code: int = 0) -> dict[str, object]:
+        result = self.run(*words, "--json")
+        assert result.exit_code == code, result.stderr
+        assert len(result.stdout.splitlines()) == 1, "one JSON object on one line"
+        return json.loads(result.stdout)
+
+
+def make_table(folder: Path, rows: int = 60) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["path,split," + ",".join(LABELS)]
+    for row in range(rows):
+        draw_image(folder / "img" / f"{row}.png", row)
+        y = rng.integers(0, 2, len(LABELS))
+        split = "train" if row < rows * 0.6 else "val" if row < rows * 0.8 else "test"
+        lines.append(f"img/{row}.png,{split},{','.join(map(str, y))}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A workspace where `adversarial` has been run in head mode: it extracts and pretrains by itself."""
+    place = Place(tmp_path_factory.mktemp("place"))
+    make_table(place.table.parent)
+    result = place.run("adversarial", "--dataset", place.table, *BACKBONE, "--steps", 4, "--critic-layers", 2)
+    assert result.exit_code == 0, result.stderr
+    assert "extracting them first" in result.stderr
+    assert "pretraining first" in result.stderr
+    return place
+
+
+def only(folder: Path, pattern: str) -> Path:
+    (found,) = folder.glob(pattern)
+    return found
+
+
+def test_what_a_run_leaves(place: Place) -> None:
+    run = only(place.folder / "runs", "pets-*-squeezenet1_1-adversarial")
+    assert {path.name for path in run.iterdir()} == {
+        ".lock",
+        "config.json",
+        "last.safetensors",
+        "best.safetensors",
+        "metrics.jsonl",
+        "result.json",
+    }
+    config = json.loads((run / "config.json").read_text())
+    assert config["settings"]["alpha"] == 10
+    assert config["settings"]["critic_layers"] == 2
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [0, 4]
+    assert {"critic", "penalty", "wasserstein", "generator", "logistic"} <= records[1].keys()
+    with safe_open(run / "best.safetensors", "pt") as file:
+        names = set(file.keys())
+        assert list(file.metadata()) == ["labeldep"]
+    assert {name for name in names if name.startswith("generator.")} == {
+        "generator.head.0.weight",
+        "generator.head.0.bias",
+    }, "a cached-mode checkpoint holds no backbone weights"
+    for name in ("metrics.jsonl", "result.json", "best.safetensors", "last.safetensors"):
+        assert str(place.folder).encode() not in (run / name).read_bytes(), "only config.json holds a path"
+
+
+def test_extract_says_what_is_there(place: Place) -> None:
+    found = place.json("extract", "--dataset", place.table, *BACKBONE)
+    assert [(file["split"], file["rows"], file["views"], file["width"]) for file in found["files"]] == [
+        ("train", 36, 1, 512),
+        ("val", 12, 1, 512),
+        ("test", 12, 1, 512),
+    ]
+    assert found["skipped"] == []
+    assert all(Path(file["path"]).exists() for file in found["files"])
+    assert found["images_per_second"] is None, "nothing was computed"
+
+
+def test_a_finished_run_prints_its_result_again(place: Place) -> None:
+    run = only(place.folder / "runs", "pets-*-pretrain")
+    before = {path: path.stat().st_mtime_ns for path in run.iterdir()}
+    found = place.json("pretrain", "--dataset", place.table, *BACKBONE)
+    assert found["run"] == str(run)
+    assert found["steps"] == 400
+    assert found["val"]["n_images"] == 12
+    assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == before
+
+
+def test_eval_keys_and_protocol(place: Place) -> None:
+    found = place.json("eval", "--split", "val")
+    contract = (
+        "dataset split n_images n_labels decision CP CR CF1 OP OR OF1 macro_f1 mAP exact_match labels_per_image "
+        "true_labels_per_image skipped_labels per_label skipped provenance"
+    )
+    assert set(contract.split()) <= found.keys()
+    assert found["decision"] == {"rule": "threshold", "threshold": 0.5, "non_empty": False, "source": "default"}
+    assert found["n_images"] == 12
+    assert [row["label"] for row in found["per_label"]] == list(LABELS)
+    assert {"ids_sha256", "labels_sha256", "weights_sha256", "ap", "seed", "versions"} <= found["provenance"].keys()
+    result = json.loads((Path(found["run"]) / "result.json").read_text())
+    assert result["val"]["mAP"] == found["mAP"], "eval on val agrees with the training's own closing evaluation"
+
+
+def test_eval_takes_the_newest_run_and_names(place: Place) -> None:
+    newest = place.json("eval")["run"]
+    assert newest.endswith("-adversarial")
+    assert place.json("eval", Path(newest).name)["mAP"] == place.json("eval", newest)["mAP"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "per_image"),
+    [(["--top-k", "2"], 2.0), (["--threshold", "0"], 3.0), (["--threshold", "1"], 0.0)],
+)
+def test_eval_decisions(place: Place, flags: list[str], per_image: float) -> None:
+    assert place.json("eval", *flags)["labels_per_image"] == per_image
+
+
+def test_non_empty_and_tuned(place: Place) -> None:
+    assert place.json("eval", "--threshold", "1", "--non-empty")["labels_per_image"] == 1.0
+    tuned = place.json("eval", "--split", "val", "--threshold", "tuned")
+    assert tuned["decision"]["source"] == "tuned on val"
+    assert tuned["OF1"] >= place.json("eval", "--split", "val")["OF1"]
+    assert len(place.json("eval", "--threshold", "tuned-per-label")["decision"]["threshold"]) == len(LABELS)
+
+
+def test_tables_for_people(place: Place) -> None:
+    result = place.run("eval", "--per-label")
+    assert result.exit_code == 0
+    assert "p > 0.5" in result.stdout
+    assert "protocol: test rows" in result.stdout
+    assert all(label in result.stdout for label in LABELS)
+
+
+def test_predict(place: Place) -> None:
+    image = place.table.parent / "img" / "0.png"
+    result = place.run("predict", image, place.table.parent / "img" / "1*.png", "--json", "--all", "--top-k", "1")
+    assert result.exit_code == 0, result.stderr
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(records) == 12, "0.png; 1.png and 10.png to 19.png"
+    assert records[0]["path"] == str(image)
+    assert list(records[0]["probabilities"]) == list(LABELS)
+    (best,) = records[0]["labels"]
+    assert best["probability"] == max(records[0]["probabilities"].values())
+    assert place.run("predict", image).stdout.startswith(f"{image}: ")
+
+
+def test_predict_agrees_with_eval(place: Place) -> None:
+    """The cache is fp16 and predict is not: the same sets up to that rounding."""
+    rows = [line.split(",") for line in place.table.read_text().splitlines()[1:]]
+    test = [row for row in rows if row[1] == "test"]
+    result = place.run("predict", *(place.table.parent / row[0] for row in test), "--json")
+    sets = [{label["label"] for label in json.loads(line)["labels"]} for line in result.stdout.splitlines()]
+    truth = [{name for name, value in zip(LABELS, row[2:], strict=True) if value == "1"} for row in test]
+    exact = 100 * np.mean([found == true for found, true in zip(sets, truth, strict=True)])
+    assert exact == pytest.approx(place.json("eval")["exact_match"], abs=100 / 12 + 1e-6)
+
+
+def test_predict_reads_stdin(place: Place) -> None:
+    image = place.table.parent / "img" / "3.png"
+    where = {"LABELDEP_RUNS": str(place.folder / "runs")}
+    result = CliRunner().invoke(app, ["predict", "-", "--json"], env=where, input=f"{image}\n\n")
+    assert [json.loads(line)["path"] for line in result.stdout.splitlines()] == [str(image)]
+
+
+def test_control_stands_beside(place: Place) -> None:
+    found = place.json("adversarial", "--dataset", place.table, *BACKBONE, "--critic", "none", "--steps", 4)
+    assert found["run"].endswith("-control")
+    with safe_open(Path(found["run"]) / "best.safetensors", "pt") as file:
+        assert not any(name.startswith("critic.") for name in file.keys())  # noqa: SIM118 - not a mapping
+
+
+def test_config_of_a_run_is_taken_over(place: Place) -> None:
+    control = place.json("adversarial", "--dataset", place.table, *BACKBONE, "--critic", "none", "--steps", 4)["run"]
+    again = place.json("adversarial", "--config", f"{control}/config.json")
+    assert again["run"] == control
+    other = place.folder / "elsewhere"
+    found = place.json("adversarial", "--config", f"{control}/config.json", "--steps", 2, "--out", other)
+    assert found["run"] == str(other)
+    assert found["steps"] == 2
+
+
+def test_all_views_are_cached_and_drawn_from(place: Place, tmp_path: Path) -> None:
+    where = ("--features-dir", tmp_path / "features", "--dataset", place.table, *BACKBONE)
+    files = place.json("extract", *where, "--views", 21)["files"]
+    assert [file["views"] for file in files] == [21, 1, 1]
+    found = place.json("pretrain", *where, "--steps", 2, "--out", tmp_path / "run")
+    assert json.loads((Path(found["run"]) / "config.json").read_text())["settings"]["views"] == 21
+    smaller = place.run("pretrain", "--dataset", place.table, *BACKBONE, "--views", 21, "--out", tmp_path / "other")
+    assert smaller.exit_code == 1
+    assert "holds 1 view of each image, wanted are 21" in smaller.stderr
+    assert "--views 21" in smaller.stderr
+
+
+def test_full_mode(place: Place) -> None:
+    words = ("--dataset", place.table, *BACKBONE, "--full", "--steps", 2, "--batch-size", 4, "--workers", 0)
+    result = place.run("pretrain", *words, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "the head starts from" in result.stderr
+    pretrained = json.loads(result.stdout)["run"]
+    assert pretrained.endswith("-full-pretrain")
+    adversarial = place.json("adversarial", *words, "--critic-layers", 1, "--critic-steps", 1)["run"]
+    with safe_open(Path(adversarial) / "best.safetensors", "pt") as file:
+        assert any(name.startswith("generator.encoder.backbone.") for name in file.keys())  # noqa: SIM118
+    scores = place.json("eval", adversarial)
+    assert scores["n_images"] == 12
+    line = place.run("predict", place.table.parent / "img" / "0.png", "--run", adversarial, "--json", "--all").stdout
+    assert len(json.loads(line)["probabilities"]) == 3
+
+
+def test_features_of_any_modality(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(200, 8)).astype(np.float32)
+    y = (x[:, :3] > 0).astype(np.int8)
+    np.savez(tmp_path / "text.npz", X=x, Y=y, label_names=np.array(LABELS))
+    words = ("--dataset", tmp_path / "text.npz", "--hidden", 16, "--lr", 0.01)
+    run = place.json("pretrain", *words)["run"]
+    assert Path(run).name.startswith("text-")
+    assert Path(run).name.endswith("-features-pretrain")
+    scores = place.json("eval")
+    assert scores["n_images"] == 50, "a quarter was drawn as the test split"
+    assert scores["mAP"] > 95, "three labels that are three signs"
+    refused = place.run("predict", "a.jpg")
+    assert refused.exit_code == 1
+    assert "was trained on ready features and cannot look at images" in refused.stderr
+
+
+def test_data_counts(place: Place) -> None:
+    found = place.json("data", place.table)
+    assert {name: split["images"] for name, split in found["splits"].items()} == {"train": 36, "val": 12, "test": 12}
+    assert found["missing"] == found["unreadable"] == found["duplicates"] == []
+    assert "train 36, val 12, test 12 images; 3 labels" in place.run("data", place.table).stdout
+
+
+def test_coco_counts_as_printed(shared_data: Path) -> None:
+    result = CliRunner().invoke(app, ["data", "coco", "--data-dir", str(shared_data)])
+    assert result.exit_code == 0, result.stderr
+    assert "train 60 (57 + 3 held out), test 99" in result.stdout
+    assert "80 labels" in result.stdout
+
+
+@pytest.mark.parametrize("command", [[], ["extract"], ["pretrain"], ["adversarial"], ["eval"], ["predict"], ["demo"]])
+def test_help_imports_neither_torch_nor_numpy(command: list[str]) -> None:
+    program = (
+        "import sys; from typer.testing import CliRunner; from labeldep_cli.cli import app; "
+        f"result = CliRunner().invoke(app, {[*command, '--help']!r}); assert result.exit_code == 0; "
+        "print([name for name in ('torch', 'numpy', 'h5py') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_version() -> None:
+    from labeldep_cli import __version__
+
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"labeldep {__version__}\n"

@@ -1,0 +1,79 @@
+"""The README holds what it promises: its commands exist, and its example of a user's CI runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_cli import make_table
+
+from labeldep_cli.cli import app
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_command_is_told() -> None:
+    names = [command.name for command in app.registered_commands]
+    assert len(names) == 7
+    assert [name for name in names if f"labeldep {name}" not in README] == []
+
+
+def test_every_flag_that_is_told_exists() -> None:
+    import typer.main
+
+    known = {
+        word
+        for command in typer.main.get_command(app).commands.values()
+        for parameter in command.params
+        for word in [*parameter.opts, *parameter.secondary_opts]
+    }
+    told = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README))
+    assert told - known - {"--help"} == set()
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """The README's script, beside a `labeldep` on the PATH and a small data set."""
+    (block,) = re.findall(r"<!-- example-ci.*?-->\n```bash\n(.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "ci.sh").write_text(block)
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    (commands / "labeldep").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m labeldep_cli "$@"\n')
+    (commands / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    for command in commands.iterdir():
+        command.chmod(0o755)
+    make_table(tmp_path / "pets", rows=30)
+    return tmp_path
+
+
+def run_example(folder: Path, gate: str) -> subprocess.CompletedProcess[str]:
+    settings = {
+        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "DATASET": "pets/labels.csv",
+        "BACKBONE": "squeezenet1_1",
+        "WEIGHTS": "none",
+        "GATE": gate,
+        "OMP_NUM_THREADS": "1",
+    }
+    return subprocess.run(
+        ["bash", "ci.sh", "--steps", "4", "--critic-layers", "2"], cwd=folder, env={**os.environ, **settings}, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_example_of_a_users_ci_runs_and_gates(example: Path) -> None:
+    passed = run_example(example, gate="0")
+    assert passed.returncode == 0, passed.stderr
+    assert "CF1" in passed.stdout
+    scores = json.loads((example / "eval.json").read_text())
+    assert scores["decision"]["source"] == "tuned on val"
+    assert len(json.loads((example / "extract.json").read_text())["files"]) == 3
+    failed = run_example(example, gate="101")
+    assert failed.returncode == 1, "no CF1 reaches 101"
+    assert "is finished already" in failed.stderr, "the second time nothing is trained again"

@@ -118,6 +118,24 @@ def jpeg(size=(300, 200)):
     return stream.getvalue()
 
 
+def dds():
+    """A DDS file whose pixel format has flags that mean nothing."""
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), RED).save(stream, "DDS")
+    content = bytearray(stream.getvalue())
+    content[80:84] = bytes(4)
+    return bytes(content)
+
+
+def text_in_a_number_s_place():
+    """A JPEG to be rotated, with a text under the EXIF tag of its width."""
+    stream, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "hello"
+    corners().save(stream, "JPEG", exif=exif)
+    assert stream.getvalue().count(b"\x01\x0e\x00\x02") == 1
+    return stream.getvalue().replace(b"\x01\x0e\x00\x02", b"\x01\x00\x00\x02")
+
+
 def reason_of(path):
     with pytest.raises(UnreadableImage) as caught:
         read_image(path)
@@ -130,7 +148,7 @@ def never_decoded(monkeypatch):
     """Fails the test when Pillow decodes pixels."""
 
     def load(self):
-        raise AssertionError("the pixels were decoded")
+        pytest.fail("the pixels were decoded")
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", load)
 
@@ -144,9 +162,11 @@ class TestUnreadable:
             (jpeg()[:-2000], Reason.BROKEN, "truncated or broken image"),
             (jpeg()[:700], Reason.BROKEN, "truncated or broken image"),
             (png_header(4, 4), Reason.BROKEN, "truncated or broken image"),
+            (dds(), Reason.BROKEN, "truncated or broken image"),  # Pillow: NotImplementedError
+            (text_in_a_number_s_place(), Reason.BROKEN, "truncated or broken image"),  # Pillow: struct.error
             (png_header(20_000, 20_000), Reason.TOO_LARGE, "over 178 megapixels, not decoded"),
         ],
-        ids=["empty", "text", "truncated", "headers-only", "no-pixels", "huge"],
+        ids=["empty", "text", "truncated", "headers-only", "no-pixels", "dds", "exif", "huge"],
     )
     def test_says_why(self, tmp_path, content, reason, text):
         (tmp_path / "x.jpg").write_bytes(content)
@@ -159,6 +179,27 @@ class TestUnreadable:
         (tmp_path / "x.jpg").mkdir()
         (tmp_path / "x.jpg" / "file").touch()
         assert reason_of(tmp_path / "x.jpg") is Reason.NOT_AN_IMAGE
+
+    @pytest.mark.parametrize(
+        "error",
+        [RuntimeError("Failed to decode image"), struct.error("unpack"), zlib.error("-3"), AttributeError("fp")],
+    )
+    def test_whatever_a_decoder_raises_is_a_broken_image(self, tmp_path, monkeypatch, error):
+        def load(self):
+            raise error
+
+        path = draw_image(tmp_path / "a.png", seed=0)
+        monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+        assert reason_of(path) is Reason.BROKEN
+
+    def test_a_lack_of_memory_is_no_broken_image(self, tmp_path, monkeypatch):
+        def load(self):
+            raise MemoryError
+
+        path = draw_image(tmp_path / "a.png", seed=0)
+        monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+        with pytest.raises(MemoryError):
+            read_image(path)
 
     def test_a_forbidden_file(self, tmp_path, monkeypatch):
         def forbidden(path):

@@ -63,7 +63,12 @@ def run_example(folder: Path, gate: str) -> subprocess.CompletedProcess[str]:
         "OMP_NUM_THREADS": "1",
     }
     return subprocess.run(
-        ["bash", "ci.sh", "--steps", "4", "--critic-layers", "2"], cwd=folder, env={**os.environ, **settings}, capture_output=True, text=True, check=False
+        ["bash", "ci.sh", "--steps", "4", "--critic-layers", "2"],
+        cwd=folder,
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

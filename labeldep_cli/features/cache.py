@@ -30,6 +30,7 @@ from labeldep_cli.features.images import Reason
 from labeldep_cli.files import publish, storage_error, storing
 
 FORMAT = 1
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -170,17 +171,27 @@ class FeatureCache:
         Raises:
             CacheError: features that are not finite.
         """
+        usable = self.reasons == 0
+        kept = np.empty((int(usable.sum()), views, self.feature_dim), dtype=np.float16)
+        filled = 0
         with _reading(self.path, "labeldep extract --fresh") as file:
-            stored: NDArray[np.float16] = file["features"][:, :views]
-        kept = stored if len(self.usable) == len(stored) else stored[self.usable]
-        broken = ~np.isfinite(kept).all(axis=(1, 2))
+            for start in range(0, len(usable), _BLOCK):  # in blocks: memory is that of the usable rows alone
+                rows = slice(start, start + _BLOCK)
+                if usable[rows].any():
+                    block = file["features"][rows, :views][usable[rows]]
+                    self._require_finite(block, np.flatnonzero(usable[rows]) + start)
+                    kept[filled : filled + len(block)] = block
+                    filled += len(block)
+        return kept
+
+    def _require_finite(self, block: NDArray[np.float16], rows: NDArray[np.int64]) -> None:
+        broken = ~np.isfinite(block).all(axis=(1, 2))
         if broken.any():
-            first = self.paths[self.usable[int(broken.argmax())]]
+            first = self.paths[int(rows[broken.argmax()])]
             raise CacheError(
-                f"{self.path} holds NaN or infinite features in {int(broken.sum())} rows, first {first}",
+                f"{self.path} holds NaN or infinite features, first in the row of {first}",
                 "Run: labeldep extract --fresh",
             )
-        return kept
 
     def skipped(self, named: bool) -> tuple[Skipped, ...]:
         """The rows that hold no features, and why; `named`: the data set is a row of DATASETS."""

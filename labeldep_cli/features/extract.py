@@ -49,7 +49,7 @@ class Limit:
         return np.where(reasons == Reason.MISSING, 0, reasons).astype(np.uint8) if self.named else reasons
 
     def require(self, split: Split, reasons: NDArray[np.uint8]) -> None:
-        """Stop where too many images cannot be read.
+        """Stop where too many images cannot be used.
 
         Raises:
             DatasetError: says how many, and names the first three.
@@ -61,7 +61,7 @@ class Limit:
             first = ", ".join(f"{skip.path} ({skip.reason})" for skip in some)
             share = f"more than --max-skipped {self.share:g}"
             raise DatasetError(
-                f"{count} of {len(split)} images of the {split.name} split cannot be read, {share}: {first}",
+                f"{count} of {len(split)} images of the {split.name} split cannot be used, {share}: {first}",
                 "Mend them (labeldep data DATASET lists all), or allow more: --max-skipped 0.1",
             )
 

@@ -81,8 +81,9 @@ def read_image(path: Path) -> Image.Image:
         raise UnreadableImage(path, Reason.TOO_LARGE) from None
     except (UnidentifiedImageError, IsADirectoryError):
         raise UnreadableImage(path, Reason.NOT_AN_IMAGE) from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError):
-        # What Pillow's decoders raise on damaged data, each in its own way.
+    except (UnreadableImage, MemoryError):
+        raise
+    except Exception:  # what Pillow's decoders raise on damaged data is not one kind: struct.error, RuntimeError, ...
         raise UnreadableImage(path, Reason.BROKEN) from None
 
 

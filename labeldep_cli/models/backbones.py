@@ -52,13 +52,16 @@ class Backbone:
 # torchvision's published weights of these two expect the input scaling of the original TensorFlow models.
 _PORTED = {"transform_input": True, "aux_logits": True, "init_weights": False}
 
+# Only `--weights none` sees this: under untrained batch norms the sums of many random residual blocks leave 16 bits.
+_RESIDUAL = {"zero_init_residual": True}
+
 BACKBONES: Mapping[str, Backbone] = {
     row.name: row
     for row in (
         Backbone("vgg16", 4096, build_options={"init_weights": False}),  # the paper's four, Sect. 3.1
         Backbone("inception_v3", 2048, build_options=_PORTED),
-        Backbone("resnet101", 2048),
-        Backbone("resnet152", 2048),
+        Backbone("resnet101", 2048, build_options=_RESIDUAL),
+        Backbone("resnet152", 2048, build_options=_RESIDUAL),
         Backbone("googlenet", 1024, build_options=_PORTED),
         Backbone("scenesnet", FEATURE_DIM, side=INPUT_SIDE, packaged="scenesnet.safetensors"),
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from labeldep_cli.errors import CheckpointError
-from labeldep_cli.files import storage_error, whole
+from labeldep_cli.files import publish, storage_error, storing
 
 FORMAT = 1
 _KEY = "labeldep"  # one key only: safetensors writes several in random order, and the file's bytes would change
+_SCRATCH = ".checkpoint.writing"
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -31,12 +33,26 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
         StorageError: the disk is full, read-only or forbidden.
     """
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with whole(path) as beside:
+    beside = path.parent / _SCRATCH / path.name
+    with storing(path):
+        sweep(path.parent)
         try:
+            beside.parent.mkdir()
             save_file(stored, beside, {_KEY: json.dumps({"format": FORMAT, **facts}, sort_keys=True)})
+            beside.chmod(0o644)  # safetensors gives its files to their owner alone
+            publish(beside, path)
         except SafetensorError as error:  # it wraps the operating system's error into a text
             raise storage_error(path, OSError(_errno(str(error)), str(error))) from error
-        beside.chmod(0o644)  # safetensors gives its files to their owner alone
+        finally:
+            sweep(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a kill amid `save` left in a run's folder.
+
+    Safetensors writes through a file of a random name beside its target: it gets a folder that is known by its name.
+    """
+    shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
 
 
 def _errno(text: str) -> int:
@@ -44,39 +60,45 @@ def _errno(text: str) -> int:
     return int(digits) if digits.isdigit() else 0
 
 
-def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load(path: Path, needs: Iterable[str] = ()) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a checkpoint.
+
+    Args:
+        path: of the file.
+        needs: the facts that it must have.
 
     Returns:
         Tensors by name, on the CPU; the facts.
 
     Raises:
-        CheckpointError: missing, truncated, foreign.
+        CheckpointError: missing, truncated, foreign, or without one of those facts.
     """
     remedy = "Train it anew: the same command with --fresh."
     try:
         with safe_open(path, "pt") as file:
-            facts = json.loads((file.metadata() or {})[_KEY])
+            facts = dict(json.loads((file.metadata() or {})[_KEY]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         raise CheckpointError(
             f"there is no checkpoint {path}", "Train one: labeldep pretrain, labeldep adversarial."
         ) from None
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} is no labeldep checkpoint (truncated or foreign)", remedy) from error
     if facts.pop("format", None) != FORMAT:
         raise CheckpointError(f"{path} is a checkpoint of another version of labeldep", remedy)
+    lacking = [name for name in needs if name not in facts]
+    if lacking:
+        raise CheckpointError(f"{path} is a checkpoint of another kind: it has no {', '.join(lacking)}", remedy)
     return tensors, facts
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The facts of a checkpoint alone, without its tensors; errors as in `load`."""
+    """The facts of a checkpoint alone, without its tensors; none where the file is missing or broken."""
     try:
         with safe_open(path, "pt") as file:
-            facts: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
-            return facts
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path} is no labeldep checkpoint (truncated or foreign)", "Train it anew.") from error
+            return dict(json.loads((file.metadata() or {})[_KEY]))
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+        return {}
 
 
 def pack(prefix: str, module: nn.Module) -> dict[str, Tensor]:

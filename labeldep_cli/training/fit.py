@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labeldep_cli.errors import TrainingError
+from labeldep_cli.errors import CheckpointError, TrainingError
 from labeldep_cli.evaluation.evaluate import collect_logits, evaluate, tuned_thresholds
 from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.files import write_json, write_text
@@ -192,20 +192,31 @@ def _write_metrics(state: State, folder: Path) -> None:
 
 
 def _resume(step: Step, folder: Path, reporter: Reporter) -> State:
-    """Load `last` into the networks and cut everything else to fit it."""
+    """Load `last` into the networks and cut everything else to fit it.
+
+    Raises:
+        CheckpointError: `last` is broken, or `best` is and cannot be rebuilt.
+    """
+    checkpoint.sweep(folder)
     if not (folder / LAST).exists():
         for leftover in (BEST, METRICS, RESULT):
             (folder / leftover).unlink(missing_ok=True)
         return State()
-    tensors, facts = checkpoint.load(folder / LAST)
+    tensors, facts = checkpoint.load(folder / LAST, ("step", "history", "best", "stopped"))
     for key, network in step.networks().items():
         checkpoint.unpack(key, tensors, network, folder / LAST)
     for key, optimizer in step.optimizers().items():
         checkpoint.unpack_optimizer(key, tensors, optimizer)
     state = State(facts["step"], facts["history"], facts["best"], facts["stopped"])
     reporter.note(f"going on from step {state.step} of {folder}")
-    if not (folder / BEST).exists() or checkpoint.read_facts(folder / BEST).get("step") != state.best["step"]:
-        # The kill fell between `last` and `best`; `best` is written before the next step, so `last` is the best.
+    if checkpoint.read_facts(folder / BEST).get("step") != state.best["step"]:
+        # A kill between `last` and `best` leaves `last` as the best: `best` is written before the next step.
+        if state.best["step"] != state.step:
+            raise CheckpointError(
+                f"{folder / BEST} is missing or broken, and {LAST} (step {state.step}) is past it "
+                f"(step {state.best['step']})",
+                "Put it back, or train anew: the same command with --fresh.",
+            )
         own = {key: value for key, value in facts.items() if key not in ("step", "history", "best", "stopped")}
         networks = {name: value for name, value in tensors.items() if name.partition(".")[0] in step.networks()}
         checkpoint.save(folder / BEST, networks, {**own, **state.best})

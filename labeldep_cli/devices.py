@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from labeldep_cli.errors import LabeldepError, nearest
+from labeldep_cli.errors import LabeldepError
 
 
 def pick_device(name: str) -> torch.device:
@@ -21,7 +21,7 @@ def pick_device(name: str) -> torch.device:
     """
     kind, _, index = name.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and not index.isdigit()):
-        raise LabeldepError(f"there is no device {name!r}", nearest(name, ["auto", "cpu", "cuda", "cuda:0"]))
+        raise LabeldepError(f"there is no device {name!r}", "Name auto, cpu, cuda or cuda:N.")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if kind == "cuda" and int(index or 0) >= count:
         raise LabeldepError(

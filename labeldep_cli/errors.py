@@ -53,7 +53,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     Returns:
         "Did you mean 'a' or 'b'?", or "Known: a, b, c" where none is near.
     """
-    names = list(known)
+    names = list(dict.fromkeys(known))
     near = get_close_matches(name, names, n=3, cutoff=0.6)
     if near:
         return f"Did you mean {' or '.join(repr(n) for n in near)}?"

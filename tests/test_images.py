@@ -80,6 +80,14 @@ class TestReadImage:
         # a quarter turn clockwise: top left comes from bottom left, top right from top left
         assert nearly(seen_corners(image), [BLUE, RED, WHITE, GREEN])
 
+    def test_an_odd_exif_tag_beside_the_orientation_does_no_harm(self, tmp_path):
+        """Pillow's own exif_transpose fails here: it rewrites all tags, and one holds a text in a number's place."""
+        (tmp_path / "odd.jpg").write_bytes(text_in_a_number_s_place())
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        corners().save(tmp_path / "plain.jpg", exif=exif)
+        assert read_image(tmp_path / "odd.jpg").tobytes() == read_image(tmp_path / "plain.jpg").tobytes()
+
     def test_the_first_frame_of_an_animation(self, tmp_path):
         Image.new("RGB", (8, 8), RED).save(
             tmp_path / "a.gif", save_all=True, append_images=[Image.new("RGB", (8, 8), BLUE)]
@@ -163,10 +171,9 @@ class TestUnreadable:
             (jpeg()[:700], Reason.BROKEN, "truncated or broken image"),
             (png_header(4, 4), Reason.BROKEN, "truncated or broken image"),
             (dds(), Reason.BROKEN, "truncated or broken image"),  # Pillow: NotImplementedError
-            (text_in_a_number_s_place(), Reason.BROKEN, "truncated or broken image"),  # Pillow: struct.error
             (png_header(20_000, 20_000), Reason.TOO_LARGE, "over 178 megapixels, not decoded"),
         ],
-        ids=["empty", "text", "truncated", "headers-only", "no-pixels", "dds", "exif", "huge"],
+        ids=["empty", "text", "truncated", "headers-only", "no-pixels", "dds", "huge"],
     )
     def test_says_why(self, tmp_path, content, reason, text):
         (tmp_path / "x.jpg").write_bytes(content)

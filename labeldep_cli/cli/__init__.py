@@ -5,6 +5,7 @@ It alone catches LabeldepError. No module here imports torch or numpy before a c
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated, Any
 
@@ -24,6 +25,9 @@ class _Commands(TyperGroup):
 
     def main(self, *args: object, **kwargs: object) -> object:
         """Run, catching what is raised while flags are read too."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="surrogateescape")  # a file name that is not UTF-8 is printed as it is
         try:
             return super().main(*args, **kwargs)  # type: ignore[arg-type]
         except LabeldepError as error:

@@ -120,8 +120,14 @@ Patience = Annotated[
 TrainBn = Annotated[
     bool, typer.Option("--train-bn", help="With --full, update batch norms' running statistics.", rich_help_panel=HOW)
 ]
-Beta = Annotated[float, typer.Option(min=0.0, max=1.0, help="Adam's, for the generator.", rich_help_panel=HOW)]
-Seed = Annotated[int, typer.Option(help="Of weights, order and noise; never of the splits.", rich_help_panel=HOW)]
+BELOW_ONE = 0.999999
+"""Adam takes no beta of 1."""
+
+Beta = Annotated[float, typer.Option(min=0.0, max=BELOW_ONE, help="Adam's, for the generator.", rich_help_panel=HOW)]
+Seed = Annotated[
+    int,
+    typer.Option(min=0, max=2**63 - 1, help="Of weights, order and noise; never of the splits.", rich_help_panel=HOW),
+]
 
 Threshold = Annotated[
     str | None,

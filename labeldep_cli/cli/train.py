@@ -76,8 +76,8 @@ def pretrain(
     )
 
 
-def _paper(text: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(help=text, rich_help_panel=flags.PAPER)
+def _paper(text: str, least: float | None = None, most: float | None = None) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(min=least, max=most, help=text, rich_help_panel=flags.PAPER)
     return option
 
 
@@ -96,19 +96,23 @@ def adversarial(
     critic: Annotated[
         CriticKind, _paper("none: the control, trained as long without a critic.")
     ] = AdversarialConfig.critic,
-    alpha: Annotated[float, _paper("Weight of the logistic loss, Eq. 2.")] = AdversarialConfig.alpha,
-    lambda_gp: Annotated[float, _paper("Weight of the gradient penalty, Eq. 4.")] = AdversarialConfig.lambda_gp,
-    critic_steps: Annotated[int, _paper("Critic updates per generator update.")] = AdversarialConfig.critic_steps,
-    inverse_temperature: Annotated[float, _paper("Of the Gumbel sigmoid.")] = AdversarialConfig.inverse_temperature,
-    critic_layers: Annotated[int, _paper("Hidden layers of the critic.")] = AdversarialConfig.critic_layers,
-    critic_width: Annotated[int, _paper("Their width.")] = AdversarialConfig.critic_width,
+    alpha: Annotated[float, _paper("Weight of the logistic loss, Eq. 2.", 0)] = AdversarialConfig.alpha,
+    lambda_gp: Annotated[float, _paper("Weight of the gradient penalty, Eq. 4.", 0)] = AdversarialConfig.lambda_gp,
+    critic_steps: Annotated[int, _paper("Critic updates per generator update.", 1)] = AdversarialConfig.critic_steps,
+    inverse_temperature: Annotated[float, _paper("Of the Gumbel sigmoid.", 0)] = AdversarialConfig.inverse_temperature,
+    critic_layers: Annotated[int, _paper("Hidden layers of the critic.", 0)] = AdversarialConfig.critic_layers,
+    critic_width: Annotated[int, _paper("Their width.", 1)] = AdversarialConfig.critic_width,
     critic_projection: Annotated[
-        int, _paper("Width of the projections before them.")
+        int, _paper("Width of the projections before them.", 1)
     ] = AdversarialConfig.critic_projection,
-    critic_lr: Annotated[float, _paper("Adam's learning rate for the critic.")] = AdversarialConfig.critic_lr,
-    critic_beta1: Annotated[float, _paper("Adam's, for the critic.")] = AdversarialConfig.critic_beta1,
-    critic_beta2: Annotated[float, _paper("Adam's, for the critic.")] = AdversarialConfig.critic_beta2,
-    leaky_slope: Annotated[float, _paper("Of the critic's LeakyReLU.")] = AdversarialConfig.leaky_slope,
+    critic_lr: Annotated[float, _paper("Adam's learning rate for the critic.", 0)] = AdversarialConfig.critic_lr,
+    critic_beta1: Annotated[
+        float, _paper("Adam's, for the critic.", 0, flags.BELOW_ONE)
+    ] = AdversarialConfig.critic_beta1,
+    critic_beta2: Annotated[
+        float, _paper("Adam's, for the critic.", 0, flags.BELOW_ONE)
+    ] = AdversarialConfig.critic_beta2,
+    leaky_slope: Annotated[float, _paper("Of the critic's LeakyReLU.", 0)] = AdversarialConfig.leaky_slope,
     sampling: Annotated[Sampling, _paper("Label sets from G; none: row (e) of Table 3.")] = AdversarialConfig.sampling,
     negatives: Annotated[
         bool, _paper("Mismatched pairs as negatives; without: row (c).")

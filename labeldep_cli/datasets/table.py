@@ -79,6 +79,7 @@ def load(path: Path, draw: Draw) -> Dataset:
     if len(table.paths) == 0:
         raise DatasetError(f"{file} has no rows", "Add a row for each image.")
     require_unique(table.paths, file)
+    _require_text((*table.paths, *table.names), file)
     space = label_space(table.names, file)
     if len(space) == 0:
         raise DatasetError(f"{file} names no label", "Name at least one label in at least one row.")
@@ -89,6 +90,21 @@ def load(path: Path, draw: Draw) -> Dataset:
     except DatasetError as error:
         raise DatasetError(f"{file}: {error.what}", error.remedy) from None
     return Dataset(dataset_name(file), splits, named=False, notes=table.notes + notes, drawn=lacking(given))
+
+
+def _require_text(names: Sequence[str], file: Path) -> None:
+    """Refuse halves of surrogate pairs, which JSON can write and no file of ours can hold.
+
+    Raises:
+        DatasetError: names the path or label.
+    """
+    try:
+        "\n".join(names).encode()
+    except UnicodeEncodeError as error:
+        broken = next(name for name in names if error.object[error.start] in name)
+        raise DatasetError(
+            f"{file}: {broken!r} holds a character that is no text", "Write it in full: JSON's \\ud8.. needs its pair."
+        ) from None
 
 
 def dataset_name(file: Path) -> str:

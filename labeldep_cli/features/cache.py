@@ -30,6 +30,7 @@ from labeldep_cli.features.images import Reason
 from labeldep_cli.files import publish, storage_error, storing
 
 FORMAT = 1
+_STRUCTURE = 16_384  # bytes: more than what HDF5 writes beside the arrays
 _BLOCK = 4096
 
 
@@ -317,7 +318,7 @@ def cache_bytes(split: Split, feature_dim: int, views: int) -> int:
 def _leftover(partial: Path) -> tuple[Any, Origin | None]:
     """Open what a kill left, if it can be read: one killed while it was being laid out holds no work yet."""
     try:
-        file = h5py.File(partial, "r+")
+        file = _open_in_work(partial)
         return file, _checked(file, partial, "")[0]
     except (OSError, RuntimeError, CacheError):
         return None, None
@@ -326,6 +327,7 @@ def _leftover(partial: Path) -> tuple[Any, Origin | None]:
 def _lay_out(partial: Path, split: Split, feature_dim: int, origin: Origin) -> Any:  # noqa: ANN401 - h5py is untyped
     n, ids, text = len(split), [path.encode() for path in split.paths], origin.to_json().encode()
     try:
+        _take_room(partial, cache_bytes(split, feature_dim, origin.views) + len(text) + _STRUCTURE)
         with h5py.File(partial, "w") as file:
             shapes: dict[str, tuple[tuple[int, ...], Any]] = {
                 "features": ((n, origin.views, feature_dim), np.float16),
@@ -341,15 +343,35 @@ def _lay_out(partial: Path, split: Split, feature_dim: int, origin: Origin) -> A
             file["ids"][:] = np.array(ids, dtype=shapes["ids"][1])
             file.flush()
             file["origin"][()] = text  # last: without it the file is no cache yet
-        # HDF5 cannot recover from a disk that fills up under it: take the room before the first row is computed.
-        with partial.open("r+b") as stream:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(stream.fileno(), 0, partial.stat().st_size)
-        return h5py.File(partial, "r+")
+        _take_room(partial, partial.stat().st_size)
+        return _open_in_work(partial)
     except (OSError, RuntimeError) as error:
         with suppress(OSError):  # the same fault as the one being told
             partial.unlink(missing_ok=True)
         raise _unwritable(partial, error) from error
+
+
+def _take_room(partial: Path, size: int) -> None:
+    """Have the system reserve a file's bytes: HDF5 cannot recover from a disk that fills up under it, and crashes.
+
+    Called before HDF5 lays the file out (which cuts it to nothing again), so that a full disk is told by an exception,
+    and again before the first row is computed.
+    """
+    partial.touch()
+    with partial.open("r+b") as stream:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(stream.fileno(), 0, size)
+
+
+def _open_in_work(partial: Path) -> Any:  # noqa: ANN401 - h5py is untyped
+    """Open a cache to write on, without HDF5's buffer for small writes.
+
+    A write that waits in it fails where a data set is closed, out of reach of an exception, and HDF5 then crashes.
+    """
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_sieve_buf_size(0)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)  # as h5py.File has it
+    return h5py.File(h5py.h5f.open(os.fsencode(partial), h5py.h5f.ACC_RDWR, access))
 
 
 def _allocate(file: Any, name: str, shape: tuple[int, ...], dtype: Any) -> None:  # noqa: ANN401 - h5py is untyped
@@ -413,6 +435,11 @@ def read_ready_features(path: Path) -> tuple[NDArray[Any], NDArray[Any], tuple[s
             return file["X"][:], file["Y"][:], _texts(file["label_names"]), split
     except (OSError, RuntimeError) as error:
         raise DatasetError(f"{path} is no readable HDF5 file (truncated or foreign)", "Write it anew.") from error
+    except (TypeError, ValueError) as error:  # a group or a single number where an array belongs; names not in UTF-8
+        raise DatasetError(
+            f"{path} holds no arrays as expected: {error}",
+            "It needs X [N, F], Y [N, L] and label_names [L] in UTF-8, and optionally split [N].",
+        ) from error
 
 
 def _texts(stored: Any) -> tuple[str, ...]:  # noqa: ANN401 - h5py is untyped

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from labeldep_cli.errors import StorageError
 from labeldep_cli.features.images import UnreadableImage, read_image
 from labeldep_cli.features.views import cut
 from labeldep_cli.progress import Bar
@@ -78,6 +79,9 @@ def decode(
 
     Yields:
         One `Decoded` a batch. An unreadable image is a hole in it, never an error.
+
+    Raises:
+        StorageError: a decoding process was killed, as happens where memory runs out.
     """
     loader = DataLoader(
         _Images(file, side),
@@ -86,7 +90,15 @@ def decode(
         collate_fn=_together,
         pin_memory=pin,
     )
-    yield from loader
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise StorageError(
+            "a decoding process was killed, which happens where memory or shared memory (/dev/shm) runs out",
+            "Run the same command again with fewer of them (--workers 1), or with none (--workers 0).",
+        ) from error
 
 
 class _Endless:

@@ -21,8 +21,15 @@ from labeldep_cli.progress import Bar
 
 @dataclass
 class Pace:
-    """Images done, and the seconds they took from the first finished group on: start-up is not counted."""
+    """How fast it went.
 
+    Attributes:
+        rows: all that were written.
+        images: those of them after the first group, and
+        seconds: the time that these took: start-up is not counted.
+    """
+
+    rows: int = 0
     images: int = 0
     seconds: float = 0.0
 
@@ -48,8 +55,13 @@ class Limit:
         """The reasons that count against the share, 0 elsewhere."""
         return np.where(reasons == Reason.MISSING, 0, reasons).astype(np.uint8) if self.named else reasons
 
-    def require(self, split: Split, reasons: NDArray[np.uint8]) -> None:
+    def require(self, split: Split, reasons: NDArray[np.uint8], again: str = "") -> None:
         """Stop where too many images cannot be used.
+
+        Args:
+            split: the rows.
+            reasons: uint8 [N].
+            again: the command to run once they are mended, where it is not the same one.
 
         Raises:
             DatasetError: says how many, and names the first three.
@@ -62,7 +74,8 @@ class Limit:
             share = f"more than --max-skipped {self.share:g}"
             raise DatasetError(
                 f"{count} of {len(split)} images of the {split.name} split cannot be used, {share}: {first}",
-                "Mend them (labeldep data DATASET lists all), or allow more: --max-skipped 0.1",
+                f"Mend them (labeldep data DATASET lists all){f' and run: {again}' if again else ''}\n"
+                "or allow more: --max-skipped 0.1",
             )
 
 
@@ -114,6 +127,7 @@ def extract_split(
         reasons[start : start + len(skipped)] = skipped
         limit.require(split, reasons)
         bar.advance(len(skipped))
+        pace.rows += len(skipped)
         now = time.perf_counter()
         if begun:
             pace.images, pace.seconds = pace.images + len(skipped), now - begun

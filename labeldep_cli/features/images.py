@@ -7,7 +7,7 @@ from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 MAX_PIXELS = 178_956_970
 """Images above this are never decoded (twice Pillow's own warning level; 512 MiB as RGB)."""
@@ -66,13 +66,11 @@ def read_image(path: Path) -> Image.Image:
         if path.stat().st_size == 0:
             raise UnreadableImage(path, Reason.EMPTY)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Pillow's own size warning and its remarks on EXIF; the limit below decides
+            warnings.simplefilter("ignore")  # Pillow's own size warning and its remarks on EXIF
             with Image.open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise UnreadableImage(path, Reason.TOO_LARGE)
-                return _to_rgb(ImageOps.exif_transpose(image))
+                return _upright(_to_rgb(image), image)
     except FileNotFoundError:
         raise UnreadableImage(path, Reason.MISSING) from None
     except PermissionError:
@@ -85,6 +83,28 @@ def read_image(path: Path) -> Image.Image:
         raise
     except Exception:  # what Pillow's decoders raise on damaged data is not one kind: struct.error, RuntimeError, ...
         raise UnreadableImage(path, Reason.BROKEN) from None
+
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112
+
+
+def _upright(decoded: Image.Image, opened: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; Pillow's exif_transpose also rewrites the tags, and fails where another is odd."""
+    try:
+        orientation = opened.getexif().get(_ORIENTATION)
+    except Exception:  # damaged tags say nothing about the pixels
+        orientation = None
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return decoded if turn is None else decoded.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

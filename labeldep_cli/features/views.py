@@ -72,6 +72,6 @@ def cut(image: Image.Image, views: tuple[int, ...], side: int = SIDE) -> NDArray
         else:
             if resized is None:
                 resized = image.resize((RESIZED, RESIZED), Image.Resampling.BILINEAR)
-            seen = resized.resize((side, side), Image.Resampling.BILINEAR, box=crop_box(view))
+            seen = resized.crop(crop_box(view)).resize((side, side), Image.Resampling.BILINEAR)
         planes[k] = np.asarray(seen).transpose(2, 0, 1)
     return planes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,7 +128,8 @@ def locate_weights(row: Backbone, weights: str) -> Weights:
     if weights == "none":
         recipe = f"random weights of {row.name}, seed {RANDOM_SEED}"
         return Weights("none", None, hashlib.sha256(recipe.encode()).hexdigest())
-    published = {} if row.packaged else torchvision.models.get_model_weights(row.name).__members__
+    known = () if row.packaged else torchvision.models.get_model_weights(row.name)
+    published = {entry.name: entry for entry in known}
     if weights == "default" and row.packaged:
         path = Path(__file__).with_name(row.packaged)
         return Weights("default", path, sha256(path))
@@ -139,7 +141,7 @@ def locate_weights(row: Backbone, weights: str) -> Weights:
     if not path.is_file():
         raise BackboneError(
             f"there is no weights file {path}",
-            f"--weights takes default, none, a path{', or ' if published else ''}{', '.join(published)}.",
+            f"--weights takes {', '.join(('default', 'none', *published))} or a path.",
         )
     return Weights(str(path), path, sha256(path))
 
@@ -236,7 +238,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on the pickle's protocol; the error below says enough
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise BackboneError(f"there is no weights file {path}", "Name where it lies now: --weights PATH") from None
     except pickle.UnpicklingError as error:

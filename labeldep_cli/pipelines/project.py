@@ -170,7 +170,7 @@ class Project:
                 cache = None if fresh else self.finished_cache(name, config.views)
                 if cache is None:
                     return self._extract(split, path, config, fresh)
-        self.limit().require(split, cache.reasons)
+        self.limit().require(split, cache.reasons, f"{self.extract_command} --fresh")
         return Extracted(cache, 0, Pace())
 
     def _extract(self, split: Split, path: Path, config: ExtractConfig, fresh: bool) -> Extracted:
@@ -200,7 +200,7 @@ class Project:
         except BaseException:
             writer.abandon()
             raise
-        return Extracted(FeatureCache.open(path, self.extract_command), len(split) - before, pace)
+        return Extracted(FeatureCache.open(path, self.extract_command), pace.rows, pace)
 
     def feature_inputs(self, name: str, views: int | None = 1) -> FeatureInputs:
         """A split as features: ready ones, or a cache's (extracted where it is missing, which is said).
@@ -223,7 +223,7 @@ class Project:
         split = self.dataset.split(name)
         cache = self.finished_cache(name)
         reasons = self._scan(split) if cache is None else cache.reasons
-        self.limit().require(split, reasons)
+        self.limit().require(split, reasons, "" if cache is None else f"{self.extract_command} --fresh")
         return ImageInputs(
             split,
             np.flatnonzero(reasons == 0),
@@ -271,15 +271,16 @@ def open_project(
         BackboneError: unknown backbone, missing weights file, or a backbone for ready features.
     """
     device = pick_device(machine.device)
+    asked = find_backbone(source.backbone) if source.backbone else None  # a misspelt name is told before data are read
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
     dataset = registry.load(source.dataset, workspace.data_dir, draw, reporter)
     if dataset.has_features:
-        if source.backbone is not None:
+        if asked is not None:
             raise BackboneError(
                 f"{source.dataset} holds ready features: they take no backbone", "Leave --backbone out."
             )
         return Project(workspace, source, machine, dataset, None, None, device, reporter)
-    row = find_backbone(source.backbone or dataset.backbone or DEFAULT_BACKBONE)
+    row = asked or find_backbone(dataset.backbone or DEFAULT_BACKBONE)
     return Project(
         workspace,
         replace(source, backbone=row.name),

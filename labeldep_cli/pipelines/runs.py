@@ -25,6 +25,8 @@ from labeldep_cli.training import checkpoint
 from labeldep_cli.training.fit import BEST, RESULT
 
 CONFIG = "config.json"
+_RECORDED = ("command", "settings", "data_dir", "features_dir", "dataset", "labels", "weights", "start")
+_FACTS = ("backbone", "feature_dim", "full", "hidden", "labels", "stage", "step", "thresholds", "weights_sha256")
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ def open_run(name: str | None, runs_dir: Path) -> Run:
         CheckpointError: it does not exist, or its files are broken.
     """
     folder = find_run(name, runs_dir)
-    return Run(folder, read_config(folder), checkpoint.load(folder / BEST)[1])
+    return Run(folder, read_config(folder), checkpoint.load(folder / BEST, _FACTS)[1])
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -203,8 +205,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         CheckpointError: missing or broken.
     """
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        return {"settings": config["settings"], **config}
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return {name: config[name] for name in _RECORDED} | dict(config)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{folder / CONFIG} is missing or broken", "Train the run anew: the same command with --fresh."
@@ -217,9 +219,9 @@ def result_of(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return result
-    except ValueError:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        return {name: result[name] for name in ("steps", "best_step", "val")} | dict(result)
+    except (ValueError, KeyError, TypeError):
         return None
 
 

@@ -12,7 +12,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from labeldep_cli.config import AdversarialConfig, Machine, PretrainConfig, Source, TrainingConfig, Workspace, changed
+from labeldep_cli.config import (
+    AdversarialConfig,
+    Machine,
+    PretrainConfig,
+    Source,
+    TrainingConfig,
+    Workspace,
+    changed,
+    pick,
+)
 from labeldep_cli.datasets.split import SPLITS, Skipped
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import lock, make_folder, sha256, write_json
@@ -107,8 +116,7 @@ def adversarial(
     stage = "full-pretrain" if config.full else "pretrain"
     run = open_run(start, workspace.runs_dir) if start else _existing(project, stage)
     if run is None:
-        reporter.note(f"no pretrained run {_folder(project, stage)} yet: pretraining first")
-        first = PretrainConfig(full=config.full, hidden=config.hidden, views=config.views, seed=config.seed)
+        first = _first(project, stage, config)
         run = open_run(str(pretrain(workspace, source, machine, first, Job(), reporter).folder), workspace.runs_dir)
     if config.hidden not in (None, run.facts["hidden"]):
         raise CheckpointError(
@@ -119,8 +127,21 @@ def adversarial(
 
 
 def _existing(project: Project, stage: str) -> Run | None:
+    """The finished run of a stage: what starts from an unfinished one would depend on where that was interrupted."""
     folder = _folder(project, stage)
-    return open_run(str(folder), project.workspace.runs_dir) if (folder / BEST).is_file() else None
+    finished = result_of(folder) is not None and (folder / BEST).is_file()
+    return open_run(str(folder), project.workspace.runs_dir) if finished else None
+
+
+def _first(project: Project, stage: str, config: AdversarialConfig) -> PretrainConfig:
+    """How to pretrain first: as an unfinished run was begun, else by default."""
+    folder = _folder(project, stage)
+    if (folder / CONFIG).exists():
+        project.reporter.note(f"the pretrained run {folder} is unfinished: going on with it first")
+        begun: PretrainConfig = pick(PretrainConfig, read_config(folder)["settings"])
+        return begun
+    project.reporter.note(f"no pretrained run {folder} yet: pretraining first")
+    return PretrainConfig(full=config.full, hidden=config.hidden, views=config.views, seed=config.seed)
 
 
 def _folder(project: Project, stage: str) -> Path:
@@ -130,16 +151,18 @@ def _folder(project: Project, stage: str) -> Path:
 def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job) -> Trained:
     stage = f"full-{config.stage}" if config.full else config.stage
     folder = job.out or _folder(project, stage)
+    if start is not None:
+        _require_start(start, project, config.full, folder)
     make_folder(folder)
     with lock(folder / ".lock", str(folder)):
-        if job.fresh:
-            _clear(folder)
         train = project.inputs("train", config.full, config.views)
         val = project.inputs("val", config.full)
         if start is not None:
-            _require_start(start, project, train)
+            _require_width(start, train)
         config = replace(config, views=train.n_views)
         record = _record(project, config, start, train)
+        if job.fresh:
+            _clear(folder)
         if not _claim(folder, record, project.reporter):
             _fit(project, config, start, train, val, record, folder)
         run = open_run(str(folder), project.workspace.runs_dir)
@@ -283,26 +306,45 @@ def _critic_shape(config: TrainingConfig) -> dict[str, Any] | None:
     }
 
 
-def _require_start(start: Run, project: Project, train: Inputs) -> None:
-    """Refuse a start that does not fit: labels, backbone, feature width, weights.
+def _require_start(start: Run, project: Project, full: bool, folder: Path) -> None:
+    """Refuse a start that does not fit, before anything is extracted: folder, labels, backbone, weights, mode.
 
     Raises:
         CheckpointError: names both sides.
     """
+    if start.folder.resolve() == folder.resolve():
+        raise CheckpointError(
+            f"{folder} is the run to start from: what is trained there would overwrite it",
+            "Name another folder: --out FOLDER",
+        )
     start.space.require_same(project.dataset.space, f"the run {start.folder.name}", "the data set")
     mine = project.row and project.row.name
-    if start.facts["backbone"] != mine or start.facts["feature_dim"] != train.feature_dim:
+    if start.facts["backbone"] != mine:
+        other = f", or use --backbone {start.facts['backbone']}" if start.facts["backbone"] and mine else ""
         raise CheckpointError(
-            f"{start.folder} was trained on {start.facts['backbone'] or 'ready'} features "
-            f"({start.facts['feature_dim']} wide), "
-            f"but these are {mine or 'ready'} ones ({train.feature_dim} wide)",
-            f"Name a run on the same backbone with --from, or use --backbone {start.facts['backbone']}.",
+            f"{start.folder} was trained on {start.facts['backbone'] or 'ready'} features, "
+            f"but these are {mine or 'ready'} ones",
+            f"Name a run on the same features with --from{other}.",
         )
     if project.weights is not None:
         start.require_weights(project.weights)
-    if start.full and isinstance(train.encoder, nn.Identity):
+    if start.full and not full:
         raise CheckpointError(
             f"{start.folder} is a full-mode run, and this is head mode", "Add --full, or start from a head-mode run."
+        )
+
+
+def _require_width(start: Run, train: Inputs) -> None:
+    """Refuse a start on features of another width.
+
+    Raises:
+        CheckpointError: names both.
+    """
+    if start.facts["feature_dim"] != train.feature_dim:
+        raise CheckpointError(
+            f"{start.folder} was trained on {start.facts['feature_dim']} features a row, "
+            f"but these are {train.feature_dim}",
+            "Name a run on the same features with --from.",
         )
 
 

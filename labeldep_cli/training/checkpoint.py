@@ -38,7 +38,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
         sweep(path.parent)
         try:
             beside.parent.mkdir()
-            save_file(stored, beside, {_KEY: json.dumps({"format": FORMAT, **facts}, sort_keys=True)})
+            # In the order given: a resumed run writes metrics.jsonl and result.json from what it reads here.
+            save_file(stored, beside, {_KEY: json.dumps({"format": FORMAT, **facts})})
             beside.chmod(0o644)  # safetensors gives its files to their owner alone
             publish(beside, path)
         except SafetensorError as error:  # it wraps the operating system's error into a text

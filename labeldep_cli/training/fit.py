@@ -27,6 +27,7 @@ BEST = "best.safetensors"
 METRICS = "metrics.jsonl"
 RESULT = "result.json"
 
+
 @dataclass
 class State:
     """Where a run stands; `last.safetensors` is its only truth.

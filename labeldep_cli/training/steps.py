@@ -147,7 +147,7 @@ class AdversarialStep:
         """D(y', x), [B]: real label sets put to other images."""
         others = mismatched_rows(self.inputs.labels, batch.rows, self.config.seed, "mismatched labels", key)
         y = self.inputs.labels[others].to(batch.y)
-        scores: Tensor = self.critic(present(y), self._features(batch.x))
+        scores: Tensor = self.critic(known(batch.y) * present(y), self._features(batch.x))
         return scores
 
     def _update_generator(self, step: int, batch: Batch) -> dict[str, Tensor]:

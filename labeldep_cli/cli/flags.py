@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from labeldep_cli.config import DEFAULT_BACKBONE, AdversarialConfig, PretrainConfig
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.errors import LabeldepError
 
@@ -32,6 +33,18 @@ def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
+def _by_stage(name: str) -> str:
+    """The defaults of a setting that depends on stage and mode, in words."""
+    stages = (PretrainConfig, AdversarialConfig)
+    told = [f"{stage.STAGE} {stage.HEAD[name]:g}, with --full {stage.FULL[name]:g}" for stage in stages]
+    return "; ".join(told)
+
+
+_LENGTHS = "; ".join(
+    f"{stage.STAGE} {stage.HEAD_LENGTH[0]}, with --full {stage.FULL_LENGTH[0]}"
+    for stage in (PretrainConfig, AdversarialConfig)
+)
+
 DataDir = Annotated[
     Path, typer.Option(envvar="LABELDEP_DATA", help="Folder of the data sets and caches.", rich_help_panel=WHERE)
 ]
@@ -50,7 +63,7 @@ Dataset = Annotated[
 BackboneName = Annotated[
     str | None,
     typer.Option(
-        help="vgg16, inception_v3, resnet101 (the default), resnet152, or any torchvision classifier.",
+        help=f"vgg16, inception_v3, resnet101, resnet152, or any torchvision classifier (default: {DEFAULT_BACKBONE}).",
         rich_help_panel=WHAT,
     ),
 ]
@@ -103,10 +116,16 @@ Full = Annotated[
 TrainViews = Annotated[
     int | None, typer.Option(min=1, max=21, help="Views to draw from; all that there are.", rich_help_panel=HOW)
 ]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the training rows.", rich_help_panel=HOW)]
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help=f"Passes over the training rows; {_LENGTHS}.", rich_help_panel=HOW)
+]
 Steps = Annotated[int | None, typer.Option(min=1, help="Generator updates, instead of epochs.", rich_help_panel=HOW)]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Rows a batch; 128, with --full 32.", rich_help_panel=HOW)]
-LearningRate = Annotated[float | None, typer.Option(min=0.0, help="Adam's, for the generator.", rich_help_panel=HOW)]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help=f"Rows a batch; {_by_stage('batch_size')}.", rich_help_panel=HOW)
+]
+LearningRate = Annotated[
+    float | None, typer.Option(min=0.0, help=f"Adam's, for the generator; {_by_stage('lr')}.", rich_help_panel=HOW)
+]
 Hidden = Annotated[
     int | None,
     typer.Option(min=0, help="Width of one hidden layer in the head; 0: a linear head.", rich_help_panel=HOW),

@@ -16,7 +16,7 @@ DEFAULT_BACKBONE = "resnet101"
 """Table 3 is made with it."""
 
 Sampling = Literal["gumbel", "straight-through", "none"]
-CriticKind = Literal["wgan-gp", "none"]
+CriticKind = Literal["wgan-gp", "nce", "none"]
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,9 @@ class AdversarialConfig(TrainingConfig):
     """Sects. 3.2-4.1: generator and critic in turn. `hidden` None means: as in the run that it starts from.
 
     Attributes:
-        critic: "wgan-gp", or "none": the control, the same generator trained as long on the logistic loss alone.
+        critic: "wgan-gp"; "nce": a density ratio between real sets and samples of G (not the paper's; made for
+            `--decision rerank`); or "none": the control, the same generator trained as long on the logistic loss alone.
+        freeze_generator: train the critic alone, against a fixed generator.
         alpha: weight of the logistic loss, Eq. 2 (Sect. 4.1: 10).
         lambda_gp: weight of the gradient penalty, Eq. 4 (Sect. 4.1: 10).
         critic_steps: critic updates per generator update (Sect. 4.1: 3).
@@ -200,6 +202,7 @@ class AdversarialConfig(TrainingConfig):
     """
 
     critic: CriticKind = "wgan-gp"
+    freeze_generator: bool = False
     alpha: float = 10.0
     lambda_gp: float = 10.0
     critic_steps: int = 3
@@ -223,13 +226,15 @@ class AdversarialConfig(TrainingConfig):
 
     @property
     def stage(self) -> str:
-        """`control` without a critic, so that a run and its control lie side by side."""
-        return "control" if self.critic == "none" else self.STAGE
+        """`control` without a critic, `critic` without a generator in training: they lie beside the run itself."""
+        if self.critic == "none":
+            return "control"
+        return "critic" if self.freeze_generator else self.STAGE
 
     @property
     def with_negatives(self) -> bool:
-        """Whether the critic gets mismatched pairs: they mean nothing to one that sees no image."""
-        return self.negatives and self.conditional
+        """Whether the critic gets mismatched pairs: they mean nothing to one that sees no image, or to a ratio."""
+        return self.negatives and self.conditional and self.critic == "wgan-gp"
 
 
 @dataclass(frozen=True)
@@ -237,6 +242,8 @@ class DecisionConfig:
     """Which labels make the predicted set.
 
     Attributes:
+        rule: "threshold", or "rerank": the set with the best log p_G(y|x) + beta D(y, x), which needs a run's critic.
+        beta: the critic's weight; None for the one chosen on val and kept in the checkpoint.
         threshold: a probability, "tuned" or "tuned-per-label" (both found on val and kept in the checkpoint); None for
             0.5, or for no threshold at all where `top_k` is given.
         top_k: keep the k most probable labels (of those above the threshold, if one is given).
@@ -244,6 +251,8 @@ class DecisionConfig:
         ap: "step" average precision (scikit-learn's), or "voc", the interpolated one.
     """
 
+    rule: Literal["threshold", "rerank"] = "threshold"
+    beta: float | None = None
     threshold: str | None = None
     top_k: int | None = None
     non_empty: bool = False

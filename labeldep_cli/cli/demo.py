@@ -26,7 +26,7 @@ def demo(
     if json:
         print_json(record)
         return
-    typer.echo("A few test images, as the adversarial model labels them:")
+    typer.echo("A few test images, as the critic labels them:")
     for prediction, truth in zip(found.predictions, found.truth, strict=True):
         typer.echo(f"  {prediction.path}: {', '.join(label for label, _ in prediction.labels) or '(no label)'}")
         typer.echo(f"      truth: {', '.join(truth)}")

@@ -19,6 +19,8 @@ def evaluate(
         flags.SplitName, typer.Option(help="Split of the run's data set.", rich_help_panel=flags.WHAT)
     ] = "test",
     weights: flags.RunWeights = None,
+    decision: flags.Decision = DecisionConfig.rule,
+    beta: flags.CriticWeight = DecisionConfig.beta,
     threshold: flags.Threshold = DecisionConfig.threshold,
     top_k: flags.TopK = DecisionConfig.top_k,
     non_empty: flags.NonEmpty = DecisionConfig.non_empty,
@@ -46,10 +48,10 @@ def evaluate(
     from labeldep_cli.reports import tables
 
     place = Place(runs_dir, data_dir, features_dir)
-    decision = DecisionConfig(threshold, top_k, non_empty, ap)
+    asked = DecisionConfig(decision, beta, threshold, top_k, non_empty, ap)
     machine = Machine(device, workers, max_skipped)
     moved = str(weights) if weights else None
-    found = evaluate_run(place, run, machine, decision, split, moved, Terminal())
+    found = evaluate_run(place, run, machine, asked, split, moved, Terminal())
     record = found.to_json()
     if json:
         print_json(record)

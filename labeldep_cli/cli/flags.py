@@ -148,6 +148,20 @@ Seed = Annotated[
     typer.Option(min=0, max=2**63 - 1, help="Of weights, order and noise; never of the splits.", rich_help_panel=HOW),
 ]
 
+Decision = Annotated[
+    Literal["threshold", "rerank"],
+    typer.Option(
+        "--decision",
+        help="rerank: the label set with the best log p(y|x) + beta D(y, x); needs a run with a critic.",
+        rich_help_panel=HOW,
+    ),
+]
+CriticWeight = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0, help="The critic's weight in rerank; the one chosen on val if not given.", rich_help_panel=HOW
+    ),
+]
 Threshold = Annotated[
     str | None,
     typer.Option(

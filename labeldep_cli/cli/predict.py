@@ -22,6 +22,8 @@ def predict(
         str | None, typer.Option(help="A run's folder or name; the newest if not given.", rich_help_panel=flags.WHAT)
     ] = None,
     weights: flags.RunWeights = None,
+    decision: flags.Decision = DecisionConfig.rule,
+    beta: flags.CriticWeight = DecisionConfig.beta,
     threshold: flags.Threshold = DecisionConfig.threshold,
     top_k: flags.TopK = DecisionConfig.top_k,
     non_empty: flags.NonEmpty = DecisionConfig.non_empty,
@@ -40,11 +42,11 @@ def predict(
     from labeldep_cli.pipelines.predict import expand
     from labeldep_cli.pipelines.predict import predict as run_pipeline
 
-    decision = DecisionConfig(threshold, top_k, non_empty)
+    asked = DecisionConfig(decision, beta, threshold, top_k, non_empty)
     machine = Machine(device, workers)
     done = skipped = 0
     paths = expand(_words(images))
-    for item in run_pipeline(runs_dir, run, machine, decision, str(weights) if weights else None, paths, Terminal()):
+    for item in run_pipeline(runs_dir, run, machine, asked, str(weights) if weights else None, paths, Terminal()):
         if isinstance(item, Skipped):
             skipped += 1
             if json:

@@ -94,8 +94,11 @@ def adversarial(
     split_seed: flags.SplitSeed = Source.split_seed,
     config: flags.Config = None,
     critic: Annotated[
-        CriticKind, _paper("none: the control, trained as long without a critic.")
+        CriticKind, _paper("nce: a density ratio, for --decision rerank; none: the control, trained as long without.")
     ] = AdversarialConfig.critic,
+    freeze_generator: Annotated[
+        bool, typer.Option("--freeze-generator", help="Train the critic alone.", rich_help_panel=flags.HOW)
+    ] = AdversarialConfig.freeze_generator,
     alpha: Annotated[float, _paper("Weight of the logistic loss, Eq. 2.", 0)] = AdversarialConfig.alpha,
     lambda_gp: Annotated[float, _paper("Weight of the gradient penalty, Eq. 4.", 0)] = AdversarialConfig.lambda_gp,
     critic_steps: Annotated[int, _paper("Critic updates per generator update.", 1)] = AdversarialConfig.critic_steps,
@@ -165,6 +168,7 @@ def adversarial(
         beta2=beta2,
         seed=seed,
         critic=critic,
+        freeze_generator=freeze_generator,
         alpha=alpha,
         lambda_gp=lambda_gp,
         critic_steps=critic_steps,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from labeldep_cli.evaluation.metrics import ApVariant, Scores, score
-from labeldep_cli.evaluation.thresholds import DecisionRule, tune, tune_per_label
+from labeldep_cli.evaluation.thresholds import tune, tune_per_label
 from labeldep_cli.inputs import Inputs, in_order
 from labeldep_cli.models.generator import Generator
 
@@ -31,9 +32,16 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return p
 
 
-def evaluate(logits: NDArray[np.float32], inputs: Inputs, rule: DecisionRule, ap: ApVariant = "step") -> Scores:
-    """Score logits [N, L] against the inputs' labels under a decision rule."""
-    predicted = rule.decide(probabilities(logits))
+@torch.inference_mode()
+def collect_features(inputs: Inputs) -> Tensor:
+    """What the frozen encoder, and so the critic, sees of all rows through the test transform: float32 [N, F]."""
+    return torch.cat([inputs.encoder(batch.x).float() for batch in in_order(inputs)])
+
+
+def evaluate(
+    logits: NDArray[np.float32], predicted: NDArray[np.bool_], inputs: Inputs, ap: ApVariant = "step"
+) -> Scores:
+    """Score logits [N, L] and the label sets [N, L] made of them against the inputs' labels."""
     return score(logits, predicted, inputs.labels.numpy(), inputs.space.names, ap=ap)
 
 

@@ -328,7 +328,7 @@ def _lay_out(partial: Path, split: Split, feature_dim: int, origin: Origin) -> A
     n, ids, text = len(split), [path.encode() for path in split.paths], origin.to_json().encode()
     try:
         _take_room(partial, cache_bytes(split, feature_dim, origin.views) + len(text) + _STRUCTURE)
-        with h5py.File(partial, "w") as file:
+        with h5py.File(partial, "w", locking=False) as file:
             shapes: dict[str, tuple[tuple[int, ...], Any]] = {
                 "features": ((n, origin.views, feature_dim), np.float16),
                 "labels": ((n, len(split.space)), np.int8),
@@ -364,12 +364,15 @@ def _take_room(partial: Path, size: int) -> None:
 
 
 def _open_in_work(partial: Path) -> Any:  # noqa: ANN401 - h5py is untyped
-    """Open a cache to write on, without HDF5's buffer for small writes.
+    """Open a cache to write on, without HDF5's buffer for small writes and without its lock.
 
-    A write that waits in it fails where a data set is closed, out of reach of an exception, and HDF5 then crashes.
+    A write that waits in that buffer fails where a data set is closed, out of reach of an exception, and HDF5 then
+    crashes. The lock is a flock: decoding workers that outlive a killed parent for some seconds keep it, and the work
+    done would look unreadable. `files.lock` guards the cache.
     """
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_sieve_buf_size(0)
+    access.set_file_locking(False, True)
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)  # as h5py.File has it
     return h5py.File(h5py.h5f.open(os.fsencode(partial), h5py.h5f.ACC_RDWR, access))
 
@@ -392,7 +395,7 @@ def _unwritable(path: Path, error: Exception) -> StorageError:
 
 def _reading(path: Path, command: str) -> Any:  # noqa: ANN401 - h5py is untyped
     try:
-        return h5py.File(path, "r")
+        return h5py.File(path, "r", locking=False)
     except FileNotFoundError:
         raise CacheError(f"there is no feature cache {path}", f"Run: {command}") from None
     except (OSError, RuntimeError) as error:

@@ -8,9 +8,9 @@ from typing import Any
 
 from labeldep_cli.config import DecisionConfig, Machine, Place
 from labeldep_cli.datasets.split import Skipped
-from labeldep_cli.evaluation.evaluate import collect_logits, evaluate
+from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, evaluate
 from labeldep_cli.evaluation.metrics import Scores
-from labeldep_cli.evaluation.thresholds import DecisionRule
+from labeldep_cli.pipelines.decisions import Decision, decision_of
 from labeldep_cli.pipelines.runs import Run, open_run, protocol_of
 from labeldep_cli.progress import Reporter
 
@@ -31,7 +31,7 @@ class Evaluation:
     folder: Path
     dataset: str
     split: str
-    rule: DecisionRule
+    rule: Decision
     scores: Scores
     skipped: tuple[Skipped, ...]
     provenance: dict[str, Any]
@@ -91,8 +91,9 @@ def evaluate_with(
     logits = collect_logits(run.generator(project.device), inputs)
     found: list[Evaluation] = []
     for decision in decisions:
-        rule = DecisionRule.of(decision, run.facts["thresholds"])
-        scores = evaluate(logits, inputs, rule, decision.ap)
+        rule = decision_of(decision, run, project.device)
+        predicted = rule.decide(logits, lambda: collect_features(inputs))
+        scores = evaluate(logits, predicted, inputs, decision.ap)
         provenance = protocol_of(run, project.dataset.split(split), decision.ap)
         found.append(Evaluation(run.folder, project.dataset.name, split, rule, scores, inputs.skipped, provenance))
     return tuple(found)

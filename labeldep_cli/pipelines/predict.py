@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from labeldep_cli.config import DecisionConfig, Machine
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.devices import pick_device
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.evaluation.evaluate import probabilities
-from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.features.decode import Decoded, decode
 from labeldep_cli.features.images import Reason
 from labeldep_cli.models.backbones import find_backbone, load_backbone
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
+from labeldep_cli.pipelines.decisions import Decision, decision_of
 from labeldep_cli.pipelines.runs import Run, open_run
 from labeldep_cli.progress import Reporter
 
@@ -109,39 +109,49 @@ def predict(
             f"{run.folder} was trained on ready features and cannot look at images", "Name a run on images: --run RUN"
         )
     device = pick_device(machine.device)
-    generator, side = _generator(run, weights, device, reporter)
-    rule = DecisionRule.of(decision, run.facts["thresholds"])
+    eyes = _open_eyes(run, weights, decision.rule == "rerank", device, reporter)
+    rule = decision_of(decision, run, device)
     words = iter(images)
     while paths := list(islice(words, BATCH * 32)):
         batches = [[(row, (0,)) for row in range(a, min(a + BATCH, len(paths)))] for a in range(0, len(paths), BATCH)]
         workers = min(machine.n_workers, len(batches)) if len(paths) > 4 else 0
-        for batch, decoded in zip(batches, decode(_Files(paths), batches, side, workers), strict=True):
-            yield from _label(run, generator, rule, [paths[row] for row, _ in batch], decoded, device)
+        for batch, decoded in zip(batches, decode(_Files(paths), batches, eyes.side, workers), strict=True):
+            yield from _label(run, eyes, rule, [paths[row] for row, _ in batch], decoded, device)
 
 
-def _generator(run: Run, weights: str | None, device: torch.device, reporter: Reporter) -> tuple[Generator, int]:
-    """The run's generator over images, and the side of the images in pixels; the data set itself is not needed."""
+@dataclass(frozen=True)
+class _Eyes:
+    """What looks at images: G, and the frozen f_ext where the critic decides."""
+
+    generator: Generator
+    frozen: nn.Module | None
+    side: int
+
+
+def _open_eyes(run: Run, weights: str | None, with_critic: bool, device: torch.device, reporter: Reporter) -> _Eyes:
+    """Load what is needed; a full-mode run needs no weights but for its critic, and the data set itself never is."""
     row = find_backbone(run.facts["backbone"])
-    if run.full:
-        return run.full_generator(device), row.side
-    backbone = load_backbone(row, run.weights(row, weights), reporter)
-    return Generator(Encoder(backbone.module), run.head()).to(device).eval(), row.side
+    frozen: Encoder | None = None
+    if with_critic or not run.full:
+        frozen = Encoder(load_backbone(row, run.weights(row, weights), reporter).module).to(device)
+    if frozen is not None and not run.full:
+        return _Eyes(Generator(frozen, run.head()).to(device).eval(), frozen, row.side)
+    return _Eyes(run.full_generator(device), frozen, row.side)
 
 
 @torch.inference_mode()
 def _label(
-    run: Run, generator: Generator, rule: DecisionRule, paths: Sequence[str], decoded: Decoded, device: torch.device
+    run: Run, eyes: _Eyes, decision: Decision, paths: Sequence[str], decoded: Decoded, device: torch.device
 ) -> Iterator[Prediction | Skipped]:
     good = decoded.reasons == 0
-    rows = iter(_probabilities(generator, decoded.images[good][:, 0], device)) if good.any() else iter(())
+    rows = iter(_sets(eyes, decision, decoded.images[good][:, 0].to(device))) if good.any() else iter(())
     names = run.space.names
     for path, reason in zip(paths, decoded.reasons.tolist(), strict=True):
         if reason:
             yield Skipped(path, Reason(reason).text)
             continue
-        p = next(rows)
-        chosen = np.flatnonzero(rule.decide(p[None])[0])
-        ranked = sorted(chosen, key=lambda k: (-p[k], k))
+        p, chosen = next(rows)
+        ranked = sorted(np.flatnonzero(chosen), key=lambda k: (-p[k], k))
         yield Prediction(
             path,
             tuple((names[k], float(p[k])) for k in ranked),
@@ -149,5 +159,14 @@ def _label(
         )
 
 
-def _probabilities(generator: Generator, images: Tensor, device: torch.device) -> NDArray[np.float64]:
-    return probabilities(generator(images.to(device)).cpu().numpy())
+def _sets(eyes: _Eyes, decision: Decision, images: Tensor) -> Iterator[tuple[NDArray[np.float64], NDArray[np.bool_]]]:
+    """Probabilities and label set of each image."""
+    logits = eyes.generator(images).cpu().numpy()
+
+    def features() -> Tensor:
+        if eyes.frozen is None:
+            raise ValueError("no critic decides here")
+        z: Tensor = eyes.frozen(images)
+        return z.float()
+
+    return zip(probabilities(logits), decision.decide(logits, features), strict=True)

@@ -16,6 +16,7 @@ from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import CheckpointError, DatasetError, nearest
 from labeldep_cli.files import sha256
 from labeldep_cli.models.backbones import Backbone, Weights, architecture, find_backbone, locate_weights
+from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator, Head, seeded_head
 from labeldep_cli.pipelines.project import Project, open_project
@@ -83,6 +84,12 @@ class Run:
         generator = Generator(encoder, _head(self.facts, tensors))
         checkpoint.unpack("generator", tensors, generator, self.best)
         return generator.to(device).eval()
+
+    def critic(self, device: torch.device) -> Discriminator:
+        """Its critic, loaded; only where `facts["critic"]` says that there is one."""
+        critic = Discriminator(len(self.space), self.facts["feature_dim"], **self.facts["critic"])
+        checkpoint.unpack("critic", self._tensors(), critic, self.best)
+        return critic.to(device).eval()
 
     def project(self, place: Place, weights: str | None, machine: Machine, reporter: Reporter) -> Project:
         """Open its data set and backbone again.

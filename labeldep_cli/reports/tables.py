@@ -44,6 +44,8 @@ def per_label(scores: Mapping[str, Any]) -> list[Row]:
 
 def decision(rule: Mapping[str, Any]) -> str:
     """A decision rule in words: "p > 0.5", "top 3", "p > 0.34 (tuned on val)"."""
+    if rule["rule"] == "rerank":
+        return f"critic, beta {rule['beta']:g} ({rule['source']})"
     words = []
     if "k" in rule:
         words.append(f"top {rule['k']}")
@@ -69,9 +71,10 @@ def protocol(split: str, provenance: Mapping[str, Any]) -> str:
 
 
 def demo_rows(demo: Mapping[str, Any]) -> list[Row]:
-    """The closing table of `labeldep demo`: three models, each at 0.5 and at the tuned threshold."""
+    """The closing table of `labeldep demo`: three models at 0.5 and at the tuned threshold, and the critic's sets."""
     rows: list[Row] = []
     for name in ("baseline", "control", "adversarial"):
         for scores in (demo[name], demo[name]["tuned"]):
             rows.append([name, decision(scores["decision"]), *summary(scores)])
-    return rows
+    last = demo["critic"]
+    return [*rows, ["baseline", decision(last["decision"]), *summary(last)]]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from labeldep_cli.errors import CheckpointError, TrainingError
-from labeldep_cli.evaluation.evaluate import collect_logits, evaluate, tuned_thresholds
+from labeldep_cli.evaluation.evaluate import collect_logits, evaluate, probabilities, tuned_thresholds
 from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.files import write_json, write_text
 from labeldep_cli.inputs import Inputs
@@ -35,7 +35,8 @@ class State:
     Attributes:
         step: generator updates made.
         history: one record an evaluation, the lines of metrics.jsonl.
-        best: the best evaluation: its step, scores on val, thresholds found on val. Empty before the first.
+        best: the best evaluation: its step, the value that chose it, scores on val, thresholds found on val. Empty
+            before the first.
         stopped: `--patience` ended the run.
     """
 
@@ -108,22 +109,34 @@ def fit(
             state.step += 1
             bar.advance()
             if state.step % schedule.interval == 0 or state.step == schedule.steps:
-                _evaluate(state, tally, generator, val, schedule)
+                _evaluate(state, tally, step, generator, val, schedule)
                 _save(state, step, folder, facts)
-    write_json(folder / RESULT, {"steps": state.step, "best_step": state.best["step"], **_closing(state)})
+    _finish(state, step, val, folder, facts)
     return state
 
 
-def _closing(state: State) -> dict[str, Any]:
-    return {"stopped_early": state.stopped, "val": state.best["val"], "thresholds": state.best["thresholds"]}
+def _finish(state: State, step: Step, val: Inputs, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Choose the weight of the best critic for test time, keep it in `best`, and write the result."""
+    tensors, _ = checkpoint.load(folder / BEST)
+    for key, network in step.networks().items():
+        checkpoint.unpack(key, tensors, network, folder / BEST)
+    beta = step.beta(val)
+    if beta is not None:
+        checkpoint.save(folder / BEST, tensors, {**facts, **state.best, "beta": beta})
+    result = {"steps": state.step, "best_step": state.best["step"], "stopped_early": state.stopped}
+    closing = {name: state.best[name] for name in ("val", "thresholds")}
+    write_json(folder / RESULT, {**result, **closing, "beta": beta})
 
 
-def _evaluate(state: State, tally: _Tally, generator: Generator, val: Inputs, schedule: Schedule) -> None:
-    """Score G on val, add the record, and see whether it is the best yet."""
+def _evaluate(state: State, tally: _Tally, step: Step, generator: Generator, val: Inputs, schedule: Schedule) -> None:
+    """Score G (or D, where it alone is trained) on val, add the record, and see whether it is the best yet."""
     scores, thresholds = _val_scores(generator, val)
-    _record(state, tally.means(), scores)
-    if not state.best or scores["mAP"] > state.best["val"]["mAP"]:
-        state.best = {"step": state.step, "val": scores, "thresholds": thresholds}
+    quality = step.quality(val)
+    told = tally.means() if quality is None else {**tally.means(), "critic_val": quality}
+    _record(state, told, scores)
+    value = scores["mAP"] if quality is None else quality
+    if not state.best or value > state.best["value"]:
+        state.best = {"step": state.step, "value": value, "val": scores, "thresholds": thresholds}
     since = sum(record["step"] > state.best["step"] for record in state.history)
     state.stopped = bool(schedule.patience) and since >= schedule.patience
 
@@ -136,7 +149,7 @@ def _record(state: State, losses: Mapping[str, float], scores: Mapping[str, Any]
 def _val_scores(generator: Generator, val: Inputs) -> tuple[dict[str, Any], dict[str, Any]]:
     logits = collect_logits(generator, val)
     rule = DecisionRule(threshold=0.5)
-    scores = {"decision": rule.to_json(), **evaluate(logits, val, rule).to_json()}
+    scores = {"decision": rule.to_json(), **evaluate(logits, rule.decide(probabilities(logits)), val).to_json()}
     return scores, tuned_thresholds(logits, val)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from labeldep_cli.config import Sampling
 
@@ -90,6 +90,22 @@ def critic_loss(real_scores: Tensor, fake_scores: Tensor, mismatched_scores: Ten
     if mismatched_scores is None:
         return fake_scores.mean() - real_scores.mean()
     return (fake_scores.mean() + mismatched_scores.mean()) / 2 - real_scores.mean()
+
+
+def density_ratio_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """Loss of a critic that learns a density ratio (noise-contrastive estimation, Gutmann & Hyvarinen 2010).
+
+    Its minimum over all D is D(y, x) = log p(y|x) / p_G(y|x), where the fake sets are hard samples of G for the same
+    images: what G's independent labels lack of the truth. Not in the paper; it is for use at test time.
+
+    Args:
+        real_scores: D(y, x) [B].
+        fake_scores: D(y_hat, x) [B].
+
+    Returns:
+        Scalar; 2 ln 2 for a critic that tells nothing.
+    """
+    return softplus(-real_scores).mean() + softplus(fake_scores).mean()
 
 
 def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, z: Tensor, weight: Tensor) -> Tensor:

@@ -15,11 +15,15 @@ from torch import Tensor, nn
 
 from labeldep_cli.config import AdversarialConfig, TrainingConfig
 from labeldep_cli.devices import mixed_precision
-from labeldep_cli.inputs import Batch, Inputs, Request
+from labeldep_cli.evaluation.rerank import tune_beta
+from labeldep_cli.inputs import Batch, Inputs, Request, in_order
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.training import losses
 from labeldep_cli.training.draws import epoch_rows, mismatched_rows, random_rows, random_views, uniform
+
+_QUALITY_DRAWS = 8
+"""Samples of G a validation image: they make the estimate steady where val is small."""
 
 
 class Step(Protocol):
@@ -30,6 +34,12 @@ class Step(Protocol):
 
     def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
         """Make one update of G (and those of D before it); the losses, detached."""
+
+    def quality(self, val: Inputs) -> float | None:
+        """What chooses the best evaluation, higher is better; None for val mAP."""
+
+    def beta(self, val: Inputs) -> float | None:
+        """The critic's weight at test time, chosen on val; None without a critic."""
 
     def networks(self) -> Mapping[str, nn.Module]:
         """What a checkpoint keeps."""
@@ -68,6 +78,14 @@ class LogisticStep:
         update(self.optimizer, self.weight * loss)
         return {"logistic": loss.detach()}
 
+    def quality(self, val: Inputs) -> float | None:
+        """None: val mAP chooses the best evaluation."""
+        return None
+
+    def beta(self, val: Inputs) -> float | None:
+        """None: there is no critic."""
+        return None
+
     def networks(self) -> Mapping[str, nn.Module]:
         """G alone."""
         return {"generator": self.generator}
@@ -78,7 +96,7 @@ class LogisticStep:
 
 
 class AdversarialStep:
-    """`critic_steps` updates of D (Eq. 4), then one of G (Eq. 2).
+    """`critic_steps` updates of D, then one of G (Eq. 2), unless G is frozen.
 
     Args:
         generator: G.
@@ -96,22 +114,27 @@ class AdversarialStep:
         self.optimizer_d = torch.optim.Adam(
             critic.parameters(), lr=config.critic_lr, betas=(config.critic_beta1, config.critic_beta2)
         )
+        self._update_critic = self._density_ratio if config.critic == "nce" else self._wasserstein
+        # The density ratio compares sets for the same images; the paper's three batches are of different ones.
+        self._kinds = ["matched"] if config.critic == "nce" else ["matched", "generated"]
+        if config.with_negatives:
+            self._kinds.append("mismatched")
 
     def requests(self, first: int) -> Iterator[Request]:
         """For each critic update three batches (Sect. 4.1: "this is essential"), then one for G."""
-        kinds = ("matched", "generated", "mismatched") if self.config.with_negatives else ("matched", "generated")
         for step in count(first):
             for k in range(self.config.critic_steps):
-                for kind in kinds:
+                for kind in self._kinds:
                     yield self._critic_request(kind, step * self.config.critic_steps + k)
-            yield generator_request(self.inputs, self.config, step)
+            if not self.config.freeze_generator:
+                yield generator_request(self.inputs, self.config, step)
 
     def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
         """Update D `critic_steps` times and G once."""
         told: dict[str, Tensor] = {}
         for k in range(self.config.critic_steps):
             told |= self._update_critic(step * self.config.critic_steps + k, batches)
-        return told | self._update_generator(step, next(batches))
+        return told if self.config.freeze_generator else told | self._update_generator(step, next(batches))
 
     def networks(self) -> Mapping[str, nn.Module]:
         """G and D."""
@@ -121,7 +144,35 @@ class AdversarialStep:
         """G's and D's."""
         return {"optimizer_g": self.optimizer_g, "optimizer_d": self.optimizer_d}
 
-    def _update_critic(self, key: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def quality(self, val: Inputs) -> float | None:
+        """How well D tells real sets from hard samples of G on validation rows, higher is better.
+
+        Returns:
+            Minus the density-ratio loss, or the Wasserstein estimate mean D(y, x) - mean D(y_hat, x); None where G is
+            trained too, and val mAP chooses the best evaluation.
+        """
+        if not self.config.freeze_generator:
+            return None
+        real, fake = [], []
+        for number, batch in enumerate(in_order(val)):
+            z = self._features(batch.x)
+            real.append(self.critic(present(batch.y), z))
+            for draw in range(_QUALITY_DRAWS):
+                fake.append(self.critic(self._hard_sample(batch, "val noise", number * _QUALITY_DRAWS + draw), z))
+        real_scores, fake_scores = torch.cat(real), torch.cat(fake)
+        if self.config.critic == "nce":
+            return -float(losses.density_ratio_loss(real_scores, fake_scores))
+        return float(real_scores.mean() - fake_scores.mean())
+
+    @torch.no_grad()
+    def beta(self, val: Inputs) -> float | None:
+        """The weight of D at test time (`--decision rerank`), chosen on validation rows."""
+        rows = [(self.generator(batch.x), self._features(batch.x)) for batch in in_order(val)]
+        logits, z = (torch.cat(part) for part in zip(*rows, strict=True))
+        return tune_beta(self.critic, logits, z, val.labels.to(z.device))
+
+    def _wasserstein(self, key: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
         config = self.config
         matched, generated = next(batches), next(batches)
         real = self.critic(present(matched.y), self._features(matched.x))  # D(y, x), [B]
@@ -142,6 +193,16 @@ class AdversarialStep:
             "penalty": penalty.detach(),
             "wasserstein": (real.mean() - fake.mean()).detach(),
         }
+
+    def _density_ratio(self, key: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
+        """One update of a critic that learns log p(y|x) / p_G(y|x): real sets against hard samples, same images."""
+        matched = next(batches)
+        z = self._features(matched.x)
+        real = self.critic(present(matched.y), z)
+        fake = self.critic(self._hard_sample(matched, "critic noise", key), z)
+        loss = losses.density_ratio_loss(real, fake)
+        update(self.optimizer_d, loss)
+        return {"critic": loss.detach(), "margin": (real.mean() - fake.mean()).detach()}
 
     def _mismatched_scores(self, batch: Batch, key: int) -> Tensor:
         """D(y', x), [B]: real label sets put to other images."""
@@ -167,6 +228,13 @@ class AdversarialStep:
             logits = self.generator(batch.x)
         noise = self._noise(tuple(logits.shape), purpose, key)
         return known(batch.y) * losses.sample(logits, noise, self.config.inverse_temperature, self.config.sampling)
+
+    @torch.no_grad()
+    def _hard_sample(self, batch: Batch, purpose: str, key: int) -> Tensor:
+        """Label sets [B, L] of zeros and ones, each label there with G's probability."""
+        with mixed_precision(self.inputs.device):
+            p = torch.sigmoid(self.generator(batch.x))
+        return known(batch.y) * (self._noise(tuple(p.shape), purpose, key) < p).to(p.dtype)
 
     @torch.no_grad()
     def _features(self, x: Tensor) -> Tensor:

@@ -368,7 +368,7 @@ def other_backbone(made: Work, tmp_path_factory: pytest.TempPathFactory) -> Path
         ("truncated", r"is no readable HDF5 file \(truncated or foreign\)"),
         ("text", r"is no readable HDF5 file \(truncated or foreign\)"),
         ("foreign", "is an HDF5 file, but no labeldep feature cache"),
-        ("renamed", "does not fit: its backbone is squeezenet1_1, wanted is scenesnet"),
+        ("renamed", "does not fit: backbone squeezenet1_1, wanted scenesnet"),
     ],
 )
 def test_broken_caches(work: Work, other_backbone: Path, spoil: str, what: str) -> None:
@@ -399,7 +399,7 @@ def test_other_weights_under_the_same_name(work: Work, tmp_path: Path) -> None:
         if seed == 1:
             succeeded(run(*command))
             before = snapshot(tmp_path / "features")
-    refused(run(*command), r"train.h5 does not fit: its weights is \w{12}, wanted is \w{12}", "--weights .* --fresh")
+    refused(run(*command), r"train.h5 does not fit: weights \w{12}, wanted \w{12}", "--weights .* --fresh")
     refused(run("pretrain", *command[1:], *work.runs, "--fresh"), "does not fit: its weights", "labeldep extract")
     refused(
         run(*work.eval, "--weights", weights), r"have SHA-256 \w{12}, but .* was trained with \w{12}", "--weights PATH"
@@ -413,7 +413,7 @@ def test_labels_in_another_order(tmp_path: Path) -> None:
     succeeded(run(*work.pretrain))
     work.table.write_text(work.table.read_text().replace("path,split,sea,sky", "path,split,sky,sea"))
     refused(run(*work.eval), "label 0 is 'sea' in the run .* and 'sky' in the data set", "train a new run")
-    refused(run(*work.pretrain), r"its labels is \[sea, sky\], wanted is \[sky, sea\]", "labeldep extract .* --fresh")
+    refused(run(*work.pretrain), r"labels \[sea, sky\], wanted \[sky, sea\]", "labeldep extract .* --fresh")
 
 
 # Weights and devices
@@ -581,7 +581,7 @@ def test_wrong_usage(made: Work) -> None:
 def test_predict_without_anything_readable(made: Work, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no image")
     result = run("predict", tmp_path / "text.jpg", tmp_path / "gone.jpg", *made.runs, "--json")
-    refused(result, "none of the 2 images could be read", "Name image files, folders")
+    refused(result, "no image could be read, of 2 that were named", "Name image files, folders")
     assert [json.loads(line)["skipped"] for line in result.stdout.splitlines()] == ["not an image", "missing file"]
     (tmp_path / "empty").mkdir()
     refused(run("predict", tmp_path / "empty", *made.runs), "no images were named", "folders that hold some")

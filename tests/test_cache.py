@@ -194,7 +194,7 @@ class TestResume:
 
     def test_a_leftover_of_something_else_is_refused(self, path):
         resume(path).abandon()
-        with pytest.raises(CacheError, match="its weights is aaaaaaaaaaaa, wanted is bbbbbbbbbbbb") as caught:
+        with pytest.raises(CacheError, match="weights aaaaaaaaaaaa, wanted bbbbbbbbbbbb") as caught:
             resume(path, origin=replace(ORIGIN, weights_sha256="b" * 64))
         assert "--fresh" in caught.value.remedy
 
@@ -277,15 +277,15 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("field", "other", "told"),
         [
-            ("dataset", "coco", "its data set is scenes, wanted is coco"),
-            ("split", "val", "its split is train, wanted is val"),
-            ("fingerprint", "e" * 64, "its rows or labels of the split is ffffffffffff, wanted is eeeeeeeeeeee"),
-            ("backbone", "vgg16", "its backbone is resnet101, wanted is vgg16"),
-            ("weights_sha256", "b" * 64, "its weights is aaaaaaaaaaaa, wanted is bbbbbbbbbbbb"),
-            ("preprocessing", "299x299", "its preprocessing is 224x224, wanted is 299x299"),
-            ("compute_dtype", "bfloat16", "its compute dtype is float32, wanted is bfloat16"),
-            ("label_names", ("sky", "sea"), "its labels is [sea, sky, Hügel], wanted is [sky, sea]"),
-            ("views", 21, "holds 2 view of each image, wanted are 21"),
+            ("dataset", "coco", "data set scenes, wanted coco"),
+            ("split", "val", "split train, wanted val"),
+            ("fingerprint", "e" * 64, "rows or labels of the split ffffffffffff, wanted eeeeeeeeeeee"),
+            ("backbone", "vgg16", "backbone resnet101, wanted vgg16"),
+            ("weights_sha256", "b" * 64, "weights aaaaaaaaaaaa, wanted bbbbbbbbbbbb"),
+            ("preprocessing", "299x299", "preprocessing 224x224, wanted 299x299"),
+            ("compute_dtype", "bfloat16", "compute dtype float32, wanted bfloat16"),
+            ("label_names", ("sky", "sea"), "labels [sea, sky, Hügel], wanted [sky, sea]"),
+            ("views", 21, "views 2, wanted 21"),
         ],
     )
     def test_one_made_from_something_else_names_both_sides(self, finished, field, other, told):

@@ -61,7 +61,7 @@ def predict(
             typer.echo(f"{item.path}: {found or '(no label)'}")
     if not done:
         raise LabeldepError(
-            f"none of the {skipped} images could be read" if skipped else "no images were named",
+            f"no image could be read, of {skipped} that were named" if skipped else "no images were named",
             "Name image files, folders that hold some, or - to read paths from stdin.",
         )
     raise typer.Exit(3 if skipped else 0)

@@ -128,7 +128,7 @@ class DecisionRule:
         except ValueError:
             value = -1.0
         if not 0 <= value <= 1:
-            raise LabeldepError(f"--threshold {word}: neither a probability nor tuned or tuned-per-label")
+            raise LabeldepError(f"--threshold {word} is no threshold", "Name a probability, tuned or tuned-per-label.")
         return value, "given"
 
 

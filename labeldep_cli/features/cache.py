@@ -97,11 +97,9 @@ class Origin:
         ):
             mine, theirs = getattr(self, name), getattr(wanted, name)
             if mine != theirs:
-                raise CacheError(
-                    f"{path} does not fit: its {told} is {_short(mine)}, wanted is {_short(theirs)}", remedy
-                )
+                raise CacheError(f"{path} does not fit: {told} {_short(mine)}, wanted {_short(theirs)}", remedy)
         if self.views < wanted.views:
-            raise CacheError(f"{path} holds {self.views} view of each image, wanted are {wanted.views}", remedy)
+            raise CacheError(f"{path} does not fit: views {self.views}, wanted {wanted.views}", remedy)
 
 
 def _short(value: Any) -> str:  # noqa: ANN401 - a field of Origin

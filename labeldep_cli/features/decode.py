@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,9 @@ def decode(
         num_workers=workers,
         collate_fn=_together,
         pin_memory=pin,
+        # Forked workers end with a parent that is killed, and need no second import of torch. Python 3.14's default on
+        # Linux, a fork server, gives neither; elsewhere the platform's own way holds.
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
     try:
         yield from loader

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -106,8 +107,14 @@ class Project:
     def extract_command(self) -> str:
         """The command that makes this project's caches."""
         row, weights = self.images
-        words = ["labeldep extract", f"--dataset {self.source.dataset}", f"--backbone {row.name}"]
-        return " ".join(words + ([f"--weights {weights.spec}"] if weights.spec != "default" else []))
+        words = ["labeldep", "extract", "--dataset", self.source.dataset, "--backbone", row.name]
+        if weights.spec != "default":
+            words += ["--weights", weights.spec]
+        if self.workspace.data_dir != Workspace.data_dir:
+            words += ["--data-dir", str(self.workspace.data_dir)]
+        if self.workspace.features_dir is not None:
+            words += ["--features-dir", str(self.workspace.features_dir)]
+        return shlex.join(words)
 
     def cache_path(self, split: str) -> Path:
         """The cache of a split: FEATURES/DATASET-BACKBONE-SPLIT.h5."""

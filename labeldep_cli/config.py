@@ -143,6 +143,20 @@ class TrainingConfig:
         """The last word of the run's default folder."""
         return self.STAGE
 
+    @property
+    def rows_per_batch(self) -> int:
+        """The batch size of a resolved config."""
+        if self.batch_size is None:
+            raise ValueError("the config is not resolved yet")
+        return self.batch_size
+
+    @property
+    def learning_rate(self) -> float:
+        """The generator's learning rate of a resolved config."""
+        if self.lr is None:
+            raise ValueError("the config is not resolved yet")
+        return self.lr
+
     def total_steps(self, steps_per_epoch: int) -> int:
         """Generator updates in all, given those of one epoch."""
         if self.steps is not None:

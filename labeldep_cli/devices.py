@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -20,7 +21,7 @@ def pick_device(name: str) -> torch.device:
         LabeldepError: the device does not exist here.
     """
     kind, _, index = name.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (index and not index.isdigit()):
+    if kind not in ("auto", "cpu", "cuda") or (":" in name and not (kind == "cuda" and index.isdigit())):
         raise LabeldepError(f"there is no device {name!r}", "Name auto, cpu, cuda or cuda:N.")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if kind == "cuda" and int(index or 0) >= count:
@@ -33,6 +34,22 @@ def pick_device(name: str) -> torch.device:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
     return torch.device("cuda", int(index or 0))
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Turn a GPU's running out of memory into an error that a user can mend.
+
+    Raises:
+        LabeldepError: names the flags that need less.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise LabeldepError(
+            f"the GPU has too little memory: {str(error).splitlines()[0]}",
+            "Take a smaller --batch-size, another --device cuda:N, or --device cpu.",
+        ) from error
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from labeldep_cli.config import ExtractConfig
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Skipped, Split
 from labeldep_cli.errors import DatasetError
@@ -53,8 +54,10 @@ class Inputs(Protocol):
         space: the labels.
         skipped: the split's other rows.
         device: where batches are put.
+        batch: rows that pass a network together in evaluation.
     """
 
+    batch: int
     paths: Sequence[str]
     labels: Tensor
     encoder: nn.Module
@@ -68,10 +71,10 @@ class Inputs(Protocol):
         """Give the batches that are asked for, in that order; images are decoded ahead."""
 
 
-def in_order(inputs: Inputs, batch_size: int = 256) -> Iterator[Batch]:
+def in_order(inputs: Inputs) -> Iterator[Batch]:
     """All rows once, in order, through the test transform (view 0)."""
     n = len(inputs.labels)
-    parts = (torch.arange(start, min(start + batch_size, n)) for start in range(0, n, batch_size))
+    parts = (torch.arange(start, min(start + inputs.batch, n)) for start in range(0, n, inputs.batch))
     return inputs.stream(Request(part, torch.zeros_like(part)) for part in parts)
 
 
@@ -85,7 +88,10 @@ class FeatureInputs:
         space: the labels.
         skipped: rows of the split that are not among these.
         device: where features and batches are put.
+        rows: int64 [N], where a split's rows lie among `features`; None where these are the split's alone.
     """
+
+    batch = 1024
 
     def __init__(
         self,
@@ -95,8 +101,10 @@ class FeatureInputs:
         space: LabelSpace,
         skipped: tuple[Skipped, ...],
         device: torch.device,
+        rows: NDArray[np.int64] | None = None,
     ) -> None:
         self.features = torch.from_numpy(features).to(device)
+        self._rows = None if rows is None else torch.from_numpy(rows)
         self.labels = torch.from_numpy(labels)
         self.paths = paths
         self.space = space
@@ -123,12 +131,14 @@ class FeatureInputs:
         """A split that brings its own features."""
         if split.features is None:
             raise ValueError("this split brings no features")
-        return FeatureInputs(split.features[:, None, :], split.labels, split.paths, split.space, (), device)
+        features = split.features[:, None, :]
+        return FeatureInputs(features, split.labels, split.paths, split.space, (), device, split.rows)
 
     def stream(self, requests: Iterable[Request]) -> Iterator[Batch]:
         """Look rows up by index, on the device."""
         for rows, views in requests:
-            x = self.features[rows.to(self.device), views.to(self.device)].float()
+            found = rows if self._rows is None else self._rows[rows]
+            x = self.features[found.to(self.device), views.to(self.device)].float()
             yield Batch(x, self.labels[rows].to(self.device).float(), rows)
 
 
@@ -146,6 +156,8 @@ class ImageInputs:
         workers: decoding processes.
         device: where batches are put.
     """
+
+    batch = ExtractConfig.group
 
     def __init__(
         self,

@@ -400,7 +400,7 @@ def test_other_weights_under_the_same_name(work: Work, tmp_path: Path) -> None:
             succeeded(run(*command))
             before = snapshot(tmp_path / "features")
     refused(run(*command), r"train.h5 does not fit: weights \w{12}, wanted \w{12}", "--weights .* --fresh")
-    refused(run("pretrain", *command[1:], *work.runs, "--fresh"), "does not fit: its weights", "labeldep extract")
+    refused(run("pretrain", *command[1:], *work.runs, "--fresh"), "does not fit: weights", "labeldep extract")
     refused(
         run(*work.eval, "--weights", weights), r"have SHA-256 \w{12}, but .* was trained with \w{12}", "--weights PATH"
     )
@@ -558,7 +558,9 @@ def test_names_that_are_nearly_right(made: Work, tmp_path: Path) -> None:
         refused(run(*command, *where), f"there is no run '{near}'", f"Did you mean '{made.run_folder.name}'")
     refused(run("eval", "--runs-dir", tmp_path), "there is no trained run in .* yet", "labeldep adversarial --dataset")
     refused(
-        run("predict", table, *made.runs, "--threshold", "tunde"), "--threshold tunde: neither a probability nor tuned"
+        run("predict", table, *made.runs, "--threshold", "tunde"),
+        "--threshold tunde is no threshold",
+        "tuned-per-label",
     )
 
 

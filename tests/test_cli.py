@@ -216,7 +216,7 @@ def test_all_views_are_cached_and_drawn_from(place: Place, tmp_path: Path) -> No
     files = place.json("extract", *where, "--views", 21)["files"]
     assert [file["views"] for file in files] == [21, 1, 1]
     found = place.json("pretrain", *where, "--steps", 2, "--out", tmp_path / "run")
-    assert json.loads((Path(found["run"]) / "config.json").read_text())["settings"]["views"] == 21
+    assert json.loads((Path(found["run"]) / "config.json").read_text())["views"] == 21
     smaller = place.run("pretrain", "--dataset", place.table, *BACKBONE, "--views", 21, "--out", tmp_path / "other")
     assert smaller.exit_code == 1
     assert "views 1, wanted 21" in smaller.stderr

@@ -18,6 +18,7 @@ from labeldep_cli.cli.show import print_error
 from labeldep_cli.errors import LabeldepError
 
 INTERRUPTED = 130
+_RESUMABLE = ("extract", "pretrain", "adversarial", "demo")
 
 
 class _Commands(TyperGroup):
@@ -39,7 +40,8 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            typer.echo("interrupted: the work so far is kept, the same command goes on from there", err=True)
+            kept = ": the work so far is kept, the same command goes on from there"
+            typer.echo(f"interrupted{kept if ctx.invoked_subcommand in _RESUMABLE else ''}", err=True)
             raise typer.Exit(INTERRUPTED) from None
 
 

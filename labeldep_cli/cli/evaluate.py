@@ -68,3 +68,4 @@ def evaluate(
         if per_label:
             print_table("", ["label", "precision", "recall", "f1", "AP", "images"], tables.per_label(record))
     name_skipped(found.skipped)
+    raise typer.Exit(3 if found.looked and found.skipped else 0)

@@ -19,12 +19,17 @@ SplitName = Literal["train", "val", "test"]
 Views = Literal["1", "21"]
 
 
+_OF_A_STAGE = ("epochs", "steps", "batch_size", "lr", "patience")
+"""Settings that one command's run does not hand on to another command: a head is pretrained at another rate."""
+
+
 def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     """Make a run's settings the defaults of this call; flags that are given go before them."""
     if path is not None:
         try:
-            settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
-            taken = {name: value for name, value in settings.items() if value is not None}
+            record = json.loads(path.read_text(encoding="utf-8"))
+            left = () if record["command"] == ctx.info_name else _OF_A_STAGE
+            taken = {name: v for name, v in record["settings"].items() if v is not None and name not in left}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise LabeldepError(
                 f"{path} is no config.json of a run", "Name one: --config runs/RUN/config.json"
@@ -124,7 +129,8 @@ BatchSize = Annotated[
     int | None, typer.Option(min=1, help=f"Rows a batch; {_by_stage('batch_size')}.", rich_help_panel=HOW)
 ]
 LearningRate = Annotated[
-    float | None, typer.Option(min=0.0, help=f"Adam's, for the generator; {_by_stage('lr')}.", rich_help_panel=HOW)
+    float | None,
+    typer.Option(min=0.0, max=1000.0, help=f"Adam's, for the generator; {_by_stage('lr')}.", rich_help_panel=HOW),
 ]
 Hidden = Annotated[
     int | None,

@@ -50,7 +50,7 @@ def pretrain(
     json: flags.Json = False,
 ) -> None:
     """Train the classifier G with binary cross-entropy (Sect. 3.2 of the paper)."""
-    from labeldep_cli.pipelines.train import Job
+    from labeldep_cli.pipelines.claims import Job
     from labeldep_cli.pipelines.train import pretrain as run
 
     training = PretrainConfig(
@@ -71,7 +71,6 @@ def pretrain(
     machine = Machine(device, workers, max_skipped)
     _show(
         run(Workspace(data_dir, runs_dir, features_dir), source, machine, training, Job(out, fresh), Terminal()),
-        full,
         json,
     )
 
@@ -151,9 +150,13 @@ def adversarial(
     json: flags.Json = False,
 ) -> None:
     """Train G against a critic of label sets (Sects. 3.2, 3.3); extracts and pretrains first where that is missing."""
-    from labeldep_cli.pipelines.train import Job
+    from labeldep_cli.pipelines.claims import Job
     from labeldep_cli.pipelines.train import adversarial as run
 
+    if critic == "none" and freeze_generator:
+        raise typer.BadParameter(
+            "with --critic none there is nothing to train but the generator", param_hint="--freeze-generator"
+        )
     training = AdversarialConfig(
         full=full,
         views=views,
@@ -187,10 +190,10 @@ def adversarial(
     source = Source(dataset, backbone, weights, val_fraction, test_fraction, split_seed)
     machine = Machine(device, workers, max_skipped)
     workspace = Workspace(data_dir, runs_dir, features_dir)
-    _show(run(workspace, source, machine, training, start, Job(out, fresh), Terminal()), full, json)
+    _show(run(workspace, source, machine, training, start, Job(out, fresh), Terminal()), json)
 
 
-def _show(trained: Trained, full: bool, json: bool) -> None:
+def _show(trained: Trained, json: bool) -> None:
     from labeldep_cli.reports.tables import SUMMARY, protocol, summary
 
     if json:
@@ -201,5 +204,5 @@ def _show(trained: Trained, full: bool, json: bool) -> None:
         print_table(title, ["val, p > 0.5", *SUMMARY], [["", *summary(result["val"])]])
         typer.echo(protocol("val", trained.provenance))
     name_skipped(trained.skipped)
-    # Over a cache, extraction has answered for what it skipped; over images, this command is the one that looked.
-    raise typer.Exit(3 if full and trained.skipped else 0)
+    # Over a cache, the extraction has answered for what it skipped; where this command looked itself, it answers.
+    raise typer.Exit(3 if trained.looked and trained.skipped else 0)

@@ -88,7 +88,8 @@ def _checked(
             raise unknown_split(file, f"split[{row}]", value)
     with np.errstate(over="ignore"):  # float64 beyond float32's range becomes inf, and is reported as such
         features = np.ascontiguousarray(x, dtype=np.float32)
-    not_finite = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    finite = [np.isfinite(features[start : start + 4096]).all(axis=1) for start in range(0, len(features), 4096)]
+    not_finite = np.flatnonzero(~np.concatenate(finite)) if finite else np.empty(0, dtype=np.int64)
     if len(not_finite):
         raise DatasetError(
             f"{file}: X has NaN or infinite values in {len(not_finite)} of {len(x)} rows, first in row {not_finite[0]}",

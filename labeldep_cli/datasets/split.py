@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.errors import DatasetError, nearest
 
 SPLITS = ("train", "val", "test")
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,9 @@ class Split:
         labels: int8 [N, L]; 1 present, 0 absent, -1 unknown.
         space: the L labels.
         root: the folder that relative paths start from.
-        features: float32 [N, F] where the data set brings features instead of images.
+        features: float32 [M, F] where the data set brings features instead of images: those of all its splits, not
+            copied for each.
+        rows: int64 [N]: which of them are this split's; None for all, in order.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Split:
     space: LabelSpace
     root: Path
     features: NDArray[np.float32] | None = None
+    rows: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self.paths), len(self.space)):
@@ -50,13 +54,17 @@ class Split:
 
     def subset(self, name: str, rows: NDArray[np.integer]) -> Split:
         """The given rows, in the given order, as a split of its own."""
-        return replace(
-            self,
-            name=name,
-            paths=tuple(self.paths[i] for i in rows),
-            labels=self.labels[rows],
-            features=None if self.features is None else self.features[rows],
-        )
+        own = None
+        if self.features is not None:
+            own = np.asarray(rows, dtype=np.int64) if self.rows is None else self.rows[rows]
+        return replace(self, name=name, paths=tuple(self.paths[i] for i in rows), labels=self.labels[rows], rows=own)
+
+    def feature_blocks(self) -> Iterator[NDArray[np.float32]]:
+        """The split's ready features [<= 4096, F] in order, block by block, so that no second copy is made."""
+        if self.features is not None:
+            for start in range(0, len(self), _BLOCK):
+                part = slice(start, min(start + _BLOCK, len(self)))
+                yield self.features[part if self.rows is None else self.rows[part]]
 
     @cached_property
     def ids_hash(self) -> str:
@@ -67,9 +75,9 @@ class Split:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of row names, labels, label names and ready features: what a cache or a run was made from."""
         digest = hashlib.sha256(f"{self.ids_hash} {self.space.fingerprint}".encode())
-        digest.update(np.ascontiguousarray(self.labels).tobytes())
-        if self.features is not None:
-            digest.update(np.ascontiguousarray(self.features).tobytes())
+        digest.update(self.labels.tobytes())
+        for block in self.feature_blocks():
+            digest.update(block.tobytes())
         return digest.hexdigest()
 
 

@@ -27,7 +27,7 @@ MAX_FLIPS = 30
 """Flips an image at most; a search ends when no flip raises the objective, long before."""
 
 _SCORED = 8192
-"""Label sets that D scores in one pass: bounds the memory."""
+"""Label sets that D scores in one pass: images are searched in blocks of so many, and memory does not grow with N."""
 
 
 BETAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
@@ -69,23 +69,20 @@ def rerank(score: Score, logits: Tensor, z: Tensor, beta: float) -> Tensor:
     """
     if beta == 0:
         return logits > 0
-    if logits.shape[1] <= EXACT_LABELS:
-        return _exact(score, logits, z, beta)
-    return _flips(score, logits, z, beta)
+    width = logits.shape[1]
+    exact = width <= EXACT_LABELS
+    search, options = (_exact, 2**width) if exact else (_flips, min(CANDIDATES, width))
+    rows = max(_SCORED // options, 1)
+    parts = [slice(start, start + rows) for start in range(0, len(logits), rows)]
+    return torch.cat([search(score, logits[part], z[part], beta) for part in parts])
 
 
 def _exact(score: Score, logits: Tensor, z: Tensor, beta: float) -> Tensor:
     """Try all 2^L sets."""
-    n, width = logits.shape
+    width = logits.shape[1]
     every = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * width).view(-1, width).to(logits)  # [2^L, L]
-    best = torch.empty(n, width, dtype=torch.bool, device=logits.device)
-    rows = max(_SCORED // len(every), 1)
-    for start in range(0, n, rows):
-        part, seen = logits[start : start + rows], z[start : start + rows]
-        sets = every.repeat(len(part), 1)
-        critic = score(sets, seen.repeat_interleave(len(every), dim=0)).view(len(part), -1)
-        best[start : start + rows] = every[(part @ every.T + beta * critic).argmax(dim=1)] > 0
-    return best
+    critic = score(every.repeat(len(logits), 1), z.repeat_interleave(len(every), dim=0)).view(len(logits), -1)
+    return every[(logits @ every.T + beta * critic).argmax(dim=1)] > 0
 
 
 def _flips(score: Score, logits: Tensor, z: Tensor, beta: float) -> Tensor:
@@ -119,6 +116,4 @@ def _one_flip_away(sets: Tensor, candidates: Tensor) -> Tensor:
 
 def _objective(score: Score, sets: Tensor, logits: Tensor, z: Tensor, beta: float) -> Tensor:
     """The objective log p_G(y|x) + beta D(y, x) but for a constant of the image: y . logits + beta D. [B]."""
-    parts = [slice(start, start + _SCORED) for start in range(0, len(sets), _SCORED)]
-    critic = torch.cat([score(sets[part], z[part]) for part in parts])
-    return (sets * logits).sum(dim=1) + beta * critic
+    return (sets * logits).sum(dim=1) + beta * score(sets, z)

@@ -215,7 +215,9 @@ class CacheWriter:
         self._file = file
 
     @staticmethod
-    def resume(path: Path, split: Split, feature_dim: int, origin: Origin, fresh: bool) -> CacheWriter:
+    def resume(
+        path: Path, split: Split, feature_dim: int, origin: Origin, fresh: bool, command: str = "labeldep extract"
+    ) -> CacheWriter:
         """Go on with the partial cache beside `path`, or start one.
 
         A leftover that cannot be read, or that other versions of the packages made, is replaced.
@@ -226,16 +228,23 @@ class CacheWriter:
             feature_dim: F.
             origin: what the cache is made from.
             fresh: start anew in any case.
+            command: that makes this cache, for the message.
 
         Raises:
-            CacheError: the leftover was made from something else.
+            CacheError: the leftover was made from something else, or holds another number of views.
             StorageError: the place is not writable, or lacks the room.
         """
         partial = path.with_name(path.name + ".partial")
         if partial.exists() and not fresh:
             file, found = _leftover(partial)
             if found is not None and found.versions == origin.versions:
-                found.require_fits(origin, partial, "labeldep extract --fresh (drops the unfinished cache)")
+                found.require_fits(origin, partial, f"{command} --fresh (which drops the unfinished cache)")
+                if found.views != origin.views:
+                    raise CacheError(
+                        f"{partial} is unfinished with views {found.views}, wanted {origin.views}",
+                        f"Finish it: {command} --views {found.views}\n"
+                        f"or drop it: {command} --views {origin.views} --fresh",
+                    )
                 if file["features"].shape == (len(split), origin.views, feature_dim):
                     return CacheWriter(path, partial, file, origin)
             if file is not None:
@@ -258,6 +267,18 @@ class CacheWriter:
     def reasons(self) -> NDArray[np.uint8]:
         """Why rows were skipped so far, uint8 [N]."""
         return np.asarray(self._file["skipped"][:])
+
+    def forget(self, rows: NDArray[np.bool_]) -> None:
+        """Mark rows, bool [N], as not written, so that a kill does not bring their old reasons back.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        try:
+            self._file["done"][:] = self.done & ~rows
+            self._file.flush()
+        except (OSError, RuntimeError) as error:
+            raise _unwritable(self.partial, error) from error
 
     def write(self, start: int, features: NDArray[np.float16], reasons: NDArray[np.uint8]) -> None:
         """Write a group of rows.
@@ -314,12 +335,21 @@ def cache_bytes(split: Split, feature_dim: int, views: int) -> int:
 
 
 def _leftover(partial: Path) -> tuple[Any, Origin | None]:
-    """Open what a kill left, if it can be read: one killed while it was being laid out holds no work yet."""
+    """Open what a kill left, if it is a cache: one killed while it was being laid out holds no work yet.
+
+    Raises:
+        StorageError: the system, not the file, keeps it from being opened.
+    """
     try:
         file = _open_in_work(partial)
-        return file, _checked(file, partial, "")[0]
-    except (OSError, RuntimeError, CacheError):
+    except OSError as error:
+        if error.errno:  # HDF5 names none where it is the content that it cannot make out
+            raise storage_error(partial, error) from error
         return None, None
+    try:
+        return file, _checked(file, partial, "")[0]
+    except CacheError:
+        return file, None
 
 
 def _lay_out(partial: Path, split: Split, feature_dim: int, origin: Origin) -> Any:  # noqa: ANN401 - h5py is untyped

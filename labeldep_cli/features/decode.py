@@ -97,7 +97,7 @@ def decode(
     try:
         yield from loader
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "exited unexpectedly" not in str(error) and "killed by signal" not in str(error):
             raise
         raise StorageError(
             "a decoding process was killed, which happens where memory or shared memory (/dev/shm) runs out",

@@ -33,11 +33,6 @@ class Pace:
     images: int = 0
     seconds: float = 0.0
 
-    @property
-    def images_per_second(self) -> float | None:
-        """None where too little was done to tell."""
-        return self.images / self.seconds if self.seconds > 0 and self.images else None
-
 
 @dataclass(frozen=True)
 class Limit:
@@ -111,10 +106,11 @@ def extract_split(
         DatasetError: too many unreadable images; what is written stays.
         StorageError: the disk is full; what is written stays.
     """
-    done, reasons = writer.done, writer.reasons
-    unread = limit.counted(reasons) > 0
+    unread = limit.counted(writer.reasons) > 0
     if unread.sum() > limit.share * len(split):  # it stopped on these; they may have been mended since
-        done[unread], reasons[unread] = False, 0
+        writer.forget(unread)
+    done = writer.done
+    reasons = np.where(done, writer.reasons, 0).astype(np.uint8)
     bar.advance(int(done.sum()))
     starts = [start for start in range(0, len(split), group) if not done[start : start + group].all()]
     views = tuple(range(writer.origin.views))

@@ -8,9 +8,11 @@ from typing import Any
 
 from labeldep_cli.config import DecisionConfig, Machine, Place
 from labeldep_cli.datasets.split import Skipped
+from labeldep_cli.devices import enough_memory
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, evaluate
 from labeldep_cli.evaluation.metrics import Scores
 from labeldep_cli.pipelines.decisions import Decision, decision_of
+from labeldep_cli.pipelines.project import Project
 from labeldep_cli.pipelines.runs import Run, open_run, protocol_of
 from labeldep_cli.progress import Reporter
 
@@ -26,6 +28,7 @@ class Evaluation:
         scores: protocol.md's, 0..100.
         skipped: rows of the split without an image that can be read.
         provenance: all else that the numbers depend on.
+        looked: the images themselves were read, rather than a finished cache.
     """
 
     folder: Path
@@ -35,6 +38,7 @@ class Evaluation:
     scores: Scores
     skipped: tuple[Skipped, ...]
     provenance: dict[str, Any]
+    looked: bool
 
     def to_json(self) -> dict[str, Any]:
         """The keys of the contract."""
@@ -87,6 +91,11 @@ def evaluate_with(
     """Score a run under several decision rules with one pass over the split; arguments as in `evaluate_run`."""
     project = run.project(place, weights, machine, reporter)
     run.require_split(project, split)
+    with enough_memory():
+        return _evaluate(run, project, decisions, split)
+
+
+def _evaluate(run: Run, project: Project, decisions: tuple[DecisionConfig, ...], split: str) -> tuple[Evaluation, ...]:
     inputs = project.inputs(split, run.full)
     logits = collect_logits(run.generator(project.device), inputs)
     found: list[Evaluation] = []
@@ -95,5 +104,6 @@ def evaluate_with(
         predicted = rule.decide(logits, lambda: collect_features(inputs))
         scores = evaluate(logits, predicted, inputs, decision.ap)
         provenance = protocol_of(run, project.dataset.split(split), decision.ap)
-        found.append(Evaluation(run.folder, project.dataset.name, split, rule, scores, inputs.skipped, provenance))
+        names = (run.folder, project.dataset.name, split)
+        found.append(Evaluation(*names, rule, scores, inputs.skipped, provenance, bool(project.looked)))
     return tuple(found)

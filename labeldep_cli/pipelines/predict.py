@@ -111,8 +111,9 @@ def predict(
     device = pick_device(machine.device)
     eyes = _open_eyes(run, weights, decision.rule == "rerank", device, reporter)
     rule = decision_of(decision, run, device)
-    words = iter(images)
-    while paths := list(islice(words, BATCH * 32)):
+    words, ahead = iter(images), BATCH
+    while paths := list(islice(words, ahead)):  # few at first, so that paths from a pipe are answered soon
+        ahead = min(2 * ahead, 32 * BATCH)
         batches = [[(row, (0,)) for row in range(a, min(a + BATCH, len(paths)))] for a in range(0, len(paths), BATCH)]
         workers = min(machine.n_workers, len(batches)) if len(paths) > 4 else 0
         for batch, decoded in zip(batches, decode(_Files(paths), batches, eyes.side, workers), strict=True):

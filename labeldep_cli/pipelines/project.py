@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -62,6 +62,7 @@ class Project:
         row, weights: the backbone; None where the data set brings features.
         device: to compute on.
         reporter: takes notes and progress.
+        looked: splits whose images were read by this command itself, rather than found in a finished cache.
     """
 
     workspace: Workspace
@@ -72,6 +73,7 @@ class Project:
     weights: Weights | None
     device: torch.device
     reporter: Reporter
+    looked: set[str] = field(default_factory=set)
 
     @property
     def name(self) -> str:
@@ -181,12 +183,13 @@ class Project:
         return Extracted(cache, 0, Pace())
 
     def _extract(self, split: Split, path: Path, config: ExtractConfig, fresh: bool) -> Extracted:
+        self.looked.add(split.name)
         size = cache_bytes(split, self.backbone.feature_dim, config.views)
         seen = f"{config.views} view{'' if config.views == 1 else 's'}"
         shape = f"{len(split)} images x {seen} x {self.backbone.feature_dim} features"
         self.reporter.note(f"{path}: {shape}, {size / 1e6:.1f} MB")
         origin = self.origin(split, config.views, self.backbone.weights_sha256)
-        writer = CacheWriter.resume(path, split, self.backbone.feature_dim, origin, fresh)
+        writer = CacheWriter.resume(path, split, self.backbone.feature_dim, origin, fresh, self.extract_command)
         before = int(writer.done.sum())
         if before:
             self.reporter.note(f"going on after {before} rows that are there already")
@@ -228,6 +231,7 @@ class Project:
         """A split as images; unreadable ones are known beforehand, from its cache or by decoding all once."""
         row, _ = self.images
         split = self.dataset.split(name)
+        self.looked.add(name)
         cache = self.finished_cache(name)
         reasons = self._scan(split) if cache is None else cache.reasons
         self.limit().require(split, reasons, "" if cache is None else f"{self.extract_command} --fresh")

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from labeldep_cli.config import (
-    AdversarialConfig,
-    Machine,
-    PretrainConfig,
-    Source,
-    TrainingConfig,
-    Workspace,
-    changed,
-    pick,
-)
+from labeldep_cli.config import AdversarialConfig, Machine, PretrainConfig, Source, TrainingConfig, Workspace, pick
 from labeldep_cli.datasets.split import SPLITS, Skipped
+from labeldep_cli.devices import enough_memory
 from labeldep_cli.errors import CheckpointError
-from labeldep_cli.files import lock, make_folder, sha256, write_json
+from labeldep_cli.files import lock, make_folder
 from labeldep_cli.inputs import Inputs
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator, seeded_head
+from labeldep_cli.pipelines.claims import Job, begun_views, claim, clear, record_of
 from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.pipelines.runs import CONFIG, Run, open_run, protocol_of, read_config, result_of
 from labeldep_cli.progress import Reporter
-from labeldep_cli.provenance import versions
-from labeldep_cli.training.fit import BEST, LAST, METRICS, RESULT, Schedule, fit
+from labeldep_cli.training.fit import BEST, Schedule, fit
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
 
 
@@ -46,12 +37,14 @@ class Trained:
         result: its result.json: steps, best_step, val, thresholds, stopped_early.
         skipped: rows that training and validation left out.
         provenance: what the scores on val depend on.
+        looked: this command read images itself, rather than a finished cache alone.
     """
 
     folder: Path
     result: dict[str, Any]
     skipped: tuple[Skipped, ...]
     provenance: dict[str, Any]
+    looked: bool
 
     def to_json(self) -> dict[str, Any]:
         """The keys of the contract."""
@@ -61,14 +54,6 @@ class Trained:
             "skipped": [skip.to_json() for skip in self.skipped],
             "provenance": self.provenance,
         }
-
-
-@dataclass(frozen=True)
-class Job:
-    """Where a run is written, and whether what stands there is dropped first."""
-
-    out: Path | None = None
-    fresh: bool = False
 
 
 def pretrain(
@@ -84,14 +69,23 @@ def pretrain(
     project = open_project(workspace, source, machine, reporter)
     if config.full:
         _ = project.images
-    start = _existing(project, "pretrain") if config.full else None
-    if start and config.hidden is not None and start.facts["hidden"] != config.hidden:
-        start = None
-    if config.full:
-        config = replace(
-            config, hidden=config.hidden if config.hidden is not None else (start.facts["hidden"] if start else 0)
-        )
+    start = _head_run(project, config) if config.full else None
+    if start is not None:
+        config = replace(config, hidden=start.facts["hidden"])
     return _train(project, config.resolved(), start, job)
+
+
+def _head_run(project: Project, config: PretrainConfig) -> Run | None:
+    """The head-mode run whose head full mode starts from; nobody asked for it, so one that does not fit is left."""
+    run = _existing(project, "pretrain")
+    if run is None or config.hidden not in (None, run.facts["hidden"]):
+        return None
+    try:
+        _require_start(run, project, config.full, _folder(project, "full-pretrain"))
+    except CheckpointError as error:
+        project.reporter.note(f"the head starts afresh: {error.what}")
+        return None
+    return run
 
 
 def adversarial(
@@ -115,15 +109,16 @@ def adversarial(
         _ = project.images
     stage = "full-pretrain" if config.full else "pretrain"
     run = open_run(start, workspace.runs_dir) if start else _existing(project, stage)
+    looked = False
     if run is None:
-        first = _first(project, stage, config)
-        run = open_run(str(pretrain(workspace, source, machine, first, Job(), reporter).folder), workspace.runs_dir)
+        first = pretrain(workspace, source, machine, _first(project, stage, config), Job(), reporter)
+        run, looked = open_run(str(first.folder), workspace.runs_dir), first.looked
     if config.hidden not in (None, run.facts["hidden"]):
         raise CheckpointError(
             f"{run.folder} has --hidden {run.facts['hidden']}, asked for is {config.hidden}",
             "Leave --hidden out, or name a run with such a head: pretrain --hidden N --out FOLDER, then --from FOLDER",
         )
-    return _train(project, replace(config, hidden=run.facts["hidden"]).resolved(), run, job)
+    return _train(project, replace(config, hidden=run.facts["hidden"]).resolved(), run, job, looked)
 
 
 def _existing(project: Project, stage: str) -> Run | None:
@@ -148,26 +143,35 @@ def _folder(project: Project, stage: str) -> Path:
     return project.workspace.runs_dir / f"{project.name}-{stage}"
 
 
-def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job) -> Trained:
+def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job, looked: bool = False) -> Trained:
     stage = f"full-{config.stage}" if config.full else config.stage
     folder = job.out or _folder(project, stage)
     if start is not None:
         _require_start(start, project, config.full, folder)
     make_folder(folder)
-    with lock(folder / ".lock", str(folder)):
-        train = project.inputs("train", config.full, config.views)
+    with lock(folder / ".lock", str(folder)), enough_memory():
+        # A run goes on with the views that it began with, though the cache may hold more by now.
+        views = config.views or (None if job.fresh else begun_views(folder))
+        train = project.inputs("train", config.full, views)
         val = project.inputs("val", config.full)
         if start is not None:
             _require_width(start, train)
-        config = replace(config, views=train.n_views)
-        record = _record(project, config, start, train)
+        record = record_of(project, config, start, train)
         if job.fresh:
-            _clear(folder)
-        if not _claim(folder, record, project.reporter):
+            clear(folder)
+        if not claim(folder, record, project.reporter):
             _fit(project, config, start, train, val, record, folder)
         run = open_run(str(folder), project.workspace.runs_dir)
         provenance = protocol_of(run, project.dataset.split("val"), "step")
-        return Trained(folder, result_of(folder) or {}, project.skipped(train, val), provenance)
+        result = _result(folder, project, val)
+        return Trained(folder, result, project.skipped(train, val), provenance, looked or bool(project.looked))
+
+
+def _result(folder: Path, project: Project, val: Inputs) -> dict[str, Any]:
+    """result.json, its `val` with the keys that every evaluation has."""
+    result = result_of(folder) or {}
+    skipped = [skip.to_json() for skip in val.skipped]
+    return {**result, "val": {"dataset": project.dataset.name, "split": "val", **result["val"], "skipped": skipped}}
 
 
 def _fit(
@@ -187,102 +191,12 @@ def _fit(
     fit(step, generator, train, val, _schedule(config, train), folder, facts, project.reporter)
 
 
-def _clear(folder: Path) -> None:
-    for name in (RESULT, BEST, LAST, METRICS, CONFIG):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:
-    """Make a folder this run's own, or find that it is already.
-
-    Returns:
-        Whether the run is finished; if not, training is to begin or go on.
-
-    Raises:
-        CheckpointError: it holds a run of other settings; names them.
-    """
-    if (folder / CONFIG).exists():
-        other = read_config(folder)
-        differences = changed(_identity(record), _identity(other))
-        if differences:
-            raise CheckpointError(
-                f"{folder} holds a run with other settings: {'; '.join(differences)}",
-                "Train into another folder (--out FOLDER), or drop what is there (--fresh).",
-            )
-        if result_of(folder) is not None and (folder / BEST).is_file():
-            reporter.note(f"{folder} is finished already; its result:")
-            return True
-    elif any((folder / name).exists() for name in (LAST, BEST)):
-        raise CheckpointError(
-            f"{folder} holds checkpoints but no {CONFIG}", "Train into another folder (--out), or drop them (--fresh)."
-        )
-    else:
-        write_json(folder / CONFIG, record)
-    return False
-
-
-_PATHS = ("dataset", "weights")
-"""Settings that are told apart by fingerprint: the same files under another path are the same."""
-
-
-def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two runs the same: settings and fingerprints, without paths, versions, device or clock."""
-    settings = {
-        f"--{name.replace('_', '-')}": value for name, value in record["settings"].items() if name not in _PATHS
-    }
-    weights, start = record["weights"], record["start"]
-    return {
-        **settings,
-        "command": record["command"],
-        "data set": record["dataset"]["name"],
-        "rows": {name: value[:12] for name, value in record["dataset"]["fingerprints"].items()},
-        "weights SHA-256": weights and str(weights["sha256"])[:12],
-        "start": start and start["sha256"][:12],
-    }
-
-
-def _record(project: Project, config: TrainingConfig, start: Run | None, train: Inputs) -> dict[str, Any]:
-    """The run's config.json: the one file with a path or a clock."""
-    source = {f.name: getattr(project.source, f.name) for f in fields(Source)}
-    if not project.dataset.named:
-        source["dataset"] = str(Path(project.source.dataset).absolute())
-    source["weights"] = project.weights.spec if project.weights else project.source.weights
-    weights = project.weights
-    return {
-        "command": "pretrain" if isinstance(config, PretrainConfig) else "adversarial",
-        "settings": source | config.settings(),
-        "data_dir": str(project.workspace.data_dir.absolute()),
-        "features_dir": str(project.workspace.features.absolute()),
-        "dataset": {
-            "name": project.dataset.name,
-            "fingerprints": {name: project.dataset.splits[name].fingerprint for name in SPLITS},
-        },
-        "labels": list(project.dataset.space.names),
-        "weights": weights and {"path": weights.path and str(weights.path), "sha256": _weights_sha256(project)},
-        "start": start and {"run": str(start.folder.absolute()), "sha256": sha256(start.best)},
-        "versions": versions(),
-        "device": str(project.device),
-        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-    }
-
-
-def _weights_sha256(project: Project) -> str | None:
-    """Of the weights on disk, else the cache's own word."""
-    if project.weights is None:
-        return None
-    if project.weights.sha256 is not None:
-        return project.weights.sha256
-    cache = project.finished_cache("train")
-    return cache.origin.weights_sha256 if cache else project.backbone.weights_sha256
-
-
 def _facts(project: Project, config: TrainingConfig, record: Mapping[str, Any], train: Inputs) -> dict[str, Any]:
     """What every checkpoint of the run says of itself."""
     return {
         "stage": config.stage,
         "full": config.full,
         "dataset": project.dataset.name,
-        "rows": record["dataset"]["fingerprints"]["train"],
         "labels": record["labels"],
         "backbone": project.row and project.row.name,
         "weights_sha256": record["weights"] and record["weights"]["sha256"],
@@ -328,10 +242,31 @@ def _require_start(start: Run, project: Project, full: bool, folder: Path) -> No
         )
     if project.weights is not None:
         start.require_weights(project.weights)
+    _require_rows(start, project)
     if start.full and not full:
         raise CheckpointError(
             f"{start.folder} is a full-mode run, and this is head mode", "Add --full, or start from a head-mode run."
         )
+
+
+def _require_rows(start: Run, project: Project) -> None:
+    """Refuse a start that has seen other rows of the same data set: it may have been trained on what is test here.
+
+    Raises:
+        CheckpointError: names the split and both fingerprints.
+    """
+    theirs = start.config["dataset"]
+    if theirs["name"] != project.dataset.name:
+        return
+    for name in SPLITS:
+        mine = project.dataset.splits[name].fingerprint
+        if theirs["fingerprints"][name] != mine:
+            raise CheckpointError(
+                f"{start.folder} was trained on another draw or another state of {project.dataset.name}: "
+                f"its {name} rows are {theirs['fingerprints'][name][:12]}, here {mine[:12]}",
+                "Take the same --split-seed, --val-fraction and --test-fraction, "
+                "or pretrain on these rows (labeldep pretrain --out FOLDER) and start --from FOLDER.",
+            )
 
 
 def _require_width(start: Run, train: Inputs) -> None:
@@ -377,6 +312,6 @@ def _step(generator: Generator, train: Inputs, config: TrainingConfig) -> Step:
 
 
 def _schedule(config: TrainingConfig, train: Inputs) -> Schedule:
-    per_epoch = math.ceil(len(train.labels) / int(config.batch_size or 1))
+    per_epoch = math.ceil(len(train.labels) / config.rows_per_batch)
     # A head's epoch may take milliseconds: then most of the time would go into evaluations and checkpoints.
     return Schedule(config.total_steps(per_epoch), per_epoch, config.patience, 1 if config.full else 50)

@@ -79,7 +79,8 @@ def mismatched_rows(labels: Tensor, rows: Tensor, seed: int, purpose: str, step:
     others = torch.randint(len(labels), rows.shape, generator=generator)
     own = labels[rows]
     for _ in range(10):
-        equal = (labels[others] == own).all(dim=1)
+        # As the critic sees them: an unknown label of the image is left out of both sets, one of y' counts as absent.
+        equal = ((labels[others].clamp(min=0) == own) | (own < 0)).all(dim=1)
         if not equal.any():
             break
         others = torch.where(equal, torch.randint(len(labels), rows.shape, generator=generator), others)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -102,24 +103,26 @@ def fit(
     with reporter.bar("training", schedule.steps, "steps") as bar:
         bar.advance(state.step)
         if not state.history:
-            _record(state, {}, _val_scores(generator, val)[0])
+            _record(state, {}, _val_scores(generator, val, 0, folder)[0])
         while state.step < schedule.steps and not state.stopped:
             told = step(state.step, batches)
             tally.add(_finite(told, state.step, folder))
             state.step += 1
             bar.advance()
             if state.step % schedule.interval == 0 or state.step == schedule.steps:
-                _evaluate(state, tally, step, generator, val, schedule)
+                _evaluate(state, tally, step, generator, val, schedule, folder)
                 _save(state, step, folder, facts)
-    _finish(state, step, val, folder, facts)
+    _finish(state, step, val, folder, facts, reporter)
     return state
 
 
-def _finish(state: State, step: Step, val: Inputs, folder: Path, facts: Mapping[str, Any]) -> None:
+def _finish(state: State, step: Step, val: Inputs, folder: Path, facts: Mapping[str, Any], reporter: Reporter) -> None:
     """Choose the weight of the best critic for test time, keep it in `best`, and write the result."""
     tensors, _ = checkpoint.load(folder / BEST)
     for key, network in step.networks().items():
         checkpoint.unpack(key, tensors, network, folder / BEST)
+    if "critic" in step.networks():
+        reporter.note("choosing the critic's weight for test time on val")
     beta = step.beta(val)
     if beta is not None:
         checkpoint.save(folder / BEST, tensors, {**facts, **state.best, "beta": beta})
@@ -128,9 +131,11 @@ def _finish(state: State, step: Step, val: Inputs, folder: Path, facts: Mapping[
     write_json(folder / RESULT, {**result, **closing, "beta": beta})
 
 
-def _evaluate(state: State, tally: _Tally, step: Step, generator: Generator, val: Inputs, schedule: Schedule) -> None:
+def _evaluate(
+    state: State, tally: _Tally, step: Step, generator: Generator, val: Inputs, schedule: Schedule, folder: Path
+) -> None:
     """Score G (or D, where it alone is trained) on val, add the record, and see whether it is the best yet."""
-    scores, thresholds = _val_scores(generator, val)
+    scores, thresholds = _val_scores(generator, val, state.step, folder)
     quality = step.quality(val)
     told = tally.means() if quality is None else {**tally.means(), "critic_val": quality}
     _record(state, told, scores)
@@ -146,9 +151,11 @@ def _record(state: State, losses: Mapping[str, float], scores: Mapping[str, Any]
     state.history.append({"step": state.step, **losses, "val": kept})
 
 
-def _val_scores(generator: Generator, val: Inputs) -> tuple[dict[str, Any], dict[str, Any]]:
+def _val_scores(generator: Generator, val: Inputs, step: int, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     logits = collect_logits(generator, val)
-    rule = DecisionRule(threshold=0.5)
+    if not np.isfinite(logits).all():
+        raise _diverged(f"the logits on val are not finite after step {step}", folder)
+    rule = DecisionRule()
     scores = {"decision": rule.to_json(), **evaluate(logits, rule.decide(probabilities(logits)), val).to_json()}
     return scores, tuned_thresholds(logits, val)
 
@@ -176,12 +183,16 @@ def _finite(told: Mapping[str, Tensor], step: int, folder: Path) -> dict[str, fl
     values = dict(zip(told, torch.stack([value.float() for value in told.values()]).tolist(), strict=True))
     broken = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
     if broken:
-        kept = f"the last good checkpoint is {folder / LAST}" if (folder / LAST).exists() else "nothing was saved yet"
-        raise TrainingError(
-            f"the loss is not finite at step {step + 1} ({', '.join(broken)}); {kept}",
-            "Lower --lr (and --critic-lr), or look for extreme features; then train anew: --fresh, or --out FOLDER.",
-        )
+        raise _diverged(f"the loss is not finite at step {step + 1} ({', '.join(broken)})", folder)
     return values
+
+
+def _diverged(what: str, folder: Path) -> TrainingError:
+    kept = f"the last good checkpoint is {folder / LAST}" if (folder / LAST).exists() else "nothing was saved yet"
+    return TrainingError(
+        f"{what}; {kept}",
+        "Lower --lr (and --critic-lr), or look for extreme features; then train anew: --fresh, or --out FOLDER.",
+    )
 
 
 def _save(state: State, step: Step, folder: Path, facts: Mapping[str, Any]) -> None:

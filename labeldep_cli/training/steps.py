@@ -131,6 +131,7 @@ class AdversarialStep:
 
     def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
         """Update D `critic_steps` times and G once."""
+        self.generator.train(not self.config.freeze_generator)
         told: dict[str, Tensor] = {}
         for k in range(self.config.critic_steps):
             told |= self._update_critic(step * self.config.critic_steps + k, batches)
@@ -154,6 +155,7 @@ class AdversarialStep:
         """
         if not self.config.freeze_generator:
             return None
+        self.generator.eval()
         real, fake = [], []
         for number, batch in enumerate(in_order(val)):
             z = self._features(batch.x)
@@ -168,6 +170,7 @@ class AdversarialStep:
     @torch.no_grad()
     def beta(self, val: Inputs) -> float | None:
         """The weight of D at test time (`--decision rerank`), chosen on validation rows."""
+        self.generator.eval()
         rows = [(self.generator(batch.x), self._features(batch.x)) for batch in in_order(val)]
         logits, z = (torch.cat(part) for part in zip(*rows, strict=True))
         return tune_beta(self.critic, logits, z, val.labels.to(z.device))
@@ -248,19 +251,19 @@ class AdversarialStep:
 
     def _critic_request(self, kind: str, key: int) -> Request:
         config, n = self.config, len(self.inputs.labels)
-        rows = random_rows(n, int(config.batch_size or 1), config.seed, f"critic {kind}", key)
+        rows = random_rows(n, config.rows_per_batch, config.seed, f"critic {kind}", key)
         return Request(rows, random_views(len(rows), self.inputs.n_views, config.seed, f"critic {kind} views", key))
 
 
 def generator_request(inputs: Inputs, config: TrainingConfig, step: int) -> Request:
     """G's batch at a step."""
-    rows = epoch_rows(len(inputs.labels), int(config.batch_size or 1), config.seed, step)
+    rows = epoch_rows(len(inputs.labels), config.rows_per_batch, config.seed, step)
     return Request(rows, random_views(len(rows), inputs.n_views, config.seed, "views", step))
 
 
 def generator_optimizer(generator: Generator, config: TrainingConfig) -> torch.optim.Optimizer:
     """Adam over G (Sect. 4.1)."""
-    return torch.optim.Adam(generator.parameters(), lr=float(config.lr or 0.0), betas=(config.beta1, config.beta2))
+    return torch.optim.Adam(generator.parameters(), lr=config.learning_rate, betas=(config.beta1, config.beta2))
 
 
 def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from torch import nn
 
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
-from labeldep_cli.errors import CacheError, DatasetError
+from labeldep_cli.errors import CacheError, DatasetError, StorageError
 from labeldep_cli.features import cache as caching
 from labeldep_cli.features.cache import CacheWriter, FeatureCache, Origin, cache_bytes
 from labeldep_cli.features.decode import decode
@@ -197,6 +198,33 @@ class TestResume:
         with pytest.raises(CacheError, match="weights aaaaaaaaaaaa, wanted bbbbbbbbbbbb") as caught:
             resume(path, origin=replace(ORIGIN, weights_sha256="b" * 64))
         assert "--fresh" in caught.value.remedy
+
+    def test_one_of_another_number_of_views_is_not_dropped(self, path):
+        writer = resume(path)
+        writer.write(0, make_features(4), good(4))
+        writer.close()
+        for views in (1, 21):
+            with pytest.raises(CacheError, match=f"unfinished with views 2, wanted {views}") as caught:
+                resume(path, origin=replace(ORIGIN, views=views))
+            assert "Finish it: labeldep extract --views 2" in caught.value.remedy
+        writer = resume(path)
+        assert writer.done.sum() == 4
+        writer.close()
+
+    def test_the_system_s_refusal_is_no_broken_file(self, path, monkeypatch):
+        writer = resume(path)
+        writer.write(0, make_features(4), good(4))
+        writer.close()
+        partial = path.with_name(path.name + ".partial")
+
+        def refuse(_):
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("labeldep_cli.features.cache._open_in_work", refuse)
+            with pytest.raises(StorageError, match="Too many open files"):
+                resume(path)
+        assert partial.exists(), "hours of work are not dropped for a passing fault"
 
     def test_a_kill_loses_at_most_the_rows_under_way(self, path, tmp_path_factory):
         child = run_child(path, tmp_path_factory.mktemp("child"), then="os.kill(os.getpid(), signal.SIGKILL)")

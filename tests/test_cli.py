@@ -257,6 +257,63 @@ def test_features_of_any_modality(tmp_path: Path) -> None:
     assert "was trained on ready features and cannot look at images" in refused.stderr
 
 
+def test_a_start_on_another_draw_is_refused(tmp_path: Path) -> None:
+    """It may have been trained on what is the test split here."""
+    place = Place(tmp_path)
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(80, 4)).astype(np.float32)
+    np.savez(tmp_path / "t.npz", X=x, Y=(x[:, :3] > 0).astype(np.int8), label_names=np.array(LABELS))
+    words = ("--dataset", tmp_path / "t.npz", "--steps", 2)
+    place.json("pretrain", *words)
+    for other in (("--split-seed", 1), ("--val-fraction", 0.2), ("--test-fraction", 0.5)):
+        result = place.run("adversarial", *words, *other)
+        assert result.exit_code == 1
+        assert "was trained on another draw" in result.stderr
+        assert "--split-seed" in result.stderr
+    assert place.run("adversarial", *words, "--critic-layers", 1).exit_code == 0
+
+
+def test_config_of_another_command_brings_no_learning_rate(place: Place, tmp_path: Path) -> None:
+    pretrained = only(place.folder / "runs", "pets-*-squeezenet1_1-pretrain")
+    out = ("--out", tmp_path / "run", "--critic", "none", "--steps", 2)
+    place.json("adversarial", "--config", pretrained / "config.json", *out)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["lr"] == 1e-4
+
+
+def test_a_run_keeps_its_views_when_the_cache_gets_more(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    make_table(place.table.parent, rows=30)
+    words = ("--dataset", place.table, *BACKBONE)
+    place.json("pretrain", *words, "--steps", 2)
+    place.json("extract", *words, "--views", 21, "--fresh", "--split", "train")
+    again = place.run("pretrain", *words, "--steps", 2)
+    assert again.exit_code == 0, again.stderr
+    assert "is finished already" in again.stderr
+
+
+def test_a_head_that_does_not_fit_is_left(tmp_path: Path) -> None:
+    import torch
+    import torchvision
+
+    place = Place(tmp_path)
+    make_table(place.table.parent, rows=30)
+    words = ("--dataset", place.table, "--backbone", "squeezenet1_1", "--steps", 2)
+    place.json("pretrain", *words, "--weights", "none")
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), tmp_path / "other.pth")
+    full = ("--weights", tmp_path / "other.pth", "--full", "--batch-size", 4, "--workers", 0)
+    features = ("--features-dir", tmp_path / "others")
+    result = place.run("pretrain", *words, *full, *features)
+    assert result.exit_code == 0, result.stderr
+    assert "the head starts afresh" in result.stderr
+
+
+def test_no_critic_and_no_generator_is_no_training(place: Place) -> None:
+    result = place.run("adversarial", "--dataset", place.table, *BACKBONE, "--critic", "none", "--freeze-generator")
+    assert result.exit_code == 2
+    assert "--freeze-generator" in result.stderr
+    assert "nothing" in result.stderr
+
+
 def test_data_counts(place: Place) -> None:
     found = place.json("data", place.table)
     assert {name: split["images"] for name, split in found["splits"].items()} == {"train": 36, "val": 12, "test": 12}

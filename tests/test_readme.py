@@ -24,6 +24,10 @@ def test_every_command_is_told() -> None:
     assert [name for name in names if f"labeldep {name}" not in README] == []
 
 
+def test_no_placeholder_is_left() -> None:
+    assert re.findall(r"^[A-Z]+_[A-Z]+$", README, flags=re.MULTILINE) == []
+
+
 def test_every_flag_that_is_told_exists() -> None:
     import typer.main
 

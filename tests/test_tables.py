@@ -233,19 +233,22 @@ class TestReadyFeatures:
         dataset = table.load(self.save(tmp_path / f"mine{suffix}", features()), draw)
         train, val, test = dataset.splits.values()
         assert dataset.has_features and dataset.space.names == ("sea", "sky") and len(train) == 8
-        assert train.features.dtype == np.float32 and test.features.tolist() == [[30, 31, 32], [33, 34, 35]]
+        (seen,) = test.feature_blocks()
+        assert train.features.dtype == np.float32 and seen.tolist() == [[30, 31, 32], [33, 34, 35]]
+        assert train.features is test.features, "one copy for all splits"
         assert train.labels.dtype == np.int8 and train.labels[0].tolist() == [-1, 1] and val.paths == ("row-8", "row-9")
 
     def test_draws_splits(self, tmp_path, draw):
         dataset = table.load(self.save(tmp_path / "mine.npz", features(split=None)), draw)
         assert [len(split) for split in dataset.splits.values()] == [8, 1, 3]
         row = int(dataset.splits["test"].paths[0][4:])
-        assert dataset.splits["test"].features[0, 0] == 3 * row
+        assert next(dataset.splits["test"].feature_blocks())[0, 0] == 3 * row
 
     def test_real_features(self, shared_data, draw):
         dataset = table.load(shared_data / "tabular" / "yeast.npz", draw)
         assert sum(len(split) for split in dataset.splits.values()) == 2417 and len(dataset.space) == 14
-        assert dataset.splits["train"].features.shape == (1722, 103)  # 2417 - 604 (a quarter) - 91 (5 % of the rest)
+        assert len(dataset.splits["train"]) == 1722  # 2417 - 604 (a quarter) - 91 (5 % of the rest)
+        assert np.concatenate(list(dataset.splits["train"].feature_blocks())).shape == (1722, 103)
 
     @pytest.mark.parametrize(
         ("changes", "message"),

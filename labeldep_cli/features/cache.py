@@ -238,13 +238,13 @@ class CacheWriter:
         if partial.exists() and not fresh:
             file, found = _leftover(partial)
             if found is not None and found.versions == origin.versions:
-                found.require_fits(origin, partial, f"{command} --fresh (which drops the unfinished cache)")
                 if found.views != origin.views:
                     raise CacheError(
                         f"{partial} is unfinished with views {found.views}, wanted {origin.views}",
                         f"Finish it: {command} --views {found.views}\n"
                         f"or drop it: {command} --views {origin.views} --fresh",
                     )
+                found.require_fits(origin, partial, f"{command} --fresh (which drops the unfinished cache)")
                 if file["features"].shape == (len(split), origin.views, feature_dim):
                     return CacheWriter(path, partial, file, origin)
             if file is not None:

@@ -52,7 +52,7 @@ def claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:
                 f"{folder} holds a run with other settings: {'; '.join(differences)}",
                 "Train into another folder (--out FOLDER), or drop what is there (--fresh).",
             )
-        if result_of(folder) is not None and _is_whole(folder / BEST):
+        if result_of(folder) is not None and checkpoint.read_facts(folder / BEST):
             reporter.note(f"{folder} is finished already; its result:")
             return True
     elif any((folder / name).exists() for name in (LAST, BEST)):
@@ -62,14 +62,6 @@ def claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:
     else:
         write_json(folder / CONFIG, record)
     return False
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        checkpoint.read_facts(path)
-    except CheckpointError:
-        return False
-    return True
 
 
 def begun_views(folder: Path) -> int | None:

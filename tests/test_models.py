@@ -20,21 +20,13 @@ from labeldep_cli.config import AdversarialConfig, ExtractConfig, Machine, Sourc
 from labeldep_cli.errors import BackboneError
 from labeldep_cli.evaluation.evaluate import collect_logits
 from labeldep_cli.inputs import Request
-from labeldep_cli.models.backbones import (
-    BACKBONES,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    architecture,
-    find_backbone,
-    load_backbone,
-    locate_weights,
-    read_state_dict,
-)
+from labeldep_cli.models.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, architecture, find_backbone
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator, seeded_head
 from labeldep_cli.pipelines.project import open_project
 from labeldep_cli.progress import Silent
+from labeldep_cli.weights import load_backbone, locate_weights, read_state_dict
 
 
 class Notes(Silent):

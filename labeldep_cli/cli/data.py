@@ -26,13 +26,10 @@ def data(
     json: flags.Json = False,
 ) -> None:
     """Check a data set before spending hours on it."""
-    from labeldep_cli.datasets import registry
-    from labeldep_cli.datasets.split import Draw
-    from labeldep_cli.pipelines.data import check
+    from labeldep_cli.pipelines.data import data as run
 
-    reporter = Terminal()
-    loaded = registry.load(dataset, data_dir, Draw(val_fraction, test_fraction, split_seed), reporter)
-    report = check(loaded, Machine(workers=workers).n_workers, reporter)
+    source = Source(dataset, val_fraction=val_fraction, test_fraction=test_fraction, split_seed=split_seed)
+    report = run(data_dir, source, Machine(workers=workers), Terminal())
     if json:
         print_json(report.to_json())
     else:

@@ -1,29 +1,20 @@
-"""Backbones: classifiers without their classifier, and where their weights come from."""
+"""Backbones: classifiers without their classifier."""
 
 from __future__ import annotations
 
-import hashlib
-import pickle
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 from labeldep_cli.errors import BackboneError, nearest
 from labeldep_cli.features.views import SIDE
-from labeldep_cli.files import sha256
 from labeldep_cli.models.scenesnet import FEATURE_DIM, INPUT_SIDE, ScenesNet
-from labeldep_cli.progress import Reporter
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-RANDOM_SEED = 0
-"""Of the weights that `--weights none` draws."""
 
 
 @dataclass(frozen=True)
@@ -69,38 +60,6 @@ BACKBONES: Mapping[str, Backbone] = {
 }
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Where a backbone's weights come from.
-
-    Attributes:
-        spec: "default", the name of torchvision weights, "none", or an absolute path.
-        path: their file; None for random weights.
-        sha256: of that file (of the recipe, for random weights); None while the file is not on this disk.
-        url: where torchvision publishes them; empty for others.
-    """
-
-    spec: str
-    path: Path | None
-    sha256: str | None
-    url: str = ""
-
-
-@dataclass(frozen=True)
-class LoadedBackbone:
-    """A backbone with its weights, its classifier taken off.
-
-    Attributes:
-        module: normalised images [B, 3, side, side] -> features [B, F].
-        feature_dim: F.
-        weights_sha256: of its weights.
-    """
-
-    module: nn.Module
-    feature_dim: int
-    weights_sha256: str
-
-
 def find_backbone(name: str) -> Backbone:
     """The row of a backbone, or one made up for any other classification model of torchvision.
 
@@ -115,73 +74,28 @@ def find_backbone(name: str) -> Backbone:
     return Backbone(name)
 
 
-def locate_weights(row: Backbone, weights: str) -> Weights:
-    """Find weights without loading them.
+def classifier(row: Backbone) -> nn.Module:
+    """The whole network, its output layer still on, with torch's initial weights."""
+    if row.packaged:
+        return ScenesNet()
+    network: nn.Module = torchvision.models.get_model(row.name, weights=None, **row.build_options)
+    return network
 
-    Args:
-        row: the backbone.
-        weights: "default", the name of torchvision weights ("IMAGENET1K_V1"), "none", or the path of a state dict.
 
-    Raises:
-        BackboneError: the path does not exist.
+def take_off_classifier(row: Backbone, network: nn.Module) -> int:
+    """Make a backbone of a whole network, in place; `scenesnet` is one already.
+
+    Returns:
+        F.
     """
-    if weights == "none":
-        recipe = f"random weights of {row.name}, seed {RANDOM_SEED}"
-        return Weights("none", None, hashlib.sha256(recipe.encode()).hexdigest())
-    known = () if row.packaged else torchvision.models.get_model_weights(row.name)
-    published = {entry.name: entry for entry in known}
-    if weights == "default" and row.packaged:
-        path = Path(__file__).with_name(row.packaged)
-        return Weights("default", path, sha256(path))
-    if weights == "default" or weights in published:
-        entry = torchvision.models.get_model_weights(row.name).DEFAULT if weights == "default" else published[weights]
-        path = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rsplit("/", 1)[1]
-        return Weights(weights, path, sha256(path) if path.is_file() else None, entry.url)
-    path = Path(weights).expanduser().absolute()
-    if not path.is_file():
-        raise BackboneError(
-            f"there is no weights file {path}",
-            f"--weights takes {', '.join(('default', 'none', *published))} or a path.",
-        )
-    return Weights(str(path), path, sha256(path))
-
-
-def load_backbone(row: Backbone, weights: Weights, reporter: Reporter) -> LoadedBackbone:
-    """Build a backbone, load its weights (strictly), take its classifier off.
-
-    Torchvision's own weights are downloaded first where they are missing, which is said aloud.
-
-    Raises:
-        BackboneError: weights of another architecture, or a pickle that would run code; a download that fails.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RANDOM_SEED)
-        module: nn.Module = (
-            ScenesNet() if row.packaged else torchvision.models.get_model(row.name, weights=None, **row.build_options)
-        )
-    digest = weights.sha256
-    if weights.path is not None:
-        if weights.url and not weights.path.is_file():
-            _download(row, weights, reporter)
-            digest = sha256(weights.path)
-        _load_strictly(module, weights.path, row.name)
-    feature_dim = FEATURE_DIM if row.packaged else remove_classifier(module)
-    if row.feature_dim not in (None, feature_dim):
-        raise BackboneError(
-            f"{row.name} has {feature_dim} features here, not {row.feature_dim} as in the paper",
-            "Use another version of torchvision.",
-        )
-    return LoadedBackbone(module.eval(), feature_dim, str(digest))
+    return FEATURE_DIM if row.packaged else remove_classifier(network)
 
 
 def architecture(row: Backbone) -> nn.Module:
     """The backbone without weights or classifier, to load a checkpoint's own weights into."""
-    module: nn.Module = (
-        ScenesNet() if row.packaged else torchvision.models.get_model(row.name, weights=None, **row.build_options)
-    )
-    if not row.packaged:
-        remove_classifier(module)
-    return module
+    network = classifier(row)
+    take_off_classifier(row, network)
+    return network
 
 
 def remove_classifier(module: nn.Module) -> int:
@@ -197,60 +111,3 @@ def remove_classifier(module: nn.Module) -> int:
     parent, _, leaf = path.rpartition(".")
     setattr(module.get_submodule(parent), leaf, nn.Identity())
     return int(layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)
-
-
-def _download(row: Backbone, weights: Weights, reporter: Reporter) -> None:
-    reporter.note(f"downloading the weights of {row.name} from {weights.url} to {weights.path}")
-    try:
-        torch.hub.load_state_dict_from_url(weights.url, progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash is a RuntimeError
-        raise BackboneError(
-            f"cannot download the weights of {row.name}: {getattr(error, 'reason', error)}",
-            f"Fetch {weights.url} where there is a network and name the file: --weights PATH\n"
-            f"(or put it at {weights.path}). Random weights: --weights none",
-        ) from error
-
-
-def _load_strictly(module: nn.Module, path: Path, name: str) -> None:
-    state = read_state_dict(path)
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        problems = [line.strip() for line in str(error).splitlines()[1:]]
-        raise BackboneError(
-            f"{path} is no state dict of {name}: {problems[0][:160] if problems else error}",
-            "Name the weights of this very architecture, classifier included, or another --backbone.",
-        ) from None
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state dict without running any code in it.
-
-    Args:
-        path: a .safetensors file, or one that torch.save wrote; a dict under the key "state_dict" is taken too.
-
-    Raises:
-        BackboneError: the file is broken, holds no tensors, or is a pickle that would run code.
-    """
-    remedy = "Name a file with a plain state dict: torch.save(model.state_dict(), PATH)"
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on the pickle's protocol; the error below says enough
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise BackboneError(f"there is no weights file {path}", "Name where it lies now: --weights PATH") from None
-    except pickle.UnpicklingError as error:
-        raise BackboneError(
-            f"{path} holds more than tensors (or is broken) and was not loaded: a pickle can run code", remedy
-        ) from error
-    except Exception as error:  # what torch and safetensors raise on broken files is not one kind
-        raise BackboneError(f"{path} is no readable weights file", remedy) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise BackboneError(f"{path} holds no state dict", remedy)
-    return state

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.datasets.split import Dataset, Skipped, Split
+from labeldep_cli.config import Machine, Source
+from labeldep_cli.datasets import registry
+from labeldep_cli.datasets.split import Dataset, Draw, Skipped, Split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.images import Reason, UnreadableImage, read_image
 from labeldep_cli.progress import Reporter
@@ -146,6 +148,16 @@ class DataReport:
             "notes": list(self.notes),
             "skipped": [skipped.to_json() for skipped in self.skipped],
         }
+
+
+def data(data_dir: Path, source: Source, machine: Machine, reporter: Reporter) -> DataReport:
+    """Load a data set and check it.
+
+    Raises:
+        DatasetError: it is missing or malformed, so that there is nothing to count.
+    """
+    draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
+    return check(registry.load(source.dataset, data_dir, draw, reporter), machine.n_workers, reporter)
 
 
 def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:

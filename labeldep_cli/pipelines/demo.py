@@ -116,8 +116,8 @@ def explain(baseline: Point, control: Point, adversarial: Point) -> tuple[str, .
 def _at_test_time(gain: float) -> str:
     """What the critic gains at test time: exact match beside the baseline's better threshold, in points."""
     return (
-        f"At test time, choosing whole label sets (--critic nce, --decision rerank), a critic gets {gain:+.1f} % more "
-        "of the images exactly right than the baseline's better threshold does."
+        "At test time, where it chooses whole label sets (--critic nce, --decision rerank), a critic changes the share "
+        f"of images that are exactly right by {gain:+.1f} points beside the baseline's better threshold."
     )
 
 

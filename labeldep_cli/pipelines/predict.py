@@ -20,12 +20,13 @@ from labeldep_cli.errors import CheckpointError
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.features.decode import Decoded, decode
 from labeldep_cli.features.images import Reason
-from labeldep_cli.models.backbones import find_backbone, load_backbone
+from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.pipelines.decisions import Decision, decision_of
 from labeldep_cli.pipelines.runs import Run, open_run
 from labeldep_cli.progress import Reporter
+from labeldep_cli.weights import load_backbone
 
 BATCH = 32
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}

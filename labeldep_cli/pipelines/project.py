@@ -22,17 +22,11 @@ from labeldep_cli.features.extract import Limit, Pace, extract_split
 from labeldep_cli.features.views import N_VIEWS
 from labeldep_cli.files import lock, make_folder
 from labeldep_cli.inputs import FeatureInputs, ImageInputs, Inputs
-from labeldep_cli.models.backbones import (
-    Backbone,
-    LoadedBackbone,
-    Weights,
-    find_backbone,
-    load_backbone,
-    locate_weights,
-)
+from labeldep_cli.models.backbones import Backbone, find_backbone
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
+from labeldep_cli.weights import LoadedBackbone, Weights, load_backbone, locate_weights
 
 COMPUTE_DTYPE = "float32"
 

@@ -15,7 +15,7 @@ from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import CheckpointError, DatasetError, nearest
 from labeldep_cli.files import sha256
-from labeldep_cli.models.backbones import Backbone, Weights, architecture, find_backbone, locate_weights
+from labeldep_cli.models.backbones import Backbone, architecture, find_backbone
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator, Head, seeded_head
@@ -24,6 +24,7 @@ from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
 from labeldep_cli.training import checkpoint
 from labeldep_cli.training.fit import BEST, RESULT
+from labeldep_cli.weights import Weights, locate_weights
 
 CONFIG = "config.json"
 _RECORDED = ("command", "settings", "data_dir", "features_dir", "dataset", "labels", "weights", "start")

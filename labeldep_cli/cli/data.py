@@ -9,15 +9,17 @@ import typer
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
 from labeldep_cli.config import Machine, Source, Workspace
+from labeldep_cli.datasets.registry import DATASETS
 
 if TYPE_CHECKING:
     from labeldep_cli.pipelines.data import DataReport
 
 SHOWN_LABELS = 30
+_NAMES = "; ".join(f"{name}: {row.help}" for name, row in DATASETS.items())
 
 
 def data(
-    dataset: Annotated[str, typer.Argument(help="A name or a path, as for --dataset.")] = Source.dataset,
+    dataset: Annotated[str, typer.Argument(help=f"{_NAMES}; or a path, as for --dataset.")] = Source.dataset,
     data_dir: flags.DataDir = Workspace.data_dir,
     val_fraction: flags.ValFraction = Source.val_fraction,
     test_fraction: flags.TestFraction = Source.test_fraction,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,16 +85,18 @@ def decode(
     Raises:
         StorageError: a decoding process was killed, as happens where memory runs out.
     """
-    loader = DataLoader(
-        _Images(file, side),
-        batch_sampler=_Endless(batches),
-        num_workers=workers,
-        collate_fn=_together,
-        pin_memory=pin,
-        # Forked workers end with a parent that is killed, and need no second import of torch. Python 3.14's default on
-        # Linux, a fork server, gives neither; elsewhere the platform's own way holds.
-        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's advice on the number of workers: it is the user's to choose
+        loader = DataLoader(
+            _Images(file, side),
+            batch_sampler=_Endless(batches),
+            num_workers=workers,
+            collate_fn=_together,
+            pin_memory=pin,
+            # Forked workers end with a parent that is killed, and need no second import of torch. Python 3.14's
+            # default on Linux, a fork server, gives neither; elsewhere the platform's own way holds.
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+        )
     try:
         yield from loader
     except RuntimeError as error:

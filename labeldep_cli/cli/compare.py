@@ -1,0 +1,56 @@
+"""`labeldep compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from labeldep_cli.cli import flags
+from labeldep_cli.cli.show import Terminal, print_json, print_table
+from labeldep_cli.config import Machine, Place, Workspace
+
+if TYPE_CHECKING:
+    from labeldep_cli.evaluation.bootstrap import Interval
+
+
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Folders or names; all beside the first.")],
+    split: Annotated[
+        flags.SplitName, typer.Option(help="Split of the runs' data set.", rich_help_panel=flags.WHAT)
+    ] = "test",
+    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.", rich_help_panel=flags.HOW)] = 0,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where the data sets lie now, if they were moved.", rich_help_panel=flags.WHERE)
+    ] = None,
+    runs_dir: flags.RunsDir = Workspace.runs_dir,
+    features_dir: flags.FeaturesDir = Workspace.features_dir,
+    device: flags.Device = Machine.device,
+    workers: flags.Workers = Machine.workers,
+    json: flags.Json = False,
+) -> None:
+    """Take the difference between runs apart: what is left of it once a threshold has done its part?"""
+    from labeldep_cli.evaluation.bootstrap import METRICS
+    from labeldep_cli.pipelines.compare import compare as run
+
+    place, machine = Place(runs_dir, data_dir, features_dir), Machine(device, workers)
+    found = run(place, runs, machine, split, seed, Terminal())
+    if json:
+        print_json(found.to_json())
+        return
+    typer.echo(
+        f"{found.n_images} images of {found.dataset}, {split}; differences in points from {found.reference}, "
+        f"95 % intervals; equal labels: {found.labels_per_image:.2f} an image"
+    )
+    for one in found.differences:
+        rows = [
+            [rule, *(_told(metrics[name]) for name in METRICS), f"{one.labels_per_image[rule]:.2f}"]
+            for rule, metrics in one.sets.items()
+        ]
+        print_table("", [one.run.name, "CF1", "OF1", "exact match", "labels"], rows)
+        typer.echo(f"mAP {_told(one.ranking)}. {one.verdict}")
+
+
+def _told(interval: Interval) -> str:
+    return f"{interval.difference:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]"

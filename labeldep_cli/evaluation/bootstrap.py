@@ -1,0 +1,128 @@
+"""Paired bootstrap: how sure a difference between two models on the same images is.
+
+N images, L labels, B resamples. Images are drawn with replacement, the same draws for every model, so that what makes
+an image hard for all of them cancels out of their difference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 1000
+LEVEL = 95.0
+"""Per cent of the resampled differences that an interval holds."""
+
+_BLOCK = 50
+"""Resamples at a time: bounds the memory to a few arrays [_BLOCK, N]."""
+
+METRICS = ("CF1", "OF1", "exact_match")
+"""Scores of predicted sets, 0..100, under the names and rules of `metrics.score`."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A difference and its percentile interval, in points."""
+
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval lies above or below zero, else 0."""
+        return int(self.low > 0) - int(self.high < 0)
+
+    def to_json(self) -> dict[str, float]:
+        """The record in the JSON of `labeldep compare`."""
+        return {"difference": self.difference, "low": self.low, "high": self.high}
+
+
+def weights(n: int, seed: int, resamples: int = RESAMPLES) -> NDArray[np.int32]:
+    """How often each image is drawn in each resample, int32 [B, N]; the first row is the sample itself, all ones."""
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+    return np.concatenate([np.ones((1, n), dtype=np.int32), draws.astype(np.int32)])
+
+
+def interval(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval:
+    """The difference of two scores [1 + B], the first entry of each being that of the sample itself."""
+    difference = mine - theirs
+    tail = (100 - LEVEL) / 2
+    low, high = np.percentile(difference[1:], [tail, 100 - tail])
+    return Interval(float(difference[0]), float(low), float(high))
+
+
+def set_scores(
+    predicted: NDArray[np.bool_], labels: NDArray[np.int8], w: NDArray[np.int32]
+) -> dict[str, NDArray[np.float64]]:
+    """Scores of predicted sets under each weighting of the images.
+
+    Args:
+        predicted: [N, L].
+        labels: int8 [N, L]; -1 unknown, counts nowhere.
+        w: weights [W, N].
+
+    Returns:
+        Each of METRICS, [W], in 0..100; labels without a positive in a weighting are left out of its class means.
+    """
+    known = labels >= 0
+    present = labels > 0
+    weight = w.astype(np.float64)
+    correct = weight @ (predicted & present)  # Nc, [W, L]
+    chosen = weight @ (predicted & known)  # Np
+    there = weight @ present  # Ng
+    precision = np.divide(correct, chosen, out=np.zeros_like(correct), where=chosen > 0)
+    recall = np.divide(correct, there, out=np.zeros_like(correct), where=there > 0)
+    occurring = there > 0
+    count = np.maximum(occurring.sum(axis=1), 1)
+    cp, cr = (precision * occurring).sum(axis=1) / count, (recall * occurring).sum(axis=1) / count
+    op, orr = _ratio(correct.sum(axis=1), chosen.sum(axis=1)), _ratio(correct.sum(axis=1), there.sum(axis=1))
+    judged = known.any(axis=1)
+    right = judged & ((predicted == present) | ~known).all(axis=1)
+    exact = _ratio(weight @ right, weight @ judged)
+    return {"CF1": 100 * _harmonic(cp, cr), "OF1": 100 * _harmonic(op, orr), "exact_match": 100 * exact}
+
+
+def mean_average_precision(
+    scores: NDArray[np.float32], labels: NDArray[np.int8], w: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """Step mAP, [W] in 0..100, under each weighting of the images.
+
+    Equal scores are one threshold, as in `metrics.average_precision`. Labels without a positive in a weighting are left
+    out of its mean.
+
+    Args:
+        scores: logits [N, L].
+        labels: int8 [N, L]; -1 unknown.
+        w: weights [W, N].
+    """
+    total, count = np.zeros(len(w)), np.zeros(len(w))
+    for label in range(labels.shape[1]):
+        rows = np.flatnonzero(labels[:, label] >= 0)
+        order = rows[np.argsort(-scores[rows, label], kind="stable")]
+        if len(order) == 0:
+            continue
+        ranked = scores[order, label]
+        last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # the end of each run of equal scores
+        present = labels[order, label] > 0
+        for start in range(0, len(w), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            drawn = w[block][:, order].astype(np.float64)  # [b, n]
+            found = np.cumsum(drawn * present, axis=1)[:, last]
+            seen = np.cumsum(drawn, axis=1)[:, last]
+            steps = np.diff(found, axis=1, prepend=0.0)
+            precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
+            positives = found[:, -1]
+            total[block] += _ratio((steps * precision).sum(axis=1), positives)
+            count[block] += positives > 0
+    return 100 * _ratio(total, count)
+
+
+def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(above, below, out=np.zeros(len(above)), where=below > 0)
+
+
+def _harmonic(p: NDArray[np.float64], r: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _ratio(2 * p * r, p + r)

@@ -1,0 +1,134 @@
+"""Paired bootstrap, and the command that takes the difference between runs apart."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_cli import Place
+
+from labeldep_cli.evaluation.bootstrap import (
+    METRICS,
+    Interval,
+    interval,
+    mean_average_precision,
+    set_scores,
+    weights,
+)
+from labeldep_cli.evaluation.metrics import score
+
+NAMES = tuple("abcd")
+
+
+def sample(seed: int, n: int = 40):
+    """Logits with many ties, and labels of which some are unknown."""
+    rng = np.random.default_rng(seed)
+    logits = np.round(rng.normal(size=(n, 4)), 1).astype(np.float32)
+    labels = rng.choice([-1, 0, 0, 1], size=(n, 4)).astype(np.int8)
+    labels[:, 3] = np.minimum(labels[:, 3], 0)  # a label that never occurs
+    return logits, labels
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_weight_is_a_repetition(seed: int) -> None:
+    """Scores under integer weights are those of `metrics.score` on the rows repeated so often."""
+    logits, labels = sample(seed)
+    w = weights(40, seed, resamples=3)
+    assert w[0].tolist() == [1] * 40
+    assert (w.sum(axis=1) == 40).all()
+    found = set_scores(logits > 0, labels, w)
+    ranking = mean_average_precision(logits, labels, w)
+    for row, repeats in enumerate(w):
+        rows = np.repeat(np.arange(40), repeats)
+        wanted = score(logits[rows], logits[rows] > 0, labels[rows], NAMES)
+        assert {name: found[name][row] for name in METRICS} == pytest.approx(
+            {name: getattr(wanted, name) for name in METRICS}
+        )
+        assert ranking[row] == pytest.approx(wanted.mAP)
+
+
+def test_an_interval_by_hand() -> None:
+    """Resampled differences 0, 1, ..., 100: the middle 95 % reach from 2.5 to 97.5."""
+    mine, theirs = np.concatenate([[50.0], np.arange(101.0)]), np.zeros(102)
+    assert interval(mine, theirs) == Interval(50.0, 2.5, 97.5)
+    assert interval(mine, theirs).sign == 1
+    assert interval(theirs, mine).sign == -1
+    assert interval(mine - 50, theirs).sign == 0
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    """Two models, right with probability 0.6 and 0.5: about 95 of 100 intervals hold the difference of 10 points."""
+    held = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        labels = np.ones((300, 1), dtype=np.int8)
+        w = weights(300, seed, resamples=300)
+        mine, theirs = (set_scores(rng.random((300, 1)) < p, labels, w)["exact_match"] for p in (0.6, 0.5))
+        found = interval(mine, theirs)
+        held += found.low <= 10 <= found.high
+    assert 88 <= held <= 100
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A run, the same again, and one that learned far less."""
+    place = Place(tmp_path_factory.mktemp("compare"))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 6)).astype(np.float32)
+    y = (x[:, :3] + 0.3 * rng.normal(size=(600, 3)) > 0.5).astype(np.int8)
+    np.savez(place.folder / "signs.npz", X=x, Y=y, label_names=list("abc"))
+    words = ("--dataset", place.folder / "signs.npz", "--lr", 0.01)
+    for name, steps in (("good", 300), ("again", 300), ("poor", 2)):
+        place.json("pretrain", *words, "--steps", steps, "--out", place.folder / "runs" / name)
+    place.json("pretrain", *words, "--steps", 2, "--split-seed", 1, "--out", place.folder / "runs" / "elsewhere")
+    return place
+
+
+def test_a_run_does_not_differ_from_itself(runs: Place) -> None:
+    (found,) = runs.json("compare", "good", "again")["differences"]
+    assert found["mAP"] == {"difference": 0, "low": 0, "high": 0}
+    assert "does not differ beyond its threshold" in found["verdict"]
+
+
+def test_a_real_difference_is_told(runs: Place) -> None:
+    record = runs.json("compare", "poor", "good", "again")
+    assert Path(record["reference"]).name == "poor"
+    assert [Path(one["run"]).name for one in record["differences"]] == ["good", "again"]
+    found = record["differences"][0]
+    assert found["mAP"]["low"] > 5
+    assert "differs beyond its threshold: mAP +" in found["verdict"]
+    equal = found["sets"]["equal labels"]
+    assert equal["labels_per_image"] == pytest.approx(record["equal_labels_per_image"], abs=0.02)
+    good, poor = (runs.json("eval", name) for name in ("good", "poor"))
+    assert found["sets"]["p > 0.5"]["CF1"]["difference"] == pytest.approx(good["CF1"] - poor["CF1"])
+    assert found["mAP"]["difference"] == pytest.approx(good["mAP"] - poor["mAP"])
+
+
+def test_it_is_a_table_for_people(runs: Place) -> None:
+    result = runs.run("compare", "poor", "good")
+    assert result.exit_code == 0
+    assert "equal labels" in result.stdout
+    assert "differs beyond its threshold" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["good"], "there is nothing to compare with"),
+        (["good", "elsewhere"], "have another protocol: .*rows"),
+        (["good", "goood"], "there is no run 'goood'"),
+    ],
+)
+def test_what_cannot_be_compared(runs: Place, names: list[str], told: str) -> None:
+    result = runs.run("compare", *names)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert re.search(told, result.stderr)
+
+
+def test_the_resampling_is_seeded(runs: Place) -> None:
+    again = [json.dumps(runs.json("compare", "poor", "good", "--seed", seed)) for seed in (0, 0, 1)]
+    assert again[0] == again[1] != again[2]

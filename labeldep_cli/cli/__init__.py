@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from labeldep_cli import __version__
-from labeldep_cli.cli import compare, data, demo, evaluate, extract, predict, train
+from labeldep_cli.cli import compare, data, demo, dependency, evaluate, extract, predict, train
 from labeldep_cli.cli.show import print_error
 from labeldep_cli.errors import LabeldepError
 
@@ -80,6 +80,7 @@ app.command("adversarial")(train.adversarial)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("compare")(compare.compare)
+app.command("dependency")(dependency.dependency)
 
 
 def main() -> None:

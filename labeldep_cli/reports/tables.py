@@ -70,6 +70,21 @@ def protocol(split: str, provenance: Mapping[str, Any]) -> str:
     )
 
 
+def dependency_rows(rule: Mapping[str, Any], found: Mapping[str, Any]) -> list[Row]:
+    """A row for each kind of predicted sets: how far it is from the real ones."""
+    return [
+        [
+            name,
+            f"{kind['lift_error']:.3f}",
+            f"{kind['cardinality_distance']:.3f}",
+            f"{100 * kind['unseen_pairs']:.1f} %",
+            f"{100 * kind['unseen_sets']:.1f} %",
+            f"{kind['p_value']:.3f}",
+        ]
+        for name, kind in ((decision(rule), found["decided"]), ("sampled from p(label)", found["sampled"]))
+    ]
+
+
 def demo_rows(demo: Mapping[str, Any]) -> list[Row]:
     """The closing table of `labeldep demo`: three models at 0.5 and at the tuned threshold, and the critic's sets."""
     rows: list[Row] = []

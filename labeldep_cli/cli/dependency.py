@@ -1,0 +1,70 @@
+"""`labeldep dependency`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from labeldep_cli.cli import flags
+from labeldep_cli.cli.show import Terminal, print_json, print_table
+from labeldep_cli.config import DecisionConfig, Machine, Place, Workspace
+
+if TYPE_CHECKING:
+    from labeldep_cli.pipelines.dependency import DependencyReport
+
+SHOWN_PAIRS = 10
+
+
+def dependency(
+    run: Annotated[str | None, typer.Argument(help="A run's folder or name; the newest if not given.")] = None,
+    split: Annotated[
+        flags.SplitName, typer.Option(help="Split of the run's data set.", rich_help_panel=flags.WHAT)
+    ] = "test",
+    decision: flags.Decision = DecisionConfig.rule,
+    beta: flags.CriticWeight = DecisionConfig.beta,
+    threshold: flags.Threshold = DecisionConfig.threshold,
+    top_k: flags.TopK = DecisionConfig.top_k,
+    non_empty: flags.NonEmpty = DecisionConfig.non_empty,
+    seed: Annotated[int, typer.Option(min=0, help="Of sampled sets and the test.", rich_help_panel=flags.HOW)] = 0,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where the data sets lie now, if they were moved.", rich_help_panel=flags.WHERE)
+    ] = None,
+    runs_dir: flags.RunsDir = Workspace.runs_dir,
+    features_dir: flags.FeaturesDir = Workspace.features_dir,
+    device: flags.Device = Machine.device,
+    workers: flags.Workers = Machine.workers,
+    json: flags.Json = False,
+) -> None:
+    """Measure how the run's label sets differ from real ones: pairs, sizes, sets never seen."""
+    from labeldep_cli.pipelines.dependency import dependency as measure
+
+    asked = DecisionConfig(decision, beta, threshold, top_k, non_empty)
+    place = Place(runs_dir, data_dir, features_dir)
+    report = measure(place, run, Machine(device, workers), asked, split, seed, Terminal())
+    if json:
+        print_json(report.to_json())
+    else:
+        _print(report)
+
+
+def _print(report: DependencyReport) -> None:
+    from labeldep_cli.reports import tables
+
+    typer.echo(f"{report.folder} on {report.dataset}, {report.split}: {report.found.n_images} images, all labels known")
+    header = ["sets", "lift error", "size distance", "unseen pairs", "unseen sets", "p"]
+    rows = tables.dependency_rows(report.decision, report.found.to_json())
+    print_table("", header, rows)
+    typer.echo(
+        "lift error: mean |ln lift - ln real lift|; size distance: total variation, 0 to 1; unseen: in no training"
+    )
+    typer.echo("image; p: that real and predicted sets have the same single labels and pairs (paired test).")
+    pairs = [
+        [" + ".join(pair.labels), f"{pair.excess:+.1f}", str(pair.real), f"{pair.expected:.1f}", str(pair.predicted)]
+        for pair in report.found.pairs[:SHOWN_PAIRS]
+    ]
+    print_table(
+        "largest excess: what the image does not explain", ["labels", "excess", "real", "expected", "decided"], pairs
+    )
+    typer.echo(tables.protocol(report.split, report.provenance))

@@ -1,0 +1,232 @@
+"""Label dependency itself, measured: how a model's label sets differ from real ones.
+
+Two kinds of sets stand beside the real ones: those *decided* (what `eval` scores) and those *sampled*, each label drawn
+with its own probability: what a model of independent labels would have us believe. N images, L labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_COUNT = 5
+"""Pairs of labels that are together in fewer real images are left out of the lift error: their lift is noise."""
+
+TESTED = 2000
+"""Images in the two-sample test: its kernel matrix grows with their square."""
+
+FLIPS = 999
+"""Random sign flips of the two-sample test."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two labels, and how often they are together.
+
+    Attributes:
+        labels: the two.
+        real: images with both.
+        predicted: predicted sets with both.
+        expected: the sum of p_i(x) p_j(x): images with both if labels were independent given the image.
+        lift, predicted_lift: how many times more often than by chance; 0 where a label never occurs.
+    """
+
+    labels: tuple[str, str]
+    real: int
+    predicted: int
+    expected: float
+    lift: float
+    predicted_lift: float
+
+    @property
+    def excess(self) -> float:
+        """Images with both beyond what the image explains: real - expected."""
+        return self.real - self.expected
+
+
+@dataclass(frozen=True)
+class SetStatistics:
+    """How one kind of predicted sets differs from the real ones.
+
+    Attributes:
+        lift_error: mean |ln lift - ln real lift| over pairs seen together in at least MIN_COUNT real images; a pair
+            that is never predicted counts as if it were half a time.
+        cardinality: share of images with 0, 1, 2, ... predicted labels.
+        cardinality_distance: total variation distance to the real shares, 0..1.
+        unseen_pairs: share of predicted pairs that no training image has.
+        unseen_sets: share of images whose predicted set no training image has.
+        p_value: of the two-sample test that real and predicted sets have the same single labels and pairs.
+    """
+
+    lift_error: float
+    cardinality: tuple[float, ...]
+    cardinality_distance: float
+    unseen_pairs: float
+    unseen_sets: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """Label dependency of a model's sets.
+
+    Attributes:
+        n_images: N.
+        cardinality: share of images with 0, 1, 2, ... real labels.
+        decided, sampled: the two kinds of predicted sets.
+        pairs: by the size of their excess, the largest first; predictions are the decided ones.
+    """
+
+    n_images: int
+    cardinality: tuple[float, ...]
+    decided: SetStatistics
+    sampled: SetStatistics
+    pairs: tuple[Pair, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it; `pairs` with their excess."""
+        return {
+            "n_images": self.n_images,
+            "cardinality": list(self.cardinality),
+            "decided": asdict(self.decided),
+            "sampled": asdict(self.sampled),
+            "pairs": [{**asdict(pair), "excess": pair.excess} for pair in self.pairs],
+        }
+
+
+def measure(
+    labels: NDArray[np.int8],
+    decided: NDArray[np.bool_],
+    probabilities: NDArray[np.float64],
+    train: NDArray[np.int8],
+    names: Sequence[str],
+    seed: int,
+) -> Dependency:
+    """Measure the dependency in real and predicted label sets.
+
+    Args:
+        labels: int8 [N, L]; rows with an unknown label (-1) are left out.
+        decided: the predicted sets, [N, L].
+        probabilities: [N, L].
+        train: the training rows' labels, int8 [M, L]; an unknown one counts as absent.
+        names: the L labels.
+        seed: of the sampled sets and of the test.
+
+    Raises:
+        ValueError: no row has all its labels known.
+    """
+    whole = (labels >= 0).all(axis=1)
+    if not whole.any():
+        raise ValueError("no image has all its labels known")
+    real, decided, p = labels[whole] > 0, decided[whole], probabilities[whole]
+    rng = np.random.default_rng(seed)
+    sampled = rng.random(p.shape) < p
+    seen = train > 0
+    return Dependency(
+        n_images=len(real),
+        cardinality=_shares(real),
+        decided=_statistics(real, decided, seen, seed),
+        sampled=_statistics(real, sampled, seen, seed),
+        pairs=_pairs(real, decided, p, names),
+    )
+
+
+def _together(sets: NDArray[Any]) -> NDArray[np.float64]:
+    """Images with both labels, [L, L]; the diagonal has the single counts."""
+    x = sets.astype(np.float64)
+    return np.asarray(x.T @ x)
+
+
+def _lift(together: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    single = np.diag(together)
+    chance = np.outer(single, single) / n
+    return np.divide(together, chance, out=np.zeros_like(together), where=chance > 0)
+
+
+def _pairs(
+    real: NDArray[np.bool_], decided: NDArray[np.bool_], p: NDArray[np.float64], names: Sequence[str]
+) -> tuple[Pair, ...]:
+    n = len(real)
+    counted, predicted, expected = _together(real), _together(decided), _together(p)
+    lift, predicted_lift = _lift(counted, n), _lift(predicted, n)
+    first, second = np.triu_indices(len(names), k=1)
+    order = np.argsort(-np.abs(counted[first, second] - expected[first, second]), kind="stable")
+    return tuple(
+        Pair(
+            (names[i], names[j]),
+            int(counted[i, j]),
+            int(predicted[i, j]),
+            float(expected[i, j]),
+            float(lift[i, j]),
+            float(predicted_lift[i, j]),
+        )
+        for i, j in zip(first[order], second[order], strict=True)
+    )
+
+
+def _statistics(real: NDArray[np.bool_], sets: NDArray[np.bool_], train: NDArray[np.bool_], seed: int) -> SetStatistics:
+    counted, predicted = _together(real), _together(sets)
+    width = len(counted)
+    upper = np.triu(np.ones((width, width), dtype=bool), k=1)
+    mine, theirs = _shares(sets, width), _shares(real, width)
+    pairs = predicted[upper].sum()
+    unseen = predicted[upper & (_together(train) == 0)].sum()
+    known_sets = {row.tobytes() for row in np.packbits(train, axis=1)}
+    new_sets = [row.tobytes() not in known_sets for row in np.packbits(sets, axis=1)]
+    return SetStatistics(
+        lift_error=_lift_error(counted, predicted, upper, len(real)),
+        cardinality=_shares(sets),
+        cardinality_distance=float(np.abs(np.array(mine) - np.array(theirs)).sum() / 2),
+        unseen_pairs=float(unseen / pairs) if pairs else 0.0,
+        unseen_sets=float(np.mean(new_sets)),
+        p_value=two_sample_p(real, sets, seed),
+    )
+
+
+def _lift_error(
+    counted: NDArray[np.float64], predicted: NDArray[np.float64], upper: NDArray[np.bool_], n: int
+) -> float:
+    judged = upper & (counted >= MIN_COUNT)
+    single = np.diag(predicted)
+    # ln lift = ln n_ab + ln n - ln n_a - ln n_b, half a count standing for none.
+    lifts = np.log(np.maximum(predicted, 0.5)) + np.log(n)
+    lifts -= np.log(np.maximum(single, 0.5))[:, None] + np.log(np.maximum(single, 0.5))[None, :]
+    if not judged.any():
+        return 0.0
+    return float(np.abs(lifts[judged] - np.log(_lift(counted, n)[judged])).mean())
+
+
+def _shares(sets: NDArray[np.bool_], most: int | None = None) -> tuple[float, ...]:
+    """Share of images with 0, 1, 2, ... labels; up to `most`, or to the largest set."""
+    sizes = sets.sum(axis=1)
+    counts = np.bincount(sizes, minlength=0 if most is None else most + 1)
+    return tuple(float(count) / len(sets) for count in counts)
+
+
+def two_sample_p(real: NDArray[np.bool_], sets: NDArray[np.bool_], seed: int) -> float:
+    """Paired two-sample test on the first and second moments of label sets.
+
+    The statistic is the squared distance between the mean real and the mean predicted set in the space of single labels
+    and pairs (maximum mean discrepancy under the kernel (y . y' + 1)^2, without the terms of an image with itself). If
+    both came from one distribution, swapping them within any image would change nothing: that is what the flips do.
+
+    Returns:
+        The share of flips with as large a statistic, the sample itself counted; at least 1 / (FLIPS + 1).
+    """
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.permutation(len(real))[:TESTED])
+    y, y_hat = real[rows].astype(np.float64), sets[rows].astype(np.float64)
+    kernel = _kernel(y, y) - _kernel(y, y_hat) - _kernel(y_hat, y) + _kernel(y_hat, y_hat)
+    np.fill_diagonal(kernel, 0.0)
+    signs = np.concatenate([np.ones((1, len(rows))), rng.choice([-1.0, 1.0], size=(FLIPS, len(rows)))])
+    statistics = np.einsum("bi,bi->b", signs @ kernel, signs)
+    tolerance = 1e-9 * max(float(np.abs(statistics).max()), 1.0)  # equal sums may differ in their last bits
+    return float((statistics >= statistics[0] - tolerance).mean())
+
+
+def _kernel(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray((a @ b.T + 1) ** 2)

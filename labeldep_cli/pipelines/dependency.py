@@ -1,0 +1,81 @@
+"""`labeldep dependency`: how a run's label sets differ from real ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labeldep_cli.config import DecisionConfig, Machine, Place
+from labeldep_cli.errors import DatasetError
+from labeldep_cli.evaluation.dependency import Dependency, measure
+from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, probabilities
+from labeldep_cli.pipelines.decisions import decision_of
+from labeldep_cli.pipelines.runs import open_run, protocol_of
+from labeldep_cli.progress import Reporter
+
+
+@dataclass(frozen=True)
+class DependencyReport:
+    """The dependency of a run's sets on a split, with its protocol.
+
+    Attributes:
+        folder: of the run.
+        dataset, split: their names.
+        decision: the rule of the decided sets, as JSON.
+        found: the measures.
+        provenance: what they depend on.
+    """
+
+    folder: Path
+    dataset: str
+    split: str
+    decision: dict[str, Any]
+    found: Dependency
+    provenance: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """One object."""
+        head = {"run": str(self.folder), "dataset": self.dataset, "split": self.split, "decision": self.decision}
+        return {**head, **self.found.to_json(), "provenance": self.provenance}
+
+
+def dependency(
+    place: Place,
+    run_name: str | None,
+    machine: Machine,
+    decision: DecisionConfig,
+    split: str,
+    seed: int,
+    reporter: Reporter,
+) -> DependencyReport:
+    """Measure the label dependency in a run's sets.
+
+    Args:
+        place: where runs and their data lie.
+        run_name: a folder or a name; None for the newest run.
+        machine: to compute on.
+        decision: which labels make the decided sets.
+        split: of the run's own data set.
+        seed: of the sampled sets and of the test.
+        reporter: takes notes.
+
+    Raises:
+        LabeldepError: no such run; its data have changed; no image of the split has all its labels known.
+    """
+    run = open_run(run_name, place.runs_dir)
+    project = run.project(place, None, machine, reporter)
+    run.require_split(project, split)
+    inputs = project.inputs(split, run.full)
+    labels = inputs.labels.numpy()
+    if not (labels >= 0).all(axis=1).any():
+        raise DatasetError(
+            f"no image of {split} has all its labels known", "Dependency needs whole label sets: annotate some fully."
+        )
+    logits = collect_logits(run.generator(project.device), inputs)
+    rule = decision_of(decision, run, project.device)
+    decided = rule.decide(logits, lambda: collect_features(inputs))
+    train = project.dataset.split("train").labels
+    found = measure(labels, decided, probabilities(logits), train, run.space.names, seed)
+    provenance = protocol_of(run, project.dataset.split(split), "step")
+    return DependencyReport(run.folder, project.dataset.name, split, rule.to_json(), found, provenance)

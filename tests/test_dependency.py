@@ -1,0 +1,116 @@
+"""Label dependency, measured: numbers by hand, and what the measures are for."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from test_cli import Place
+
+from labeldep_cli.evaluation.dependency import measure, two_sample_p
+
+
+def sets(*rows: str) -> np.ndarray:
+    """Label sets as strings of 0 and 1."""
+    return np.array([[int(c) for c in row] for row in rows], dtype=np.int8)
+
+
+def test_pairs_by_hand() -> None:
+    """10 images: a and b together in 4, a alone in 1, neither in 5. lift = 10 * 4 / (5 * 4) = 2."""
+    labels = sets(*["11"] * 4, "10", *["00"] * 5)
+    p = np.tile([0.5, 0.4], (10, 1))
+    found = measure(labels, labels > 0, p, labels, "ab", seed=0)
+    (pair,) = found.pairs
+    assert (pair.labels, pair.real, pair.predicted) == (("a", "b"), 4, 4)
+    assert pair.expected == pytest.approx(10 * 0.5 * 0.4)
+    assert pair.excess == pytest.approx(2.0)
+    assert pair.lift == pair.predicted_lift == pytest.approx(2.0)
+    assert found.cardinality == pytest.approx((0.5, 0.1, 0.4))
+
+
+def test_the_truth_does_not_differ_from_itself() -> None:
+    labels = (np.random.default_rng(0).random((60, 4)) < 0.4).astype(np.int8)
+    found = measure(labels, labels > 0, labels.astype(float), labels, "abcd", seed=0)
+    for kind in (found.decided, found.sampled):  # probabilities 0 and 1: samples are the truth too
+        assert kind.lift_error == pytest.approx(0, abs=1e-12)
+        assert kind.cardinality_distance == 0
+        assert kind.unseen_pairs == kind.unseen_sets == 0
+        assert kind.p_value == 1
+
+
+def test_lift_error_by_hand() -> None:
+    """Real: both or neither, lift 10 * 5 / 25 = 2. Predicted: each in 5, together in 2: lift 0.8. ln 2 - ln 0.8."""
+    real = sets(*["11"] * 5, *["00"] * 5)
+    decided = sets(*["11"] * 2, *["10"] * 3, *["01"] * 3, *["00"] * 2) > 0
+    found = measure(real, decided, np.full((10, 2), 0.5), real, "ab", seed=0)
+    assert found.decided.lift_error == pytest.approx(math.log(2 / 0.8))
+    # sizes: real 0.5 / 0 / 0.5, predicted 0.2 / 0.6 / 0.2
+    assert found.decided.cardinality_distance == pytest.approx(0.6)
+    assert found.decided.unseen_sets == pytest.approx(0.6)
+
+
+def test_pairs_and_sets_that_training_never_had() -> None:
+    train = sets("110", "001")
+    decided = sets("110", "011", "001", "110") > 0
+    found = measure(decided.astype(np.int8), decided, decided.astype(float), train, "abc", seed=0)
+    assert found.decided.unseen_pairs == pytest.approx(1 / 3), "ab, bc, ab: bc is new"
+    assert found.decided.unseen_sets == pytest.approx(1 / 4)
+
+
+def test_rows_with_an_unknown_label_are_left_out() -> None:
+    labels = sets("11", "00", "11")
+    labels[2, 0] = -1
+    found = measure(labels, labels > 0, np.full((3, 2), 0.5), labels, "ab", seed=0)
+    assert found.n_images == 2
+    with pytest.raises(ValueError, match="all its labels known"):
+        measure(labels[2:], labels[2:] > 0, np.full((1, 2), 0.5), labels, "ab", seed=0)
+
+
+class TestTwoSamples:
+    def test_independent_samples_of_dependent_labels_are_told_apart(self) -> None:
+        """Right single labels, wrong pairs: only the pairs can tell."""
+        rng = np.random.default_rng(0)
+        both = rng.random(400) < 0.5
+        real = np.stack([both, both], axis=1)
+        assert two_sample_p(real, rng.random((400, 2)) < 0.5, 0) < 0.01
+
+    def test_it_holds_its_level(self) -> None:
+        """Two samples of one distribution: p below 0.1 in about 10 of 100 trials."""
+        below = 0
+        for trial in range(100):
+            rng = np.random.default_rng(trial)
+            below += two_sample_p(rng.random((60, 3)) < 0.4, rng.random((60, 3)) < 0.4, trial) <= 0.1
+        assert 2 <= below <= 20
+
+
+@pytest.fixture(scope="module")
+def tied(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Ready features that tell a little of one label, which brings another with it."""
+    place = Place(tmp_path_factory.mktemp("tied"))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2000, 4)).astype(np.float32)
+    first = (x[:, 0] + 2 * rng.normal(size=2000) > 0).astype(np.int8)
+    y = np.stack([first, first, rng.integers(0, 2, 2000)], axis=1).astype(np.int8)
+    np.savez(place.folder / "tied.npz", X=x, Y=y, label_names=list("abc"))
+    place.json("pretrain", "--dataset", place.folder / "tied.npz", "--steps", 200)
+    return place
+
+
+def test_the_command_finds_what_the_features_do_not_explain(tied: Place) -> None:
+    found = tied.json("dependency")
+    pair = found["pairs"][0]
+    assert pair["labels"] == ["a", "b"]
+    assert pair["excess"] > 50, "of 500 test images: nearly all that a and b share is excess"
+    assert found["sampled"]["p_value"] < 0.01
+    assert found["sampled"]["unseen_sets"] > 0.3, "a without b, or b without a"
+    assert found["decision"]["threshold"] == 0.5
+    assert sum(found["cardinality"]) == pytest.approx(1)
+
+
+def test_it_is_a_table_for_people(tied: Place) -> None:
+    result = tied.run("dependency", "--threshold", "tuned")
+    assert result.exit_code == 0
+    assert "largest excess" in result.stdout
+    assert "sampled from p(label)" in result.stdout
+    assert "a + b" in result.stdout

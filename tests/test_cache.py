@@ -22,10 +22,11 @@ from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import CacheError, DatasetError, StorageError
 from labeldep_cli.features import cache as caching
-from labeldep_cli.features.cache import CacheWriter, FeatureCache, Origin, cache_bytes
+from labeldep_cli.features.cache import CacheWriter, FeatureCache, cache_bytes
 from labeldep_cli.features.decode import decode
 from labeldep_cli.features.extract import Limit, extract_split
 from labeldep_cli.features.images import Reason
+from labeldep_cli.features.origin import Origin
 from labeldep_cli.inputs import FeatureInputs, in_order
 from labeldep_cli.models.encoder import Encoder
 

@@ -491,3 +491,25 @@ class TestOneSeam:
         with torch.inference_mode():
             torch.testing.assert_close(images.encoder(seen.x), stored.x, rtol=2**-10, atol=1e-4)
         assert torch.equal(seen.y, stored.y) and torch.equal(seen.rows, stored.rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        ("alexnet", 4096),
+        ("convnext_tiny", 768),
+        ("densenet121", 1024),
+        ("efficientnet_b0", 1280),
+        ("googlenet", 1024),
+        ("mnasnet0_5", 1280),
+        ("mobilenet_v3_small", 1024),
+        ("shufflenet_v2_x0_5", 1024),
+        ("swin_t", 768),
+        ("vit_b_16", 768),
+    ],
+)
+def test_any_classifier_of_torchvision_loses_its_output_layer_alone(name, width):
+    """One of each family; on the meta device, where shapes are computed and numbers are not."""
+    with torch.device("meta"):
+        network = architecture(find_backbone(name)).eval()
+        assert network(torch.empty(2, 3, 224, 224)).shape == (2, width)

@@ -16,9 +16,10 @@ from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.split import Dataset, Draw, Skipped, Split
 from labeldep_cli.devices import pick_device
 from labeldep_cli.errors import BackboneError, DatasetError
-from labeldep_cli.features.cache import CacheWriter, FeatureCache, Origin, cache_bytes, skipped_rows
+from labeldep_cli.features.cache import CacheWriter, FeatureCache, cache_bytes, skipped_rows
 from labeldep_cli.features.decode import unreadable
 from labeldep_cli.features.extract import Limit, Pace, extract_split
+from labeldep_cli.features.origin import Origin
 from labeldep_cli.features.views import N_VIEWS
 from labeldep_cli.files import lock, make_folder
 from labeldep_cli.inputs import FeatureInputs, ImageInputs, Inputs

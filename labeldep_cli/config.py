@@ -16,6 +16,7 @@ DEFAULT_BACKBONE = "resnet101"
 """Table 3 is made with it."""
 
 Sampling = Literal["gumbel", "straight-through", "none"]
+Loss = Literal["logistic", "focal", "asl", "warp"]
 CriticKind = Literal["wgan-gp", "nce", "none"]
 
 
@@ -112,6 +113,8 @@ class TrainingConfig:
             at least so many updates that it learns at all (`total_steps`).
         batch_size: rows a batch.
         lr: Adam's learning rate for the generator (Sect. 4.1 has 1e-4 for both networks).
+        loss: the generator's: the paper's logistic loss, a stronger companion of today (focal, asl), or the ranking
+            loss of Tables 1 and 2 (warp).
         hidden: width of one hidden layer in the generator's head; 0 for a linear head.
         patience: evaluations without a better val mAP after which training stops; 0 for never.
         train_bn: in full mode, update the batch norms' running statistics.
@@ -125,6 +128,7 @@ class TrainingConfig:
     steps: int | None = None
     batch_size: int | None = None
     lr: float | None = None
+    loss: Loss = "logistic"
     hidden: int | None = None
     patience: int = 0
     train_bn: bool = False

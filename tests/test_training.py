@@ -369,6 +369,7 @@ class TestAdversarialStep:
 
         for name, values in parts.items():
             monkeypatch.setattr(losses, name, recording(getattr(losses, name), values))
+        monkeypatch.setitem(losses.LOSSES, "logistic", losses.logistic_loss)
         inputs = make_inputs(30)
         step = make_step(inputs, alpha=alpha, lambda_gp=7.0, critic_steps=2)
         told = step(0, inputs.stream(step.requests(0)))

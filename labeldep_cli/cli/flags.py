@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from labeldep_cli.config import DEFAULT_BACKBONE, AdversarialConfig, PretrainConfig
+from labeldep_cli.config import DEFAULT_BACKBONE, AdversarialConfig, Loss, PretrainConfig
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.errors import LabeldepError
 
@@ -131,6 +131,12 @@ BatchSize = Annotated[
 LearningRate = Annotated[
     float | None,
     typer.Option(min=0.0, max=1000.0, help=f"Adam's, for the generator; {_by_stage('lr')}.", rich_help_panel=HOW),
+]
+LossName = Annotated[
+    Loss,
+    typer.Option(
+        help="The generator's: the paper's, a stronger one of today, or Table 1's ranking.", rich_help_panel=HOW
+    ),
 ]
 Hidden = Annotated[
     int | None,

@@ -9,7 +9,16 @@ import typer
 
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
-from labeldep_cli.config import AdversarialConfig, CriticKind, Machine, PretrainConfig, Sampling, Source, Workspace
+from labeldep_cli.config import (
+    AdversarialConfig,
+    CriticKind,
+    Machine,
+    PretrainConfig,
+    Sampling,
+    Source,
+    TrainingConfig,
+    Workspace,
+)
 
 if TYPE_CHECKING:
     from labeldep_cli.pipelines.train import Trained
@@ -33,6 +42,7 @@ def pretrain(
     steps: flags.Steps = PretrainConfig.steps,
     batch_size: flags.BatchSize = PretrainConfig.batch_size,
     lr: flags.LearningRate = PretrainConfig.lr,
+    loss: flags.LossName = TrainingConfig.loss,
     hidden: flags.Hidden = PretrainConfig.hidden,
     patience: flags.Patience = PretrainConfig.patience,
     train_bn: flags.TrainBn = PretrainConfig.train_bn,
@@ -60,6 +70,7 @@ def pretrain(
         steps=steps,
         batch_size=batch_size,
         lr=lr,
+        loss=loss,
         hidden=hidden,
         patience=patience,
         train_bn=train_bn,
@@ -133,6 +144,7 @@ def adversarial(
     steps: flags.Steps = AdversarialConfig.steps,
     batch_size: flags.BatchSize = AdversarialConfig.batch_size,
     lr: flags.LearningRate = AdversarialConfig.lr,
+    loss: flags.LossName = TrainingConfig.loss,
     hidden: flags.Hidden = AdversarialConfig.hidden,
     patience: flags.Patience = AdversarialConfig.patience,
     train_bn: flags.TrainBn = AdversarialConfig.train_bn,
@@ -164,6 +176,7 @@ def adversarial(
         steps=steps,
         batch_size=batch_size,
         lr=lr,
+        loss=loss,
         hidden=hidden,
         patience=patience,
         train_bn=train_bn,

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, softplus
 
-from labeldep_cli.config import Sampling
+from labeldep_cli.config import Loss, Sampling
 
 Critic = Callable[[Tensor, Tensor], Tensor]
 """(label sets [B, L], features [B, F]) -> scores [B]."""
@@ -28,6 +28,83 @@ def logistic_loss(logits: Tensor, y: Tensor) -> Tensor:
     """
     each = binary_cross_entropy_with_logits(logits, y.clamp(min=0), reduction="none")
     return (each * (y >= 0)).sum(dim=1).mean()
+
+
+def focal_loss(logits: Tensor, y: Tensor, gamma: float = 2.0) -> Tensor:
+    """Focal loss (Lin et al. 2017), for multi-label sets without its class weight.
+
+    Each label's cross-entropy is weighted by (1 - p_t)^gamma, p_t the probability of what is true: labels that are
+    decided already count little.
+
+    Args:
+        logits: [B, L].
+        y: [B, L], 0 or 1; -1 where unknown, which counts nowhere.
+        gamma: 2 in the paper; 0 gives the logistic loss.
+
+    Returns:
+        Scalar, summed over labels, averaged over images.
+    """
+    log_true = logsigmoid(torch.where(y > 0, logits, -logits))
+    each = -((1 - log_true.exp()) ** gamma) * log_true
+    return (each * (y >= 0)).sum(dim=1).mean()
+
+
+def asymmetric_loss(
+    logits: Tensor, y: Tensor, gamma_negative: float = 4.0, gamma_positive: float = 1.0, margin: float = 0.05
+) -> Tensor:
+    """Asymmetric loss (ASL, Ridnik et al. 2021), with the defaults of its authors' code.
+
+    Absent labels, the many, are focused harder than present ones, and those with p below the margin are left alone:
+    p_m = max(p - margin, 0). As in the authors' code no gradient flows through the focusing weights.
+
+    Args:
+        logits: [B, L].
+        y: [B, L], 0 or 1; -1 where unknown, which counts nowhere.
+        gamma_negative, gamma_positive: focusing exponents.
+        margin: probability by which absent labels are shifted.
+
+    Returns:
+        Scalar, summed over labels, averaged over images.
+    """
+    p = torch.sigmoid(logits)
+    absent = (1 - p + margin).clamp(max=1)  # 1 - p_m
+    log_true = torch.where(y > 0, logsigmoid(logits), absent.clamp(min=1e-8).log())
+    with torch.no_grad():
+        focus = torch.where(y > 0, (1 - p) ** gamma_positive, (1 - absent) ** gamma_negative)
+    return (-focus * log_true * (y >= 0)).sum(dim=1).mean()
+
+
+def warp_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """Weighted approximate ranking loss (Gong et al. 2013, after Weston et al. 2011).
+
+    Each present label j pays L(r_j) = 1 + 1/2 + ... + 1/r_j for its rank r_j among the absent ones, times its mean
+    hinge max(0, 1 - f_j + f_k) over those r_j that come within its margin. The paper estimates r_j by drawing absent
+    labels until one does; with all scores at hand it is counted exactly.
+
+    The scores are no probabilities: decide by `--top-k 3`, as Table 1 and 2 do for WARP.
+
+    Args:
+        logits: scores f [B, L].
+        y: [B, L], 0 or 1; -1 where unknown, which counts nowhere.
+
+    Returns:
+        Scalar, summed over present labels, averaged over images.
+    """
+    present, absent = (y > 0).to(logits.dtype), (y == 0).to(logits.dtype)
+    hinge = (1 - logits[:, :, None] + logits[:, None, :]).clamp(min=0) * absent[:, None, :]  # [B, j, k]
+    rank = (hinge > 0).sum(dim=2)  # r_j, [B, L]
+    harmonic = torch.cat([logits.new_zeros(1), (1 / torch.arange(1, y.shape[1] + 1, device=y.device)).cumsum(0)])
+    weight = harmonic[rank] / rank.clamp(min=1)
+    return (present * weight * hinge.sum(dim=2)).sum(dim=1).mean()
+
+
+LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
+    "logistic": logistic_loss,
+    "focal": focal_loss,
+    "asl": asymmetric_loss,
+    "warp": warp_loss,
+}
+"""Losses of the generator by the names of `--loss`."""
 
 
 def gumbel_sigmoid(logits: Tensor, noise: Tensor, inverse_temperature: float) -> Tensor:

@@ -74,9 +74,9 @@ class LogisticStep:
         x, y, _ = next(batches)
         with mixed_precision(self.inputs.device):
             logits = self.generator(x)  # [B, L]
-        loss = losses.logistic_loss(logits, y)
+        loss = losses.LOSSES[self.config.loss](logits, y)
         update(self.optimizer, self.weight * loss)
-        return {"logistic": loss.detach()}
+        return {self.config.loss: loss.detach()}
 
     def quality(self, val: Inputs) -> float | None:
         """None: val mAP chooses the best evaluation."""
@@ -221,9 +221,9 @@ class AdversarialStep:
         noise = self._noise(tuple(logits.shape), "generator noise", step)
         fake_set = known(batch.y) * losses.sample(logits, noise, config.inverse_temperature, config.sampling)
         fooling = losses.generator_loss(self.critic(fake_set, self._features(batch.x)))  # Eq. 3
-        logistic = losses.logistic_loss(logits, batch.y)
+        logistic = losses.LOSSES[config.loss](logits, batch.y)
         update(self.optimizer_g, fooling + config.alpha * logistic)  # Eq. 2
-        return {"generator": fooling.detach(), "logistic": logistic.detach()}
+        return {"generator": fooling.detach(), config.loss: logistic.detach()}
 
     def _sample(self, batch: Batch, purpose: str, key: int) -> Tensor:
         """y_hat: label sets [B, L] drawn from G(x)."""

@@ -716,7 +716,10 @@ def interrupt_when(process: subprocess.Popen[bytes], ready: Callable[[], bool], 
     assert process.wait(PATIENCE) == 130, log.read_text()
     told = log.read_text()
     assert "Traceback" not in told
-    assert told.splitlines()[-1] == "interrupted: the work so far is kept, the same command goes on from there"
+    assert (
+        told.splitlines()[-1]
+        == "interrupted: the work so far is kept, the same command (without --fresh) goes on from there"
+    )
     return told
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Place:
 def test_a_run_does_not_differ_from_itself(runs: Place) -> None:
     (found,) = runs.json("compare", "good", "again")["differences"]
     assert found["mAP"] == {"difference": 0, "low": 0, "high": 0}
-    assert "does not differ beyond its threshold" in found["verdict"]
+    assert "does not differ for sure beyond its threshold" in found["verdict"]
 
 
 def test_a_real_difference_is_told(runs: Place) -> None:
@@ -127,6 +128,18 @@ def test_what_cannot_be_compared(runs: Place, names: list[str], told: str) -> No
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
     assert re.search(told, result.stderr)
+
+
+def test_an_unfinished_run_is_refused_here_and_told_elsewhere(runs: Place, tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(runs.folder / "runs" / "good", half)
+    (half / "result.json").unlink()
+    refused = runs.run("compare", "poor", half)
+    assert refused.exit_code == 1
+    assert "is unfinished" in refused.stderr
+    told = runs.run("eval", half)
+    assert told.exit_code == 0
+    assert "is unfinished: this is its best so far, at step" in told.stderr
 
 
 def test_the_resampling_is_seeded(runs: Place) -> None:

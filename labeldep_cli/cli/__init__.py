@@ -40,7 +40,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            kept = ": the work so far is kept, the same command goes on from there"
+            kept = ": the work so far is kept, the same command (without --fresh) goes on from there"
             typer.echo(f"interrupted{kept if ctx.invoked_subcommand in _RESUMABLE else ''}", err=True)
             raise typer.Exit(INTERRUPTED) from None
 

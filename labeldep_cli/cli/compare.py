@@ -48,7 +48,7 @@ def compare(
             [rule, *(_told(metrics[name]) for name in METRICS), f"{one.labels_per_image[rule]:.2f}"]
             for rule, metrics in one.sets.items()
         ]
-        print_table("", [one.run.name, "CF1", "OF1", "exact match", "labels"], rows)
+        print_table(str(one.run), ["decision", "CF1", "OF1", "exact match", "labels"], rows)
         typer.echo(f"mAP {_told(one.ranking)}. {one.verdict}")
 
 

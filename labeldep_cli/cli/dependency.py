@@ -59,12 +59,14 @@ def _print(report: DependencyReport) -> None:
     typer.echo(
         "lift error: mean |ln lift - ln real lift|; size distance: total variation, 0 to 1; unseen: in no training"
     )
-    typer.echo("image; p: that real and predicted sets have the same single labels and pairs (paired test).")
+    typer.echo("image; p: chance of so large a difference if real and predicted sets were alike (small: they differ).")
     pairs = [
         [" + ".join(pair.labels), f"{pair.excess:+.1f}", str(pair.real), f"{pair.expected:.1f}", str(pair.predicted)]
         for pair in report.found.pairs[:SHOWN_PAIRS]
     ]
     print_table(
-        "largest excess: what the image does not explain", ["labels", "excess", "real", "expected", "decided"], pairs
+        "largest excess: what p(label | image) does not explain",
+        ["labels", "excess", "real", "expected", "decided"],
+        pairs,
     )
     typer.echo(tables.protocol(report.split, report.provenance))

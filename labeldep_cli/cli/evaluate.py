@@ -58,7 +58,7 @@ def evaluate(
     else:
         title = f"{found.folder} on {found.dataset}, {split}: {record['n_images']} images, {record['n_labels']} labels"
         rule = tables.decision(record["decision"])
-        print_table(title, [rule, *tables.SUMMARY], [["", *tables.summary(record)]])
+        print_table(f"{title}; {rule}", tables.SUMMARY, [tables.summary(record)])
         typer.echo(f"true labels an image: {record['true_labels_per_image']:.2f}")
         if record["skipped_labels"]:
             typer.echo(

@@ -46,7 +46,8 @@ def _by_stage(name: str) -> str:
 
 
 _LENGTHS = "; ".join(
-    f"{stage.STAGE} {stage.HEAD_LENGTH[0]}, with --full {stage.FULL_LENGTH[0]}"
+    f"{stage.STAGE} {stage.HEAD_LENGTH[0]} (and {stage.HEAD_LENGTH[1]} updates at least), "
+    f"with --full {stage.FULL_LENGTH[0]} (and {stage.FULL_LENGTH[1]})"
     for stage in (PretrainConfig, AdversarialConfig)
 )
 

@@ -91,11 +91,11 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         typer.echo(title)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for k, name in enumerate(header):
-        table.add_column(name, justify="right" if k else "left", overflow="fold")
+        table.add_column(name, justify="right" if k or header[0] == "CP" else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    # Piped into a file, a table is as wide as it needs to be rather than 80 columns.
-    Console(width=None if sys.stdout.isatty() else 240).print(table)
+    # As wide as it needs to be: a narrow terminal breaks its lines, but no number is cut in two.
+    Console(width=240).print(table)
 
 
 def print_error(error: LabeldepError) -> None:

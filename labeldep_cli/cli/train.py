@@ -213,8 +213,11 @@ def _show(trained: Trained, json: bool) -> None:
         print_json(trained.to_json())
     else:
         result = trained.result
-        title = f"{trained.folder}: step {result['best_step']} of {result['steps']} is the best on val"
-        print_table(title, ["val, p > 0.5", *SUMMARY], [["", *summary(result["val"])]])
+        by = "its critic" if trained.provenance["stage"] == "critic" else "its mAP"
+        best = f"step {result['best_step']} of {result['steps']} is the best on val by {by}"
+        print_table(f"{trained.folder}: {best}; val, p > 0.5", SUMMARY, [summary(result["val"])])
+        if result["beta"] is not None:
+            typer.echo(f"the critic's weight for --decision rerank, chosen on val: beta {result['beta']:g}")
         typer.echo(protocol("val", trained.provenance))
     name_skipped(trained.skipped)
     # Over a cache, the extraction has answered for what it skipped; where this command looked itself, it answers.

@@ -128,7 +128,9 @@ class DecisionRule:
         except ValueError:
             value = -1.0
         if not 0 <= value <= 1:
-            raise LabeldepError(f"--threshold {word} is no threshold", "Name a probability, tuned or tuned-per-label.")
+            raise LabeldepError(
+                f"--threshold {word} is no threshold", "Name a probability between 0 and 1, tuned or tuned-per-label."
+            )
         return value, "given"
 
 

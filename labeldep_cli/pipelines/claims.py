@@ -100,6 +100,7 @@ def record_of(project: Project, config: TrainingConfig, start: Run | None, train
         "command": "pretrain" if isinstance(config, PretrainConfig) else "adversarial",
         "settings": source | config.settings(),
         "views": train.n_views,
+        "steps": config.total_steps(-(-len(train.labels) // config.rows_per_batch)),
         "data_dir": str(project.workspace.data_dir.absolute()),
         "features_dir": str(project.workspace.features.absolute()),
         "dataset": {

@@ -56,10 +56,10 @@ class Difference:
         told = [f"{name} {i.difference:+.1f} [{i.low:+.1f}, {i.high:+.1f}]" for name, i in found.items() if i.sign != 0]
         if told:
             return f"{self.run.name} differs beyond its threshold: {'; '.join(told)}"
-        at_half = self.sets["p > 0.5"]["CF1"]
+        half, equal = self.sets["p > 0.5"]["CF1"], self.sets["equal labels"]["CF1"]
         return (
-            f"{self.run.name} does not differ beyond its threshold: of its CF1 {at_half.difference:+.1f} at p > 0.5 "
-            "nothing sure is left at equal labels an image"
+            f"{self.run.name} does not differ for sure beyond its threshold: CF1 {half.difference:+.1f} at p > 0.5, "
+            f"{equal.difference:+.1f} [{equal.low:+.1f}, {equal.high:+.1f}] at equal labels an image"
         )
 
 
@@ -125,6 +125,12 @@ def compare(
     if len(names) < 2:
         raise LabeldepError("there is nothing to compare with", "Name two runs or more: labeldep compare RUN RUN")
     runs = [open_run(name, place.runs_dir) for name in names]
+    for run in runs:
+        if not run.finished:
+            raise LabeldepError(
+                f"{run.folder} is unfinished, which is no match for a finished run",
+                "Let it train on: the same command that began it.",
+            )
     for run in runs[1:]:
         _require_same_protocol(runs[0], run)
     project = runs[0].project(place, None, machine, reporter)

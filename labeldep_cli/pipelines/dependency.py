@@ -11,7 +11,7 @@ from labeldep_cli.errors import DatasetError
 from labeldep_cli.evaluation.dependency import Dependency, measure
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, probabilities
 from labeldep_cli.pipelines.decisions import decision_of
-from labeldep_cli.pipelines.runs import open_run, protocol_of
+from labeldep_cli.pipelines.runs import open_told, protocol_of
 from labeldep_cli.progress import Reporter
 
 
@@ -63,7 +63,7 @@ def dependency(
     Raises:
         LabeldepError: no such run; its data have changed; no image of the split has all its labels known.
     """
-    run = open_run(run_name, place.runs_dir)
+    run = open_told(run_name, place.runs_dir, reporter)
     project = run.project(place, None, machine, reporter)
     run.require_split(project, split)
     inputs = project.inputs(split, run.full)

@@ -13,7 +13,7 @@ from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, e
 from labeldep_cli.evaluation.metrics import Scores
 from labeldep_cli.pipelines.decisions import Decision, decision_of
 from labeldep_cli.pipelines.project import Project
-from labeldep_cli.pipelines.runs import Run, open_run, protocol_of
+from labeldep_cli.pipelines.runs import Run, open_told, protocol_of
 from labeldep_cli.progress import Reporter
 
 
@@ -76,7 +76,8 @@ def evaluate_run(
     Raises:
         LabeldepError: no such run; its data set or weights have changed.
     """
-    return evaluate_with(open_run(run_name, place.runs_dir), place, machine, (decision,), split, weights, reporter)[0]
+    run = open_told(run_name, place.runs_dir, reporter)
+    return evaluate_with(run, place, machine, (decision,), split, weights, reporter)[0]
 
 
 def evaluate_with(

@@ -24,7 +24,7 @@ from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.pipelines.decisions import Decision, decision_of
-from labeldep_cli.pipelines.runs import Run, open_run
+from labeldep_cli.pipelines.runs import Run, open_told
 from labeldep_cli.progress import Reporter
 from labeldep_cli.weights import load_backbone
 
@@ -104,7 +104,7 @@ def predict(
     Raises:
         LabeldepError: no such run, one on ready features, or weights that are not the run's.
     """
-    run = open_run(run_name, runs_dir)
+    run = open_told(run_name, runs_dir, reporter)
     if run.has_features:
         raise CheckpointError(
             f"{run.folder} was trained on ready features and cannot look at images", "Name a run on images: --run RUN"

@@ -51,6 +51,11 @@ class Run:
         return self.folder / BEST
 
     @property
+    def finished(self) -> bool:
+        """Whether it was trained to its end."""
+        return result_of(self.folder) is not None
+
+    @property
     def full(self) -> bool:
         """Whether the backbone was trained too."""
         return bool(self.facts["full"])
@@ -194,6 +199,16 @@ def find_run(name: str | None, runs_dir: Path) -> Path:
                 f"the run {folder} has no checkpoint yet", "Let it train on: the same command that began it."
             )
     raise CheckpointError(f"there is no run {name!r}", nearest(Path(name).name, [path.parent.name for path in runs]))
+
+
+def open_told(name: str | None, runs_dir: Path, reporter: Reporter) -> Run:
+    """`open_run`, saying which one it is where the user named none, and whether it is unfinished."""
+    run = open_run(name, runs_dir)
+    if name is None:
+        reporter.note(f"the newest run: {run.folder}")
+    if not run.finished:
+        reporter.note(f"{run.folder} is unfinished: this is its best so far, at step {run.facts['step']}")
+    return run
 
 
 def open_run(name: str | None, runs_dir: Path) -> Run:

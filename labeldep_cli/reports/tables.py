@@ -21,6 +21,10 @@ _COLUMNS = {
 SUMMARY = tuple(_COLUMNS.values())
 """The columns of a summary; macro F1, exact match and labels an image by short names, to fit 80 columns."""
 
+_DEMO = ("CF1", "OF1", "mAP", "exact_match", "labels_per_image")
+DEMO = tuple(_COLUMNS[name] for name in _DEMO)
+"""The columns of the demo's closing table, beside model and decision."""
+
 Row = Sequence[str]
 
 
@@ -90,6 +94,6 @@ def demo_rows(demo: Mapping[str, Any]) -> list[Row]:
     rows: list[Row] = []
     for name in ("baseline", "control", "adversarial"):
         for scores in (demo[name], demo[name]["tuned"]):
-            rows.append([name, decision(scores["decision"]), *summary(scores)])
+            rows.append([name, decision(scores["decision"]), *(number(scores[key]) for key in _DEMO)])
     last = demo["critic"]
-    return [*rows, ["baseline", decision(last["decision"]), *summary(last)]]
+    return [*rows, ["baseline", decision(last["decision"]), *(number(last[key]) for key in _DEMO)]]

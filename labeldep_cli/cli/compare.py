@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,9 +20,7 @@ def compare(
         flags.SplitName, typer.Option(help="Split of the runs' data set.", rich_help_panel=flags.WHAT)
     ] = "test",
     seed: Annotated[int, typer.Option(min=0, help="Of the resampling.", rich_help_panel=flags.HOW)] = 0,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Where the data sets lie now, if they were moved.", rich_help_panel=flags.WHERE)
-    ] = None,
+    data_dir: flags.MovedData = Place.data_dir,
     runs_dir: flags.RunsDir = Workspace.runs_dir,
     features_dir: flags.FeaturesDir = Workspace.features_dir,
     device: flags.Device = Machine.device,
@@ -31,7 +28,7 @@ def compare(
     json: flags.Json = False,
 ) -> None:
     """Take the difference between runs apart: what is left of it once a threshold has done its part?"""
-    from labeldep_cli.evaluation.bootstrap import METRICS
+    from labeldep_cli.evaluation.bootstrap import LEVEL, METRICS
     from labeldep_cli.pipelines.compare import compare as run
 
     place, machine = Place(runs_dir, data_dir, features_dir), Machine(device, workers)
@@ -41,7 +38,7 @@ def compare(
         return
     typer.echo(
         f"{found.n_images} images of {found.dataset}, {split}; differences in points from {found.reference}, "
-        f"95 % intervals; equal labels: {found.labels_per_image:.2f} an image"
+        f"{LEVEL:g} % intervals; equal labels: {found.labels_per_image:.2f} an image"
     )
     for one in found.differences:
         rows = [

@@ -33,7 +33,7 @@ def demo(
     scores = record["baseline"]
     true = f"{scores['true_labels_per_image']:.2f} true labels an image"
     title = f"scenes (drawn images), test split: {scores['n_images']} images, {true}"
-    print_table(title, ["model", "decision", *tables.DEMO], tables.demo_rows(record))
+    print_table(title, ["model", "decision", *tables.DEMO], tables.demo_rows(record), text=2)
     typer.echo(tables.protocol("test", record["adversarial"]["provenance"]))
     for sentence in found.verdict:
         typer.echo(sentence)

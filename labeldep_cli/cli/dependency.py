@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,9 +27,7 @@ def dependency(
     top_k: flags.TopK = DecisionConfig.top_k,
     non_empty: flags.NonEmpty = DecisionConfig.non_empty,
     seed: Annotated[int, typer.Option(min=0, help="Of sampled sets and the test.", rich_help_panel=flags.HOW)] = 0,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Where the data sets lie now, if they were moved.", rich_help_panel=flags.WHERE)
-    ] = None,
+    data_dir: flags.MovedData = Place.data_dir,
     runs_dir: flags.RunsDir = Workspace.runs_dir,
     features_dir: flags.FeaturesDir = Workspace.features_dir,
     device: flags.Device = Machine.device,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typing
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,9 +32,7 @@ def evaluate(
     per_label: Annotated[
         bool, typer.Option("--per-label", help="A row a label too.", rich_help_panel=flags.OUTPUT)
     ] = False,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Where the data sets lie now, if they were moved.", rich_help_panel=flags.WHERE)
-    ] = None,
+    data_dir: flags.MovedData = Place.data_dir,
     runs_dir: flags.RunsDir = Workspace.runs_dir,
     features_dir: flags.FeaturesDir = Workspace.features_dir,
     device: flags.Device = Machine.device,
@@ -58,7 +55,7 @@ def evaluate(
     else:
         title = f"{found.folder} on {found.dataset}, {split}: {record['n_images']} images, {record['n_labels']} labels"
         rule = tables.decision(record["decision"])
-        print_table(f"{title}; {rule}", tables.SUMMARY, [tables.summary(record)])
+        print_table(f"{title}; {rule}", tables.SUMMARY, [tables.summary(record)], text=0)
         typer.echo(f"true labels an image: {record['true_labels_per_image']:.2f}")
         if record["skipped_labels"]:
             typer.echo(

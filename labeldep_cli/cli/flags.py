@@ -54,6 +54,9 @@ _LENGTHS = "; ".join(
 DataDir = Annotated[
     Path, typer.Option(envvar="LABELDEP_DATA", help="Folder of the data sets and caches.", rich_help_panel=WHERE)
 ]
+MovedData = Annotated[
+    Path | None, typer.Option(help="Where the data sets lie now, if they were moved.", rich_help_panel=WHERE)
+]
 RunsDir = Annotated[Path, typer.Option(envvar="LABELDEP_RUNS", help="Folder of the runs.", rich_help_panel=WHERE)]
 FeaturesDir = Annotated[
     Path | None,

@@ -81,8 +81,8 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout; the first column is text, the others numbers."""
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], text: int = 1) -> None:
+    """Print a table on stdout; the first `text` columns are words, the others numbers."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -91,7 +91,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         typer.echo(title)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for k, name in enumerate(header):
-        table.add_column(name, justify="right" if k or header[0] == "CP" else "left", no_wrap=True)
+        table.add_column(name, justify="left" if k < text else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     # As wide as it needs to be: a narrow terminal breaks its lines, but no number is cut in two.

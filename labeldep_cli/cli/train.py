@@ -215,7 +215,7 @@ def _show(trained: Trained, json: bool) -> None:
         result = trained.result
         by = "its critic" if trained.provenance["stage"] == "critic" else "its mAP"
         best = f"step {result['best_step']} of {result['steps']} is the best on val by {by}"
-        print_table(f"{trained.folder}: {best}; val, p > 0.5", SUMMARY, [summary(result["val"])])
+        print_table(f"{trained.folder}: {best}; val, p > 0.5", SUMMARY, [summary(result["val"])], text=0)
         if result["beta"] is not None:
             typer.echo(f"the critic's weight for --decision rerank, chosen on val: beta {result['beta']:g}")
         typer.echo(protocol("val", trained.provenance))

@@ -22,8 +22,10 @@ from labeldep_cli.evaluation.bootstrap import (
     weights,
 )
 from labeldep_cli.evaluation.evaluate import collect_logits, probabilities
+from labeldep_cli.evaluation.thresholds import DEFAULT_THRESHOLD
+from labeldep_cli.inputs import Inputs
 from labeldep_cli.pipelines.runs import Run, open_run
-from labeldep_cli.progress import Reporter
+from labeldep_cli.progress import Reporter, Silent
 
 RULES = ("p > 0.5", "tuned", "equal labels")
 """The decisions under which sets are compared (protocol: "a gain is three gains"): the threshold 0.5, each run's own
@@ -133,26 +135,27 @@ def compare(
             )
     for run in runs[1:]:
         _require_same_protocol(runs[0], run)
-    project = runs[0].project(place, None, machine, reporter)
-    runs[0].require_split(project, split)
+    # The data set's notes are told once, though every run opens it through its own backbone.
+    projects = [run.project(place, None, machine, reporter if run is runs[0] else Silent()) for run in runs]
+    runs[0].require_split(projects[0], split)
     target = float(runs[0].facts["val"]["true_labels_per_image"])
-    labels = None
+    first_seen: Inputs | None = None
     scored: list[tuple[dict[str, dict[str, NDArray[np.float64]]], NDArray[np.float64], dict[str, float]]] = []
-    for run in runs:
-        inputs = run.project(place, None, machine, reporter).inputs(split, run.full)
-        logits = collect_logits(run.generator(project.device), inputs)
-        if labels is not None and len(labels) != len(logits):
+    for run, project in zip(runs, projects, strict=True):
+        inputs = project.inputs(split, run.full)
+        first_seen = first_seen or inputs
+        if list(inputs.paths) != list(first_seen.paths):  # paired by row: as many images are not enough
             raise LabeldepError(
                 f"{run.folder} and {runs[0].folder} do not see the same images of {split}",
                 "Extract both backbones' features anew: the images that can be read have changed (--fresh).",
             )
-        labels = inputs.labels.numpy()
-        scored.append(_score(logits, labels, run, target, weights(len(logits), seed)))
+        logits = collect_logits(run.generator(project.device), inputs)
+        scored.append(_score(logits, inputs.labels.numpy(), run, target, weights(len(logits), seed)))
     first = scored[0]
     return Comparison(
-        project.dataset.name,
+        projects[0].dataset.name,
         split,
-        0 if labels is None else len(labels),
+        len(first_seen.labels) if first_seen else 0,
         runs[0].folder,
         target,
         tuple(_difference(run, one, first) for run, one in zip(runs[1:], scored[1:], strict=True)),
@@ -178,7 +181,9 @@ def _score(
 ) -> tuple[dict[str, dict[str, NDArray[np.float64]]], NDArray[np.float64], dict[str, float]]:
     """Set scores by rule under each weighting, mAP under each, and labels an image by rule."""
     p = probabilities(logits)
-    rules = dict(zip(RULES, (0.5, float(run.facts["thresholds"]["tuned"]), _threshold_for(p, target)), strict=True))
+    rules = dict(
+        zip(RULES, (DEFAULT_THRESHOLD, float(run.facts["thresholds"]["tuned"]), _threshold_for(p, target)), strict=True)
+    )
     sets = {rule: set_scores(p > threshold, labels, w) for rule, threshold in rules.items()}
     per_image = {rule: float((p > threshold).sum(axis=1).mean()) for rule, threshold in rules.items()}
     return sets, mean_average_precision(logits, labels, w), per_image

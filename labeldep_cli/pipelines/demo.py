@@ -148,7 +148,7 @@ def demo(workspace: Workspace, machine: Machine, reporter: Reporter) -> Demo:
 def _scores(
     folder: Path, name: str, workspace: Workspace, machine: Machine, reporter: Reporter
 ) -> tuple[Evaluation, ...]:
-    half, tuned, rerank = DecisionConfig(threshold="0.5"), DecisionConfig(threshold="tuned"), DecisionConfig("rerank")
+    half, tuned, rerank = DecisionConfig(), DecisionConfig(threshold="tuned"), DecisionConfig("rerank")
     decisions = (rerank,) if name == "critic" else (half, tuned)
     run = open_run(str(folder), workspace.runs_dir)
     return evaluate_with(run, Place(workspace.runs_dir), machine, decisions, "test", None, reporter)

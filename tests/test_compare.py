@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import Place
+from test_cli import Place, make_table
 
 from labeldep_cli.evaluation.bootstrap import (
     METRICS,
@@ -140,6 +140,24 @@ def test_an_unfinished_run_is_refused_here_and_told_elsewhere(runs: Place, tmp_p
     told = runs.run("eval", half)
     assert told.exit_code == 0
     assert "is unfinished: this is its best so far, at step" in told.stderr
+
+
+def test_runs_are_paired_by_row_not_by_count(tmp_path: Path) -> None:
+    """Either run misses one test image, but not the same one."""
+    place = Place(tmp_path)
+    make_table(place.table.parent, rows=30)
+    for name, row in (("a", 28), ("b", 29)):
+        image = place.table.parent / "img" / f"{row}.png"
+        whole = image.read_bytes()
+        image.write_bytes(b"no image")
+        words = ("--dataset", place.table, "--backbone", "squeezenet1_1", "--weights", "none", "--max-skipped", 0.5)
+        where = ("--features-dir", tmp_path / name)
+        assert place.run("extract", *words, *where).exit_code == 3
+        place.json("pretrain", *words, *where, "--steps", 2, "--out", tmp_path / "runs" / name)
+        image.write_bytes(whole)
+    result = place.run("compare", "a", "b", "--max-skipped", 0.5)
+    assert result.exit_code == 1
+    assert "do not see the same images of test" in result.stderr
 
 
 def test_the_resampling_is_seeded(runs: Place) -> None:

@@ -25,13 +25,14 @@ def compare(
     features_dir: flags.FeaturesDir = Workspace.features_dir,
     device: flags.Device = Machine.device,
     workers: flags.Workers = Machine.workers,
+    max_skipped: flags.MaxSkipped = Machine.max_skipped,
     json: flags.Json = False,
 ) -> None:
     """Take the difference between runs apart: what is left of it once a threshold has done its part?"""
     from labeldep_cli.evaluation.bootstrap import LEVEL, METRICS
     from labeldep_cli.pipelines.compare import compare as run
 
-    place, machine = Place(runs_dir, data_dir, features_dir), Machine(device, workers)
+    place, machine = Place(runs_dir, data_dir, features_dir), Machine(device, workers, max_skipped)
     found = run(place, runs, machine, split, seed, Terminal())
     if json:
         print_json(found.to_json())

@@ -32,6 +32,7 @@ def dependency(
     features_dir: flags.FeaturesDir = Workspace.features_dir,
     device: flags.Device = Machine.device,
     workers: flags.Workers = Machine.workers,
+    max_skipped: flags.MaxSkipped = Machine.max_skipped,
     json: flags.Json = False,
 ) -> None:
     """Measure how the run's label sets differ from real ones: pairs, sizes, sets never seen."""
@@ -39,7 +40,7 @@ def dependency(
 
     asked = DecisionConfig(decision, beta, threshold, top_k, non_empty)
     place = Place(runs_dir, data_dir, features_dir)
-    report = measure(place, run, Machine(device, workers), asked, split, seed, Terminal())
+    report = measure(place, run, Machine(device, workers, max_skipped), asked, split, seed, Terminal())
     if json:
         print_json(report.to_json())
     else:

@@ -188,7 +188,7 @@ def _fit(
     generator = _generator(project, config, start, train)
     step = _step(generator, train, config)
     facts = _facts(project, config, record, train)
-    fit(step, generator, train, val, _schedule(config, train), folder, facts, project.reporter)
+    fit(step, generator, train, val, _schedule(config, train, record["steps"]), folder, facts, project.reporter)
 
 
 def _facts(project: Project, config: TrainingConfig, record: Mapping[str, Any], train: Inputs) -> dict[str, Any]:
@@ -311,7 +311,7 @@ def _step(generator: Generator, train: Inputs, config: TrainingConfig) -> Step:
     return AdversarialStep(generator, critic, train, config)
 
 
-def _schedule(config: TrainingConfig, train: Inputs) -> Schedule:
+def _schedule(config: TrainingConfig, train: Inputs, steps: int) -> Schedule:
     per_epoch = math.ceil(len(train.labels) / config.rows_per_batch)
     # A head's epoch may take milliseconds: then most of the time would go into evaluations and checkpoints.
-    return Schedule(config.total_steps(per_epoch), per_epoch, config.patience, 1 if config.full else 50)
+    return Schedule(steps, per_epoch, config.patience, 1 if config.full else 50)

@@ -93,11 +93,13 @@ class ExtractConfig:
 
     Attributes:
         views: 1 (the test transform) or 21 (every crop of the training augmentation; for the train split).
+        spatial: keep the last feature map's regions instead of pooled features.
         group: images that pass the backbone together and are written together; fixed, so that a run that was killed and
             resumed computes the same bytes.
     """
 
     views: int = 1
+    spatial: bool = False
     group: int = 32
 
 

@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     """A batch as it came.
 
     Attributes:
-        x: features float32 [B, F] or images uint8 [B, 3, side, side], on the device.
+        x: features float32 [B, F], regions float32 [B, S, F] or images uint8 [B, 3, side, side], on the device.
         y: labels float32 [B, L]: 1, 0, or -1 where unknown; on the device.
         rows: int64 [B]: which rows these are.
     """
@@ -49,7 +49,7 @@ class Inputs(Protocol):
         paths: N row names.
         labels: int8 [N, L], on the CPU.
         encoder: the frozen f_ext: the identity over features, a CNN over images.
-        feature_dim: F, the width of what the encoder gives.
+        feature_dim: F, the width of what the encoder gives (of each region, where it gives several).
         n_views: views that may be asked for.
         space: the labels.
         skipped: the split's other rows.
@@ -82,7 +82,7 @@ class FeatureInputs:
     """Inputs over features held in memory, on the device.
 
     Args:
-        features: [N, V, F], float16 or float32.
+        features: [N, V, F], or [N, V, S, F] for regions; float16 or float32.
         labels: int8 [N, L].
         paths: N row names.
         space: the labels.
@@ -111,7 +111,7 @@ class FeatureInputs:
         self.skipped = skipped
         self.device = device
         self.encoder: nn.Module = nn.Identity()
-        _, self.n_views, self.feature_dim = features.shape
+        self.n_views, self.feature_dim = features.shape[1], features.shape[-1]
 
     @staticmethod
     def of_cache(cache: FeatureCache, views: int, named: bool, device: torch.device) -> FeatureInputs:

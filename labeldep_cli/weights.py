@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from labeldep_cli.errors import BackboneError
 from labeldep_cli.files import sha256
 from labeldep_cli.models.backbones import Backbone, classifier, take_off_classifier
+from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.progress import Reporter
 
 RANDOM_SEED = 0
@@ -43,14 +44,28 @@ class LoadedBackbone:
     """A backbone with its weights, its classifier taken off.
 
     Attributes:
-        module: normalised images [B, 3, side, side] -> features [B, F].
-        feature_dim: F.
+        module: normalised images [B, 3, side, side] -> features [B, F], or regions [B, S, F].
+        shape: of one image's features: (F,) or (S, F).
         weights_sha256: of its weights.
     """
 
     module: nn.Module
-    feature_dim: int
+    shape: tuple[int, ...]
     weights_sha256: str
+
+    @property
+    def feature_dim(self) -> int:
+        """F."""
+        return self.shape[-1]
+
+    def with_regions(self, row: Backbone) -> LoadedBackbone:
+        """The same network, giving its last feature map as regions.
+
+        Raises:
+            BackboneError: it has no such map.
+        """
+        regions = RegionFeatures(self.module, row)
+        return LoadedBackbone(regions, regions.shape, self.weights_sha256)
 
 
 def locate_weights(row: Backbone, weights: str) -> Weights:
@@ -107,7 +122,7 @@ def load_backbone(row: Backbone, weights: Weights, reporter: Reporter) -> Loaded
             f"{row.name} has {feature_dim} features here, not {row.feature_dim} as in the paper",
             "Use another version of torchvision.",
         )
-    return LoadedBackbone(module.eval(), feature_dim, str(digest))
+    return LoadedBackbone(module.eval(), (feature_dim,), str(digest))
 
 
 def _download(row: Backbone, weights: Weights, reporter: Reporter) -> None:

@@ -59,7 +59,7 @@ def good(n):
 
 
 def resume(path, split=None, origin=ORIGIN, fresh=False, width=F):
-    return CacheWriter.resume(path, make_split() if split is None else split, width, origin, fresh)
+    return CacheWriter.resume(path, make_split() if split is None else split, (width,), origin, fresh)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ class TestRoundTrip:
     def test_all_that_was_written_is_read(self, finished):
         cache = FeatureCache.open(finished)
         split, features = make_split(), make_features()
-        assert cache.origin == ORIGIN and cache.space == split.space and cache.feature_dim == F
+        assert cache.origin == ORIGIN and cache.space == split.space and cache.shape == (F,)
         assert cache.paths == split.paths and (cache.labels == split.labels).all()
         usable = [0, 1, 2, 3, 5, 6, 7, 8, 9]
         assert cache.usable.tolist() == usable
@@ -141,8 +141,8 @@ class TestRoundTrip:
         writer = resume(path, split, width=64)
         writer.close()
         size = (path.parent / (path.name + ".partial")).stat().st_size
-        assert cache_bytes(split, 64, V) == 2000 * (2 * V * 64 + L + len("Bilder/ü 1999.png".encode()) + 2)
-        assert 0 < size - cache_bytes(split, 64, V) < 16_384
+        assert cache_bytes(split, (64,), V) == 2000 * (2 * V * 64 + L + len("Bilder/ü 1999.png".encode()) + 2)
+        assert 0 < size - cache_bytes(split, (64,), V) < 16_384
 
 
 class TestResume:
@@ -256,7 +256,7 @@ def write(start, stop):
 
 try:
     BEFORE
-    writer = CacheWriter.resume(path, split, features.shape[2], origin, False)
+    writer = CacheWriter.resume(path, split, features.shape[2:], origin, False)
     write(0, 4)
     write(4, 8)
     THEN
@@ -283,7 +283,7 @@ def run_child(path, folder, before="", then="", n=N):
 class TestNoSpace:
     @pytest.mark.parametrize("room", [0, 100_000, 460_000])
     def test_too_little_for_the_whole_is_told_before_the_first_row(self, path, tmp_path_factory, room):
-        assert cache_bytes(make_split(20_000), F, V) > 460_000
+        assert cache_bytes(make_split(20_000), (F,), V) > 460_000
         limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))"
         child = run_child(path, tmp_path_factory.mktemp("child"), before=limit, n=20_000)
         assert child.returncode == 1 and "Traceback" not in child.stderr
@@ -425,7 +425,7 @@ def pictures(tmp_path_factory):
 
 def extract(path, split, encoder=None, bar=None, workers=0, share=0.5, named=False):
     path.parent.mkdir(exist_ok=True)
-    writer = CacheWriter.resume(path, split, WIDTH, ORIGIN, False)
+    writer = CacheWriter.resume(path, split, (WIDTH,), ORIGIN, False)
     try:
         pace = extract_split(
             split,

@@ -23,6 +23,14 @@ def extract(
         flags.Views,
         typer.Option(help="21: every crop of the training augmentation, for train.", rich_help_panel=flags.HOW),
     ] = "1",
+    spatial: Annotated[
+        bool,
+        typer.Option(
+            "--spatial",
+            help="The last feature map's regions, for --head att-rnn, rlsd, ml-decoder.",
+            rich_help_panel=flags.HOW,
+        ),
+    ] = ExtractConfig.spatial,
     val_fraction: flags.ValFraction = Source.val_fraction,
     test_fraction: flags.TestFraction = Source.test_fraction,
     split_seed: flags.SplitSeed = Source.split_seed,
@@ -44,12 +52,13 @@ def extract(
     workspace = Workspace(data_dir, features_dir=out or features_dir)
     source = Source(dataset, backbone, weights, val_fraction, test_fraction, split_seed)
     machine = Machine(device, workers, max_skipped)
-    extraction = run(workspace, source, machine, ExtractConfig(views=int(views)), split, fresh, Terminal())
+    extraction = run(workspace, source, machine, ExtractConfig(int(views), spatial), split, fresh, Terminal())
     if json:
         print_json(extraction.to_json())
     else:
         for file in extraction.files:
-            typer.echo(f"{file.path}: {file.rows} rows x {file.views} x {file.width}")
+            regions = f" x {file.regions}" if spatial else ""
+            typer.echo(f"{file.path}: {file.rows} rows x {file.views}{regions} x {file.width}")
         if extraction.images_per_second:
             typer.echo(f"{extraction.images_per_second:.1f} images a second")
     name_skipped(extraction.skipped)

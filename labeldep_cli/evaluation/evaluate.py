@@ -10,6 +10,7 @@ from torch import Tensor
 from labeldep_cli.evaluation.metrics import ApVariant, Scores, score
 from labeldep_cli.evaluation.thresholds import tune, tune_per_label
 from labeldep_cli.inputs import Inputs, in_order
+from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.generator import Generator
 
 
@@ -34,8 +35,8 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 @torch.inference_mode()
 def collect_features(inputs: Inputs) -> Tensor:
-    """What the frozen encoder, and so the critic, sees of all rows through the test transform: float32 [N, F]."""
-    return torch.cat([inputs.encoder(batch.x).float() for batch in in_order(inputs)])
+    """Z of all rows through the test transform, as the critic sees it: float32 [N, F]."""
+    return torch.cat([pooled(inputs.encoder(batch.x).float()) for batch in in_order(inputs)])
 
 
 def evaluate(

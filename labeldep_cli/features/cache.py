@@ -1,9 +1,10 @@
 """The feature cache: all that knows HDF5.
 
-A cache holds, for the N rows of one split: `features` f16 [N, V, F], `labels` i8 [N, L], `ids` (UTF-8), `done` (u1 [N]:
-1 when the row is written) and `skipped` (u1 [N]: 0, or the `Reason` why the row's image could not be used; its features
-are then 0). `origin` is a JSON string that says what it was made from; no attribute, since those end at 64 KiB and
-label names may be many. View 0 is the test transform.
+A cache holds, for the N rows of one split: `features` f16 [N, V, F] (or [N, V, S, F]: S regions of the last feature
+map, for heads that look at places), `labels` i8 [N, L], `ids` (UTF-8), `done` (u1 [N]: 1 when the row is written) and
+`skipped` (u1 [N]: 0, or the `Reason` why the row's image could not be used; its features are then 0). `origin` is a
+JSON string that says what it was made from; no attribute, since those end at 64 KiB and label names may be many. View 0
+is the test transform.
 
 In work it is called NAME.h5.partial: the default library version, contiguous storage, allocated up front; rows are
 written and flushed before their bits are set and flushed, so that a kill -9 loses at most the rows under way.
@@ -11,6 +12,7 @@ written and flushed before their bits are set and flushed, so that a kill -9 los
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -43,7 +45,7 @@ class FeatureCache:
         paths: N row names.
         labels: int8 [N, L].
         reasons: uint8 [N]; 0 for a usable row, else a `Reason`.
-        feature_dim: F.
+        shape: of one view's features: (F,), or (S, F) for regions.
     """
 
     path: Path
@@ -51,7 +53,7 @@ class FeatureCache:
     paths: tuple[str, ...]
     labels: NDArray[np.int8]
     reasons: NDArray[np.uint8]
-    feature_dim: int
+    shape: tuple[int, ...]
 
     @staticmethod
     def open(path: Path, command: str = "labeldep extract --fresh") -> FeatureCache:
@@ -70,7 +72,7 @@ class FeatureCache:
                 tuple(name.decode() for name in file["ids"][:]),
                 file["labels"][:],
                 file["skipped"][:],
-                file["features"].shape[2],
+                tuple(file["features"].shape[2:]),
             )
 
     @property
@@ -90,13 +92,13 @@ class FeatureCache:
             views: how many views, from view 0 on.
 
         Returns:
-            float16 [usable rows, views, F].
+            float16 [usable rows, views, *shape].
 
         Raises:
             CacheError: features that are not finite.
         """
         usable = self.reasons == 0
-        kept = np.empty((int(usable.sum()), views, self.feature_dim), dtype=np.float16)
+        kept = np.empty((int(usable.sum()), views, *self.shape), dtype=np.float16)
         filled = 0
         with _reading(self.path, "labeldep extract --fresh") as file:
             for start in range(0, len(usable), _BLOCK):  # in blocks: memory is that of the usable rows alone
@@ -109,7 +111,7 @@ class FeatureCache:
         return kept
 
     def _require_finite(self, block: NDArray[np.float16], rows: NDArray[np.int64]) -> None:
-        broken = ~np.isfinite(block).all(axis=(1, 2))
+        broken = ~np.isfinite(block.reshape(len(block), -1)).all(axis=1)
         if broken.any():
             first = self.paths[int(rows[broken.argmax()])]
             raise CacheError(
@@ -141,7 +143,12 @@ class CacheWriter:
 
     @staticmethod
     def resume(
-        path: Path, split: Split, feature_dim: int, origin: Origin, fresh: bool, command: str = "labeldep extract"
+        path: Path,
+        split: Split,
+        shape: tuple[int, ...],
+        origin: Origin,
+        fresh: bool,
+        command: str = "labeldep extract",
     ) -> CacheWriter:
         """Go on with the partial cache beside `path`, or start one.
 
@@ -150,7 +157,7 @@ class CacheWriter:
         Args:
             path: of the finished cache.
             split: the rows.
-            feature_dim: F.
+            shape: of one view's features: (F,), or (S, F) for regions.
             origin: what the cache is made from.
             fresh: start anew in any case.
             command: that makes this cache, for the message.
@@ -170,18 +177,18 @@ class CacheWriter:
                         f"or drop it: {command} --views {origin.views} --fresh",
                     )
                 found.require_fits(origin, partial, f"{command} --fresh (which drops the unfinished cache)")
-                if file["features"].shape == (len(split), origin.views, feature_dim):
+                if file["features"].shape == (len(split), origin.views, *shape):
                     return CacheWriter(path, partial, file, origin)
             if file is not None:
                 file.close()
         with storing(partial):
             partial.unlink(missing_ok=True)
-        return CacheWriter(path, partial, _lay_out(partial, split, feature_dim, origin), origin)
+        return CacheWriter(path, partial, _lay_out(partial, split, shape, origin), origin)
 
     @property
-    def feature_dim(self) -> int:
-        """F."""
-        return int(self._file["features"].shape[2])
+    def shape(self) -> tuple[int, ...]:
+        """Of one view's features: (F,), or (S, F) for regions."""
+        return tuple(self._file["features"].shape[2:])
 
     @property
     def done(self) -> NDArray[np.bool_]:
@@ -210,7 +217,7 @@ class CacheWriter:
 
         Args:
             start: the first row.
-            features: float16 [B, V, F]; 0 where skipped.
+            features: float16 [B, V, *shape]; 0 where skipped.
             reasons: uint8 [B].
 
         Raises:
@@ -253,10 +260,10 @@ class CacheWriter:
             self._file.close()
 
 
-def cache_bytes(split: Split, feature_dim: int, views: int) -> int:
+def cache_bytes(split: Split, shape: tuple[int, ...], views: int) -> int:
     """The size of a cache in bytes, but for a few KiB of structure."""
     ids = max((len(path.encode()) for path in split.paths), default=1)
-    return len(split) * (2 * views * feature_dim + len(split.space) + ids + 2)
+    return len(split) * (2 * views * math.prod(shape) + len(split.space) + ids + 2)
 
 
 def _leftover(partial: Path) -> tuple[Any, Origin | None]:
@@ -277,23 +284,23 @@ def _leftover(partial: Path) -> tuple[Any, Origin | None]:
         return file, None
 
 
-def _lay_out(partial: Path, split: Split, feature_dim: int, origin: Origin) -> Any:  # noqa: ANN401 - h5py is untyped
+def _lay_out(partial: Path, split: Split, shape: tuple[int, ...], origin: Origin) -> Any:  # noqa: ANN401 - h5py is untyped
     n, ids, text = len(split), [path.encode() for path in split.paths], origin.to_json().encode()
     try:
-        _take_room(partial, cache_bytes(split, feature_dim, origin.views) + len(text) + _STRUCTURE)
+        _take_room(partial, cache_bytes(split, shape, origin.views) + len(text) + _STRUCTURE)
         with h5py.File(partial, "w", locking=False) as file:
-            shapes: dict[str, tuple[tuple[int, ...], Any]] = {
-                "features": ((n, origin.views, feature_dim), np.float16),
+            arrays: dict[str, tuple[tuple[int, ...], Any]] = {
+                "features": ((n, origin.views, *shape), np.float16),
                 "labels": ((n, len(split.space)), np.int8),
                 "ids": ((n,), f"S{max((len(name) for name in ids), default=1)}"),
                 "done": ((n,), np.uint8),
                 "skipped": ((n,), np.uint8),
                 "origin": ((), f"S{len(text)}"),
             }
-            for name, (shape, dtype) in shapes.items():
-                _allocate(file, name, shape, dtype)
+            for name, (dimensions, dtype) in arrays.items():
+                _allocate(file, name, dimensions, dtype)
             file["labels"][:] = split.labels
-            file["ids"][:] = np.array(ids, dtype=shapes["ids"][1])
+            file["ids"][:] = np.array(ids, dtype=arrays["ids"][1])
             file.flush()
             file["origin"][()] = text  # last: without it the file is no cache yet
         _take_room(partial, partial.stat().st_size)
@@ -359,9 +366,10 @@ def _checked(file: Any, path: Path, command: str) -> tuple[Origin, NDArray[np.bo
     """The origin and the row bitmap of a cache, or CacheError for another HDF5 file."""
     try:
         origin = Origin.from_json(file["origin"][()].decode())
-        n, views, _ = file["features"].shape
+        n, views, *each = file["features"].shape
         shapes = (file["labels"].shape, file["ids"].shape, file["done"].shape, file["skipped"].shape)
-        if shapes != ((n, len(origin.label_names)), (n,), (n,), (n,)) or views != origin.views:
+        fits = views == origin.views and len(each) == 1 + origin.spatial
+        if shapes != ((n, len(origin.label_names)), (n,), (n,), (n,)) or not fits:
             raise ValueError("shapes do not agree")
         return origin, np.asarray(file["done"][:]).astype(bool)
     except (KeyError, ValueError, TypeError, AttributeError, OSError, RuntimeError) as error:

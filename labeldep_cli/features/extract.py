@@ -90,7 +90,7 @@ def extract_split(
 
     Args:
         split: the rows.
-        encoder: uint8 images [B, 3, side, side] -> features [B, F], frozen, on the device.
+        encoder: uint8 images [B, 3, side, side] -> features [B, F] or regions [B, S, F], frozen, on the device.
         writer: the cache in work.
         side: pixels a side of a view.
         group: rows that pass the encoder together. Groups never shift: a skipped row leaves a hole in its own.
@@ -118,7 +118,7 @@ def extract_split(
     pace, begun = Pace(), 0.0
     for start, decoded in zip(starts, decode(split.file, batches, side, workers, device.type == "cuda"), strict=True):
         skipped = decoded.reasons.numpy().astype(np.uint8)
-        features = _encode(encoder, decoded.images, skipped, device, (len(skipped), len(views), writer.feature_dim))
+        features = _encode(encoder, decoded.images, skipped, device, (len(skipped), len(views), *writer.shape))
         writer.write(start, features, skipped)
         reasons[start : start + len(skipped)] = skipped
         limit.require(split, reasons)
@@ -133,16 +133,16 @@ def extract_split(
 
 @torch.inference_mode()
 def _encode(
-    encoder: nn.Module, images: Tensor, skipped: NDArray[np.uint8], device: torch.device, shape: tuple[int, int, int]
+    encoder: nn.Module, images: Tensor, skipped: NDArray[np.uint8], device: torch.device, shape: tuple[int, ...]
 ) -> NDArray[np.float16]:
-    """Features float16 [B, V, F]; zero for skipped rows. A row that 16 bits cannot hold becomes a skipped one."""
+    """Features float16 of `shape`; zero for skipped rows. A row that 16 bits cannot hold becomes a skipped one."""
     features = np.zeros(shape, dtype=np.float16)
     if skipped.all():
         return features
     for view, seen in enumerate(_by_view(images)):  # one view at a time: memory does not grow with their number
         with np.errstate(over="ignore"):
             features[:, view] = encoder(seen.to(device, non_blocking=True)).float().cpu().numpy().astype(np.float16)
-    broken = ~np.isfinite(features).all(axis=(1, 2))
+    broken = ~np.isfinite(features.reshape(len(features), -1)).all(axis=1)
     skipped[broken & (skipped == 0)] = Reason.NOT_FINITE
     features[skipped != 0] = 0
     return features

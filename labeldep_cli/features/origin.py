@@ -26,6 +26,7 @@ class Origin:
         compute_dtype: of the forward pass.
         views: V, 1 or 21.
         label_names: L names in order.
+        spatial: regions of the last feature map instead of pooled features.
         versions: of the packages that shaped the numbers; told, never compared.
     """
 
@@ -39,6 +40,7 @@ class Origin:
     views: int
     label_names: tuple[str, ...]
     versions: Mapping[str, str]
+    spatial: bool = False
 
     def to_json(self) -> str:
         """One line, keys in a fixed order."""
@@ -71,6 +73,7 @@ class Origin:
             ("weights_sha256", "weights"),
             ("preprocessing", "preprocessing"),
             ("compute_dtype", "compute dtype"),
+            ("spatial", "regions"),
             ("label_names", "labels"),
             ("fingerprint", "rows or labels of the split"),
         ):

@@ -12,7 +12,7 @@ from labeldep_cli.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 
 
 class Encoder(nn.Module):
-    """uint8 images [B, 3, H, W] -> features [B, F].
+    """uint8 images [B, 3, H, W] -> features [B, F], or regions [B, S, F] where its backbone gives those.
 
     Frozen, unless made by `trainable_copy`. Its backbone stays in eval mode whatever `.train()` is called around it: no
     dropout, batch norms on their running statistics (a trainable copy learns their affine part).
@@ -40,7 +40,7 @@ class Encoder(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise and encode images: uint8 [B, 3, H, W] -> [B, F]."""
+        """Normalise and encode images: uint8 [B, 3, H, W] -> [B, F] or [B, S, F]."""
         features: Tensor = self.backbone((images.float() / 255 - self.mean) / self.std)
         return features
 
@@ -53,3 +53,8 @@ class Encoder(nn.Module):
         twin = copy.deepcopy(self)
         twin.train_bn = train_bn
         return twin.requires_grad_(True)
+
+
+def pooled(features: Tensor) -> Tensor:
+    """Z as the critic sees it: features [B, F] as they are, regions [B, S, F] averaged over their places."""
+    return features.mean(dim=1) if features.dim() == 3 else features

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,17 @@ from labeldep_cli.progress import Reporter
 
 @dataclass(frozen=True)
 class CacheFile:
-    """A finished cache: where, which split, how large, and how many rows this call computed."""
+    """A finished cache: where, which split, how large, and how many rows this call computed.
+
+    `regions` is 1 for pooled features.
+    """
 
     path: Path
     split: str
     rows: int
     views: int
     width: int
+    regions: int
     computed: int
 
 
@@ -63,21 +67,29 @@ def extract(
     Raises:
         LabeldepError: data, weights, disk or an existing cache do not allow it.
     """
-    project = open_project(workspace, source, machine, reporter)
+    project = open_project(workspace, source, machine, reporter, spatial=config.spatial)
     _ = project.images
     files: list[CacheFile] = []
     skipped: list[Skipped] = []
     images, seconds = 0, 0.0
     for name in (split,) if split else tuple(name for name in SPLITS if len(project.dataset.splits[name])):
         views = config.views if name == "train" else 1
-        extracted = project.cached(name, ExtractConfig(views, config.group), fresh)
+        extracted = project.cached(name, replace(config, views=views), fresh)
         cache = extracted.cache
         if not extracted.computed:
             unread = len(cache.paths) - len(cache.usable)
             again = f"; its {unread} images that could not be read are tried again with --fresh" if unread else ""
             reporter.note(f"{cache.path} is complete already{again}")
         files.append(
-            CacheFile(cache.path, name, len(cache.paths), cache.origin.views, cache.feature_dim, extracted.computed)
+            CacheFile(
+                cache.path,
+                name,
+                len(cache.paths),
+                cache.origin.views,
+                cache.shape[-1],
+                cache.shape[0] if config.spatial else 1,
+                extracted.computed,
+            )
         )
         skipped += cache.skipped(project.dataset.named)
         images, seconds = images + extracted.pace.images, seconds + extracted.pace.seconds

@@ -57,6 +57,7 @@ class Project:
         row, weights: the backbone; None where the data set brings features.
         device: to compute on.
         reporter: takes notes and progress.
+        spatial: features are the last feature map's regions.
         looked: splits whose images were read by this command itself, rather than found in a finished cache.
     """
 
@@ -68,6 +69,7 @@ class Project:
     weights: Weights | None
     device: torch.device
     reporter: Reporter
+    spatial: bool = False
     looked: set[str] = field(default_factory=set)
 
     @property
@@ -93,7 +95,8 @@ class Project:
     def backbone(self) -> LoadedBackbone:
         """The backbone with its weights, loaded when first asked for."""
         row, weights = self.images
-        return load_backbone(row, weights, self.reporter)
+        loaded = load_backbone(row, weights, self.reporter)
+        return loaded.with_regions(row) if self.spatial else loaded
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -105,6 +108,8 @@ class Project:
         """The command that makes this project's caches."""
         row, weights = self.images
         words = ["labeldep", "extract", "--dataset", self.source.dataset, "--backbone", row.name]
+        if self.spatial:
+            words += ["--spatial"]
         if weights.spec != "default":
             words += ["--weights", weights.spec]
         if self.workspace.data_dir != Workspace.data_dir:
@@ -114,8 +119,8 @@ class Project:
         return shlex.join(words)
 
     def cache_path(self, split: str) -> Path:
-        """The cache of a split: FEATURES/DATASET-BACKBONE-SPLIT.h5."""
-        return self.workspace.features / f"{self.name}-{split}.h5"
+        """The cache of a split: FEATURES/DATASET-BACKBONE[-spatial]-SPLIT.h5."""
+        return self.workspace.features / f"{self.name}{'-spatial' if self.spatial else ''}-{split}.h5"
 
     def limit(self) -> Limit:
         """How many images may be unreadable."""
@@ -135,6 +140,7 @@ class Project:
             views=views,
             label_names=self.dataset.space.names,
             versions=versions(),
+            spatial=self.spatial,
         )
 
     def finished_cache(self, name: str, views: int = 1) -> FeatureCache | None:
@@ -179,12 +185,13 @@ class Project:
 
     def _extract(self, split: Split, path: Path, config: ExtractConfig, fresh: bool) -> Extracted:
         self.looked.add(split.name)
-        size = cache_bytes(split, self.backbone.feature_dim, config.views)
+        size = cache_bytes(split, self.backbone.shape, config.views)
         seen = f"{config.views} view{'' if config.views == 1 else 's'}"
-        shape = f"{len(split)} images x {seen} x {self.backbone.feature_dim} features"
+        regions = f"{self.backbone.shape[0]} regions x " if self.spatial else ""
+        shape = f"{len(split)} images x {seen} x {regions}{self.backbone.feature_dim} features"
         self.reporter.note(f"{path}: {shape}, {size / 1e6:.1f} MB")
         origin = self.origin(split, config.views, self.backbone.weights_sha256)
-        writer = CacheWriter.resume(path, split, self.backbone.feature_dim, origin, fresh, self.extract_command)
+        writer = CacheWriter.resume(path, split, self.backbone.shape, origin, fresh, self.extract_command)
         before = int(writer.done.sum())
         if before:
             self.reporter.note(f"going on after {before} rows that are there already")
@@ -268,12 +275,23 @@ class Project:
 
 
 def open_project(
-    workspace: Workspace, source: Source, machine: Machine, reporter: Reporter, weights: Weights | None = None
+    workspace: Workspace,
+    source: Source,
+    machine: Machine,
+    reporter: Reporter,
+    weights: Weights | None = None,
+    spatial: bool = False,
 ) -> Project:
     """Load the data set and find the backbone's row and weights (unless given); the weights are not loaded yet.
 
+    Args:
+        workspace, source, machine: what is asked for.
+        reporter: takes notes and progress.
+        weights: found already; None to look for the source's.
+        spatial: features are to be the last feature map's regions.
+
     Raises:
-        DatasetError: the data set is missing or malformed.
+        DatasetError: the data set is missing or malformed, or brings features where regions are wanted.
         BackboneError: unknown backbone, missing weights file, or a backbone for ready features.
     """
     device = pick_device(machine.device)
@@ -284,6 +302,11 @@ def open_project(
         if asked is not None:
             raise BackboneError(
                 f"{source.dataset} holds ready features: they take no backbone", "Leave --backbone out."
+            )
+        if spatial:
+            raise DatasetError(
+                f"{source.dataset} holds ready features, which have no regions",
+                "Take a head that needs none: --head linear, cnn-rnn or gcn.",
             )
         return Project(workspace, source, machine, dataset, None, None, device, reporter)
     row = asked or find_backbone(dataset.backbone or DEFAULT_BACKBONE)
@@ -296,4 +319,5 @@ def open_project(
         weights or locate_weights(row, source.weights),
         device,
         reporter,
+        spatial,
     )

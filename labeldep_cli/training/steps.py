@@ -18,6 +18,7 @@ from labeldep_cli.devices import mixed_precision
 from labeldep_cli.evaluation.rerank import tune_beta
 from labeldep_cli.inputs import Batch, Inputs, Request, in_order
 from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.training import losses
 from labeldep_cli.training.draws import epoch_rows, mismatched_rows, random_rows, random_views, uniform
@@ -244,7 +245,7 @@ class AdversarialStep:
         """Z = f_ext(x), float32 [B, F]; D sees float32 under mixed precision too."""
         with mixed_precision(self.inputs.device):
             z: Tensor = self.inputs.encoder(x)
-        return z.float()
+        return pooled(z.float())
 
     def _noise(self, shape: tuple[int, ...], purpose: str, key: int) -> Tensor:
         return uniform(shape, self.config.seed, purpose, key).to(self.inputs.device)

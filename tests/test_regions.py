@@ -1,0 +1,94 @@
+"""Regions: the last feature map, cached for heads that look at places."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_cli import Place, make_table
+
+from labeldep_cli.errors import BackboneError, CacheError
+from labeldep_cli.features.cache import FeatureCache
+from labeldep_cli.models.backbones import architecture, find_backbone
+from labeldep_cli.models.regions import RegionFeatures
+
+
+def images(side, n=2):
+    return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+class TestRegionFeatures:
+    def test_the_mean_over_regions_is_a_resnets_pooled_feature(self):
+        row = find_backbone("resnet18")
+        backbone = architecture(row).eval()
+        regions = RegionFeatures(backbone, row)
+        x = images(64)
+        with torch.inference_mode():
+            assert torch.allclose(regions(x).mean(dim=1), backbone(x), atol=1e-6)
+        assert regions.shape == (49, 512)
+
+    def test_regions_come_in_reading_order(self):
+        row = find_backbone("scenesnet")
+        backbone = architecture(row).eval()
+        regions = RegionFeatures(backbone, row)
+        x = images(96)
+        with torch.inference_mode():
+            maps = backbone.top(backbone.middle(backbone.stem(x)))  # [2, 128, 6, 6]
+            assert torch.equal(regions(x)[:, 6 * 2 + 5], maps[:, :, 2, 5])
+
+    def test_a_large_map_is_averaged_down(self):
+        row = find_backbone("squeezenet1_1")  # 13 x 13
+        assert RegionFeatures(architecture(row).eval(), row).shape == (49, 512)
+
+    def test_a_copy_keeps_its_own_maps(self):
+        row = find_backbone("scenesnet")
+        regions = RegionFeatures(architecture(row).eval(), row)
+        twin = copy.deepcopy(regions)
+        with torch.no_grad():
+            for parameter in twin.parameters():
+                parameter.zero_()
+            assert not torch.equal(twin(images(96)), regions(images(96)))
+            assert not twin._seen and not regions._seen
+
+    def test_a_transformer_has_none(self):
+        row = find_backbone("vit_b_16")
+        with pytest.raises(BackboneError, match="vit_b_16 has no last feature map"):
+            RegionFeatures(architecture(row).eval(), row)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = Place(tmp_path_factory.mktemp("regions"))
+    make_table(place.table.parent, rows=20)
+    return place
+
+
+def extract(place, *words):
+    return place.json("extract", "--dataset", place.table, "--backbone", "scenesnet", *words)["files"]
+
+
+class TestSpatialCache:
+    def test_extract_keeps_regions_beside_the_pooled_features(self, place):
+        plain, spatial = extract(place), extract(place, "--spatial")
+        assert [file["regions"] for file in plain] == [1, 1, 1]
+        assert [(file["regions"], file["width"]) for file in spatial] == [(36, 128)] * 3
+        for pooled_file, file in zip(plain, spatial, strict=True):
+            assert file["path"].endswith(f"-spatial-{file['split']}.h5")
+            pooled = FeatureCache.open(Path(pooled_file["path"])).features()[:, 0]  # 128 means, 128 maxima
+            regions = FeatureCache.open(Path(file["path"])).features()[:, 0]
+            assert np.abs(regions.astype(np.float32).mean(axis=1) - pooled[:, :128]).max() < 2e-3
+            assert (regions.max(axis=1) == pooled[:, 128:]).all()
+
+    def test_one_kind_is_not_taken_for_the_other(self, place):
+        (file,) = extract(place, "--split", "val", "--spatial")
+        cache = FeatureCache.open(Path(file["path"]))
+        assert cache.origin.spatial and cache.shape == (36, 128)
+        with pytest.raises(CacheError, match="regions True, wanted False"):
+            cache.origin.require_fits(replace(cache.origin, spatial=False), cache.path, "labeldep extract")
+
+    def test_a_transformer_is_refused_before_any_image_is_read(self, place):
+        words = ("extract", "--dataset", place.table, "--backbone", "vit_b_16", "--weights", "none", "--spatial")
+        result = place.run(*words)
+        assert result.exit_code == 1 and "vit_b_16 has no last feature map" in result.stderr

@@ -18,6 +18,7 @@ DEFAULT_BACKBONE = "resnet101"
 Sampling = Literal["gumbel", "straight-through", "none"]
 Loss = Literal["logistic", "focal", "asl", "warp"]
 CriticKind = Literal["wgan-gp", "nce", "none"]
+HeadKind = Literal["linear", "cnn-rnn", "att-rnn", "rlsd", "ml-decoder", "gcn"]
 
 
 @dataclass(frozen=True)

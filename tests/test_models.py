@@ -23,7 +23,8 @@ from labeldep_cli.inputs import Request
 from labeldep_cli.models.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, architecture, find_backbone
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
-from labeldep_cli.models.generator import Generator, seeded_head
+from labeldep_cli.models.generator import Generator
+from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.pipelines.project import open_project
 from labeldep_cli.progress import Silent
 from labeldep_cli.weights import load_backbone, locate_weights, read_state_dict
@@ -311,7 +312,7 @@ class TestEncoder:
         encoder = Encoder(small_backbone())
         images, statistics = some_images(), encoder.backbone[1].running_mean.clone()
         before = encoder(images)
-        generator = Generator(encoder, seeded_head(8, 3, 0, 0))
+        generator = Generator(encoder, seeded_head("linear", 8, 3, 0, 0))
         generator.train()
         assert generator.training and kinds_in_training(encoder) == set()
         assert torch.equal(encoder(images), before)  # no dropout, no batch statistics
@@ -343,7 +344,7 @@ class TestEncoder:
     def test_training_the_copy_leaves_the_frozen_one_as_it_was(self, train_bn):
         encoder = Encoder(small_backbone())
         before = {name: value.clone() for name, value in encoder.state_dict().items()}
-        generator = Generator(encoder.trainable_copy(train_bn), seeded_head(8, 3, 0, 0)).train()
+        generator = Generator(encoder.trainable_copy(train_bn), seeded_head("linear", 8, 3, 0, 0)).train()
         optimizer = torch.optim.Adam(generator.parameters(), lr=0.1)
         for _ in range(3):
             optimizer.zero_grad()
@@ -361,29 +362,31 @@ class TestEncoder:
 
 class TestGenerator:
     def test_a_linear_head_by_hand(self):
-        head = seeded_head(2, 2, 0, seed=0)
+        head = seeded_head("linear", 2, 2, 0, seed=0)
         head.load_state_dict({"0.weight": torch.tensor([[1.0, 2.0], [0.0, -1.0]]), "0.bias": torch.tensor([0.5, 0.0])})
         logits = Generator(nn.Identity(), head)(torch.tensor([[3.0, 4.0]]))
         assert logits.tolist() == [[11.5, -4.0]]
 
     def test_one_hidden_layer(self):
-        head = seeded_head(6, 3, 5, seed=0)
+        head = seeded_head("linear", 6, 3, 5, seed=0)
         assert [tuple(p.shape) for p in head.parameters()] == [(5, 6), (5,), (3, 5), (3,)]
         assert head(torch.zeros(4, 6)).shape == (4, 3)
 
     def test_half_precision_features_are_computed_in_single(self):
-        logits = Generator(nn.Identity(), seeded_head(6, 3, 0, seed=0))(torch.zeros(4, 6, dtype=torch.float16))
+        logits = Generator(nn.Identity(), seeded_head("linear", 6, 3, 0, seed=0))(
+            torch.zeros(4, 6, dtype=torch.float16)
+        )
         assert logits.dtype == torch.float32
 
     def test_the_seed_alone_draws_the_weights(self):
         torch.manual_seed(9)
         expected = torch.rand(2)
         torch.manual_seed(9)
-        first = seeded_head(6, 3, 0, seed=4)
+        first = seeded_head("linear", 6, 3, 0, seed=4)
         assert torch.equal(torch.rand(2), expected)
         torch.manual_seed(10)
-        assert torch.equal(first[0].weight, seeded_head(6, 3, 0, seed=4)[0].weight)
-        assert not torch.equal(first[0].weight, seeded_head(6, 3, 0, seed=5)[0].weight)
+        assert torch.equal(first[0].weight, seeded_head("linear", 6, 3, 0, seed=4)[0].weight)
+        assert not torch.equal(first[0].weight, seeded_head("linear", 6, 3, 0, seed=5)[0].weight)
 
 
 def paper_critic(n_labels=80, feature_dim=2048, conditional=True):
@@ -471,7 +474,7 @@ class TestOneSeam:
         assert [skip.path for skip in cached.skipped] == ["4.png"]
         assert images.feature_dim == cached.feature_dim == 256
 
-        head = seeded_head(256, 3, 0, seed=7)
+        head = seeded_head("linear", 256, 3, 0, seed=7)
         full = collect_logits(Generator(images.encoder.trainable_copy(False), head).train(), images)
         heads = collect_logits(Generator(cached.encoder, head), cached)
         # Storing a feature f in 16 bits moves it by at most f / 2^11, and a logit by that times its weight.

@@ -17,7 +17,8 @@ from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.errors import CheckpointError, TrainingError
 from labeldep_cli.inputs import FeatureInputs
 from labeldep_cli.models.discriminator import Discriminator
-from labeldep_cli.models.generator import Generator, seeded_head
+from labeldep_cli.models.generator import Generator
+from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.progress import Silent
 from labeldep_cli.training import checkpoint, losses, steps
 from labeldep_cli.training import fit as fitting
@@ -56,7 +57,7 @@ def make_critic(config):
 
 def make_step(inputs, adversarial=True, **changes):
     config = make_config(**changes)
-    generator = Generator(torch.nn.Identity(), seeded_head(F, L, 0, seed=3))
+    generator = Generator(torch.nn.Identity(), seeded_head("linear", F, L, 0, seed=3))
     if not adversarial:
         return LogisticStep(generator, inputs, config)
     return AdversarialStep(generator, make_critic(config), inputs, config)
@@ -672,7 +673,9 @@ class TestCheckpoint:
     def test_a_network_of_another_shape_is_refused(self, whole_run):
         tensors, _ = checkpoint.load(whole_run / BEST)
         with pytest.raises(CheckpointError, match=r"does not fit this generator: size mismatch for head\.0"):
-            checkpoint.unpack("generator", tensors, Generator(torch.nn.Identity(), seeded_head(F, 5, 0, 0)), whole_run)
+            checkpoint.unpack(
+                "generator", tensors, Generator(torch.nn.Identity(), seeded_head("linear", F, 5, 0, 0)), whole_run
+            )
 
     def test_an_optimizer_goes_on_as_if_never_stored(self):
         inputs = make_inputs(16)

@@ -5,21 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-
-class Head(nn.Sequential):
-    """Features [B, F] -> logits [B, L]; linear, or with one hidden layer.
-
-    Args:
-        feature_dim: F.
-        n_labels: L.
-        hidden: width of the hidden layer; 0 for none.
-    """
-
-    def __init__(self, feature_dim: int, n_labels: int, hidden: int = 0) -> None:
-        if hidden:
-            super().__init__(nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, n_labels))
-        else:
-            super().__init__(nn.Linear(feature_dim, n_labels))
+from labeldep_cli.models.heads.base import Head
 
 
 class Generator(nn.Module):
@@ -41,10 +27,3 @@ class Generator(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             logits: Tensor = self.head(features)
         return logits
-
-
-def seeded_head(feature_dim: int, n_labels: int, hidden: int, seed: int) -> Head:
-    """A head with initial weights drawn from `seed` alone, leaving the global generator untouched."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Head(feature_dim, n_labels, hidden)

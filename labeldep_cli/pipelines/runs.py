@@ -18,7 +18,9 @@ from labeldep_cli.files import sha256
 from labeldep_cli.models.backbones import Backbone, architecture, find_backbone
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
-from labeldep_cli.models.generator import Generator, Head, seeded_head
+from labeldep_cli.models.generator import Generator
+from labeldep_cli.models.heads.base import Head
+from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
@@ -168,7 +170,7 @@ class Run:
 
 
 def _head(facts: dict[str, Any], tensors: dict[str, Any]) -> Head:
-    head = seeded_head(facts["feature_dim"], len(facts["labels"]), facts["hidden"], seed=0)
+    head = seeded_head("linear", facts["feature_dim"], len(facts["labels"]), facts["hidden"], seed=0)
     checkpoint.unpack("generator.head", tensors, head, Path(BEST))
     return head
 

@@ -19,7 +19,8 @@ from labeldep_cli.files import lock, make_folder
 from labeldep_cli.inputs import Inputs
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
-from labeldep_cli.models.generator import Generator, seeded_head
+from labeldep_cli.models.generator import Generator
+from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.pipelines.claims import Job, begun_views, claim, clear, record_of
 from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.pipelines.runs import CONFIG, Run, open_run, protocol_of, read_config, result_of
@@ -293,7 +294,7 @@ def _generator(project: Project, config: TrainingConfig, start: Run | None, trai
     head = (
         start.head()
         if start
-        else seeded_head(train.feature_dim, len(train.space), int(config.hidden or 0), config.seed)
+        else seeded_head("linear", train.feature_dim, len(train.space), int(config.hidden or 0), config.seed)
     )
     encoder = train.encoder.trainable_copy(config.train_bn) if isinstance(train.encoder, Encoder) else nn.Identity()
     return Generator(encoder, head).to(project.device)

@@ -1,0 +1,1 @@
+"""What turns features into label logits: the paper's own head, its rivals' and today's."""

@@ -1,0 +1,30 @@
+"""Independent sigmoids: the paper's own head (Sect. 3.1)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from labeldep_cli.models.heads.base import Head
+
+
+class LinearHead(Head, nn.Sequential):
+    """Features [B, F] -> logits [B, L]; linear, or with one hidden layer.
+
+    Args:
+        feature_dim: F.
+        n_labels: L.
+        hidden: width of the hidden layer; 0 for none.
+    """
+
+    def __init__(self, feature_dim: int, n_labels: int, hidden: int = 0) -> None:
+        super().__init__(feature_dim, n_labels, hidden)
+        if hidden:
+            self.extend([nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, n_labels)])
+        else:
+            self.append(nn.Linear(feature_dim, n_labels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits [B, L]."""
+        for layer in self:
+            features = layer(features)
+        return features

@@ -1,0 +1,23 @@
+"""The heads by the names of `--head`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from labeldep_cli.config import HeadKind
+from labeldep_cli.models.heads.base import Head
+from labeldep_cli.models.heads.linear import LinearHead
+
+HEADS: Mapping[HeadKind, type[Head]] = {
+    "linear": LinearHead,
+}
+"""Each is built as HEADS[kind](feature_dim, n_labels, hidden)."""
+
+
+def seeded_head(kind: HeadKind, feature_dim: int, n_labels: int, hidden: int, seed: int) -> Head:
+    """A head with initial weights drawn from `seed` alone, leaving the global generator untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return HEADS[kind](feature_dim, n_labels, hidden)

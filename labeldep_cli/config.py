@@ -19,6 +19,7 @@ Sampling = Literal["gumbel", "straight-through", "none"]
 Loss = Literal["logistic", "focal", "asl", "warp"]
 CriticKind = Literal["wgan-gp", "nce", "none"]
 HeadKind = Literal["linear", "cnn-rnn", "att-rnn", "rlsd", "ml-decoder", "gcn"]
+DEFAULT_HEAD: HeadKind = "linear"
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,10 @@ class TrainingConfig:
         lr: Adam's learning rate for the generator (Sect. 4.1 has 1e-4 for both networks).
         loss: the generator's: the paper's logistic loss, a stronger companion of today (focal, asl), or the ranking
             loss of Tables 1 and 2 (warp).
-        hidden: width of one hidden layer in the generator's head; 0 for a linear head.
+        head: what turns features into logits: the paper's own linear one, or a rival's. None in the adversarial stage
+            means: as in the run that it starts from.
+        hidden: width of one hidden layer in the linear head, 0 for none; of the inner layers of the other heads, 0 for
+            their own default.
         patience: evaluations without a better val mAP after which training stops; 0 for never.
         train_bn: in full mode, update the batch norms' running statistics.
         beta1, beta2: Adam's, for the generator.
@@ -132,6 +136,7 @@ class TrainingConfig:
     batch_size: int | None = None
     lr: float | None = None
     loss: Loss = "logistic"
+    head: HeadKind | None = None
     hidden: int | None = None
     patience: int = 0
     train_bn: bool = False
@@ -192,15 +197,15 @@ class PretrainConfig(TrainingConfig):
 
     STAGE: ClassVar[str] = "pretrain"
     # A fresh linear head learns ten times faster than the paper's 1e-4 would let it; the backbone keeps to 1e-4.
-    HEAD: ClassVar[Mapping[str, Any]] = {"batch_size": 128, "lr": 1e-3, "hidden": 0}
-    FULL: ClassVar[Mapping[str, Any]] = {"batch_size": 32, "lr": 1e-4, "hidden": 0}
+    HEAD: ClassVar[Mapping[str, Any]] = {"batch_size": 128, "lr": 1e-3, "head": DEFAULT_HEAD, "hidden": 0}
+    FULL: ClassVar[Mapping[str, Any]] = {"batch_size": 32, "lr": 1e-4, "head": DEFAULT_HEAD, "hidden": 0}
     HEAD_LENGTH: ClassVar[tuple[int, int]] = (40, 400)  # epochs, and updates at least
     FULL_LENGTH: ClassVar[tuple[int, int]] = (10, 50)
 
 
 @dataclass(frozen=True)
 class AdversarialConfig(TrainingConfig):
-    """Sects. 3.2-4.1: generator and critic in turn. `hidden` None means: as in the run that it starts from.
+    """Sects. 3.2-4.1: generator and critic in turn. `head` and `hidden` None mean: as in the run that it starts from.
 
     Attributes:
         critic: "wgan-gp"; "nce": a density ratio between real sets and samples of G (not the paper's; made for
@@ -209,6 +214,7 @@ class AdversarialConfig(TrainingConfig):
         alpha: weight of the logistic loss, Eq. 2 (Sect. 4.1: 10).
         lambda_gp: weight of the gradient penalty, Eq. 4 (Sect. 4.1: 10).
         critic_steps: critic updates per generator update (Sect. 4.1: 3).
+        critic_warmup: critic updates before the generator's first one (the paper tells of none).
         inverse_temperature: of the Gumbel sigmoid (Sect. 4.1: 0.9, no annealing).
         critic_layers: hidden layers of the critic (Sect. 4.1: 8).
         critic_width: their width (Sect. 4.1: 512).
@@ -227,6 +233,7 @@ class AdversarialConfig(TrainingConfig):
     alpha: float = 10.0
     lambda_gp: float = 10.0
     critic_steps: int = 3
+    critic_warmup: int = 0
     inverse_temperature: float = 0.9
     critic_layers: int = 8
     critic_width: int = 512

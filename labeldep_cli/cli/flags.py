@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from labeldep_cli.config import DEFAULT_BACKBONE, AdversarialConfig, Loss, PretrainConfig
+from labeldep_cli.config import DEFAULT_BACKBONE, DEFAULT_HEAD, AdversarialConfig, HeadKind, Loss, PretrainConfig
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.errors import LabeldepError
 
@@ -142,9 +142,20 @@ LossName = Annotated[
         help="The generator's: the paper's, a stronger one of today, or Table 1's ranking.", rich_help_panel=HOW
     ),
 ]
+HeadName = Annotated[
+    HeadKind | None,
+    typer.Option(
+        help=f"The paper's own ({DEFAULT_HEAD}), a rival of Table 1 (cnn-rnn, att-rnn, rlsd) or one of today.",
+        rich_help_panel=HOW,
+    ),
+]
 Hidden = Annotated[
     int | None,
-    typer.Option(min=0, help="Width of one hidden layer in the head; 0: a linear head.", rich_help_panel=HOW),
+    typer.Option(
+        min=0,
+        help="Width of one hidden layer in the linear head, 0: none; of the other heads' layers, 0: their own.",
+        rich_help_panel=HOW,
+    ),
 ]
 Patience = Annotated[
     int,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ class Generator(nn.Module):
     """x -> logits [B, L]; sigmoid of the logits is the label distribution of Sect. 3.1.
 
     Args:
-        encoder: x -> features [B, F]: the identity over a cache, a trainable CNN over images.
+        encoder: x -> features [B, F] (or regions [B, S, F]): the identity over a cache, a trainable CNN over images.
         head: features -> logits.
     """
 
@@ -27,3 +29,20 @@ class Generator(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             logits: Tensor = self.head(features)
         return logits
+
+    def loss(self, x: Tensor, y: Tensor, of_logits: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """What G is trained on without a critic.
+
+        Args:
+            x: images, features [B, F] or regions [B, S, F].
+            y: labels [B, L]; -1 where unknown.
+            of_logits: (logits, y) -> loss; a head that picks labels one after the other has its own instead.
+
+        Returns:
+            Scalar.
+        """
+        if not self.head.sequential:
+            return of_logits(self(x), y)
+        features: Tensor = self.encoder(x).float()
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head.sequence_loss(features, y)

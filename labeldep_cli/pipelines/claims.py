@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from labeldep_cli.config import AdversarialConfig, PretrainConfig, Source, TrainingConfig, changed
+from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, PretrainConfig, Source, TrainingConfig, changed
 from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import sha256, write_json
@@ -76,7 +76,7 @@ _PATHS = ("dataset", "weights")
 def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     """What makes two runs the same: settings and fingerprints, without paths, versions, device or clock."""
     # A run of an older version knows nothing of a newer setting: it was trained with what is now its default.
-    known = {**AdversarialConfig().settings(), **record["settings"]}
+    known = {**AdversarialConfig(head=DEFAULT_HEAD).settings(), **record["settings"]}
     settings = {f"--{name.replace('_', '-')}": value for name, value in known.items() if name not in _PATHS}
     weights, start = record["weights"], record["start"]
     return {

@@ -21,7 +21,7 @@ from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.features.decode import Decoded, decode
 from labeldep_cli.features.images import Reason
 from labeldep_cli.models.backbones import find_backbone
-from labeldep_cli.models.encoder import Encoder
+from labeldep_cli.models.encoder import Encoder, pooled
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.pipelines.decisions import Decision, decision_of
 from labeldep_cli.pipelines.runs import Run, open_told
@@ -135,7 +135,8 @@ def _open_eyes(run: Run, weights: str | None, with_critic: bool, device: torch.d
     row = find_backbone(run.facts["backbone"])
     frozen: Encoder | None = None
     if with_critic or not run.full:
-        frozen = Encoder(load_backbone(row, run.weights(row, weights), reporter).module).to(device)
+        loaded = load_backbone(row, run.weights(row, weights), reporter)
+        frozen = Encoder((loaded.with_regions(row) if run.spatial else loaded).module).to(device)
     if frozen is not None and not run.full:
         return _Eyes(Generator(frozen, run.head()).to(device).eval(), frozen, row.side)
     return _Eyes(run.full_generator(device), frozen, row.side)
@@ -169,6 +170,6 @@ def _sets(eyes: _Eyes, decision: Decision, images: Tensor) -> Iterator[tuple[NDA
         if eyes.frozen is None:
             raise ValueError("no critic decides here")
         z: Tensor = eyes.frozen(images)
-        return z.float()
+        return pooled(z.float())
 
     return zip(probabilities(logits), decision.decide(logits, features), strict=True)

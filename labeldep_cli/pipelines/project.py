@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labeldep_cli.config import DEFAULT_BACKBONE, ExtractConfig, Machine, Source, Workspace
+from labeldep_cli.config import DEFAULT_BACKBONE, ExtractConfig, HeadKind, Machine, Source, Workspace
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.split import Dataset, Draw, Skipped, Split
 from labeldep_cli.devices import pick_device
@@ -25,6 +25,7 @@ from labeldep_cli.files import lock, make_folder
 from labeldep_cli.inputs import FeatureInputs, ImageInputs, Inputs
 from labeldep_cli.models.backbones import Backbone, find_backbone
 from labeldep_cli.models.encoder import Encoder
+from labeldep_cli.models.heads.registry import HEADS
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
 from labeldep_cli.weights import LoadedBackbone, Weights, load_backbone, locate_weights
@@ -102,6 +103,21 @@ class Project:
     def encoder(self) -> Encoder:
         """The frozen f_ext, on the device."""
         return Encoder(self.backbone.module).to(self.device)
+
+    def for_head(self, head: HeadKind) -> Project:
+        """The same project, with the kind of features that a head takes.
+
+        Raises:
+            DatasetError: the head takes regions, and the data set brings ready features.
+        """
+        if HEADS[head].spatial == self.spatial:
+            return self
+        if self.row is None:
+            raise DatasetError(
+                f"{self.source.dataset} holds ready features, which have no regions for --head {head}",
+                f"Take one of: {', '.join(kind for kind in HEADS if not HEADS[kind].spatial)}.",
+            )
+        return replace(self, spatial=HEADS[head].spatial)
 
     @property
     def extract_command(self) -> str:
@@ -291,7 +307,7 @@ def open_project(
         spatial: features are to be the last feature map's regions.
 
     Raises:
-        DatasetError: the data set is missing or malformed, or brings features where regions are wanted.
+        DatasetError: the data set is missing or malformed.
         BackboneError: unknown backbone, missing weights file, or a backbone for ready features.
     """
     device = pick_device(machine.device)
@@ -302,11 +318,6 @@ def open_project(
         if asked is not None:
             raise BackboneError(
                 f"{source.dataset} holds ready features: they take no backbone", "Leave --backbone out."
-            )
-        if spatial:
-            raise DatasetError(
-                f"{source.dataset} holds ready features, which have no regions",
-                "Take a head that needs none: --head linear, cnn-rnn or gcn.",
             )
         return Project(workspace, source, machine, dataset, None, None, device, reporter)
     row = asked or find_backbone(dataset.backbone or DEFAULT_BACKBONE)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from labeldep_cli.config import Machine, Place, Source, Workspace, pick
+from labeldep_cli.config import DEFAULT_HEAD, HeadKind, Machine, Place, Source, Workspace, pick
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import CheckpointError, DatasetError, nearest
@@ -20,7 +20,8 @@ from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.base import Head
-from labeldep_cli.models.heads.registry import seeded_head
+from labeldep_cli.models.heads.registry import HEADS, seeded_head
+from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
@@ -63,6 +64,17 @@ class Run:
         return bool(self.facts["full"])
 
     @property
+    def head_kind(self) -> HeadKind:
+        """What turns its features into logits; runs from before there was a choice are linear."""
+        kind: HeadKind = self.facts.get("head", DEFAULT_HEAD)
+        return kind
+
+    @property
+    def spatial(self) -> bool:
+        """Whether its features are regions."""
+        return HEADS[self.head_kind].spatial
+
+    @property
     def space(self) -> LabelSpace:
         """The labels, in the order of the logits."""
         return LabelSpace(tuple(self.facts["labels"]))
@@ -79,7 +91,7 @@ class Run:
 
     def head(self) -> Head:
         """Its head, loaded."""
-        return _head(self.facts, self._tensors())
+        return self._head(self._tensors())
 
     def generator(self, device: torch.device) -> Generator:
         """Its generator, loaded: over features in head mode, over images in full mode."""
@@ -88,8 +100,10 @@ class Run:
     def full_generator(self, device: torch.device) -> Generator:
         """The generator of a full-mode run: the checkpoint holds its whole backbone."""
         tensors = self._tensors()
-        encoder = Encoder(architecture(find_backbone(self.facts["backbone"])))
-        generator = Generator(encoder, _head(self.facts, tensors))
+        row = find_backbone(self.facts["backbone"])
+        backbone = architecture(row).eval()
+        encoder = Encoder(RegionFeatures(backbone, row) if self.spatial else backbone)
+        generator = Generator(encoder, self._head(tensors))
         checkpoint.unpack("generator", tensors, generator, self.best)
         return generator.to(device).eval()
 
@@ -115,7 +129,7 @@ class Run:
         features = place.features_dir or (Path(self.config["features_dir"]) if place.data_dir is None else None)
         workspace = Workspace(place.data_dir or Path(self.config["data_dir"]), place.runs_dir, features)
         found = None if row is None else self.weights(row, weights)
-        project = open_project(workspace, self.source(), machine, reporter, found)
+        project = open_project(workspace, self.source(), machine, reporter, found, self.spatial)
         self.space.require_same(project.dataset.space, f"the run {self.folder.name}", "the data set")
         return project
 
@@ -168,11 +182,10 @@ class Run:
     def _tensors(self) -> dict[str, Any]:
         return checkpoint.load(self.best)[0]
 
-
-def _head(facts: dict[str, Any], tensors: dict[str, Any]) -> Head:
-    head = seeded_head("linear", facts["feature_dim"], len(facts["labels"]), facts["hidden"], seed=0)
-    checkpoint.unpack("generator.head", tensors, head, Path(BEST))
-    return head
+    def _head(self, tensors: dict[str, Any]) -> Head:
+        head = seeded_head(self.head_kind, self.facts["feature_dim"], len(self.space), self.facts["hidden"], seed=0)
+        checkpoint.unpack("generator.head", tensors, head, self.best)
+        return head
 
 
 def find_run(name: str | None, runs_dir: Path) -> Path:

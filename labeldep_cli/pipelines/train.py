@@ -11,16 +11,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from labeldep_cli.config import AdversarialConfig, Machine, PretrainConfig, Source, TrainingConfig, Workspace, pick
+from labeldep_cli.config import (
+    DEFAULT_HEAD,
+    AdversarialConfig,
+    Machine,
+    PretrainConfig,
+    Source,
+    TrainingConfig,
+    Workspace,
+    pick,
+)
 from labeldep_cli.datasets.split import SPLITS, Skipped
 from labeldep_cli.devices import enough_memory
-from labeldep_cli.errors import CheckpointError
+from labeldep_cli.errors import CheckpointError, LabeldepError
 from labeldep_cli.files import lock, make_folder
 from labeldep_cli.inputs import Inputs
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
-from labeldep_cli.models.heads.registry import seeded_head
+from labeldep_cli.models.heads.base import Head
+from labeldep_cli.models.heads.registry import HEADS, seeded_head
 from labeldep_cli.pipelines.claims import Job, begun_views, claim, clear, record_of
 from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.pipelines.runs import CONFIG, Run, open_run, protocol_of, read_config, result_of
@@ -67,7 +77,7 @@ def pretrain(
     Raises:
         LabeldepError: data, weights, caches, disk or an existing run do not allow it; a loss that is not finite.
     """
-    project = open_project(workspace, source, machine, reporter)
+    project = open_project(workspace, source, machine, reporter).for_head(config.head or DEFAULT_HEAD)
     if config.full:
         _ = project.images
     start = _head_run(project, config) if config.full else None
@@ -78,11 +88,11 @@ def pretrain(
 
 def _head_run(project: Project, config: PretrainConfig) -> Run | None:
     """The head-mode run whose head full mode starts from; nobody asked for it, so one that does not fit is left."""
-    run = _existing(project, "pretrain")
+    run = _existing(project, replace(config, full=False))
     if run is None or config.hidden not in (None, run.facts["hidden"]):
         return None
     try:
-        _require_start(run, project, config.full, _folder(project, "full-pretrain"))
+        _require_start(run, project, config.full, _folder(project, config))
     except CheckpointError as error:
         project.reporter.note(f"the head starts afresh: {error.what}")
         return None
@@ -108,45 +118,67 @@ def adversarial(
     project = open_project(workspace, source, machine, reporter)
     if config.full:
         _ = project.images
-    stage = "full-pretrain" if config.full else "pretrain"
-    run = open_run(start, workspace.runs_dir) if start else _existing(project, stage)
+    before = PretrainConfig(
+        full=config.full, head=config.head, hidden=config.hidden, views=config.views, seed=config.seed
+    )
+    run = open_run(start, workspace.runs_dir) if start else _existing(project, before)
     looked = False
     if run is None:
-        first = pretrain(workspace, source, machine, _first(project, stage, config), Job(), reporter)
+        first = pretrain(workspace, source, machine, _first(project, before), Job(), reporter)
         run, looked = open_run(str(first.folder), workspace.runs_dir), first.looked
-    if config.hidden not in (None, run.facts["hidden"]):
+    _require_head(run, config)
+    config = replace(config, head=run.head_kind, hidden=run.facts["hidden"])
+    return _train(project.for_head(run.head_kind), config.resolved(), run, job, looked)
+
+
+def _require_head(run: Run, config: AdversarialConfig) -> None:
+    """Refuse a start with another head than the one asked for, or one that a critic in training cannot teach.
+
+    Raises:
+        CheckpointError: names both sides.
+    """
+    for name, asked, has in (("head", config.head, run.head_kind), ("hidden", config.hidden, run.facts["hidden"])):
+        if asked not in (None, has):
+            raise CheckpointError(
+                f"{run.folder} has --{name} {has}, asked for is {asked}",
+                f"Leave --{name} out, or name a run with such a head: "
+                f"pretrain --{name} {asked} --out FOLDER, then --from FOLDER",
+            )
+    if HEADS[run.head_kind].sequential and config.critic != "none" and not config.freeze_generator:
         raise CheckpointError(
-            f"{run.folder} has --hidden {run.facts['hidden']}, asked for is {config.hidden}",
-            "Leave --hidden out, or name a run with such a head: pretrain --hidden N --out FOLDER, then --from FOLDER",
+            f"{run.folder} has --head {run.head_kind}, which picks labels one after the other: "
+            "no gradient of a critic flows through the set that it picks",
+            "Train the critic beside it (--freeze-generator), or the control (--critic none).",
         )
-    return _train(project, replace(config, hidden=run.facts["hidden"]).resolved(), run, job, looked)
 
 
-def _existing(project: Project, stage: str) -> Run | None:
-    """The finished run of a stage: what starts from an unfinished one would depend on where that was interrupted."""
-    folder = _folder(project, stage)
+def _existing(project: Project, config: TrainingConfig) -> Run | None:
+    """The finished run in a config's default folder: what starts from an unfinished one hangs on its interruption."""
+    folder = _folder(project, config)
     finished = result_of(folder) is not None and (folder / BEST).is_file()
     return open_run(str(folder), project.workspace.runs_dir) if finished else None
 
 
-def _first(project: Project, stage: str, config: AdversarialConfig) -> PretrainConfig:
-    """How to pretrain first: as an unfinished run was begun, else by default."""
-    folder = _folder(project, stage)
+def _first(project: Project, config: PretrainConfig) -> PretrainConfig:
+    """How to pretrain first: as an unfinished run was begun, else as asked for."""
+    folder = _folder(project, config)
     if (folder / CONFIG).exists():
         project.reporter.note(f"the pretrained run {folder} is unfinished: going on with it first")
         begun: PretrainConfig = pick(PretrainConfig, read_config(folder)["settings"])
         return begun
     project.reporter.note(f"no pretrained run {folder} yet: pretraining first")
-    return PretrainConfig(full=config.full, hidden=config.hidden, views=config.views, seed=config.seed)
+    return config
 
 
-def _folder(project: Project, stage: str) -> Path:
-    return project.workspace.runs_dir / f"{project.name}-{stage}"
+def _folder(project: Project, config: TrainingConfig) -> Path:
+    """A run's default folder: RUNS/DATASET-BACKBONE[-HEAD][-full]-STAGE."""
+    head = f"-{config.head}" if config.head not in (None, DEFAULT_HEAD) else ""
+    return project.workspace.runs_dir / f"{project.name}{head}{'-full' if config.full else ''}-{config.stage}"
 
 
 def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job, looked: bool = False) -> Trained:
-    stage = f"full-{config.stage}" if config.full else config.stage
-    folder = job.out or _folder(project, stage)
+    _require_loss(config)
+    folder = job.out or _folder(project, config)
     if start is not None:
         _require_start(start, project, config.full, folder)
     make_folder(folder)
@@ -166,6 +198,18 @@ def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job
         provenance = protocol_of(run, project.dataset.split("val"), "step")
         result = _result(folder, project, val)
         return Trained(folder, result, project.skipped(train, val), provenance, looked or bool(project.looked))
+
+
+def _require_loss(config: TrainingConfig) -> None:
+    """Refuse a loss of independent labels for a head that has its own.
+
+    Raises:
+        LabeldepError: names both.
+    """
+    if config.loss != TrainingConfig.loss and HEADS[config.head or DEFAULT_HEAD].sequential:
+        raise LabeldepError(
+            f"--head {config.head} is trained on its own loss, not on --loss {config.loss}", "Leave --loss out."
+        )
 
 
 def _result(folder: Path, project: Project, val: Inputs) -> dict[str, Any]:
@@ -203,6 +247,7 @@ def _facts(project: Project, config: TrainingConfig, record: Mapping[str, Any], 
         "weights_sha256": record["weights"] and record["weights"]["sha256"],
         "preprocessing": project.row and project.row.preprocessing,
         "feature_dim": train.feature_dim,
+        "head": config.head,
         "hidden": config.hidden,
         "seed": config.seed,
         "critic": _critic_shape(config),
@@ -291,13 +336,16 @@ def _generator(project: Project, config: TrainingConfig, start: Run | None, trai
         if isinstance(generator.encoder, Encoder):
             generator.encoder = generator.encoder.trainable_copy(config.train_bn)
         return generator
-    head = (
-        start.head()
-        if start
-        else seeded_head("linear", train.feature_dim, len(train.space), int(config.hidden or 0), config.seed)
-    )
+    head = start.head() if start else _fresh_head(config, train)
     encoder = train.encoder.trainable_copy(config.train_bn) if isinstance(train.encoder, Encoder) else nn.Identity()
     return Generator(encoder, head).to(project.device)
+
+
+def _fresh_head(config: TrainingConfig, train: Inputs) -> Head:
+    kind = config.head or DEFAULT_HEAD
+    head = seeded_head(kind, train.feature_dim, len(train.space), int(config.hidden or 0), config.seed)
+    head.see_labels(train.labels)
+    return head
 
 
 def _step(generator: Generator, train: Inputs, config: TrainingConfig) -> Step:

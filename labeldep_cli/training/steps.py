@@ -74,10 +74,9 @@ class LogisticStep:
         """Update G once."""
         x, y, _ = next(batches)
         with mixed_precision(self.inputs.device):
-            logits = self.generator(x)  # [B, L]
-        loss = losses.LOSSES[self.config.loss](logits, y)
+            loss = self.generator.loss(x, y, losses.LOSSES[self.config.loss])
         update(self.optimizer, self.weight * loss)
-        return {self.config.loss: loss.detach()}
+        return {"sequence" if self.generator.head.sequential else self.config.loss: loss.detach()}
 
     def quality(self, val: Inputs) -> float | None:
         """None: val mAP chooses the best evaluation."""
@@ -124,9 +123,9 @@ class AdversarialStep:
     def requests(self, first: int) -> Iterator[Request]:
         """For each critic update three batches (Sect. 4.1: "this is essential"), then one for G."""
         for step in count(first):
-            for k in range(self.config.critic_steps):
+            for key in self._critic_keys(step):
                 for kind in self._kinds:
-                    yield self._critic_request(kind, step * self.config.critic_steps + k)
+                    yield self._critic_request(kind, key)
             if not self.config.freeze_generator:
                 yield generator_request(self.inputs, self.config, step)
 
@@ -134,8 +133,8 @@ class AdversarialStep:
         """Update D `critic_steps` times and G once."""
         self.generator.train(not self.config.freeze_generator)
         told: dict[str, Tensor] = {}
-        for k in range(self.config.critic_steps):
-            told |= self._update_critic(step * self.config.critic_steps + k, batches)
+        for key in self._critic_keys(step):
+            told |= self._update_critic(key, batches)
         return told if self.config.freeze_generator else told | self._update_generator(step, next(batches))
 
     def networks(self) -> Mapping[str, nn.Module]:
@@ -249,6 +248,12 @@ class AdversarialStep:
 
     def _noise(self, shape: tuple[int, ...], purpose: str, key: int) -> Tensor:
         return uniform(shape, self.config.seed, purpose, key).to(self.inputs.device)
+
+    def _critic_keys(self, step: int) -> Iterator[int]:
+        """The numbers of the critic's updates at a step of G; those of the warm-up are negative."""
+        if step == 0:
+            yield from range(-self.config.critic_warmup, 0)
+        yield from range(step * self.config.critic_steps, (step + 1) * self.config.critic_steps)
 
     def _critic_request(self, kind: str, key: int) -> Request:
         config, n = self.config, len(self.inputs.labels)

@@ -91,8 +91,6 @@ class FeatureInputs:
         rows: int64 [N], where a split's rows lie among `features`; None where these are the split's alone.
     """
 
-    batch = 1024
-
     def __init__(
         self,
         features: NDArray[np.float16] | NDArray[np.float32],
@@ -112,6 +110,8 @@ class FeatureInputs:
         self.device = device
         self.encoder: nn.Module = nn.Identity()
         self.n_views, self.feature_dim = features.shape[1], features.shape[-1]
+        # Attention over regions holds several arrays [B, paths, S, width] at a time.
+        self.batch = 1024 if features.ndim == 3 else 128
 
     @staticmethod
     def of_cache(cache: FeatureCache, views: int, named: bool, device: torch.device) -> FeatureInputs:

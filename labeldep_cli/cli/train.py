@@ -91,6 +91,11 @@ def _paper(text: str, least: float | None = None, most: float | None = None) -> 
     return option
 
 
+def _by_critic(name: str) -> str:
+    """The defaults of a setting that depends on the critic, in words."""
+    return f"{AdversarialConfig.PAPER[name]:g}, with --critic nce {AdversarialConfig.NCE[name]:g}"
+
+
 def adversarial(
     dataset: flags.Dataset = Source.dataset,
     backbone: flags.BackboneName = Source.backbone,
@@ -113,12 +118,24 @@ def adversarial(
     lambda_gp: Annotated[float, _paper("Weight of the gradient penalty, Eq. 4.", 0)] = AdversarialConfig.lambda_gp,
     critic_steps: Annotated[int, _paper("Critic updates per generator update.", 1)] = AdversarialConfig.critic_steps,
     inverse_temperature: Annotated[float, _paper("Of the Gumbel sigmoid.", 0)] = AdversarialConfig.inverse_temperature,
-    critic_layers: Annotated[int, _paper("Hidden layers of the critic.", 0)] = AdversarialConfig.critic_layers,
+    noise_samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"With --critic nce, samples of G beside each real set; {AdversarialConfig.NCE['noise_samples']}.",
+            rich_help_panel=flags.HOW,
+        ),
+    ] = AdversarialConfig.noise_samples,
+    critic_layers: Annotated[
+        int | None, _paper(f"Hidden layers of the critic; {_by_critic('critic_layers')}.", 0)
+    ] = AdversarialConfig.critic_layers,
     critic_width: Annotated[int, _paper("Their width.", 1)] = AdversarialConfig.critic_width,
     critic_projection: Annotated[
         int, _paper("Width of the projections before them.", 1)
     ] = AdversarialConfig.critic_projection,
-    critic_lr: Annotated[float, _paper("Adam's learning rate for the critic.", 0)] = AdversarialConfig.critic_lr,
+    critic_lr: Annotated[
+        float | None, _paper(f"Adam's learning rate for the critic; {_by_critic('critic_lr')}.", 0)
+    ] = AdversarialConfig.critic_lr,
     critic_beta1: Annotated[
         float, _paper("Adam's, for the critic.", 0, flags.BELOW_ONE)
     ] = AdversarialConfig.critic_beta1,
@@ -189,6 +206,7 @@ def adversarial(
         lambda_gp=lambda_gp,
         critic_steps=critic_steps,
         inverse_temperature=inverse_temperature,
+        noise_samples=noise_samples,
         critic_layers=critic_layers,
         critic_width=critic_width,
         critic_projection=critic_projection,

@@ -20,6 +20,7 @@ Loss = Literal["logistic", "focal", "asl", "warp"]
 CriticKind = Literal["wgan-gp", "nce", "none"]
 HeadKind = Literal["linear", "cnn-rnn", "att-rnn", "rlsd", "ml-decoder", "gcn"]
 DEFAULT_HEAD: HeadKind = "linear"
+Decided = Literal["threshold", "rerank", "expected-f1"]
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,13 @@ class TrainingConfig:
             return self.steps
         if self.epochs is not None:
             return self.epochs * steps_per_epoch
-        epochs, least = self.FULL_LENGTH if self.full else self.HEAD_LENGTH
+        epochs, least = self._length
         return max(epochs * steps_per_epoch, least)
+
+    @property
+    def _length(self) -> tuple[int, int]:
+        """Epochs, and updates at least, where neither is given."""
+        return self.FULL_LENGTH if self.full else self.HEAD_LENGTH
 
     def resolved(self: Config) -> Config:
         """The same settings with every mode-dependent None filled in."""
@@ -207,6 +213,9 @@ class PretrainConfig(TrainingConfig):
 class AdversarialConfig(TrainingConfig):
     """Sects. 3.2-4.1: generator and critic in turn. `head` and `hidden` None mean: as in the run that it starts from.
 
+    The paper's critic_layers, critic_lr and length are those of a critic in training. None means: those, or for "nce"
+    what was best for one at test time (chosen on validation rows of yeast and scene, several seeds).
+
     Attributes:
         critic: "wgan-gp"; "nce": a density ratio between real sets and samples of G (not the paper's; made for
             `--decision rerank`); or "none": the control, the same generator trained as long on the logistic loss alone.
@@ -216,6 +225,7 @@ class AdversarialConfig(TrainingConfig):
         critic_steps: critic updates per generator update (Sect. 4.1: 3).
         critic_warmup: critic updates before the generator's first one (the paper tells of none).
         inverse_temperature: of the Gumbel sigmoid (Sect. 4.1: 0.9, no annealing).
+        noise_samples: for "nce", samples of G that the real set of an image has to be found among.
         critic_layers: hidden layers of the critic (Sect. 4.1: 8).
         critic_width: their width (Sect. 4.1: 512).
         critic_projection: width that features and label set are each projected to (Sect. 4.1: 256).
@@ -235,13 +245,14 @@ class AdversarialConfig(TrainingConfig):
     critic_steps: int = 3
     critic_warmup: int = 0
     inverse_temperature: float = 0.9
-    critic_layers: int = 8
+    noise_samples: int | None = None
+    critic_layers: int | None = None
     critic_width: int = 512
     critic_projection: int = 256
     sampling: Sampling = "gumbel"
     negatives: bool = True
     conditional: bool = True
-    critic_lr: float = 1e-4
+    critic_lr: float | None = None
     critic_beta1: float = 0.5
     critic_beta2: float = 0.9
     leaky_slope: float = 0.2
@@ -251,6 +262,42 @@ class AdversarialConfig(TrainingConfig):
     FULL: ClassVar[Mapping[str, Any]] = {"batch_size": 32, "lr": 1e-4}
     HEAD_LENGTH: ClassVar[tuple[int, int]] = (20, 200)  # epochs, and updates at least
     FULL_LENGTH: ClassVar[tuple[int, int]] = (5, 50)
+    PAPER: ClassVar[Mapping[str, Any]] = {"critic_layers": 8, "critic_lr": 1e-4}
+    NCE: ClassVar[Mapping[str, Any]] = {"critic_layers": 1, "critic_lr": 3e-4, "noise_samples": 16}
+
+    NCE_HEAD_LENGTH: ClassVar[tuple[int, int]] = (20, 500)
+
+    def resolved(self) -> AdversarialConfig:
+        """The same settings with every None filled in that depends on mode or critic."""
+        own = self.NCE if self.critic == "nce" else self.PAPER
+        given = {name: value for name, value in own.items() if getattr(self, name) is None}
+        return replace(super().resolved(), **given)
+
+    @property
+    def _length(self) -> tuple[int, int]:
+        frozen = self.critic == "nce" and self.freeze_generator
+        return self.NCE_HEAD_LENGTH if frozen and not self.full else super()._length
+
+    @property
+    def critic_depth(self) -> int:
+        """The critic's hidden layers in a resolved config."""
+        if self.critic_layers is None:
+            raise ValueError("the config is not resolved yet")
+        return self.critic_layers
+
+    @property
+    def critic_learning_rate(self) -> float:
+        """The critic's learning rate in a resolved config."""
+        if self.critic_lr is None:
+            raise ValueError("the config is not resolved yet")
+        return self.critic_lr
+
+    @property
+    def samples_per_image(self) -> int:
+        """The samples of G an image in a resolved config of an "nce" critic."""
+        if self.noise_samples is None:
+            raise ValueError("the config is not resolved yet")
+        return self.noise_samples
 
     @property
     def stage(self) -> str:
@@ -270,7 +317,8 @@ class DecisionConfig:
     """Which labels make the predicted set.
 
     Attributes:
-        rule: "threshold", or "rerank": the set with the best log p_G(y|x) + beta D(y, x), which needs a run's critic.
+        rule: "threshold"; or with a run's critic "rerank": the set with the best log p_G(y|x) + beta D(y, x), and
+            "expected-f1": the one with the best expected F1 where p(y|x) is proportional to p_G(y|x) exp(beta D(y, x)).
         beta: the critic's weight; None for the one chosen on val and kept in the checkpoint.
         threshold: a probability, "tuned" or "tuned-per-label" (both found on val and kept in the checkpoint); None for
             0.5, or for no threshold at all where `top_k` is given.
@@ -279,7 +327,7 @@ class DecisionConfig:
         ap: "step" average precision (scikit-learn's), or "voc", the interpolated one.
     """
 
-    rule: Literal["threshold", "rerank"] = "threshold"
+    rule: Decided = "threshold"
     beta: float | None = None
     threshold: str | None = None
     top_k: int | None = None

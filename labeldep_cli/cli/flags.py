@@ -8,7 +8,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from labeldep_cli.config import DEFAULT_BACKBONE, DEFAULT_HEAD, AdversarialConfig, HeadKind, Loss, PretrainConfig
+from labeldep_cli.config import (
+    DEFAULT_BACKBONE,
+    DEFAULT_HEAD,
+    AdversarialConfig,
+    Decided,
+    HeadKind,
+    Loss,
+    PretrainConfig,
+)
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.errors import LabeldepError
 
@@ -50,6 +58,7 @@ _LENGTHS = "; ".join(
     f"with --full {stage.FULL_LENGTH[0]} (and {stage.FULL_LENGTH[1]})"
     for stage in (PretrainConfig, AdversarialConfig)
 )
+_LENGTHS += f"; a frozen G's nce critic {AdversarialConfig.NCE_HEAD_LENGTH[1]} updates at least"
 
 DataDir = Annotated[
     Path, typer.Option(envvar="LABELDEP_DATA", help="Folder of the data sets and caches.", rich_help_panel=WHERE)
@@ -176,18 +185,17 @@ Seed = Annotated[
 ]
 
 Decision = Annotated[
-    Literal["threshold", "rerank"],
+    Decided,
     typer.Option(
         "--decision",
-        help="rerank: the label set with the best log p(y|x) + beta D(y, x); needs a run with a critic.",
+        help="With a run's critic D, by p(y|x) exp(beta D(y, x)): rerank, the most probable label set; "
+        "expected-f1, the one with the best expected F1.",
         rich_help_panel=HOW,
     ),
 ]
 CriticWeight = Annotated[
     float | None,
-    typer.Option(
-        min=0.0, help="The critic's weight in rerank; the one chosen on val if not given.", rich_help_panel=HOW
-    ),
+    typer.Option(min=0.0, help="The critic's weight beta; the one chosen on val if not given.", rich_help_panel=HOW),
 ]
 Threshold = Annotated[
     str | None,

@@ -93,6 +93,11 @@ def _paper(text: str, least: float | None = None, most: float | None = None) -> 
     return option
 
 
+def _by_critic(name: str) -> str:
+    """The defaults of a setting that depends on the critic, in words."""
+    return f"{AdversarialConfig.PAPER[name]:g}, with --critic nce {AdversarialConfig.NCE[name]:g}"
+
+
 def adversarial(
     dataset: flags.Dataset = Source.dataset,
     backbone: flags.BackboneName = Source.backbone,
@@ -119,12 +124,24 @@ def adversarial(
         typer.Option(min=0, help="Critic updates before the generator's first one.", rich_help_panel=flags.HOW),
     ] = AdversarialConfig.critic_warmup,
     inverse_temperature: Annotated[float, _paper("Of the Gumbel sigmoid.", 0)] = AdversarialConfig.inverse_temperature,
-    critic_layers: Annotated[int, _paper("Hidden layers of the critic.", 0)] = AdversarialConfig.critic_layers,
+    noise_samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"With --critic nce, samples of G beside each real set; {AdversarialConfig.NCE['noise_samples']}.",
+            rich_help_panel=flags.HOW,
+        ),
+    ] = AdversarialConfig.noise_samples,
+    critic_layers: Annotated[
+        int | None, _paper(f"Hidden layers of the critic; {_by_critic('critic_layers')}.", 0)
+    ] = AdversarialConfig.critic_layers,
     critic_width: Annotated[int, _paper("Their width.", 1)] = AdversarialConfig.critic_width,
     critic_projection: Annotated[
         int, _paper("Width of the projections before them.", 1)
     ] = AdversarialConfig.critic_projection,
-    critic_lr: Annotated[float, _paper("Adam's learning rate for the critic.", 0)] = AdversarialConfig.critic_lr,
+    critic_lr: Annotated[
+        float | None, _paper(f"Adam's learning rate for the critic; {_by_critic('critic_lr')}.", 0)
+    ] = AdversarialConfig.critic_lr,
     critic_beta1: Annotated[
         float, _paper("Adam's, for the critic.", 0, flags.BELOW_ONE)
     ] = AdversarialConfig.critic_beta1,
@@ -198,6 +215,7 @@ def adversarial(
         critic_steps=critic_steps,
         critic_warmup=critic_warmup,
         inverse_temperature=inverse_temperature,
+        noise_samples=noise_samples,
         critic_layers=critic_layers,
         critic_width=critic_width,
         critic_projection=critic_projection,

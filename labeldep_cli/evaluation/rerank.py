@@ -1,62 +1,94 @@
-"""The critic at test time: the label set with the best log p_G(y|x) + beta * D(y, x).
+"""The critic at test time: label sets weighed by p_G(y|x) exp(beta D(y, x)).
 
 The paper drops D when training ends. D still knows what a threshold on independent probabilities cannot: which labels
 go together. A critic trained as a density ratio (`--critic nce`) estimates log p(y|x) / p_G(y|x), so that beta = 1
-searches the mode of p(y|x) itself; beta is chosen on validation rows.
+weighs sets by p(y|x) itself.
 
-N images, L labels, F feature width.
+Every image has a list of candidates, the sets that G finds most probable, and the critic scores each of them once. Of
+all ways tried to spend the same number of rows (fewer candidates, then flips of the best one, by cost, by D's gradient
+or by what the first rows taught) none found the best set more often.
+
+N images, K candidates an image, L labels, F feature width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from labeldep_cli.evaluation.candidates import most_probable_sets
+
 Score = Callable[[Tensor, Tensor], Tensor]
-"""D: (label sets [B, L], features [B, F]) -> scores [B]."""
+"""D: (K label sets of each image [N, K, L], features [N, F]) -> scores [N, K]."""
+
+BUDGET = 32
+"""Label sets of an image that D scores: its rows are the cost of a decision."""
 
 EXACT_LABELS = 8
-"""Up to so many labels every set is tried; beyond, sets are searched by flipping one label at a time."""
-
-CANDIDATES = 20
-"""Labels of an image that may be flipped: those that G is least sure of. The others are as good as decided."""
-
-MAX_FLIPS = 30
-"""Flips an image at most; a search ends when no flip raises the objective, long before."""
+"""Up to so many labels every set is a candidate, 256 at most."""
 
 _SCORED = 8192
-"""Label sets that D scores in one pass: images are searched in blocks of so many, and memory does not grow with N."""
-
+"""Label sets that D scores in one pass: images are taken in blocks of so many, and memory does not grow with N."""
 
 BETAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
 """Weights that validation chooses from. A density ratio's is about 1; a Wasserstein critic's scale is its own."""
 
 
-def tune_beta(score: Score, logits: Tensor, z: Tensor, labels: Tensor) -> float:
-    """Choose the critic's weight on validation rows: the one with the most sets right, of several the smallest.
+@dataclass(frozen=True)
+class Candidates:
+    """Scored label sets of each image.
+
+    Attributes:
+        sets: bool [N, K, L], by p_G, the most probable first.
+        log_prior: log p_G(y|x) but for a constant of the image, [N, K].
+        critic: D(y, x) [N, K].
+    """
+
+    sets: Tensor
+    log_prior: Tensor
+    critic: Tensor
+
+    def best(self, beta: float) -> Tensor:
+        """The set with the best log p_G(y|x) + beta D(y, x), of several the most probable: bool [N, L]."""
+        choice = (self.log_prior + beta * self.critic).argmax(dim=1)
+        return self.sets[torch.arange(len(choice), device=choice.device), choice]
+
+    def weights(self, beta: float) -> Tensor:
+        """p_G(y|x) exp(beta D(y, x)), normalised over an image's candidates, [N, K]."""
+        return torch.softmax(self.log_prior + beta * self.critic, dim=1)
+
+
+@torch.inference_mode()
+def score_candidates(score: Score, logits: Tensor, z: Tensor) -> Candidates:
+    """List and score each image's candidates.
 
     Args:
         score: D.
         logits: of G, [N, L].
-        z: features [N, F].
-        labels: int8 [N, L]; -1 where unknown, which counts nowhere.
+        z: features as D sees them, [N, F].
 
     Returns:
-        One of BETAS.
+        The BUDGET most probable sets of each image, or all 2^L where L is at most EXACT_LABELS.
     """
-    right = [_exact_matches(rerank(score, logits, z, beta), labels) for beta in BETAS]
-    return BETAS[right.index(max(right))]
+    width = logits.shape[1]
+    count = 2**width if width <= EXACT_LABELS else BUDGET
+    rows = max(_SCORED // count, 1)
+    sets, priors, critic = [], [], []
+    for part in (slice(start, start + rows) for start in range(0, len(logits), rows)):
+        own = logits[part]
+        listed = most_probable_sets(own, count)
+        y = listed.to(own.dtype)
+        sets.append(listed)
+        priors.append((y @ own[:, :, None]).squeeze(2))
+        critic.append(score(y, z[part]))
+    return Candidates(torch.cat(sets), torch.cat(priors), torch.cat(critic))
 
 
-def _exact_matches(sets: Tensor, labels: Tensor) -> int:
-    return int(((sets == (labels > 0)) | (labels < 0)).all(dim=1).sum())
-
-
-@torch.inference_mode()
 def rerank(score: Score, logits: Tensor, z: Tensor, beta: float) -> Tensor:
-    """Search each image's label set with the best log p_G(y|x) + beta * D(y, x).
+    """Each image's label set with the best log p_G(y|x) + beta * D(y, x) among its candidates.
 
     Args:
         score: D.
@@ -67,53 +99,35 @@ def rerank(score: Score, logits: Tensor, z: Tensor, beta: float) -> Tensor:
     Returns:
         bool [N, L].
     """
-    if beta == 0:
-        return logits > 0
-    width = logits.shape[1]
-    exact = width <= EXACT_LABELS
-    search, options = (_exact, 2**width) if exact else (_flips, min(CANDIDATES, width))
-    rows = max(_SCORED // options, 1)
-    parts = [slice(start, start + rows) for start in range(0, len(logits), rows)]
-    return torch.cat([search(score, logits[part], z[part], beta) for part in parts])
+    return logits > 0 if beta == 0 else score_candidates(score, logits, z).best(beta)
 
 
-def _exact(score: Score, logits: Tensor, z: Tensor, beta: float) -> Tensor:
-    """Try all 2^L sets."""
-    width = logits.shape[1]
-    every = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * width).view(-1, width).to(logits)  # [2^L, L]
-    critic = score(every.repeat(len(logits), 1), z.repeat_interleave(len(every), dim=0)).view(len(logits), -1)
-    return every[(logits @ every.T + beta * critic).argmax(dim=1)] > 0
+def tune_beta(score: Score, logits: Tensor, z: Tensor, labels: Tensor, expected: float | None = None) -> float:
+    """Choose the critic's weight on validation rows, by the share of sets that are right.
+
+    Args:
+        score: D.
+        logits: of G, [N, L].
+        z: features [N, F].
+        labels: int8 [N, L]; -1 where unknown, which counts nowhere.
+        expected: the weight that theory gives, 1 for a density ratio. Val is often too small to tell neighbouring
+            weights apart: of those no worse than the best by more than the standard error of the difference, the one
+            nearest to it is taken. None for the best itself, of several the smallest.
+
+    Returns:
+        One of BETAS.
+    """
+    found = score_candidates(score, logits, z)
+    right = torch.stack([_exact_matches(found.best(beta), labels) for beta in BETAS])  # [betas, N]
+    best = right[int(right.sum(dim=1).argmax())]
+    if expected is None:
+        return BETAS[int(right.sum(dim=1).argmax())]
+    lost = (best - right).double()
+    error = lost.std(dim=1, correction=0) / len(labels) ** 0.5
+    as_good = (lost.mean(dim=1) <= error).tolist()
+    return min((beta for beta, good in zip(BETAS, as_good, strict=True) if good), key=lambda b: abs(b - expected))
 
 
-def _flips(score: Score, logits: Tensor, z: Tensor, beta: float) -> Tensor:
-    """Flip, from the sets of the threshold 0.5, the one label that raises the objective most, until none does."""
-    sets = (logits > 0).to(logits.dtype)  # [N, L]
-    candidates = logits.abs().topk(min(CANDIDATES, logits.shape[1]), largest=False).indices  # [N, C]
-    current = _objective(score, sets, logits, z, beta)  # [N]
-    active = torch.arange(len(sets), device=sets.device)
-    for _ in range(MAX_FLIPS):
-        if len(active) == 0:
-            break
-        options = _one_flip_away(sets[active], candidates[active])  # [A, C, L]
-        shape = options.shape[:2]
-        rows = active.repeat_interleave(shape[1])
-        values = _objective(score, options.flatten(0, 1), logits[rows], z[rows], beta).view(shape)
-        value, choice = values.max(dim=1)
-        better = value > current[active] + 1e-6  # rounding alone must not flip a label back and forth
-        improved = active[better]
-        sets[improved] = options[better, choice[better]]
-        current[improved] = value[better]
-        active = improved
-    return sets > 0
-
-
-def _one_flip_away(sets: Tensor, candidates: Tensor) -> Tensor:
-    """Sets [A, L] and labels that may flip [A, C] -> all sets one flip away [A, C, L]."""
-    options = sets[:, None, :].repeat(1, candidates.shape[1], 1)
-    flipped = 1 - options.gather(2, candidates[:, :, None])
-    return options.scatter(2, candidates[:, :, None], flipped)
-
-
-def _objective(score: Score, sets: Tensor, logits: Tensor, z: Tensor, beta: float) -> Tensor:
-    """The objective log p_G(y|x) + beta D(y, x) but for a constant of the image: y . logits + beta D. [B]."""
-    return (sets * logits).sum(dim=1) + beta * score(sets, z)
+def _exact_matches(sets: Tensor, labels: Tensor) -> Tensor:
+    """1 where all known labels of an image are right, [N]."""
+    return ((sets == (labels > 0)) | (labels < 0)).all(dim=1).float()

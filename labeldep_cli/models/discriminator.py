@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 
 class Discriminator(nn.Module):
-    """(label sets [B, L], image features [B, F]) -> scores [B].
+    """(label sets [B, L] or [B, K, L], image features [B, F]) -> scores [B] or [B, K].
 
     Features and label set are each projected linearly to `projection` dimensions, concatenated, and fed through
     `layers` x [Linear, LeakyReLU] to one number (Sect. 4.1). There is no batch norm: the gradient penalty is one per
@@ -44,17 +46,36 @@ class Discriminator(nn.Module):
         self.score = nn.Sequential(*stack, nn.Linear(widths[-1], 1))
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
-        """How real a label set looks for an image.
+        """How real label sets look for their images.
 
         Args:
-            y: label sets [B, L], values in [0, 1].
+            y: label sets [B, L], or K of each image [B, K, L]; values in [0, 1].
             z: image features [B, F]; not looked at by an unconditional critic.
 
         Returns:
-            Scores [B]; higher is more real.
+            Scores [B], or [B, K]; higher is more real.
         """
+        if y.dim() == 3:
+            return self._score_many(y, z)
         seen = self.project_labels(y)
         if self.project_features is not None:
             seen = torch.cat([self.project_features(z), seen], dim=1)
         scores: Tensor = self.score(seen).squeeze(1)
         return scores
+
+    def _score_many(self, y: Tensor, z: Tensor) -> Tensor:
+        """The same for y [B, K, L] -> [B, K], with all that is the image's alone computed once an image.
+
+        Up to the first LeakyReLU D is linear: the image's part of it is shared by the K sets, and the two linear maps
+        of a label set are one.
+        """
+        first, *rest = cast(Iterable[nn.Linear], self.score)  # an nn.Sequential knows only that they are modules
+        own = first.weight[:, -self.project_labels.out_features :]  # [W, projection]
+        shared = first.bias + own @ self.project_labels.bias
+        if self.project_features is not None:
+            image = first.weight[:, : self.project_features.out_features]
+            shared = (shared + self.project_features(z) @ image.T)[:, None, :]  # [B, 1, W]
+        hidden: Tensor = shared + y @ (own @ self.project_labels.weight).T  # [B, K, W]
+        for layer in rest:
+            hidden = layer(hidden)
+        return hidden.squeeze(2)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.config import Machine, Place, changed
+from labeldep_cli.config import DecisionConfig, Machine, Place, changed
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.evaluation.bootstrap import (
     LEVEL,
@@ -21,9 +21,10 @@ from labeldep_cli.evaluation.bootstrap import (
     set_scores,
     weights,
 )
-from labeldep_cli.evaluation.evaluate import collect_logits, probabilities
+from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, probabilities
 from labeldep_cli.evaluation.thresholds import DEFAULT_THRESHOLD
 from labeldep_cli.inputs import Inputs
+from labeldep_cli.pipelines.decisions import decision_of
 from labeldep_cli.pipelines.runs import Run, open_run
 from labeldep_cli.progress import Reporter, Silent
 
@@ -31,8 +32,21 @@ RULES = ("p > 0.5", "tuned", "equal labels")
 """The decisions under which sets are compared (protocol: "a gain is three gains"): the threshold 0.5, each run's own
 tuned on val, and the one that gives each run as many labels an image as val truly has."""
 
-SURVIVES = (("equal labels", "CF1"), ("equal labels", "OF1"), ("tuned", "exact_match"))
+CRITIC, CRITIC_AT_HALF = "critic", "critic, p > 0.5"
+"""The sets that a run's critic chooses, beside the reference's own under the threshold that gives as many labels an
+image, and under 0.5. Only of runs with a critic."""
+
+SURVIVES = (
+    ("equal labels", "CF1"),
+    ("equal labels", "OF1"),
+    ("tuned", "exact_match"),
+    (CRITIC, "OF1"),
+    (CRITIC, "exact_match"),
+)
 """What, beside mAP, no threshold and no shift towards more labels can give."""
+
+_Scores = dict[str, NDArray[np.float64]]
+"""By metric, under each weighting of the images [W]."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +55,8 @@ class Difference:
 
     Attributes:
         run: its folder.
-        sets: by rule and metric, the difference of scores of predicted sets.
+        sets: by rule (those of RULES; with a critic also CRITIC and CRITIC_AT_HALF) and metric, the difference of
+            scores of predicted sets.
         ranking: of mAP.
         labels_per_image: by rule, of this run.
     """
@@ -54,15 +69,23 @@ class Difference:
     @property
     def verdict(self) -> str:
         """What of the difference no threshold gives, in one line."""
-        found = {"mAP": self.ranking} | {f"{metric} ({rule})": self.sets[rule][metric] for rule, metric in SURVIVES}
+        found = {"mAP": self.ranking} | {
+            f"{metric.replace('_', ' ')} ({rule})": self.sets[rule][metric]
+            for rule, metric in SURVIVES
+            if rule in self.sets
+        }
         told = [f"{name} {i.difference:+.1f} [{i.low:+.1f}, {i.high:+.1f}]" for name, i in found.items() if i.sign != 0]
         if told:
             return f"{self.run.name} differs beyond its threshold: {'; '.join(told)}"
         half, equal = self.sets["p > 0.5"]["CF1"], self.sets["equal labels"]["CF1"]
-        return (
-            f"{self.run.name} does not differ for sure beyond its threshold: CF1 {half.difference:+.1f} at p > 0.5, "
-            f"{equal.difference:+.1f} [{equal.low:+.1f}, {equal.high:+.1f}] at equal labels an image"
-        )
+        told_half = f"CF1 {half.difference:+.1f} at p > 0.5"
+        told_equal = f"{equal.difference:+.1f} [{equal.low:+.1f}, {equal.high:+.1f}] at equal labels an image"
+        if any(self.sets["p > 0.5"][metric].sign != 0 for metric in METRICS):
+            return (
+                f"{self.run.name} differs by a threshold alone: no label dependency "
+                f"({told_half} [{half.low:+.1f}, {half.high:+.1f}], but {told_equal})"
+            )
+        return f"{self.run.name} does not differ for sure beyond its threshold: {told_half}, {told_equal}"
 
 
 @dataclass(frozen=True)
@@ -140,7 +163,7 @@ def compare(
     runs[0].require_split(projects[0], split)
     target = float(runs[0].facts["val"]["true_labels_per_image"])
     first_seen: Inputs | None = None
-    scored: list[tuple[dict[str, dict[str, NDArray[np.float64]]], NDArray[np.float64], dict[str, float]]] = []
+    scored: list[_Scored] = []
     for run, project in zip(runs, projects, strict=True):
         inputs = project.inputs(split, run.full)
         first_seen = first_seen or inputs
@@ -149,8 +172,7 @@ def compare(
                 f"{run.folder} and {runs[0].folder} do not see the same images of {split}",
                 "Extract both backbones' features anew: the images that can be read have changed (--fresh).",
             )
-        logits = collect_logits(run.generator(project.device), inputs)
-        scored.append(_score(logits, inputs.labels.numpy(), run, target, weights(len(logits), seed)))
+        scored.append(_score(run, inputs, target, seed, scored[0] if scored else None))
     first = scored[0]
     return Comparison(
         projects[0].dataset.name,
@@ -176,17 +198,52 @@ def _rows(run: Run) -> dict[str, str]:
     return {f"{name} rows": value[:12] for name, value in run.config["dataset"]["fingerprints"].items()}
 
 
-def _score(
-    logits: NDArray[np.float32], labels: NDArray[np.int8], run: Run, target: float, w: NDArray[np.int32]
-) -> tuple[dict[str, dict[str, NDArray[np.float64]]], NDArray[np.float64], dict[str, float]]:
-    """Set scores by rule under each weighting, mAP under each, and labels an image by rule."""
-    p = probabilities(logits)
-    rules = dict(
-        zip(RULES, (DEFAULT_THRESHOLD, float(run.facts["thresholds"]["tuned"]), _threshold_for(p, target)), strict=True)
-    )
-    sets = {rule: set_scores(p > threshold, labels, w) for rule, threshold in rules.items()}
-    per_image = {rule: float((p > threshold).sum(axis=1).mean()) for rule, threshold in rules.items()}
-    return sets, mean_average_precision(logits, labels, w), per_image
+def _score(run: Run, inputs: Inputs, target: float, seed: int, reference: _Scored | None) -> _Scored:
+    """Score a run under every rule; None for the reference itself, whose critic has nothing to stand beside."""
+    logits = collect_logits(run.generator(inputs.device), inputs)
+    scored = _Scored(logits, inputs.labels.numpy(), weights(len(logits), seed))
+    scored.by_threshold(float(run.facts["thresholds"]["tuned"]), target)
+    if reference is not None and run.facts["critic"] is not None:
+        rule = decision_of(DecisionConfig("rerank"), run, inputs.device)
+        scored.beside(reference, rule.decide(logits, lambda: collect_features(inputs)))
+    return scored
+
+
+class _Scored:
+    """A run's scores by rule, under each weighting of the images, and the reference's that they stand beside.
+
+    Args:
+        logits: [N, L].
+        labels: int8 [N, L].
+        w: weights [W, N].
+    """
+
+    def __init__(self, logits: NDArray[np.float32], labels: NDArray[np.int8], w: NDArray[np.int32]) -> None:
+        self.p = probabilities(logits)
+        self.labels = labels
+        self.w = w
+        self.ranking = mean_average_precision(logits, labels, w)
+        self.sets: dict[str, _Scores] = {}
+        self.references: dict[str, _Scores] = {}
+        self.labels_per_image: dict[str, float] = {}
+
+    def by_threshold(self, tuned: float, labels_per_image: float) -> None:
+        """Score the sets of RULES."""
+        thresholds = (DEFAULT_THRESHOLD, tuned, _threshold_for(self.p, labels_per_image))
+        for rule, threshold in zip(RULES, thresholds, strict=True):
+            self._add(rule, self.p > threshold)
+
+    def beside(self, reference: _Scored, chosen: NDArray[np.bool_]) -> None:
+        """Score the critic's sets [N, L], and the reference's that are a match for them."""
+        for rule in (CRITIC, CRITIC_AT_HALF):
+            self._add(rule, chosen)
+        threshold = _threshold_for(reference.p, self.labels_per_image[CRITIC])
+        self.references[CRITIC] = set_scores(reference.p > threshold, self.labels, self.w)
+        self.references[CRITIC_AT_HALF] = reference.sets["p > 0.5"]
+
+    def _add(self, rule: str, predicted: NDArray[np.bool_]) -> None:
+        self.sets[rule] = set_scores(predicted, self.labels, self.w)
+        self.labels_per_image[rule] = float(predicted.sum(axis=1).mean())
 
 
 def _threshold_for(p: NDArray[np.float64], labels_per_image: float) -> float:
@@ -196,8 +253,10 @@ def _threshold_for(p: NDArray[np.float64], labels_per_image: float) -> float:
     return float((ranked[-count] + ranked[-count - 1]) / 2)
 
 
-def _difference(run: Run, mine: tuple[Any, ...], theirs: tuple[Any, ...]) -> Difference:
+def _difference(run: Run, mine: _Scored, first: _Scored) -> Difference:
+    theirs = {**first.sets, **mine.references}
     sets = {
-        rule: {metric: interval(mine[0][rule][metric], theirs[0][rule][metric]) for metric in METRICS} for rule in RULES
+        rule: {metric: interval(scores[metric], theirs[rule][metric]) for metric in METRICS}
+        for rule, scores in mine.sets.items()
     }
-    return Difference(run.folder, sets, interval(mine[1], theirs[1]), mine[2])
+    return Difference(run.folder, sets, interval(mine.ranking, first.ranking), mine.labels_per_image)

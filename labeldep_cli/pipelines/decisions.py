@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labeldep_cli.config import DecisionConfig
+from labeldep_cli.config import Decided, DecisionConfig
 from labeldep_cli.errors import CheckpointError, LabeldepError
 from labeldep_cli.evaluation.evaluate import probabilities
-from labeldep_cli.evaluation.rerank import rerank
+from labeldep_cli.evaluation.expected_f1 import best_expected_f1
+from labeldep_cli.evaluation.rerank import rerank, score_candidates
 from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.pipelines.runs import Run
@@ -50,28 +51,35 @@ class ByThreshold:
 
 @dataclass(frozen=True)
 class ByCritic:
-    """The set with the best log p_G(y|x) + beta D(y, x)."""
+    """By p_G(y|x) exp(beta D(y, x)): the most probable set, or with "expected-f1" the one with the best expected F1."""
 
     critic: Discriminator
     beta: float
     source: str
+    rule: Decided = "rerank"
 
     def decide(self, logits: NDArray[np.float32], features: Features) -> NDArray[np.bool_]:
-        """Search label sets."""
+        """Choose label sets."""
         z = features()
-        sets: NDArray[np.bool_] = rerank(self.critic, torch.from_numpy(logits).to(z.device), z, self.beta).cpu().numpy()
+        seen = torch.from_numpy(logits).to(z.device)
+        if self.rule == "rerank":
+            chosen = rerank(self.critic, seen, z, self.beta)
+        else:
+            found = score_candidates(self.critic, seen, z)
+            chosen = best_expected_f1(found.sets, found.weights(self.beta))
+        sets: NDArray[np.bool_] = chosen.cpu().numpy()
         return sets
 
     def to_json(self) -> dict[str, Any]:
         """Rule, beta and where it comes from."""
-        return {"rule": "rerank", "beta": self.beta, "source": self.source}
+        return {"rule": self.rule, "beta": self.beta, "source": self.source}
 
 
 def decision_of(config: DecisionConfig, run: Run, device: torch.device) -> Decision:
     """What the user asks for, with what the run keeps for it.
 
     Raises:
-        CheckpointError: reranking with a run that has no critic.
+        CheckpointError: a decision by the critic with a run that has none.
         LabeldepError: flags that do not go together, or a threshold that is none.
     """
     if config.rule == "threshold":
@@ -82,12 +90,12 @@ def decision_of(config: DecisionConfig, run: Run, device: torch.device) -> Decis
         return ByThreshold(DecisionRule.of(config, run.facts["thresholds"]))
     if config.threshold is not None or config.top_k is not None or config.non_empty:
         raise LabeldepError(
-            "--decision rerank takes no --threshold, --top-k or --non-empty",
+            f"--decision {config.rule} takes no --threshold, --top-k or --non-empty",
             "The critic decides on the whole set: leave them out.",
         )
     if run.facts["critic"] is None:
         raise CheckpointError(
-            f"{run.folder} has no critic, which --decision rerank asks",
+            f"{run.folder} has no critic, which --decision {config.rule} asks",
             "Train one: labeldep adversarial --critic nce --freeze-generator",
         )
     given = config.beta is not None
@@ -96,4 +104,4 @@ def decision_of(config: DecisionConfig, run: Run, device: torch.device) -> Decis
         raise CheckpointError(
             f"{run.folder} is unfinished: its --beta is not chosen yet", "Let it train on, or name one: --beta 1"
         )
-    return ByCritic(run.critic(device), float(beta), "given" if given else "tuned on val")
+    return ByCritic(run.critic(device), float(beta), "given" if given else "tuned on val", config.rule)

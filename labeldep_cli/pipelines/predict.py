@@ -110,7 +110,7 @@ def predict(
             f"{run.folder} was trained on ready features and cannot look at images", "Name a run on images: --run RUN"
         )
     device = pick_device(machine.device)
-    eyes = _open_eyes(run, weights, decision.rule == "rerank", device, reporter)
+    eyes = _open_eyes(run, weights, decision.rule != "threshold", device, reporter)
     rule = decision_of(decision, run, device)
     words, ahead = iter(images), BATCH
     while paths := list(islice(words, ahead)):  # few at first, so that paths from a pipe are answered soon

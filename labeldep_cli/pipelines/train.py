@@ -258,7 +258,7 @@ def _critic_shape(config: TrainingConfig) -> dict[str, Any] | None:
     if not isinstance(config, AdversarialConfig) or config.critic == "none":
         return None
     return {
-        "layers": config.critic_layers,
+        "layers": config.critic_depth,
         "width": config.critic_width,
         "projection": config.critic_projection,
         "slope": config.leaky_slope,

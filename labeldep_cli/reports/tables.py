@@ -48,8 +48,9 @@ def per_label(scores: Mapping[str, Any]) -> list[Row]:
 
 def decision(rule: Mapping[str, Any]) -> str:
     """A decision rule in words: "p > 0.5", "top 3", "p > 0.34 (tuned on val)"."""
-    if rule["rule"] == "rerank":
-        return f"critic, beta {rule['beta']:g} ({rule['source']})"
+    if "beta" in rule:
+        told = ", expected F1" if rule["rule"] == "expected-f1" else ""
+        return f"critic{told}, beta {rule['beta']:g} ({rule['source']})"
     words = []
     if "k" in rule:
         words.append(f"top {rule['k']}")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from labeldep_cli.config import Loss, Sampling
 
@@ -170,19 +170,20 @@ def critic_loss(real_scores: Tensor, fake_scores: Tensor, mismatched_scores: Ten
 
 
 def density_ratio_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
-    """Loss of a critic that learns a density ratio (noise-contrastive estimation, Gutmann & Hyvarinen 2010).
+    """Loss of a critic that learns a density ratio: ranking noise-contrastive estimation (Ma & Collins 2018).
 
-    Its minimum over all D is D(y, x) = log p(y|x) / p_G(y|x), where the fake sets are hard samples of G for the same
-    images: what G's independent labels lack of the truth. Not in the paper; it is for use at test time.
+    The critic has to find an image's real set among K hard samples of G for the same image. Its minimum over all D is
+    D(y, x) = log p(y|x) / p_G(y|x) + c(x): what G's independent labels lack of the truth, but for a constant of the
+    image that no choice among its sets depends on. Not in the paper; it is for use at test time.
 
     Args:
         real_scores: D(y, x) [B].
-        fake_scores: D(y_hat, x) [B].
+        fake_scores: D(y_hat, x) [B, K].
 
     Returns:
-        Scalar; 2 ln 2 for a critic that tells nothing.
+        Scalar; ln(K + 1) for a critic that tells nothing.
     """
-    return softplus(-real_scores).mean() + softplus(fake_scores).mean()
+    return (torch.logsumexp(torch.cat([real_scores[:, None], fake_scores], dim=1), dim=1) - real_scores).mean()
 
 
 def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, z: Tensor, weight: Tensor) -> Tensor:

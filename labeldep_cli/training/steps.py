@@ -23,7 +23,7 @@ from labeldep_cli.models.generator import Generator
 from labeldep_cli.training import losses
 from labeldep_cli.training.draws import epoch_rows, mismatched_rows, random_rows, random_views, uniform
 
-_QUALITY_DRAWS = 8
+_QUALITY_DRAWS = 16
 """Samples of G a validation image: they make the estimate steady where val is small."""
 
 
@@ -109,10 +109,10 @@ class AdversarialStep:
         self.generator = generator
         self.critic = critic
         self.inputs = inputs
-        self.config = config
+        self.config = config = config.resolved()
         self.optimizer_g = generator_optimizer(generator, config)
         self.optimizer_d = torch.optim.Adam(
-            critic.parameters(), lr=config.critic_lr, betas=(config.critic_beta1, config.critic_beta2)
+            critic.parameters(), lr=config.critic_learning_rate, betas=(config.critic_beta1, config.critic_beta2)
         )
         self._update_critic = self._density_ratio if config.critic == "nce" else self._wasserstein
         # The density ratio compares sets for the same images; the paper's three batches are of different ones.
@@ -158,10 +158,10 @@ class AdversarialStep:
         self.generator.eval()
         real, fake = [], []
         for number, batch in enumerate(in_order(val)):
-            z = self._features(batch.x)
-            real.append(self.critic(present(batch.y), z))
-            for draw in range(_QUALITY_DRAWS):
-                fake.append(self.critic(self._hard_sample(batch, "val noise", number * _QUALITY_DRAWS + draw), z))
+            sets = torch.cat([present(batch.y)[:, None], self._hard_samples(batch, _QUALITY_DRAWS, "val", number)], 1)
+            scores = self.critic(sets, self._features(batch.x))  # [B, 1 + K]
+            real.append(scores[:, 0])
+            fake.append(scores[:, 1:])
         real_scores, fake_scores = torch.cat(real), torch.cat(fake)
         if self.config.critic == "nce":
             return -float(losses.density_ratio_loss(real_scores, fake_scores))
@@ -173,7 +173,8 @@ class AdversarialStep:
         self.generator.eval()
         rows = [(self.generator(batch.x), self._features(batch.x)) for batch in in_order(val)]
         logits, z = (torch.cat(part) for part in zip(*rows, strict=True))
-        return tune_beta(self.critic, logits, z, val.labels.to(z.device))
+        expected = 1.0 if self.config.critic == "nce" else None
+        return tune_beta(self.critic, logits, z, val.labels.to(z.device), expected)
 
     def _wasserstein(self, key: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
         config = self.config
@@ -200,9 +201,10 @@ class AdversarialStep:
     def _density_ratio(self, key: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
         """One update of a critic that learns log p(y|x) / p_G(y|x): real sets against hard samples, same images."""
         matched = next(batches)
-        z = self._features(matched.x)
-        real = self.critic(present(matched.y), z)
-        fake = self.critic(self._hard_sample(matched, "critic noise", key), z)
+        fake_sets = self._hard_samples(matched, self.config.samples_per_image, "critic", key)  # [B, K, L]
+        sets = torch.cat([present(matched.y)[:, None], fake_sets], dim=1)
+        scores = self.critic(sets, self._features(matched.x))  # [B, 1 + K]
+        real, fake = scores[:, 0], scores[:, 1:]
         loss = losses.density_ratio_loss(real, fake)
         update(self.optimizer_d, loss)
         return {"critic": loss.detach(), "margin": (real.mean() - fake.mean()).detach()}
@@ -233,11 +235,12 @@ class AdversarialStep:
         return known(batch.y) * losses.sample(logits, noise, self.config.inverse_temperature, self.config.sampling)
 
     @torch.no_grad()
-    def _hard_sample(self, batch: Batch, purpose: str, key: int) -> Tensor:
-        """Label sets [B, L] of zeros and ones, each label there with G's probability."""
+    def _hard_samples(self, batch: Batch, count: int, purpose: str, key: int) -> Tensor:
+        """Label sets of zeros and ones, `count` an image [B, K, L], each label there with G's probability."""
         with mixed_precision(self.inputs.device):
-            p = torch.sigmoid(self.generator(batch.x))
-        return known(batch.y) * (self._noise(tuple(p.shape), purpose, key) < p).to(p.dtype)
+            p = torch.sigmoid(self.generator(batch.x))[:, None, :]  # [B, 1, L]
+        noise = self._noise((len(p), count, p.shape[2]), f"{purpose} noise", key)
+        return known(batch.y)[:, None, :] * (noise < p).to(p.dtype)
 
     @torch.no_grad()
     def _features(self, x: Tensor) -> Tensor:

@@ -1,0 +1,42 @@
+"""The label set with the best expected F1 against weighted sets that may be the true one.
+
+The set with the best chance to be right as a whole is not the one to take where labels are counted one by one.
+N images, K sets an image, L labels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_EMPTY = 1.0
+"""F1 of an empty set where the true one is empty too."""
+
+
+def best_expected_f1(sets: Tensor, weights: Tensor) -> Tensor:
+    """Maximise the expected example-wise F1, exactly over all 2^L sets (Dembczynski et al. 2011, "GFM").
+
+    A set h of m labels expects sum_k w_k 2 |h n y_k| / (m + |y_k|): a sum over its labels of
+    delta(l, m) = sum_k w_k 2 [l in y_k] / (m + |y_k|). So the best set of each size m is that of the m labels with the
+    largest delta; labels that are in no y_k expect nothing and are never taken.
+
+    Args:
+        sets: bool [N, K, L], the sets y_k.
+        weights: [N, K], their probabilities.
+
+    Returns:
+        bool [N, L]; the empty set where nothing expects more than the weight of the empty y_k.
+    """
+    sizes = sets.sum(dim=2)  # [N, K]
+    most = max(int(sets.any(dim=1).sum(dim=1).max()), 1)
+    m = torch.arange(1, most + 1, device=sets.device)
+    share = 2 * weights[:, :, None] / (sizes[:, :, None] + m)  # [N, K, M]
+    delta = sets.to(weights.dtype).transpose(1, 2) @ share  # [N, L, M]
+    ranked = delta.sort(dim=1, descending=True)
+    taken = torch.arange(1, sets.shape[2] + 1, device=sets.device)[:, None] <= m  # [L, M]: rank l is in a set of m
+    expected = (ranked.values * taken).sum(dim=1)  # [N, M]
+    empty = _EMPTY * (weights * (sizes == 0)).sum(dim=1, keepdim=True)
+    size = torch.cat([empty, expected], dim=1).argmax(dim=1)  # [N], 0 for the empty set
+    order = ranked.indices.gather(2, (size - 1).clamp(min=0)[:, None, None].expand(-1, sets.shape[2], 1)).squeeze(2)
+    chosen = torch.arange(sets.shape[2], device=sets.device) < size[:, None]
+    return torch.zeros_like(chosen).scatter_(1, order, chosen)

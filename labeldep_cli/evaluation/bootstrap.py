@@ -7,6 +7,7 @@ an image hard for all of them cancels out of their difference.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,66 @@ def interval(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval
     tail = (100 - LEVEL) / 2
     low, high = np.percentile(difference[1:], [tail, 100 - tail])
     return Interval(float(difference[0]), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class SeededInterval:
+    """A difference between two models, each trained once a seed, in points.
+
+    Attributes:
+        difference: the mean over seeds.
+        low, high: of the interval over images and, where there are two seeds or more, over seeds.
+        images: the ends of the interval over images alone, the seeds' mean being resampled.
+        by_seed: the difference of each seed.
+    """
+
+    difference: float
+    low: float
+    high: float
+    images: tuple[float, float]
+    by_seed: tuple[float, ...]
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation over seeds (n - 1); None of one seed."""
+        return float(np.std(self.by_seed, ddof=1)) if len(self.by_seed) > 1 else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The record in the tables of `labeldep reproduce`."""
+        low, high = self.images
+        return {
+            "difference": self.difference,
+            "low": self.low,
+            "high": self.high,
+            "images_alone": {"low": low, "high": high},
+            "spread": self.spread,
+            "by_seed": list(self.by_seed),
+        }
+
+
+def seeded_interval(mine: NDArray[np.float64], theirs: NDArray[np.float64], seed: int) -> SeededInterval:
+    """The difference of two models' scores, averaged over training seeds.
+
+    The images' part is the paired bootstrap of the seeds' mean. The seeds' part is Student's t with S - 1 degrees of
+    freedom, added to each resample: resampling three seeds would make the interval far too narrow. With one seed
+    nothing is known of it, and the interval holds for that seed alone.
+
+    Args:
+        mine, theirs: scores [S, 1 + B]; the first of each row is that of the sample itself.
+        seed: of the draws from Student's t.
+    """
+    difference = mine - theirs
+    n_seeds, n = difference.shape
+    mean = difference.mean(axis=0)
+    over_images = interval(mean, np.zeros(n))
+    both = over_images
+    if n_seeds > 1:
+        error = np.std(difference[:, 0], ddof=1) / np.sqrt(n_seeds)
+        shift = error * np.random.default_rng(seed).standard_t(n_seeds - 1, size=n)
+        both = interval(np.append(mean[:1], mean[1:] + shift[1:]), np.zeros(n))
+    return SeededInterval(
+        both.difference, both.low, both.high, (over_images.low, over_images.high), tuple(map(float, difference[:, 0]))
+    )
 
 
 def set_scores(

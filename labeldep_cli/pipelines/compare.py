@@ -182,14 +182,14 @@ def _score(
     """Set scores by rule under each weighting, mAP under each, and labels an image by rule."""
     p = probabilities(logits)
     rules = dict(
-        zip(RULES, (DEFAULT_THRESHOLD, float(run.facts["thresholds"]["tuned"]), _threshold_for(p, target)), strict=True)
+        zip(RULES, (DEFAULT_THRESHOLD, float(run.facts["thresholds"]["tuned"]), threshold_for(p, target)), strict=True)
     )
     sets = {rule: set_scores(p > threshold, labels, w) for rule, threshold in rules.items()}
     per_image = {rule: float((p > threshold).sum(axis=1).mean()) for rule, threshold in rules.items()}
     return sets, mean_average_precision(logits, labels, w), per_image
 
 
-def _threshold_for(p: NDArray[np.float64], labels_per_image: float) -> float:
+def threshold_for(p: NDArray[np.float64], labels_per_image: float) -> float:
     """The threshold that gives so many labels an image: it looks at predictions only, never at the truth."""
     count = min(max(round(labels_per_image * len(p)), 1), p.size - 1)
     ranked = np.sort(p, axis=None)

@@ -268,7 +268,12 @@ class Project:
 
 
 def open_project(
-    workspace: Workspace, source: Source, machine: Machine, reporter: Reporter, weights: Weights | None = None
+    workspace: Workspace,
+    source: Source,
+    machine: Machine,
+    reporter: Reporter,
+    weights: Weights | None = None,
+    dataset: Dataset | None = None,
 ) -> Project:
     """Load the data set and find the backbone's row and weights (unless given); the weights are not loaded yet.
 
@@ -279,7 +284,7 @@ def open_project(
     device = pick_device(machine.device)
     asked = find_backbone(source.backbone) if source.backbone else None  # a misspelt name is told before data are read
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
-    dataset = registry.load(source.dataset, workspace.data_dir, draw, reporter)
+    dataset = dataset or registry.load(source.dataset, workspace.data_dir, draw, reporter)
     if dataset.has_features:
         if asked is not None:
             raise BackboneError(

@@ -47,8 +47,9 @@ class Gallery:
         """Draw the sheet into a folder."""
         baseline, other = self.models
         title = (
-            f"{dataset}, test, seed {self.seed}, p > 0.5: of {self.disagreeing} images that {baseline} and {other} "
-            f"label otherwise, the {len(self.items)} with the most differing labels"
+            f"{dataset}, test split, seed {self.seed}, p > 0.5: {baseline} and {other}",
+            f"label {self.disagreeing} images differently; here are the {len(self.items)} with the most labels that "
+            "differ, whoever is right",
         )
         contact_sheet(self.items, title, out / FILE)
 

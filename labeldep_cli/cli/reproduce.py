@@ -36,7 +36,7 @@ def reproduce(
     backbones: Annotated[
         str | None,
         typer.Option(
-            help=f"A list: vgg16,resnet101 (default: {DEFAULT_BACKBONE}). Rivals and Table 3 take the first.",
+            help=f"A list: resnet101,vgg16 (default: {DEFAULT_BACKBONE}). Rivals and Table 3 take the first.",
             rich_help_panel=flags.WHAT,
         ),
     ] = None,

@@ -117,7 +117,12 @@ def _mean(cell: Mapping[str, Any], digits: int) -> str:
 
 def _interval(cell: Mapping[str, Any]) -> str:
     spread = "" if cell["spread"] is None else f" ± {cell['spread']:.1f}"
-    return f"{cell['difference']:+.1f}{spread} [{cell['low']:+.1f}, {cell['high']:+.1f}]"
+    return f"{_signed(cell['difference'])}{spread} [{_signed(cell['low'])}, {_signed(cell['high'])}]"
+
+
+def _signed(points: float) -> str:
+    """One decimal with its sign; what rounds to nothing has a plus, not a minus."""
+    return f"{points:+.1f}".replace("-0.0", "+0.0")
 
 
 def _seeds(record: Mapping[str, Any]) -> str:

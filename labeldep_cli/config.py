@@ -335,6 +335,37 @@ class DecisionConfig:
     ap: Literal["step", "voc"] = "step"
 
 
+@dataclass(frozen=True)
+class ReproduceConfig:
+    """Which rows of the paper's tables are made, and how their networks are trained.
+
+    Attributes:
+        tables: of 1 (COCO), 2 (NUS-WIDE), 3 (ablations); None for those that fit the data set.
+        backbones: of Tables 1 and 2; the rivals, the companions and Table 3 take the first. Empty for the data set's.
+        seeds: networks trained for each row, with the seeds 0, 1, ...; every row of the paper is one network.
+        rivals: the rows WARP, CNN-RNN, Att-RNN and RLSD.
+        companions: today's strong losses and heads, each with its control and its critic.
+        full, epochs, steps, batch_size, lr, hidden: of both stages of every row; None for each stage's default.
+    """
+
+    tables: tuple[int, ...] | None = None
+    backbones: tuple[str, ...] = ()
+    seeds: int = 3
+    rivals: bool = True
+    companions: bool = False
+    full: bool = False
+    epochs: int | None = None
+    steps: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    hidden: int | None = None
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The settings of every network, as `TrainingConfig` takes them."""
+        return {name: getattr(self, name) for name in ("full", "epochs", "steps", "batch_size", "lr", "hidden")}
+
+
 def changed(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """Name the settings that differ, each as "alpha 10.0 there, 5.0 here"."""
     return [

@@ -39,3 +39,21 @@ class Silent:
     def bar(self, what: str, total: int, unit: str) -> Iterator[Bar]:
         """Yield a bar that shows nothing."""
         yield _Still()
+
+
+class Once:
+    """Passes each note on once: a command that opens the same data set many times says so but once."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._said: set[str] = set()
+
+    def note(self, text: str) -> None:
+        """Pass a note on, if it is new."""
+        if text not in self._said:
+            self._said.add(text)
+            self._reporter.note(text)
+
+    def bar(self, what: str, total: int, unit: str) -> AbstractContextManager[Bar]:
+        """Open the bar there."""
+        return self._reporter.bar(what, total, unit)

@@ -328,7 +328,9 @@ def test_coco_counts_as_printed(shared_data: Path) -> None:
     assert "80 labels" in result.stdout
 
 
-@pytest.mark.parametrize("command", [[], ["extract"], ["pretrain"], ["adversarial"], ["eval"], ["predict"], ["demo"]])
+@pytest.mark.parametrize(
+    "command", [[], ["extract"], ["pretrain"], ["adversarial"], ["eval"], ["predict"], ["demo"], ["reproduce"]]
+)
 def test_help_imports_neither_torch_nor_numpy(command: list[str]) -> None:
     program = (
         "import sys; from typer.testing import CliRunner; from labeldep_cli.cli import app; "

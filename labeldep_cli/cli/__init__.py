@@ -13,12 +13,12 @@ import typer
 from typer.core import TyperGroup
 
 from labeldep_cli import __version__
-from labeldep_cli.cli import compare, data, demo, dependency, evaluate, extract, predict, train
+from labeldep_cli.cli import compare, data, demo, dependency, evaluate, extract, predict, reproduce, train
 from labeldep_cli.cli.show import print_error
 from labeldep_cli.errors import LabeldepError
 
 INTERRUPTED = 130
-_RESUMABLE = ("extract", "pretrain", "adversarial", "demo")
+_RESUMABLE = ("extract", "pretrain", "adversarial", "demo", "reproduce")
 
 
 class _Commands(TyperGroup):
@@ -81,6 +81,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("compare")(compare.compare)
 app.command("dependency")(dependency.dependency)
+app.command("reproduce")(reproduce.reproduce)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.config import Machine
-from labeldep_cli.datasets.label_space import LabelSpace
+from labeldep_cli.datasets.label_space import UNKNOWN, LabelSpace
 from labeldep_cli.datasets.scenes import DATASET_SEED, LABELS, draw
 from labeldep_cli.datasets.split import Dataset, Draw, Split
 from labeldep_cli.files import lock, make_folder, storing
@@ -39,14 +39,31 @@ def load(data_dir: Path, draw_splits: Draw, reporter: Reporter) -> Dataset:
     Raises:
         StorageError: the folder cannot be written.
     """
-    folder = data_dir / "scenes"
-    marker = folder / f"version-{VERSION}"
+    folder, marker = _folder(data_dir)
     if not marker.exists():
         make_folder(data_dir)
         with lock(data_dir / ".scenes.lock", str(folder)), storing(folder):
             if not marker.exists():
                 _draw_all(folder, reporter)
-    labels, space = _labels(folder / "labels.csv"), LabelSpace(LABELS)
+    return _dataset(folder, _labels(folder / "labels.csv"))
+
+
+def undrawn(data_dir: Path) -> Dataset | None:
+    """The data set's shape where its images are not drawn yet, every label unknown; None where they are."""
+    folder, marker = _folder(data_dir)
+    if marker.exists():
+        return None
+    return _dataset(folder, np.full((sum(SIZES.values()), len(LABELS)), UNKNOWN, dtype=np.int8))
+
+
+def _folder(data_dir: Path) -> tuple[Path, Path]:
+    """Where the images lie, and the file that says that they all do."""
+    folder = data_dir / "scenes"
+    return folder, folder / f"version-{VERSION}"
+
+
+def _dataset(folder: Path, labels: NDArray[np.int8]) -> Dataset:
+    space = LabelSpace(LABELS)
     splits: dict[str, Split] = {}
     start = 0
     for name, size in SIZES.items():

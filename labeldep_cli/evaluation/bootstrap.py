@@ -7,6 +7,7 @@ an image hard for all of them cancels out of their difference.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,66 @@ def interval(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval
     return Interval(float(difference[0]), float(low), float(high))
 
 
+@dataclass(frozen=True)
+class SeededInterval:
+    """A difference between two models, each trained once a seed, in points.
+
+    Attributes:
+        difference: the mean over seeds.
+        low, high: of the interval over images and, where there are two seeds or more, over seeds.
+        images: the ends of the interval over images alone, the seeds' mean being resampled.
+        by_seed: the difference of each seed.
+    """
+
+    difference: float
+    low: float
+    high: float
+    images: tuple[float, float]
+    by_seed: tuple[float, ...]
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation over seeds (n - 1); None of one seed."""
+        return float(np.std(self.by_seed, ddof=1)) if len(self.by_seed) > 1 else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The record in the tables of `labeldep reproduce`."""
+        low, high = self.images
+        return {
+            "difference": self.difference,
+            "low": self.low,
+            "high": self.high,
+            "images_alone": {"low": low, "high": high},
+            "spread": self.spread,
+            "by_seed": list(self.by_seed),
+        }
+
+
+def seeded_interval(mine: NDArray[np.float64], theirs: NDArray[np.float64], seed: int) -> SeededInterval:
+    """The difference of two models' scores, averaged over training seeds.
+
+    The images' part is the paired bootstrap of the seeds' mean. The seeds' part is Student's t with S - 1 degrees of
+    freedom, added to each resample: resampling three seeds would make the interval far too narrow. With one seed
+    nothing is known of it, and the interval holds for that seed alone.
+
+    Args:
+        mine, theirs: scores [S, 1 + B]; the first of each row is that of the sample itself.
+        seed: of the draws from Student's t.
+    """
+    difference = mine - theirs
+    n_seeds, n = difference.shape
+    mean = difference.mean(axis=0)
+    over_images = interval(mean, np.zeros(n))
+    both = over_images
+    if n_seeds > 1:
+        error = np.std(difference[:, 0], ddof=1) / np.sqrt(n_seeds)
+        shift = error * np.random.default_rng(seed).standard_t(n_seeds - 1, size=n)
+        both = interval(np.append(mean[:1], mean[1:] + shift[1:]), np.zeros(n))
+    return SeededInterval(
+        both.difference, both.low, both.high, (over_images.low, over_images.high), tuple(map(float, difference[:, 0]))
+    )
+
+
 def set_scores(
     predicted: NDArray[np.bool_], labels: NDArray[np.int8], w: NDArray[np.int32]
 ) -> dict[str, NDArray[np.float64]]:
@@ -98,26 +159,58 @@ def mean_average_precision(
         labels: int8 [N, L]; -1 unknown.
         w: weights [W, N].
     """
+    rankings = [_ranking(scores[:, label], labels[:, label]) for label in range(labels.shape[1])]
     total, count = np.zeros(len(w)), np.zeros(len(w))
-    for label in range(labels.shape[1]):
-        rows = np.flatnonzero(labels[:, label] >= 0)
-        order = rows[np.argsort(-scores[rows, label], kind="stable")]
-        if len(order) == 0:
-            continue
-        ranked = scores[order, label]
-        last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # the end of each run of equal scores
-        present = labels[order, label] > 0
-        for start in range(0, len(w), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            drawn = w[block][:, order].astype(np.float64)  # [b, n]
-            found = np.cumsum(drawn * present, axis=1)[:, last]
-            seen = np.cumsum(drawn, axis=1)[:, last]
-            steps = np.diff(found, axis=1, prepend=0.0)
-            precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
-            positives = found[:, -1]
-            total[block] += _ratio((steps * precision).sum(axis=1), positives)
-            count[block] += positives > 0
+    for start in range(0, len(w), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        drawn = np.ascontiguousarray(w[block].T)  # [N, b]: an image's weights side by side, for quick look-up
+        for ranking in rankings:
+            if ranking is not None:
+                average, positives = ranking.average_precision(drawn)
+                total[block] += average
+                count[block] += positives > 0
     return 100 * _ratio(total, count)
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """One label's images by falling score, cut where the last positive is found.
+
+    Only thresholds at which a positive is gained count: T of them, each the end of a run of equal scores.
+
+    Attributes:
+        rows: images, int64 [n].
+        starts: where in `rows` the images of each threshold begin, [T].
+        positives: the images that carry the label, in the same order.
+        gains: where in `positives` those of each threshold begin, [T].
+    """
+
+    rows: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    positives: NDArray[np.int64]
+    gains: NDArray[np.int64]
+
+    def average_precision(self, drawn: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Step average precision and number of positives [b] under weights [N, b]; 0 without a positive."""
+        steps = np.add.reduceat(drawn[self.positives], self.gains, axis=0)  # [T, b]
+        found = np.cumsum(steps, axis=0, dtype=np.float64)
+        seen = np.cumsum(np.add.reduceat(drawn[self.rows], self.starts, axis=0), axis=0, dtype=np.float64)
+        precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
+        return _ratio((steps * precision).sum(axis=0), found[-1]), found[-1]
+
+
+def _ranking(scores: NDArray[np.float32], labels: NDArray[np.int8]) -> _Ranking | None:
+    """Rank one label's known images [N]; None where it never occurs."""
+    known = np.flatnonzero(labels >= 0)
+    order = known[np.argsort(-scores[known], kind="stable")]
+    ranked, present = scores[order], labels[order] > 0
+    if not present.any():
+        return None
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # the end of each run of equal scores
+    found = np.cumsum(present)[last]
+    ends = last[np.diff(found, prepend=0) > 0]
+    gains = np.append(0, np.cumsum(present)[ends[:-1]])
+    return _Ranking(order[: ends[-1] + 1], np.append(0, ends[:-1] + 1), order[present], gains)
 
 
 def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -229,7 +229,7 @@ class _Scored:
 
     def by_threshold(self, tuned: float, labels_per_image: float) -> None:
         """Score the sets of RULES."""
-        thresholds = (DEFAULT_THRESHOLD, tuned, _threshold_for(self.p, labels_per_image))
+        thresholds = (DEFAULT_THRESHOLD, tuned, threshold_for(self.p, labels_per_image))
         for rule, threshold in zip(RULES, thresholds, strict=True):
             self._add(rule, self.p > threshold)
 
@@ -237,7 +237,7 @@ class _Scored:
         """Score the critic's sets [N, L], and the reference's that are a match for them."""
         for rule in (CRITIC, CRITIC_AT_HALF):
             self._add(rule, chosen)
-        threshold = _threshold_for(reference.p, self.labels_per_image[CRITIC])
+        threshold = threshold_for(reference.p, self.labels_per_image[CRITIC])
         self.references[CRITIC] = set_scores(reference.p > threshold, self.labels, self.w)
         self.references[CRITIC_AT_HALF] = reference.sets["p > 0.5"]
 
@@ -246,7 +246,7 @@ class _Scored:
         self.labels_per_image[rule] = float(predicted.sum(axis=1).mean())
 
 
-def _threshold_for(p: NDArray[np.float64], labels_per_image: float) -> float:
+def threshold_for(p: NDArray[np.float64], labels_per_image: float) -> float:
     """The threshold that gives so many labels an image: it looks at predictions only, never at the truth."""
     count = min(max(round(labels_per_image * len(p)), 1), p.size - 1)
     ranked = np.sort(p, axis=None)

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from labeldep_cli.config import DecisionConfig, Machine, Place
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.devices import enough_memory
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, evaluate
 from labeldep_cli.evaluation.metrics import Scores
+from labeldep_cli.inputs import Inputs
 from labeldep_cli.pipelines.decisions import Decision, decision_of
 from labeldep_cli.pipelines.project import Project
 from labeldep_cli.pipelines.runs import Run, open_told, protocol_of
@@ -90,21 +94,51 @@ def evaluate_with(
     reporter: Reporter,
 ) -> tuple[Evaluation, ...]:
     """Score a run under several decision rules with one pass over the split; arguments as in `evaluate_run`."""
+    with enough_memory():
+        seen = see(run, place, machine, split, weights, reporter)
+        return tuple(seen.evaluated(decision)[0] for decision in decisions)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a run's generator says of a split, before any label set is decided on.
+
+    Attributes:
+        run: the run.
+        project: its data set and backbone.
+        split: the name of the split.
+        inputs: its usable rows.
+        logits: of those rows, float32 [N, L].
+    """
+
+    run: Run
+    project: Project
+    split: str
+    inputs: Inputs
+    logits: NDArray[np.float32]
+
+    def decided(self, decision: DecisionConfig) -> tuple[Decision, NDArray[np.bool_]]:
+        """The rule that is asked for, and the label sets [N, L] that it makes."""
+        rule = decision_of(decision, self.run, self.project.device)
+        return rule, rule.decide(self.logits, lambda: collect_features(self.inputs))
+
+    def evaluated(self, decision: DecisionConfig) -> tuple[Evaluation, NDArray[np.bool_]]:
+        """Scores under one decision rule, and the label sets [N, L] that it makes."""
+        rule, predicted = self.decided(decision)
+        scores = evaluate(self.logits, predicted, self.inputs, decision.ap)
+        provenance = protocol_of(self.run, self.project.dataset.split(self.split), decision.ap)
+        names = (self.run.folder, self.project.dataset.name, self.split)
+        found = Evaluation(*names, rule, scores, self.inputs.skipped, provenance, bool(self.project.looked))
+        return found, predicted
+
+
+def see(run: Run, place: Place, machine: Machine, split: str, weights: str | None, reporter: Reporter) -> Seen:
+    """Pass a split through a run's generator once; arguments as in `evaluate_run`.
+
+    Raises:
+        LabeldepError: its data set or weights have changed.
+    """
     project = run.project(place, weights, machine, reporter)
     run.require_split(project, split)
-    with enough_memory():
-        return _evaluate(run, project, decisions, split)
-
-
-def _evaluate(run: Run, project: Project, decisions: tuple[DecisionConfig, ...], split: str) -> tuple[Evaluation, ...]:
     inputs = project.inputs(split, run.full)
-    logits = collect_logits(run.generator(project.device), inputs)
-    found: list[Evaluation] = []
-    for decision in decisions:
-        rule = decision_of(decision, run, project.device)
-        predicted = rule.decide(logits, lambda: collect_features(inputs))
-        scores = evaluate(logits, predicted, inputs, decision.ap)
-        provenance = protocol_of(run, project.dataset.split(split), decision.ap)
-        names = (run.folder, project.dataset.name, split)
-        found.append(Evaluation(*names, rule, scores, inputs.skipped, provenance, bool(project.looked)))
-    return tuple(found)
+    return Seen(run, project, split, inputs, collect_logits(run.generator(project.device), inputs))

@@ -297,6 +297,7 @@ def open_project(
     reporter: Reporter,
     weights: Weights | None = None,
     spatial: bool = False,
+    dataset: Dataset | None = None,
 ) -> Project:
     """Load the data set and find the backbone's row and weights (unless given); the weights are not loaded yet.
 
@@ -305,6 +306,7 @@ def open_project(
         reporter: takes notes and progress.
         weights: found already; None to look for the source's.
         spatial: features are to be the last feature map's regions.
+        dataset: loaded already, by another project of the same source; None to load it.
 
     Raises:
         DatasetError: the data set is missing or malformed.
@@ -313,7 +315,7 @@ def open_project(
     device = pick_device(machine.device)
     asked = find_backbone(source.backbone) if source.backbone else None  # a misspelt name is told before data are read
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
-    dataset = registry.load(source.dataset, workspace.data_dir, draw, reporter)
+    dataset = dataset or registry.load(source.dataset, workspace.data_dir, draw, reporter)
     if dataset.has_features:
         if asked is not None:
             raise BackboneError(

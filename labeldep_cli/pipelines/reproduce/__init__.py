@@ -1,0 +1,1 @@
+"""`labeldep reproduce`: rows, cost, training, tables, gallery."""

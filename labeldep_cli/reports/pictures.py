@@ -1,0 +1,141 @@
+"""Pictures: a contact sheet of images with label sets below them, like the paper's Fig. 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from labeldep_cli.features.images import read_image
+from labeldep_cli.files import whole
+
+COLUMNS = 3
+_WIDTH, _HEIGHT = 360, 270  # pixels of a photo's box
+_MARGIN = 18
+_SIZE = 14  # pixels of the text
+_LINE = 20
+_INK, _RIGHT, _WRONG, _MISSED = (30, 30, 30), (0, 105, 60), (185, 25, 25), (110, 110, 110)
+
+_FONT = "DejaVuSans.ttf"
+"""Where the system has it, since it holds most scripts; Pillow's own font is little more than ASCII."""
+
+LEGEND = "green: in the truth; red, struck through: not in the truth; grey, in brackets: in the truth, but missed"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An image and what is said of it.
+
+    Attributes:
+        file: the image.
+        truth: its labels.
+        found: (who says it, the labels they say).
+    """
+
+    file: Path
+    truth: tuple[str, ...]
+    found: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True)
+class _Word:
+    """A label as it is written; the stroke says what the colour says, for those who do not see it."""
+
+    text: str
+    ink: tuple[int, int, int]
+    struck: bool = False
+    comma: str = ""
+
+
+def contact_sheet(items: Sequence[Labelled], title: Sequence[str], path: Path) -> None:
+    """Write a PNG of images with truth and predictions below each.
+
+    Args:
+        items: at least one.
+        title: above them, a line each.
+        path: of the PNG.
+
+    Raises:
+        UnreadableImage: an image that can no longer be read.
+        StorageError: the file cannot be written.
+    """
+    font = _font()
+    told = [_lines(item, font) for item in items]
+    rows = [range(start, min(start + COLUMNS, len(items))) for start in range(0, len(items), COLUMNS)]
+    heights = [_HEIGHT + _LINE * (max(len(told[k]) for k in row) + 1) + _MARGIN for row in rows]
+    width = COLUMNS * (_WIDTH + _MARGIN) + _MARGIN
+    top = (len(title) + 2) * _LINE
+    sheet = Image.new("RGB", (width, sum(heights) + top), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, line in enumerate((*title, LEGEND)):
+        draw.text((_MARGIN, _LINE // 2 + number * _LINE), line, fill=_INK, font=font)
+    for row, height in zip(rows, heights, strict=True):
+        for column, k in enumerate(row):
+            left = _MARGIN + column * (_WIDTH + _MARGIN)
+            _paste(sheet, items[k].file, left, top)
+            _write(draw, told[k], (left, top + _HEIGHT + _LINE // 2), font)
+        top += height
+    with whole(path) as beside:
+        sheet.save(beside, format="PNG")
+
+
+def _paste(sheet: Image.Image, file: Path, left: int, top: int) -> None:
+    """Fit a photo into its box, its sides in proportion; a small one is enlarged."""
+    photo = read_image(file)
+    scale = min(_WIDTH / photo.width, _HEIGHT / photo.height)
+    size = (max(round(photo.width * scale), 1), max(round(photo.height * scale), 1))
+    sheet.paste(photo.resize(size, Image.Resampling.LANCZOS), (left, top + _HEIGHT - size[1]))
+
+
+_Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+
+
+def _font() -> _Font:
+    try:
+        return ImageFont.truetype(_FONT, _SIZE)
+    except OSError:
+        return ImageFont.load_default(_SIZE)
+
+
+def _lines(item: Labelled, font: _Font) -> list[list[_Word]]:
+    """Truth and predictions, broken into lines that fit the box."""
+    lines = _wrapped([_Word("truth:", _INK), *_separated([_Word(label, _INK) for label in item.truth])], font)
+    for who, labels in item.found:
+        words = [_Word(label, _RIGHT) if label in item.truth else _Word(label, _WRONG, struck=True) for label in labels]
+        missed = [_Word(f"({label})", _MISSED) for label in item.truth if label not in labels]
+        lines += _wrapped([_Word(f"{who}:", _INK), *_separated([*words, *missed])], font)
+    return lines
+
+
+def _separated(words: Sequence[_Word]) -> list[_Word]:
+    """Commas between labels; a dash where there is none."""
+    last = len(words) - 1
+    commas = [replace(word, comma="," if k < last else "") for k, word in enumerate(words)]
+    return commas or [_Word("(no label)", _INK)]
+
+
+def _wrapped(words: Sequence[_Word], font: _Font) -> list[list[_Word]]:
+    lines: list[list[_Word]] = [[]]
+    used = 0.0
+    for word in words:
+        length = font.getlength(word.text + word.comma + " ")
+        if lines[-1] and used + length > _WIDTH:
+            lines.append([])
+            used = 0.0
+        lines[-1].append(word)
+        used += length
+    return lines
+
+
+def _write(draw: ImageDraw.ImageDraw, lines: Sequence[Sequence[_Word]], at: tuple[int, int], font: _Font) -> None:
+    left, top = at
+    for number, line in enumerate(lines):
+        x, y = float(left), top + number * _LINE
+        for word in line:
+            draw.text((x, y), word.text + word.comma, fill=word.ink, font=font)
+            if word.struck:
+                middle = y + 0.6 * _SIZE
+                draw.line([(x - 1, middle), (x + font.getlength(word.text), middle)], fill=word.ink, width=1)
+            x += font.getlength(word.text + word.comma + " ")

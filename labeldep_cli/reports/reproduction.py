@@ -1,0 +1,174 @@
+"""The tables of `labeldep reproduce` as Markdown and LaTeX: pure text out of a table's record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from labeldep_cli.reports.tables import decision
+
+Grid = Sequence[Sequence[str]]
+"""Rows of cells; the first is the header."""
+
+_HEADS = {
+    "CP": "C-P",
+    "CR": "C-R",
+    "CF1": "C-F1",
+    "OP": "O-P",
+    "OR": "O-R",
+    "OF1": "O-F1",
+    "mAP": "mAP",
+    "exact_match": "exact match",
+    "labels_per_image": "labels an image",
+}
+_GAINS = ("CF1", "OF1", "exact_match", "mAP")
+_SUBJECTS = {1: "multi-label classification, the paper's Table 1", 2: "multi-label classification, the paper's Table 2"}
+_ABLATIONS = "scores with and without parts of the method, the paper's Table 3"
+PAPER = "the paper"
+GAIN = "The gain taken apart"
+
+
+def score_grid(record: Mapping[str, Any]) -> Grid:
+    """The table itself: a row a network, and the paper's own numbers below it where there are any."""
+    columns = record["columns"]
+    rows = [["", "decision", *(_HEADS[name] for name in columns)]]
+    for row in record["rows"]:
+        cells = [_mean(row["scores"][name], 2 if name == "labels_per_image" else 1) for name in columns]
+        rows.append([row["row"], decision(row["decision"]), *cells])
+        if row["paper"]:
+            own = (f"{row['paper'][name]:.1f}" if name in row["paper"] else "" for name in columns)
+            rows.append([PAPER, "", *own])
+    return rows
+
+
+def gain_grid(record: Mapping[str, Any]) -> Grid:
+    """What of each difference is left under which decision."""
+    rows = [["difference", "decision", *(_HEADS[name] for name in _GAINS)]]
+    for title, lines in groupby(record["gain"], key=lambda line: str(line["gain"])):
+        for k, line in enumerate(lines):
+            same = line["decision"] == line["beside_decision"]
+            rule = line["decision"] if same else f"{line['decision']} minus {line['beside_decision']}"
+            ranking = [] if k or line["mAP"] is None else ["mAP"]  # it hangs on no decision
+            cells = [_interval(line[name]) if name in (*_GAINS[:3], *ranking) else "" for name in _GAINS]
+            rows.append(["" if k else title, rule, *cells])
+    return rows
+
+
+def caption(record: Mapping[str, Any]) -> str:
+    """What the table shows, in one line."""
+    subject = _SUBJECTS.get(record["table"], _ABLATIONS)
+    mode = "full mode" if record["protocol"]["full"] else "head mode"
+    return (
+        f"Table {record['table']}. {record['dataset']}, {record['split']}: {subject}; {mode}, {_seeds(record)}, "
+        f"{record['n_images']} images, {record['n_labels']} labels, "
+        f"{record['true_labels_per_image']:.2f} true labels an image."
+    )
+
+
+def notes(record: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of the numbers, a sentence each."""
+    many = len(record["seeds"]) > 1
+    spread = "mean ± standard deviation over seeds (n - 1)" if many else "one seed: no spread is known"
+    told = [f"Scores in per cent; {spread}. Control: the same network trained as long without a critic."]
+    if any(row["paper"] for row in record["rows"]):
+        told.append("The paper's numbers are of whole networks fine-tuned at 224 pixels, one run each.")
+    told += [f"Left out: {left['row']} ({left['reason']})." for left in record["left_out"]]
+    protocol = record["protocol"]
+    versions = ", ".join(f"{name} {version}" for name, version in protocol["versions"].items())
+    return [
+        *told,
+        f"Protocol: {record['split']} rows {protocol['ids_sha256'][:8]} (split seed {protocol['split_seed']}), "
+        f"labels {protocol['labels_sha256'][:8]}, {protocol['ap']} AP; {versions}.",
+    ]
+
+
+def gain_notes(record: Mapping[str, Any]) -> list[str]:
+    """How to read the second table."""
+    many = len(record["seeds"]) > 1
+    held = "images (paired bootstrap) and seeds (Student's t)" if many else "images (paired bootstrap) of this one seed"
+    spread = "± is the standard deviation over seeds; " if many else ""
+    return [
+        f"Differences in points; {spread}brackets: {record['level']:g} % interval over {held}.",
+        "tuned: each at its own threshold, found on val; equal labels: each at the threshold that gives as many labels "
+        "an image as val truly has. What stands only at p > 0.5 is a matter of the threshold.",
+    ]
+
+
+def markdown(record: Mapping[str, Any]) -> str:
+    """The table, and the gain taken apart below it."""
+    parts = [f"**{caption(record)}**", _markdown_grid(score_grid(record), text=2), *notes(record)]
+    parts += [f"**{GAIN}.**", _markdown_grid(gain_grid(record), text=2), *gain_notes(record)]
+    return "\n\n".join(parts) + "\n"
+
+
+def latex(record: Mapping[str, Any]) -> str:
+    r"""Two `table` environments, for a document with \usepackage{booktabs,graphicx}."""
+    first = _latex_table(score_grid(record), " ".join([caption(record), *notes(record)]), f"table{record['table']}")
+    told = f"{GAIN} (Table {record['table']}). " + " ".join(gain_notes(record))
+    return first + "\n" + _latex_table(gain_grid(record), told, f"table{record['table']}-gain")
+
+
+def _mean(cell: Mapping[str, Any], digits: int) -> str:
+    spread = "" if cell["spread"] is None else f" ± {cell['spread']:.{digits}f}"
+    return f"{cell['mean']:.{digits}f}{spread}"
+
+
+def _interval(cell: Mapping[str, Any]) -> str:
+    spread = "" if cell["spread"] is None else f" ± {cell['spread']:.1f}"
+    return f"{_signed(cell['difference'])}{spread} [{_signed(cell['low'])}, {_signed(cell['high'])}]"
+
+
+def _signed(points: float) -> str:
+    """One decimal with its sign; what rounds to nothing has a plus, not a minus."""
+    return f"{points:+.1f}".replace("-0.0", "+0.0")
+
+
+def _seeds(record: Mapping[str, Any]) -> str:
+    seeds = record["seeds"]
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
+
+
+def _markdown_grid(grid: Grid, text: int) -> str:
+    """A Markdown table; the first `text` columns are words, the others numbers."""
+    header, *rows = [[cell.replace("|", r"\|") for cell in row] for row in grid]
+    rule = ["---" if k < text else "---:" for k in range(len(header))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
+
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"$|$",
+}
+
+
+def latex_text(words: str) -> str:
+    """Plain words as LaTeX sets them; a minus before a number becomes one, not a hyphen."""
+    return re.sub(r"(?<![\w)])-(?=\d)", "$-$", "".join(_SPECIAL.get(sign, sign) for sign in words))
+
+
+def _latex_table(grid: Grid, told: str, label: str) -> str:
+    header, *rows = [" & ".join(latex_text(cell) for cell in row) + r" \\" for row in grid]
+    body = "\n".join(rows)
+    return rf"""\begin{{table}}
+\centering
+\caption{{{latex_text(told)}}}
+\label{{{label}}}
+\resizebox{{\linewidth}}{{!}}{{%
+\begin{{tabular}}{{ll{"r" * (len(grid[0]) - 2)}}}
+\toprule
+{header}
+\midrule
+{body}
+\bottomrule
+\end{{tabular}}%
+}}
+\end{{table}}
+"""

@@ -423,14 +423,18 @@ def test_a_plan_touches_nothing_and_counts(photos: Place) -> None:
     assert [cache["views"] for cache in plan["caches"]] == [1, 1, 1]
     told = photos.run(*words)
     assert told.exit_code == 0
-    assert "40 images to extract" in told.stdout
+    assert "80 images to extract" in told.stdout, "as features, and for Att-RNN and RLSD as regions"
 
 
 def test_a_plan_of_scenes_draws_nothing(tmp_path: Path) -> None:
-    plan = Place(tmp_path).json("reproduce", "--dataset", "scenes", "--out", tmp_path / "out", "--plan")
+    words = ("reproduce", "--dataset", "scenes", "--out", tmp_path / "out", "--plan")
+    plan = Place(tmp_path).json(*words)
     assert list(tmp_path.iterdir()) == []
-    assert plan["images_to_extract"] == 1600 + 200 + 600
     assert plan["rows"][0]["title"] == "WARP"
+    regions = [cache for cache in plan["caches"] if "-spatial-" in cache["path"]]
+    assert [cache["images"] for cache in regions] == [1600, 200, 600]
+    assert plan["images_to_extract"] == 2 * (1600 + 200 + 600)
+    assert Place(tmp_path).json(*words, "--no-rivals")["images_to_extract"] == 1600 + 200 + 600
 
 
 def test_gallery_of_images(photos: Place) -> None:

@@ -8,10 +8,12 @@ import torch
 
 from labeldep_cli.config import HeadKind
 from labeldep_cli.models.heads.base import Head
+from labeldep_cli.models.heads.cnn_rnn import CnnRnnHead
 from labeldep_cli.models.heads.linear import LinearHead
 
 HEADS: Mapping[HeadKind, type[Head]] = {
     "linear": LinearHead,
+    "cnn-rnn": CnnRnnHead,
 }
 """Each is built as HEADS[kind](feature_dim, n_labels, hidden)."""
 

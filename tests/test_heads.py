@@ -212,6 +212,26 @@ class TestCnnRnnHead:
         assert float(head.sequence_loss(features, y).detach()) == pytest.approx(sum(each) / 3, rel=1e-4)
 
 
+class TestAttRnnHead:
+    def test_the_loss_is_that_of_the_path_that_it_finds_easiest(self):
+        """At each step the present label that it now gives the highest probability, whatever absent ones get."""
+        head, features = sequence_head("att-rnn", 3), some_features("att-rnn")
+        expected = []
+        for row in features:
+            first = max((0, 2), key=lambda label: float(walk(head, row, ())[0][label]))
+            expected.append(-math.log(path_probability(head, row, (first, 2 - first))))
+        y = torch.tensor([[1.0, 0, 1]]).expand(3, -1)
+        assert float(head.sequence_loss(features, y).detach()) == pytest.approx(sum(expected) / 3, rel=1e-4)
+
+    def test_it_can_see_one_place_and_not_another(self):
+        """The order of regions tells nothing; what one of them shows does."""
+        head, features = sequence_head("att-rnn", 3), some_features("att-rnn")
+        torch.testing.assert_close(head(features.flip(1)), head(features))
+        swapped = features.clone()
+        swapped[:, 0], swapped[:, 1] = 2 * features[:, 0], features[:, 1] - features[:, 0]  # the mean stays
+        assert not torch.allclose(head(swapped), head(features), atol=1e-2)
+
+
 def sets_that_exclude_one_another(n: int, seed: int) -> tuple[Tensor, Tensor]:
     """The image tells label 7 alone. Of the others there are {0, 1} (46 %), or {2} and one of 3 to 6 (13.5 % each).
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from labeldep_cli.config import HeadKind
+from labeldep_cli.models.heads.att_rnn import AttRnnHead
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.cnn_rnn import CnnRnnHead
 from labeldep_cli.models.heads.linear import LinearHead
@@ -14,6 +15,7 @@ from labeldep_cli.models.heads.linear import LinearHead
 HEADS: Mapping[HeadKind, type[Head]] = {
     "linear": LinearHead,
     "cnn-rnn": CnnRnnHead,
+    "att-rnn": AttRnnHead,
 }
 """Each is built as HEADS[kind](feature_dim, n_labels, hidden)."""
 

@@ -11,14 +11,13 @@ from labeldep_cli.models.heads.sequence import SequenceHead, State, run_cell
 class AttRnnHead(SequenceHead):
     """Regions [B, S, F] -> logits [B, L], through a path of labels with a look at the regions before each.
 
-    "Order-Free RNN with Visual Attention for Multi-Label Classification", Chen, Chen, Yeh and Wang, AAAI 2018. As there:
-    the hidden state chooses by soft attention what to see of the regions; an LSTM is fed with that and with the last
-    label; training has no order of labels: of the present labels not on the path yet, the next one is that which the
-    network now finds most probable. Prediction is the most probable path of a beam search.
+    "Order-Free RNN with Visual Attention for Multi-Label Classification", Chen, Chen, Yeh and Wang, AAAI 2018. As
+    there: the hidden state chooses by soft attention what to see of the regions; an LSTM is fed with that and with the
+    last label; training has no order of labels: of the present labels not on the path yet, the next one is that which
+    the network now finds most probable. Prediction is the most probable path of a beam search.
 
-    Simplified: the paper's network begins from a first prediction of all labels, which has a loss of its own; this one
-    begins from the mean of the regions. It ends a path with an end symbol. Attention and LSTM see the regions through one
-    linear projection.
+    Simplified: the paper's network begins from a first prediction of all labels; this one begins from the mean of the
+    regions. A path ends with an end symbol. Attention and LSTM see the regions through one linear projection.
     """
 
     spatial = True

@@ -11,15 +11,14 @@ from labeldep_cli.models.heads.sequence import SequenceHead, State, run_cell
 class CnnRnnHead(SequenceHead):
     """Features [B, F] -> logits [B, L], through a path of labels in the order of their frequency.
 
-    "CNN-RNN: A Unified Framework for Multi-label Image Classification", Wang, Yang, Mao, Huang, Huang and Xu, CVPR 2016.
-    As there: labels have embeddings of 64 numbers; an LSTM of width 512 reads those of the path; image features and
-    recurrent output are projected into the space of the embeddings and added; a step's scores are the products with the
-    embeddings. Training sets are written from frequent to rare labels; prediction is the most probable path of a beam
-    search.
+    "CNN-RNN: A Unified Framework for Multi-label Image Classification", Wang, Yang, Mao, Huang, Huang and Xu, CVPR
+    2016. As there: labels have embeddings of 64 numbers; an LSTM of width 512 reads those of the path; image features
+    and recurrent output are projected into the space of the embeddings and added; a step's scores are the products with
+    the embeddings. Training sets are written from frequent to rare labels; prediction is the most probable path of a
+    beam search.
 
-    Simplified: the backbone's learning rate, the weights' decay and dropout are the training's affair, which has none
-    of them by itself. A label that is on the path already takes no part in the softmax. The sum of the two projections
-    passes through a tanh.
+    Simplified: no dropout and no weight decay. The sum of the two projections passes through a tanh. A label on the
+    path already takes no part in the softmax.
     """
 
     def __init__(self, feature_dim: int, n_labels: int, hidden: int = 0) -> None:

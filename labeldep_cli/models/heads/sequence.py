@@ -6,7 +6,7 @@ is a product of softmaxes over the labels not yet picked and the end.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,12 @@ from torch.nn.functional import one_hot
 
 from labeldep_cli.models.heads.base import Head
 
-State = tuple[Tensor, Tensor]
+State: TypeAlias = tuple[Tensor, Tensor]
 """Hidden and cell state of the LSTM, each [B, K, H]."""
 
 BEAM_WIDTH = 5
 _MARGIN = 1e-6
-"""A step's probability keeps this far from 1, and a picked one from 0: p is finite as a logit and never rounds to 0.5."""
+"""A step's probability keeps this far from 1, and a picked one from 0: p has a finite logit and never rounds to 0.5."""
 _LEAST = 1e-30
 """A probability that is not picked may come nearer to 0: labels are ranked by it."""
 
@@ -27,8 +27,8 @@ _LEAST = 1e-30
 class SequenceHead(Head):
     """Features -> a path of labels, one LSTM step a label.
 
-    A step's softmax runs over the labels not on the path yet and the end, in training as in the search, so that no label
-    comes twice and the probabilities of all paths sum to 1.
+    A step's softmax runs over the labels not on the path yet and the end, in training as in the search, so that no
+    label comes twice and the probabilities of all paths sum to 1.
     """
 
     sequential: ClassVar[bool] = True

@@ -1,0 +1,278 @@
+"""The generator's heads: what all of them promise, and for each a task that independent sigmoids cannot learn."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from labeldep_cli.models.heads.base import Head
+from labeldep_cli.models.heads.cnn_rnn import CnnRnnHead
+from labeldep_cli.models.heads.registry import HEADS, seeded_head
+from labeldep_cli.models.heads.sequence import SequenceHead
+from labeldep_cli.training.losses import logistic_loss
+
+KINDS = sorted(HEADS)
+SEQUENTIAL = [kind for kind in KINDS if HEADS[kind].sequential]
+F, L, S = 6, 5, 4
+
+
+def some_features(kind: str, n: int = 3, seed: int = 0) -> Tensor:
+    shape = (n, S, F) if HEADS[kind].spatial else (n, F)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def some_labels(n: int = 40, n_labels: int = L, seed: int = 1) -> Tensor:
+    """Label 0 is present where any of the others is; label k in about k of 7 images."""
+    y = torch.rand(n, n_labels, generator=torch.Generator().manual_seed(seed)) < torch.arange(n_labels) / 7
+    y[:, 0] = y[:, 1:].any(dim=1)
+    return y.to(torch.int8)
+
+
+def seen(head: Head, labels: Tensor) -> Head:
+    head.see_labels(labels)
+    return head
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestEveryHead:
+    @pytest.mark.parametrize("hidden", [0, 12])
+    def test_gives_one_finite_logit_a_label(self, kind, hidden):
+        logits = seen(seeded_head(kind, F, L, hidden, seed=0), some_labels())(some_features(kind))
+        assert logits.shape == (3, L) and logits.dtype == torch.float32
+        assert torch.isfinite(logits).all() and logits.std() > 0
+
+    def test_an_image_s_logits_do_not_depend_on_the_batch(self, kind):
+        head, features = seeded_head(kind, F, L, 0, seed=0), some_features(kind)
+        torch.testing.assert_close(head(features)[1:2], head(features[1:2]))
+        assert torch.equal(head(features), head(features))
+
+    def test_one_label_is_enough(self, kind):
+        head = seen(seeded_head(kind, F, 1, 8, seed=0), some_labels(n_labels=2)[:, :1])
+        assert head(some_features(kind)).shape == (3, 1)
+
+    def test_the_seed_alone_draws_the_weights(self, kind):
+        torch.manual_seed(9)
+        first = seeded_head(kind, F, L, 0, seed=4).state_dict()
+        torch.manual_seed(10)
+        same, other = (seeded_head(kind, F, L, 0, seed=seed).state_dict() for seed in (4, 5))
+        assert all(torch.equal(value, same[name]) for name, value in first.items())
+        assert not all(torch.equal(value, other[name]) for name, value in first.items())
+
+    def test_a_checkpoint_restores_what_was_seen_of_the_labels(self, kind):
+        head = seen(seeded_head(kind, F, L, 0, seed=0), some_labels())
+        twin = seeded_head(kind, F, L, 0, seed=1)
+        twin.load_state_dict({name: value.clone() for name, value in head.state_dict().items()})
+        features = some_features(kind)
+        assert torch.equal(twin(features), head(features))
+        if head.sequential:
+            y = some_labels(3).float()
+            assert torch.equal(twin.sequence_loss(features, y), head.sequence_loss(features, y))
+
+    def test_learns(self, kind):
+        """Ten updates on one batch, by the head's own loss or the logistic one, lower it."""
+        head, features, y = seeded_head(kind, F, L, 16, seed=0), some_features(kind, 8), some_labels(8).float()
+        seen(head, y.to(torch.int8))
+        losses = train(head, features, y, steps=10, rate=1e-2, batch=8)
+        assert losses[-1] < 0.9 * losses[0]
+
+
+def train(head: Head, x: Tensor, y: Tensor, steps: int, rate: float, batch: int = 64) -> list[float]:
+    """Train a head as a run does; the losses."""
+    optimizer, draws, losses = torch.optim.Adam(head.parameters(), lr=rate), torch.Generator().manual_seed(0), []
+    for _ in range(steps):
+        rows = torch.randint(len(x), (batch,), generator=draws)
+        loss = head.sequence_loss(x[rows], y[rows]) if head.sequential else logistic_loss(head(x[rows]), y[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def trained(kind: str, x: Tensor, y: Tensor, hidden: int, steps: int, rate: float) -> Head:
+    head = seen(seeded_head(kind, x.shape[-1], y.shape[1], hidden, seed=0), y.to(torch.int8))
+    train(head, x, y, steps, rate)
+    return head.eval()
+
+
+def exact_match(logits: Tensor, y: Tensor, threshold: float = 0.5) -> float:
+    return ((logits.sigmoid() > threshold) == (y > 0)).all(dim=1).float().mean().item()
+
+
+def best_exact_match(logits: Tensor, y: Tensor) -> float:
+    """At the threshold that suits these very rows best."""
+    return max(exact_match(logits, y, k / 200) for k in range(1, 200))
+
+
+class TestLinearHead:
+    def test_its_state_is_named_as_ever(self):
+        assert list(seeded_head("linear", F, L, 0, 0).state_dict()) == ["0.weight", "0.bias"]
+        assert list(seeded_head("linear", F, L, 7, 0).state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+
+
+def all_paths(n_labels: int) -> list[tuple[int, ...]]:
+    return [path for n in range(n_labels + 1) for path in itertools.permutations(range(n_labels), n)]
+
+
+def walk(head: SequenceHead, features: Tensor, path: tuple[int, ...], unknown: tuple[int, ...] = ()) -> list[Tensor]:
+    """The step probabilities [L + 1] along a path of one image, computed by hand from the head's scores."""
+    seen_by_all, state = head.begin(features[None])
+    steps, last = [], head.n_labels
+    for k in range(len(path) + 1):
+        scores, state = head.step(seen_by_all, state, torch.tensor([[last]]))
+        weights = scores[0, 0].exp()
+        weights[list(path[:k] + unknown)] = 0
+        steps.append((weights / weights.sum()).detach())
+        last = path[k] if k < len(path) else head.n_labels
+    return steps
+
+
+def path_probability(head: SequenceHead, features: Tensor, path: tuple[int, ...], unknown: tuple[int, ...] = ()):
+    taken = (*path, head.n_labels)
+    return math.prod(float(p[label]) for p, label in zip(walk(head, features, path, unknown), taken, strict=True))
+
+
+def sequence_head(kind: str, n_labels: int, seed: int = 0) -> SequenceHead:
+    """With weights three times as large as fresh ones: its steps are far from uniform."""
+    head = seeded_head(kind, F, n_labels, 16, seed)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.mul_(3)
+    return head
+
+
+@pytest.mark.parametrize("kind", SEQUENTIAL)
+class TestSequenceHeads:
+    def test_the_probabilities_of_all_paths_sum_to_one(self, kind):
+        head, features = sequence_head(kind, 3), some_features(kind)
+        each = [path_probability(head, features[0], path) for path in all_paths(3)]
+        assert len(each) == 16 and sum(each) == pytest.approx(1, abs=1e-5)
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_the_predicted_set_is_the_most_probable_path(self, kind, seed):
+        head, features = sequence_head(kind, 3, seed), some_features(kind, 4, seed)
+        p = head(features).sigmoid()
+        for row, probabilities in zip(features, p, strict=True):
+            best = max(all_paths(3), key=lambda path: path_probability(head, row, path))
+            assert (probabilities > 0.5).nonzero().flatten().tolist() == sorted(best)
+            steps = walk(head, row, best)
+            for label in range(3):
+                s = steps[best.index(label)][label] if label in best else max(step[label] for step in steps)
+                assert float(probabilities[label]) == pytest.approx(float(s / 2 + 0.5 * (label in best)), abs=1e-4)
+
+    def test_no_gradient_flows_through_the_set(self, kind):
+        features = some_features(kind).requires_grad_()
+        head = seeded_head(kind, F, L, 0, seed=0)
+        assert not head(features).requires_grad
+        assert head.sequence_loss(features, some_labels(3).float()).requires_grad
+
+    def test_an_empty_set_costs_the_end_alone(self, kind):
+        head, features = sequence_head(kind, 3), some_features(kind)
+        expected = sum(-math.log(path_probability(head, row, ())) for row in features) / 3
+        assert float(head.sequence_loss(features, torch.zeros(3, 3)).detach()) == pytest.approx(expected, rel=1e-4)
+
+    def test_an_unknown_label_is_neither_target_nor_competitor(self, kind):
+        """Known are 1 and 2, of which 2 is present: the loss is that of a head whose labels are these two."""
+        head, features = sequence_head(kind, 3), some_features(kind, 1)
+        y = torch.tensor([[-1.0, 0, 1]])
+        expected = -math.log(path_probability(head, features[0], (2,), unknown=(0,)))
+        assert float(head.sequence_loss(features, y).detach()) == pytest.approx(expected, rel=1e-4)
+        assert expected < -math.log(path_probability(head, features[0], (2,)))
+
+    @pytest.mark.parametrize("others", [[0.0, 1, 1, 0], [1.0, 0, 0, 0], [1.0, 1, 1, 1], [-1.0, 0, 1, -1]])
+    def test_whatever_its_neighbours_an_unknown_label_s_own_weights_do_not_matter(self, kind, others):
+        head, features = sequence_head(kind, L), some_features(kind, 1)
+        unknown, absent = torch.tensor([[*others, -1.0]]), torch.tensor([[*others, 0.0]])
+        before = [head.sequence_loss(features, y) for y in (unknown, absent)]
+        with torch.no_grad():
+            for parameter in head.parameters():
+                if parameter.shape[0] == L + 1:  # a row a label and the end
+                    parameter[L - 1] *= 2
+        after = [head.sequence_loss(features, y) for y in (unknown, absent)]
+        assert torch.equal(after[0], before[0]) and not torch.equal(after[1], before[1])
+
+
+class TestCnnRnnHead:
+    def test_labels_are_ranked_from_frequent_to_rare(self):
+        """Counts 1, 3, 3, 0; an unknown label is not present."""
+        labels = torch.tensor([[0, 1, 1, -1], [1, 1, 1, -1], [-1, 1, 1, 0]], dtype=torch.int8)
+        assert seen(CnnRnnHead(F, 4), labels).rank.tolist() == [2, 0, 1, 3]
+
+    def test_the_loss_is_that_of_the_path_in_this_order(self):
+        """Label 2 is the most frequent, then 0, then 1."""
+        head, features = sequence_head("cnn-rnn", 3), some_features("cnn-rnn")
+        head.see_labels(torch.tensor([[1, 0, 1], [1, 1, 1], [0, 0, 1]], dtype=torch.int8))
+        y = torch.tensor([[1.0, 1, 1], [0, 1, 0], [1, 0, 1]])
+        paths = [(2, 0, 1), (1,), (2, 0)]
+        each = [-math.log(path_probability(head, row, path)) for row, path in zip(features, paths, strict=True)]
+        assert float(head.sequence_loss(features, y).detach()) == pytest.approx(sum(each) / 3, rel=1e-4)
+
+
+class TestAttRnnHead:
+    def test_the_loss_is_that_of_the_path_that_it_finds_easiest(self):
+        """At each step the present label that it now gives the highest probability, whatever absent ones get."""
+        head, features = sequence_head("att-rnn", 3), some_features("att-rnn")
+        expected = []
+        for row in features:
+            first = max((0, 2), key=lambda label: float(walk(head, row, ())[0][label]))
+            expected.append(-math.log(path_probability(head, row, (first, 2 - first))))
+        y = torch.tensor([[1.0, 0, 1]]).expand(3, -1)
+        assert float(head.sequence_loss(features, y).detach()) == pytest.approx(sum(expected) / 3, rel=1e-4)
+
+    def test_it_can_see_one_place_and_not_another(self):
+        """The order of regions tells nothing; what one of them shows does."""
+        head, features = sequence_head("att-rnn", 3), some_features("att-rnn")
+        torch.testing.assert_close(head(features.flip(1)), head(features))
+        swapped = features.clone()
+        swapped[:, 0], swapped[:, 1] = 2 * features[:, 0], features[:, 1] - features[:, 0]  # the mean stays
+        assert not torch.allclose(head(swapped), head(features), atol=1e-2)
+
+
+def sets_that_exclude_one_another(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The image tells label 7 alone. Of the others there are {0, 1} (46 %), or {2} and one of 3 to 6 (13.5 % each).
+
+    Label 2, at 54 %, is the most probable, but {2} is never the truth, and {0, 1, 2} neither: of the sets that some
+    threshold gives to independent probabilities none is ever right. The set to guess is {0, 1}, right in 46 %.
+    """
+    draws = torch.Generator().manual_seed(seed)
+    x, which = torch.randn(n, 4, generator=draws), torch.rand(n, generator=draws)
+    y = torch.zeros(n, 8)
+    y[:, 7] = (x[:, 0] > 0).float()
+    first = which < 0.46
+    y[:, :2] = first[:, None].float()
+    y[:, 2] = (~first).float()
+    y[torch.arange(n)[~first], 3 + ((which[~first] - 0.46) / 0.135).long().clamp(max=3)] = 1
+    return x, y
+
+
+def scattered(x: Tensor, seed: int) -> Tensor:
+    """Regions [B, 4, F] whose mean is x: the image stands at one place, noise that cancels out everywhere."""
+    draws = torch.Generator().manual_seed(seed)
+    regions = torch.randn(len(x), 4, x.shape[1], generator=draws)
+    regions -= regions.mean(dim=1, keepdim=True)
+    regions[torch.arange(len(x)), torch.randint(4, (len(x),), generator=draws)] += 4 * x
+    return regions
+
+
+class TestSetsThatExcludeOneAnother:
+    @pytest.fixture
+    def rows(self):
+        return *sets_that_exclude_one_another(3000, seed=0), *sets_that_exclude_one_another(1000, seed=1)
+
+    @pytest.mark.parametrize("hidden", [0, 32])
+    def test_independent_sigmoids_are_hardly_ever_right(self, rows, hidden):
+        x, y, x_test, y_test = rows
+        head = trained("linear", x, y, hidden, steps=300, rate=1e-2)
+        assert best_exact_match(head(x_test).detach(), y_test) < 0.1
+
+    @pytest.mark.parametrize("kind", SEQUENTIAL)
+    def test_a_sequence_head_finds_the_set_to_guess(self, rows, kind):
+        x, y, x_test, y_test = rows
+        if HEADS[kind].spatial:
+            x, x_test = scattered(x, seed=2), scattered(x_test, seed=3)
+        head = trained(kind, x, y, hidden=32, steps=300, rate=1e-2)
+        assert exact_match(head(x_test), y_test) > 0.4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -20,6 +21,7 @@ from labeldep_cli.evaluation.bootstrap import (
     weights,
 )
 from labeldep_cli.evaluation.metrics import score
+from labeldep_cli.training import checkpoint
 
 NAMES = tuple("abcd")
 
@@ -106,6 +108,64 @@ def test_a_real_difference_is_told(runs: Place) -> None:
     good, poor = (runs.json("eval", name) for name in ("good", "poor"))
     assert found["sets"]["p > 0.5"]["CF1"]["difference"] == pytest.approx(good["CF1"] - poor["CF1"])
     assert found["mAP"]["difference"] == pytest.approx(good["mAP"] - poor["mAP"])
+
+
+@pytest.fixture(scope="module")
+def shifted(runs: Place) -> Path:
+    """The good run with 1 added to every logit, and its thresholds moved along."""
+    folder = runs.folder / "runs" / "shifted"
+    shutil.copytree(runs.folder / "runs" / "good", folder)
+    tensors, facts = checkpoint.load(folder / "best.safetensors")
+    (bias,) = [name for name in tensors if name.endswith("bias")]
+    tensors[bias] = tensors[bias] + 1
+    tuned = facts["thresholds"]["tuned"]
+    facts["thresholds"] = {**facts["thresholds"], "tuned": 1 / (1 + (1 / tuned - 1) / math.e)}
+    checkpoint.save(folder / "best.safetensors", tensors, facts)
+    return folder
+
+
+def test_a_threshold_is_no_dependency(runs: Place, shifted: Path) -> None:
+    """Either run gives more labels at 0.5 than the other, ranks alike, and is alike once both are tuned."""
+    for names, sign in ((("good", "shifted"), 1), (("shifted", "good"), -1)):
+        (found,) = runs.json("compare", *names)["differences"]
+        half = found["sets"]["p > 0.5"]
+        assert sign * half["OF1"]["difference"] != 0
+        assert found["mAP"]["difference"] == pytest.approx(0, abs=0.01)
+        assert found["sets"]["tuned"]["exact_match"]["difference"] == 0
+        assert found["sets"]["equal labels"]["CF1"]["difference"] == 0
+        assert "differs by a threshold alone: no label dependency" in found["verdict"]
+
+
+@pytest.fixture(scope="module")
+def exclusive(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Exactly one of two labels, and nothing tells which: no threshold can know, a critic can."""
+    place = Place(tmp_path_factory.mktemp("exclusive"))
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 2, 1500)
+    y = np.stack([first, 1 - first], axis=1).astype(np.int8)
+    np.savez(place.folder / "either.npz", X=rng.normal(size=(1500, 4)).astype(np.float32), Y=y, label_names=["a", "b"])
+    words = ("--dataset", place.folder / "either.npz")
+    place.json("pretrain", *words, "--steps", 50, "--out", place.folder / "runs" / "plain")
+    critic = ("--critic", "nce", "--freeze-generator", "--critic-lr", 3e-3, "--steps", 100, "--from", "plain")
+    place.json("adversarial", *words, *critic, "--out", place.folder / "runs" / "critic")
+    return place
+
+
+def test_the_sets_of_a_critic_stand_beside_the_reference(exclusive: Place) -> None:
+    (found,) = exclusive.json("compare", "plain", "critic")["differences"]
+    own = exclusive.json("eval", "critic", "--decision", "rerank")
+    plain = exclusive.json("eval", "plain")
+    assert found["sets"]["critic"]["labels_per_image"] == pytest.approx(own["labels_per_image"])
+    assert found["sets"]["critic, p > 0.5"]["exact_match"]["difference"] == pytest.approx(
+        own["exact_match"] - plain["exact_match"]
+    )
+    assert found["sets"]["critic"]["exact_match"]["low"] > 10, "at equal labels half of the images get none or both"
+    assert found["mAP"]["difference"] == 0
+    assert "differs beyond its threshold: " in found["verdict"]
+    assert "exact match (critic) +" in found["verdict"]
+    (back,) = exclusive.json("compare", "critic", "plain")["differences"]
+    assert "critic" not in back["sets"], "the reference is thresholded: its critic has nothing to stand beside"
+    assert "critic, p > 0.5" in exclusive.run("compare", "plain", "critic").stdout
 
 
 def test_it_is_a_table_for_people(runs: Place) -> None:

@@ -109,7 +109,7 @@ class TestSearch:
     def test_rows_do_not_depend_on_the_size_of_a_pass(self, monkeypatch):
         score, logits, z = random_critic(3, 12), drawn(25, 12), drawn(25, 2)
         whole = rerank(score, logits, z, 1.0)
-        monkeypatch.setattr(room, "_SCORED", 7 * BUDGET)
+        monkeypatch.setattr(room, "BLOCK", 7 * BUDGET)
         assert torch.equal(rerank(score, logits, z, 1.0), whole)
 
     @pytest.mark.parametrize("conditional", [True, False])

@@ -30,7 +30,7 @@ BUDGET = 32
 EXACT_LABELS = 8
 """Up to so many labels every set is a candidate, 256 at most."""
 
-_SCORED = 8192
+BLOCK = 8192
 """Label sets that D scores in one pass: images are taken in blocks of so many, and memory does not grow with N."""
 
 BETAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
@@ -75,7 +75,7 @@ def score_candidates(score: Score, logits: Tensor, z: Tensor) -> Candidates:
     """
     width = logits.shape[1]
     count = 2**width if width <= EXACT_LABELS else BUDGET
-    rows = max(_SCORED // count, 1)
+    rows = max(BLOCK // count, 1)
     sets, priors, critic = [], [], []
     for part in (slice(start, start + rows) for start in range(0, len(logits), rows)):
         own = logits[part]

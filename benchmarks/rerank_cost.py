@@ -1,0 +1,94 @@
+"""What `--decision rerank` and `expected-f1` cost: critic rows an image, and time beside those rows' bare forward pass.
+
+The bare pass is D alone over 32 rows an image, each with its own copy of the image's features, made beforehand, in
+blocks as large as rerank's. Rerank has more to do (list the sets that G finds most probable, choose) and does one thing
+less: what D computes of the image alone is computed once an image. The issue asks for at most 32 rows an image and at
+most 1.3 times the time. Seeded random weights and features: the time does not depend on them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from labeldep_cli.config import AdversarialConfig, CriticKind
+from labeldep_cli.evaluation.expected_f1 import best_expected_f1
+from labeldep_cli.evaluation.rerank import BLOCK, BUDGET, rerank, score_candidates
+from labeldep_cli.models.discriminator import Discriminator
+
+IMAGES, LABELS, FEATURES = 500, 80, 2048
+REPEATS = 7
+
+
+def run() -> dict[str, Any]:
+    """Time the default critic of `--critic nce`, and the paper's.
+
+    Returns:
+        For each: rows an image, seconds and ratios to the bare pass, medians of REPEATS interleaved timings.
+    """
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.manual_seed(0)
+        kinds: tuple[CriticKind, ...] = ("nce", "wgan-gp")
+        return {
+            "images": IMAGES,
+            "labels": LABELS,
+            "features": FEATURES,
+            "threads": torch.get_num_threads(),
+            "critics": {kind: _measure(kind) for kind in kinds},
+        }
+
+
+def _measure(kind: CriticKind) -> dict[str, Any]:
+    config = AdversarialConfig(critic=kind).resolved()
+    shape = (config.critic_depth, config.critic_width, config.critic_projection, config.leaky_slope)
+    critic = Discriminator(LABELS, FEATURES, *shape).eval()
+    logits, z = 2 * torch.randn(IMAGES, LABELS) - 4, torch.randn(IMAGES, FEATURES)
+    rows = _Rows(critic)
+    rerank(rows, logits, z, 1.0)
+    sets = (torch.rand(IMAGES * BUDGET, LABELS) < 0.04).float()
+    own = z.repeat_interleave(BUDGET, dim=0)
+    blocks = [(sets[start : start + BLOCK], own[start : start + BLOCK]) for start in range(0, len(sets), BLOCK)]
+
+    def expected_f1() -> None:
+        found = score_candidates(critic, logits, z)
+        best_expected_f1(found.sets, found.weights(1.0))
+
+    seconds = _interleaved(
+        {
+            "bare": lambda: [critic(y, seen) for y, seen in blocks],
+            "rerank": lambda: rerank(critic, logits, z, 1.0),
+            "expected-f1": expected_f1,
+        }
+    )
+    ratios = {f"{name}_ratio": seconds[name] / seconds["bare"] for name in ("rerank", "expected-f1")}
+    return {"layers": config.critic_depth, "rows_per_image": rows.count / IMAGES, "seconds": seconds, **ratios}
+
+
+class _Rows:
+    """A critic that counts the label sets it scores."""
+
+    def __init__(self, critic: Discriminator) -> None:
+        self.critic = critic
+        self.count = 0
+
+    def __call__(self, y: Tensor, z: Tensor) -> Tensor:
+        self.count += y[..., 0].numel()
+        scores: Tensor = self.critic(y, z)
+        return scores
+
+
+def _interleaved(tasks: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Median seconds of each task, in turn, so that what else the machine does falls on all of them."""
+    taken: dict[str, list[float]] = {name: [] for name in tasks}
+    for repeat in range(REPEATS + 1):  # the first round warms up
+        for name, task in tasks.items():
+            begun = time.perf_counter()
+            task()
+            if repeat:
+                taken[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(values) for name, values in taken.items()}

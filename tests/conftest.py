@@ -11,7 +11,7 @@ from PIL import Image
 
 from labeldep_cli.datasets.split import Draw
 
-# The benchmarks are not installed with the package. Last in the path, so that an installed package stays the one tested.
+# The benchmarks are not installed. Last in the path, so that an installed package stays the one tested.
 sys.path.append(str(Path(__file__).parents[1]))
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 from PIL import Image
 
 from labeldep_cli.datasets.split import Draw
+
+# The benchmarks are not installed. Last in the path, so that an installed package stays the one tested.
+sys.path.append(str(Path(__file__).parents[1]))
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

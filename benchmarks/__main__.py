@@ -1,0 +1,31 @@
+"""`python -m benchmarks NAME`: run one benchmark; without a name, list them."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from benchmarks import planted
+from labeldep_cli.cli.show import print_error
+from labeldep_cli.errors import LabeldepError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Benchmarks of labeldep. Results on stdout, notes on stderr."
+)
+app.callback()(lambda: None)  # a lone command would take no name
+app.command("planted")(planted.command)
+
+
+def main() -> int:
+    """Run the command line; the exit code."""
+    try:
+        app(prog_name="python -m benchmarks")
+    except LabeldepError as error:
+        print_error(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""What the benchmark trains with the package's own pipelines, and how each run decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.planted.cases import Case
+from labeldep_cli.config import AdversarialConfig, DecisionConfig, Machine, Place, PretrainConfig, Source, Workspace
+from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, probabilities
+from labeldep_cli.pipelines.claims import Job
+from labeldep_cli.pipelines.decisions import decision_of
+from labeldep_cli.pipelines.runs import open_run
+from labeldep_cli.pipelines.train import adversarial, pretrain
+from labeldep_cli.progress import Reporter
+
+MACHINE = Machine(device="cpu", workers=0)
+
+BASELINE = "baseline"
+CONTROL = "control"
+
+Rule = Literal["p > 0.5", "tuned", "tuned, never empty", "equal labels", "rerank"]
+
+_DECISIONS: Mapping[Rule, DecisionConfig] = {
+    "p > 0.5": DecisionConfig(),
+    "tuned": DecisionConfig(threshold="tuned"),
+    "tuned, never empty": DecisionConfig(threshold="tuned", non_empty=True),
+    "rerank": DecisionConfig(rule="rerank"),
+}
+
+IN_TRAINING = ("wgan-gp", "no-negatives", "unconditional", "no-gumbel")
+"""Systems whose generator a critic taught: they stand beside the control."""
+
+TRAINED: tuple[Rule, ...] = ("p > 0.5", "tuned", "equal labels")
+"""How a generator that was trained on is judged, beside its control: as `labeldep compare` does."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A run and how it decides.
+
+    Attributes:
+        name: of the run.
+        config: how it is trained from the baseline; None for the baseline itself.
+        rules: decisions that it is scored under.
+    """
+
+    name: str
+    config: AdversarialConfig | None
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A run's answer on the test rows.
+
+    Attributes:
+        logits: float32 [N, L].
+        sets: bool [N, L] by rule.
+        beta: the critic's weight chosen on val; None without a critic.
+    """
+
+    logits: NDArray[np.float32]
+    sets: Mapping[Rule, NDArray[np.bool_]]
+    beta: float | None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How long things are trained, and how large the critics are.
+
+    Attributes:
+        pretrain: epochs of the baseline.
+        hidden: width of the hidden layer of every head: a linear one could learn no coherent sets at all.
+        joint: generator updates of the control and of every critic in training.
+        frozen: updates of the density-ratio critic against a frozen generator.
+        layers, width: of every critic; its projections are half as wide, as in the paper (8 layers of 512 there).
+    """
+
+    pretrain: int
+    hidden: int
+    joint: int
+    frozen: int
+    layers: int
+    width: int
+
+
+FROZEN_CRITIC_LR = 1e-3
+"""Against a fixed generator the critic may learn fast: at the paper's 1e-4 it takes ten times as many updates."""
+
+
+def systems(scale: Scale) -> tuple[System, ...]:
+    """Every run of the benchmark; critics in training keep the paper's settings but for their length and size."""
+    paper = AdversarialConfig(
+        steps=scale.joint,
+        critic_layers=scale.layers,
+        critic_width=scale.width,
+        critic_projection=scale.width // 2,
+    )
+    frozen = replace(paper, steps=scale.frozen, critic_steps=1, critic_lr=FROZEN_CRITIC_LR, freeze_generator=True)
+    return (
+        System(BASELINE, None, ("p > 0.5", "tuned", "tuned, never empty", "equal labels")),
+        System(CONTROL, replace(paper, critic="none"), TRAINED),
+        System("wgan-gp", paper, TRAINED),
+        System("no-negatives", replace(paper, negatives=False), TRAINED),
+        System("unconditional", replace(paper, conditional=False), TRAINED),
+        System("no-gumbel", replace(paper, sampling="none"), TRAINED),
+        # The gradient penalty makes an update three times as dear: both critics get the same time.
+        System("wgan-gp-frozen", replace(frozen, steps=-(-scale.frozen // 3)), ("rerank",)),
+        System("nce-frozen", replace(frozen, critic="nce"), ("rerank",)),
+    )
+
+
+def train(system: System, case: Case, folder: Path, scale: Scale, seed: int, reporter: Reporter) -> None:
+    """Train a system into FOLDER/NAME, from FOLDER/baseline; one that is finished there is left."""
+    workspace, source, job = Workspace(folder, folder), Source(str(case.file)), Job(folder / system.name)
+    if system.config is None:
+        config = PretrainConfig(epochs=scale.pretrain, hidden=scale.hidden, seed=seed)
+        pretrain(workspace, source, MACHINE, config, job, reporter)
+        return
+    start = str(folder / BASELINE)
+    adversarial(workspace, source, MACHINE, replace(system.config, seed=seed), start, job, reporter)
+
+
+def decide(system: System, folder: Path, labels_per_image: float, reporter: Reporter) -> Decided:
+    """Ask a finished run for its sets of the test rows, as `labeldep eval` would.
+
+    Args:
+        system: which.
+        folder: where it was trained.
+        labels_per_image: what "equal labels" gives.
+        reporter: takes notes.
+    """
+    run = open_run(str(folder / system.name), folder)
+    project = run.project(Place(folder), None, MACHINE, reporter)
+    inputs = project.inputs("test", full=False)
+    logits = collect_logits(run.generator(project.device), inputs)
+    sets: dict[Rule, NDArray[np.bool_]] = {}
+    for rule in system.rules:
+        if rule == "equal labels":
+            sets[rule] = most_probable(probabilities(logits), labels_per_image)
+        else:
+            decision = decision_of(_DECISIONS[rule], run, project.device)
+            sets[rule] = decision.decide(logits, lambda: collect_features(inputs))
+    return Decided(logits, sets, run.facts.get("beta"))
+
+
+def most_probable(p: NDArray[np.float64], labels_per_image: float) -> NDArray[np.bool_]:
+    """The sets [N, L] of the one threshold that gives so many labels an image; it looks at predictions only."""
+    count = min(max(round(labels_per_image * len(p)), 1), p.size - 1)
+    threshold: np.float64 = np.partition(p, p.size - count - 1, axis=None)[p.size - count - 1]
+    return p > threshold

@@ -39,7 +39,7 @@ class GcnHead(Head):
         self.embedding = nn.Parameter(torch.randn(n_labels, _EMBEDDING))
         self.first = nn.Linear(_EMBEDDING, self.width, bias=False)
         self.second = nn.Linear(self.width, feature_dim, bias=False)
-        nn.init.normal_(self.second.weight)
+        nn.init.normal_(self.second.weight, std=0.1)
         self.bias = nn.Parameter(torch.zeros(n_labels))
         self.graph: Tensor
         self.register_buffer("graph", torch.eye(n_labels))
@@ -51,8 +51,8 @@ class GcnHead(Head):
     def forward(self, features: Tensor) -> Tensor:
         """Logits [B, L]."""
         shared = leaky_relu(self.graph @ self.first(self.embedding), _SLOPE)
-        # Divided by the width, so that a step of Adam moves a classifier no farther than it moves a linear head.
-        classifiers = self.graph @ self.second(shared) / self.width  # [L, F]
+        # Without the factor one step of Adam, 1024 wide, moves a logit over 2048 features by hundreds.
+        classifiers = self.graph @ self.second(shared) * (10 / self.width)  # [L, F]
         logits: Tensor = features @ classifiers.T + self.bias
         return logits
 

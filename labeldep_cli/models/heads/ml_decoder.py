@@ -17,8 +17,8 @@ _MOST_ATTENTION_HEADS = 8
 class MlDecoderHead(Head):
     """Regions [B, S, F] -> logits [B, L], by cross-attention from label queries.
 
-    "ML-Decoder: Scalable and Versatile Classification Head", Ridnik, Sharir, Ben-Cohen, Ben-Baruch and Noy, WACV 2023. As
-    there, and as in its authors' code: regions are projected to width 768 with a ReLU; min(L, 100) queries attend to
+    "ML-Decoder: Scalable and Versatile Classification Head", Ridnik, Sharir, Ben-Cohen, Ben-Baruch and Noy, WACV 2023.
+    As there, and as in its authors' code: regions are projected to width 768 with a ReLU; min(L, 100) queries attend to
     them with 8 heads, without self-attention among the queries; a feed-forward layer 8/3 as wide follows, each with
     residual and layer norm; and a query's output becomes the logits of its ceil(L / queries) labels by a linear map of
     its own.

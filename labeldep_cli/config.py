@@ -214,7 +214,7 @@ class AdversarialConfig(TrainingConfig):
     """Sects. 3.2-4.1: generator and critic in turn. `head` and `hidden` None mean: as in the run that it starts from.
 
     The paper's critic_layers, critic_lr and length are those of a critic in training. None means: those, or for "nce"
-    what was best for one at test time (chosen on validation rows of yeast and scene, several seeds).
+    what was best for one at test time (chosen on draws from yeast's and scene's training rows alone).
 
     Attributes:
         critic: "wgan-gp"; "nce": a density ratio between real sets and samples of G (not the paper's; made for

@@ -165,7 +165,7 @@ class TestBeta:
         assert tune_beta(pairs(-1.0), logits, z, torch.tensor([[1, 0]] * 50)) == 0.0
 
     def test_theory_decides_where_val_cannot(self):
-        """Of 100 images 52 are right with the critic and 48 without it: 4 +- 10 points are no evidence."""
+        """Of 100 images 52 are right with the critic and 48 without it: 4 images of 100 that differ are no evidence."""
         logits, z = torch.tensor([[0.3, -0.2]]).repeat(100, 1), torch.zeros(100, 1)
         labels = torch.tensor([[1, 1]] * 52 + [[1, 0]] * 48)
         assert tune_beta(pairs(1.0), logits, z, labels) == 0.25
@@ -173,6 +173,13 @@ class TestBeta:
         assert tune_beta(pairs(1.0), logits, z, 1 - labels[:, [1, 0]], expected=0.0) == 0.0
         labels[:30] = torch.tensor([1, 0])  # 22 against 78: now val knows that the critic misleads
         assert tune_beta(pairs(1.0), logits, z, labels, expected=1.0) == 0.0
+
+    def test_one_image_is_no_evidence(self):
+        """Of 100 images one is right without the critic and none with it."""
+        logits, z = torch.tensor([[0.3, -0.2]]).repeat(100, 1), torch.zeros(100, 1)
+        labels = torch.tensor([[1, 0]] + [[0, 1]] * 99)
+        assert tune_beta(pairs(1.0), logits, z, labels) == 0.0
+        assert tune_beta(pairs(1.0), logits, z, labels, expected=1.0) == 1.0
 
     def test_unknown_labels_count_nowhere(self):
         logits, z = torch.tensor([[0.2, -0.2]]), torch.zeros(1, 1)

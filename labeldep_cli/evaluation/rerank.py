@@ -111,21 +111,21 @@ def tune_beta(score: Score, logits: Tensor, z: Tensor, labels: Tensor, expected:
         z: features [N, F].
         labels: int8 [N, L]; -1 where unknown, which counts nowhere.
         expected: the weight that theory gives, 1 for a density ratio. Val is often too small to tell neighbouring
-            weights apart: of those no worse than the best by more than the standard error of the difference, the one
-            nearest to it is taken. None for the best itself, of several the smallest.
+            weights apart: of those not worse than the best by more than two standard errors (of the images on which
+            the two differ, as in McNemar's test), the one nearest to it is taken. None for the best itself, of several
+            the smallest.
 
     Returns:
         One of BETAS.
     """
     found = score_candidates(score, logits, z)
     right = torch.stack([_exact_matches(found.best(beta), labels) for beta in BETAS])  # [betas, N]
-    best = right[int(right.sum(dim=1).argmax())]
+    best = int(right.sum(dim=1).argmax())
     if expected is None:
-        return BETAS[int(right.sum(dim=1).argmax())]
-    lost = (best - right).double()
-    error = lost.std(dim=1, correction=0) / len(labels) ** 0.5
-    as_good = (lost.mean(dim=1) <= error).tolist()
-    return min((beta for beta, good in zip(BETAS, as_good, strict=True) if good), key=lambda b: abs(b - expected))
+        return BETAS[best]
+    lost = right[best] - right  # 1 or -1 where the two differ
+    as_good = (lost.sum(dim=1) <= 2 * lost.abs().sum(dim=1).sqrt()).tolist()
+    return min((beta for beta, good in zip(BETAS, as_good, strict=True) if good), key=lambda beta: abs(beta - expected))
 
 
 def _exact_matches(sets: Tensor, labels: Tensor) -> Tensor:

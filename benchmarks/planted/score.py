@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,9 +56,15 @@ def score(
 
     Rows scored with the same seed see the same resamples, so that they are paired.
     """
-    w = weights(len(labels), seed)
+    w = _weights(len(labels), seed)
     ranking = float(mean_average_precision(ranked, labels, w[:1])[0])
     return Row(system, rule, set_scores(sets, labels, w), ranking, float(sets.sum(axis=1).mean()), beta)
+
+
+@lru_cache(maxsize=1)
+def _weights(n: int, seed: int) -> NDArray[np.int32]:
+    """The resamples of n images: drawn once for all rows of a seed."""
+    return weights(n, seed)
 
 
 def summary(

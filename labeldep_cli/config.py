@@ -18,6 +18,7 @@ DEFAULT_BACKBONE = "resnet101"
 Sampling = Literal["gumbel", "straight-through", "none"]
 Loss = Literal["logistic", "focal", "asl", "warp"]
 CriticKind = Literal["wgan-gp", "nce", "none"]
+Selection = Literal["mAP", "CF1", "OF1", "exact_match"]
 HeadKind = Literal["linear", "cnn-rnn", "att-rnn", "rlsd", "ml-decoder", "gcn"]
 DEFAULT_HEAD: HeadKind = "linear"
 Decided = Literal["threshold", "rerank", "expected-f1"]
@@ -124,7 +125,9 @@ class TrainingConfig:
             means: as in the run that it starts from.
         hidden: width of one hidden layer in the linear head, 0 for none; of the inner layers of the other heads, 0 for
             their own default.
-        patience: evaluations without a better val mAP after which training stops; 0 for never.
+        select: the score on val, sets at p > 0.5, that chooses the best evaluation. A critic in training may pull G
+            towards coherent sets at the cost of a little mAP, which then chooses an evaluation from before it.
+        patience: evaluations without a better one after which training stops; 0 for never.
         train_bn: in full mode, update the batch norms' running statistics.
         beta1, beta2: Adam's, for the generator.
         seed: of initial weights, order, noise. Never of the splits.
@@ -139,6 +142,7 @@ class TrainingConfig:
     loss: Loss = "logistic"
     head: HeadKind | None = None
     hidden: int | None = None
+    select: Selection = "mAP"
     patience: int = 0
     train_bn: bool = False
     beta1: float = 0.9

@@ -108,3 +108,14 @@ def test_the_critic_may_be_warmed_up(place: Place, features: Path) -> None:
     tensors = {warm: checkpoint.load(run / "last.safetensors")[0] for warm, run in runs.items()}
     updates = {warm: int(state["optimizer_d.0.step"]) for warm, state in tensors.items()}
     assert updates == {0: 3, 4: 7}
+
+
+@pytest.mark.parametrize("select", ["mAP", "OF1", "exact_match"])
+def test_the_best_evaluation_is_chosen_by_the_score_asked_for(place: Place, features: Path, select: str) -> None:
+    words = ("pretrain", "--dataset", features, "--epochs", "400", "--batch-size", "8", "--lr", "0.01")
+    found = place.json(*words, "--val-fraction", "0.3", "--select", select, "--out", place.folder / f"select-{select}")
+    lines = (Path(found["run"]) / "metrics.jsonl").read_text().splitlines()
+    scores = {record["step"]: record["val"][select] for record in map(json.loads, lines) if record["step"]}
+    assert len(set(scores.values())) > 1, "the evaluations differ"
+    best = max(scores.values())
+    assert found["best_step"] == min(step for step, score in scores.items() if score == best)

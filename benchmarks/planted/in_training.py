@@ -29,7 +29,8 @@ from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.evaluation.evaluate import collect_logits, probabilities
 from labeldep_cli.inputs import FeatureInputs
 from labeldep_cli.models.discriminator import Discriminator
-from labeldep_cli.models.generator import Generator, seeded_head
+from labeldep_cli.models.generator import Generator
+from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.progress import Reporter, Silent
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
 
@@ -110,7 +111,7 @@ def _rows(
     case = draw("ising", Path(), sizes, seed, work)
     train, test = _inputs(case, slice(0, sizes.train)), _inputs(case, slice(sizes.train + sizes.val, None))
     target = float(case.tuning[1].sum(axis=1).mean())
-    head = seeded_head(train.feature_dim, len(train.space), HIDDEN, seed)
+    head = seeded_head("linear", train.feature_dim, len(train.space), HIDDEN, seed)
     start = Generator(nn.Identity(), head)
     _train(LogisticStep(start, train, PretrainConfig(hidden=HIDDEN, seed=seed).resolved()), train, PRETRAIN_STEPS)
     rows: list[Row] = []
@@ -151,7 +152,7 @@ def _step(generator: Generator, train: FeatureInputs, config: AdversarialConfig)
     critic = Discriminator(
         len(train.space),
         train.feature_dim,
-        layers=config.critic_layers,
+        layers=config.critic_depth,
         width=config.critic_width,
         projection=config.critic_projection,
         slope=config.leaky_slope,

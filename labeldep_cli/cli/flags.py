@@ -16,6 +16,7 @@ from labeldep_cli.config import (
     HeadKind,
     Loss,
     PretrainConfig,
+    Selection,
 )
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.errors import LabeldepError
@@ -166,10 +167,14 @@ Hidden = Annotated[
         rich_help_panel=HOW,
     ),
 ]
+Select = Annotated[
+    Selection,
+    typer.Option(help="The score on val that chooses the best evaluation.", rich_help_panel=HOW),
+]
 Patience = Annotated[
     int,
     typer.Option(
-        min=0, help="Stop after this many evaluations without a better val mAP; 0: never.", rich_help_panel=HOW
+        min=0, help="Stop after this many evaluations without a better one on val; 0: never.", rich_help_panel=HOW
     ),
 ]
 TrainBn = Annotated[

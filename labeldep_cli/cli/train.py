@@ -45,6 +45,7 @@ def pretrain(
     loss: flags.LossName = TrainingConfig.loss,
     head: flags.HeadName = PretrainConfig.head,
     hidden: flags.Hidden = PretrainConfig.hidden,
+    select: flags.Select = PretrainConfig.select,
     patience: flags.Patience = PretrainConfig.patience,
     train_bn: flags.TrainBn = PretrainConfig.train_bn,
     beta1: flags.Beta = PretrainConfig.beta1,
@@ -74,6 +75,7 @@ def pretrain(
         loss=loss,
         head=head,
         hidden=hidden,
+        select=select,
         patience=patience,
         train_bn=train_bn,
         beta1=beta1,
@@ -170,6 +172,7 @@ def adversarial(
     loss: flags.LossName = TrainingConfig.loss,
     head: flags.HeadName = AdversarialConfig.head,
     hidden: flags.Hidden = AdversarialConfig.hidden,
+    select: flags.Select = AdversarialConfig.select,
     patience: flags.Patience = AdversarialConfig.patience,
     train_bn: flags.TrainBn = AdversarialConfig.train_bn,
     beta1: flags.Beta = AdversarialConfig.beta1,
@@ -203,6 +206,7 @@ def adversarial(
         loss=loss,
         head=head,
         hidden=hidden,
+        select=select,
         patience=patience,
         train_bn=train_bn,
         beta1=beta1,
@@ -240,8 +244,8 @@ def _show(trained: Trained, json: bool) -> None:
         print_json(trained.to_json())
     else:
         result = trained.result
-        by = "its critic" if trained.provenance["stage"] == "critic" else "its mAP"
-        best = f"step {result['best_step']} of {result['steps']} is the best on val by {by}"
+        by = "critic" if trained.provenance["stage"] == "critic" else trained.select.replace("_", " ")
+        best = f"step {result['best_step']} of {result['steps']} is the best on val by its {by}"
         print_table(f"{trained.folder}: {best}; val, p > 0.5", SUMMARY, [summary(result["val"])], text=0)
         if result["beta"] is not None:
             typer.echo(f"the critic's weight for --decision rerank, chosen on val: beta {result['beta']:g}")

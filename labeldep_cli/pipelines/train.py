@@ -49,6 +49,7 @@ class Trained:
         skipped: rows that training and validation left out.
         provenance: what the scores on val depend on.
         looked: this command read images itself, rather than a finished cache alone.
+        select: the score that chose its best evaluation, where G was trained.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class Trained:
     skipped: tuple[Skipped, ...]
     provenance: dict[str, Any]
     looked: bool
+    select: str
 
     def to_json(self) -> dict[str, Any]:
         """The keys of the contract."""
@@ -197,7 +199,8 @@ def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job
         run = open_run(str(folder), project.workspace.runs_dir)
         provenance = protocol_of(run, project.dataset.split("val"), "step")
         result = _result(folder, project, val)
-        return Trained(folder, result, project.skipped(train, val), provenance, looked or bool(project.looked))
+        looked = looked or bool(project.looked)
+        return Trained(folder, result, project.skipped(train, val), provenance, looked, config.select)
 
 
 def _require_loss(config: TrainingConfig) -> None:
@@ -363,4 +366,4 @@ def _step(generator: Generator, train: Inputs, config: TrainingConfig) -> Step:
 def _schedule(config: TrainingConfig, train: Inputs, steps: int) -> Schedule:
     per_epoch = math.ceil(len(train.labels) / config.rows_per_batch)
     # A head's epoch may take milliseconds: then most of the time would go into evaluations and checkpoints.
-    return Schedule(steps, per_epoch, config.patience, 1 if config.full else 50)
+    return Schedule(steps, per_epoch, config.select, config.patience, 1 if config.full else 50)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from labeldep_cli.config import Selection
 from labeldep_cli.errors import CheckpointError, TrainingError
 from labeldep_cli.evaluation.evaluate import collect_logits, evaluate, probabilities, tuned_thresholds
 from labeldep_cli.evaluation.thresholds import DecisionRule
@@ -54,12 +55,14 @@ class Schedule:
     Attributes:
         steps: generator updates in all.
         steps_per_epoch: ceil(N / batch size).
-        patience: evaluations without a better val mAP; 0 for no limit.
+        select: the score on val that chooses the best evaluation.
+        patience: evaluations without a better one; 0 for no limit.
         min_interval: steps between evaluations at least.
     """
 
     steps: int
     steps_per_epoch: int
+    select: Selection = "mAP"
     patience: int = 0
     min_interval: int = 1
 
@@ -139,7 +142,7 @@ def _evaluate(
     quality = step.quality(val)
     told = tally.means() if quality is None else {**tally.means(), "critic_val": quality}
     _record(state, told, scores)
-    value = scores["mAP"] if quality is None else quality
+    value = scores[schedule.select] if quality is None else quality
     if not state.best or value > state.best["value"]:
         state.best = {"step": state.step, "value": value, "val": scores, "thresholds": thresholds}
     since = sum(record["step"] > state.best["step"] for record in state.history)

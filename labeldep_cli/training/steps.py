@@ -37,7 +37,7 @@ class Step(Protocol):
         """Make one update of G (and those of D before it); the losses, detached."""
 
     def quality(self, val: Inputs) -> float | None:
-        """What chooses the best evaluation, higher is better; None for val mAP."""
+        """What chooses the best evaluation, higher is better; None for the generator's own score."""
 
     def beta(self, val: Inputs) -> float | None:
         """The critic's weight at test time, chosen on val; None without a critic."""
@@ -79,7 +79,7 @@ class LogisticStep:
         return {"sequence" if self.generator.head.sequential else self.config.loss: loss.detach()}
 
     def quality(self, val: Inputs) -> float | None:
-        """None: val mAP chooses the best evaluation."""
+        """None: the generator's own score chooses the best evaluation."""
         return None
 
     def beta(self, val: Inputs) -> float | None:
@@ -151,7 +151,7 @@ class AdversarialStep:
 
         Returns:
             Minus the density-ratio loss, or the Wasserstein estimate mean D(y, x) - mean D(y_hat, x); None where G is
-            trained too, and val mAP chooses the best evaluation.
+            trained too, and its own score chooses the best evaluation.
         """
         if not self.config.freeze_generator:
             return None

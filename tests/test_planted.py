@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.planted import cases, run
+from benchmarks.planted import cases, in_training, run
 from benchmarks.planted.law import IndependentLaw, counted, evidence, ising, log_ratios, shuffled, strengths
 from benchmarks.planted.rows import most_probable
 from benchmarks.planted.score import Row, beside, score, summary
@@ -181,3 +181,17 @@ def test_missing_label_sets_are_told(tmp_path: Path) -> None:
 
 def test_without_a_name_the_benchmarks_are_listed() -> None:
     assert "planted" in CliRunner().invoke(app, []).output
+
+
+def test_critics_in_training_stand_beside_their_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_training, "PRETRAIN_STEPS", 3)
+    found = in_training.run(tmp_path, seeds=1, only="nce, gumbel", steps=2, sizes=cases.Sizes(300, 50, 100))
+    assert [row["system"] for row in found["rows"]] == [
+        *["control"] * 2,
+        *["nce, gumbel, alpha 0.3"] * 2,
+        *["true marginals"] * 2,
+        "true posterior",
+    ]
+    assert [row["decision"] for row in found["beside_control"]] == ["p > 0.5", "equal labels"]
+    labels = [row["labels_per_image"] for row in found["rows"] if row["decision"] == "equal labels"]
+    assert labels == pytest.approx([labels[0]] * 3, abs=0.02)

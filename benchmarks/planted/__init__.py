@@ -28,7 +28,7 @@ WORK = Path("runs/planted")
 ROWS = 40_000
 HIDDEN = 512
 SEEDS = 3
-PRETRAIN_EPOCHS, JOINT_STEPS, FROZEN_STEPS = 15, 400, 6000
+PRETRAIN_EPOCHS, JOINT_STEPS, FROZEN_STEPS = 15, 400, 3000
 CRITIC_LAYERS, CRITIC_WIDTH = 2, 256
 """Two cores train a critic of this size in minutes; the paper's has 8 layers of 512."""
 

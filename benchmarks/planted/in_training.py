@@ -48,6 +48,7 @@ _COMMON = AdversarialConfig(
     critic_projection=64,
     critic_lr=1e-3,
     critic_steps=2,
+    noise_samples=4,
 )
 _RATIO = replace(_COMMON, critic="nce", alpha=0.3)
 _DISTANCE = replace(_COMMON, critic="wgan-gp", alpha=0.3)

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from labeldep_cli.models.heads.base import Head
@@ -97,6 +98,10 @@ def trained(kind: str, x: Tensor, y: Tensor, hidden: int, steps: int, rate: floa
     head = seen(seeded_head(kind, x.shape[-1], y.shape[1], hidden, seed=0), y.to(torch.int8))
     train(head, x, y, steps, rate)
     return head.eval()
+
+
+def mean_ap(logits: Tensor, y: Tensor) -> float:
+    return float(average_precision_score(y.numpy(), logits.detach().numpy(), average="macro"))
 
 
 def exact_match(logits: Tensor, y: Tensor, threshold: float = 0.5) -> float:
@@ -276,3 +281,55 @@ class TestSetsThatExcludeOneAnother:
             x, x_test = scattered(x, seed=2), scattered(x_test, seed=3)
         head = trained(kind, x, y, hidden=32, steps=300, rate=1e-2)
         assert exact_match(head(x_test), y_test) > 0.4
+
+
+class TestRlsdHead:
+    def test_a_label_is_as_likely_as_in_the_region_where_it_is_likeliest(self):
+        head, features = seeded_head("rlsd", F, L, 16, seed=0), some_features("rlsd")
+        alone = torch.stack([head(features[:, [place]]) for place in range(S)])
+        torch.testing.assert_close(head(features), alone.amax(dim=0))
+        assert len(alone.argmax(dim=0).unique()) > 1, "not always the same region"
+
+    def test_a_region_s_labels_lead_to_others(self):
+        """What the first step finds is read by the later ones."""
+        head, features = seeded_head("rlsd", F, L, 16, seed=0), some_features("rlsd")
+        before = head(features)
+        with torch.no_grad():
+            head.embed.weight.mul_(20)
+        assert not torch.allclose(head(features), before, atol=1e-3)
+
+
+def two_things_at_the_same_place(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Of nine places, one shows thing A and one thing B: the same one where the label is present, in 20 % of images.
+
+    So it is for either of two labels, each with two things of its own. The mean over places shows A and B always.
+    """
+    draws = torch.Generator().manual_seed(seed)
+    y = (torch.rand(n, 2, generator=draws) < 0.2).float()
+    regions = 0.3 * torch.randn(n, 9, 4, generator=draws)
+    places, rows = torch.rand(n, 9, generator=draws).argsort(dim=1), torch.arange(n)
+    for label in range(2):
+        place, other = places[:, 2 * label], places[:, 2 * label + 1]
+        regions[rows, place, 2 * label] += 2
+        regions[rows, torch.where(y[:, label] > 0, place, other), 2 * label + 1] += 2
+    return regions, y
+
+
+class TestTwoThingsAtTheSamePlace:
+    """Average precision is 0.2 for a head that sees nothing."""
+
+    @pytest.fixture
+    def rows(self):
+        return *two_things_at_the_same_place(2000, seed=0), *two_things_at_the_same_place(1000, seed=1)
+
+    @pytest.mark.parametrize("hidden", [0, 64])
+    def test_independent_sigmoids_over_the_mean_see_nothing(self, rows, hidden):
+        x, y, x_test, y_test = rows
+        head = trained("linear", x.mean(dim=1), y, hidden, steps=300, rate=1e-2)
+        assert mean_ap(head(x_test.mean(dim=1)), y_test) < 0.3
+
+    @pytest.mark.parametrize("kind", [kind for kind in KINDS if HEADS[kind].spatial and kind not in SEQUENTIAL])
+    def test_a_spatial_head_sees_it(self, rows, kind):
+        x, y, x_test, y_test = rows
+        head = trained(kind, x, y, hidden=64, steps=200, rate=3e-3)
+        assert mean_ap(head(x_test), y_test) > 0.95

@@ -11,11 +11,13 @@ from labeldep_cli.models.heads.att_rnn import AttRnnHead
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.cnn_rnn import CnnRnnHead
 from labeldep_cli.models.heads.linear import LinearHead
+from labeldep_cli.models.heads.rlsd import RlsdHead
 
 HEADS: Mapping[HeadKind, type[Head]] = {
     "linear": LinearHead,
     "cnn-rnn": CnnRnnHead,
     "att-rnn": AttRnnHead,
+    "rlsd": RlsdHead,
 }
 """Each is built as HEADS[kind](feature_dim, n_labels, hidden)."""
 

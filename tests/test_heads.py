@@ -12,6 +12,7 @@ from torch import Tensor
 
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.cnn_rnn import CnnRnnHead
+from labeldep_cli.models.heads.ml_decoder import MlDecoderHead
 from labeldep_cli.models.heads.registry import HEADS, seeded_head
 from labeldep_cli.models.heads.sequence import SequenceHead
 from labeldep_cli.training.losses import logistic_loss
@@ -297,6 +298,25 @@ class TestRlsdHead:
         with torch.no_grad():
             head.embed.weight.mul_(20)
         assert not torch.allclose(head(features), before, atol=1e-3)
+
+
+class TestMlDecoderHead:
+    def test_there_is_a_query_for_each_of_a_few_labels_and_one_for_each_group_of_many(self):
+        assert [MlDecoderHead(F, n, 16).queries.shape[0] for n in (5, 100, 250)] == [5, 100, 100]
+        assert [MlDecoderHead(F, n, 16).group_weight.shape[2] for n in (5, 100, 250)] == [1, 1, 3]
+
+    def test_a_group_s_labels_are_told_by_its_own_query(self):
+        """Of 250 labels in groups of 3, query 10 tells 30, 31 and 32; the last group would reach past the labels."""
+        head, features = seeded_head("ml-decoder", F, 250, 16, seed=0), some_features("ml-decoder")
+        before = head(features)
+        with torch.no_grad():
+            head.queries[10] = -head.queries[10]
+        changed = (head(features) - before).abs().amax(dim=0) > 1e-6
+        assert before.shape == (3, 250) and changed.nonzero().flatten().tolist() == [30, 31, 32]
+
+    def test_the_order_of_regions_tells_nothing(self):
+        head, features = seeded_head("ml-decoder", F, L, 16, seed=0), some_features("ml-decoder")
+        torch.testing.assert_close(head(features.flip(1)), head(features))
 
 
 def two_things_at_the_same_place(n: int, seed: int) -> tuple[Tensor, Tensor]:

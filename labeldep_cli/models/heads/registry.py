@@ -11,6 +11,7 @@ from labeldep_cli.models.heads.att_rnn import AttRnnHead
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.cnn_rnn import CnnRnnHead
 from labeldep_cli.models.heads.linear import LinearHead
+from labeldep_cli.models.heads.ml_decoder import MlDecoderHead
 from labeldep_cli.models.heads.rlsd import RlsdHead
 
 HEADS: Mapping[HeadKind, type[Head]] = {
@@ -18,6 +19,7 @@ HEADS: Mapping[HeadKind, type[Head]] = {
     "cnn-rnn": CnnRnnHead,
     "att-rnn": AttRnnHead,
     "rlsd": RlsdHead,
+    "ml-decoder": MlDecoderHead,
 }
 """Each is built as HEADS[kind](feature_dim, n_labels, hidden)."""
 

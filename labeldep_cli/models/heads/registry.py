@@ -10,6 +10,7 @@ from labeldep_cli.config import HeadKind
 from labeldep_cli.models.heads.att_rnn import AttRnnHead
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.cnn_rnn import CnnRnnHead
+from labeldep_cli.models.heads.gcn import GcnHead
 from labeldep_cli.models.heads.linear import LinearHead
 from labeldep_cli.models.heads.ml_decoder import MlDecoderHead
 from labeldep_cli.models.heads.rlsd import RlsdHead
@@ -20,6 +21,7 @@ HEADS: Mapping[HeadKind, type[Head]] = {
     "att-rnn": AttRnnHead,
     "rlsd": RlsdHead,
     "ml-decoder": MlDecoderHead,
+    "gcn": GcnHead,
 }
 """Each is built as HEADS[kind](feature_dim, n_labels, hidden)."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ class AttRnnHead(SequenceHead):
     regions. A path ends with an end symbol. Attention and LSTM see the regions through one linear projection.
     """
 
-    spatial = True
+    spatial: ClassVar[bool] = True
 
     def __init__(self, feature_dim: int, n_labels: int, hidden: int = 0) -> None:
         super().__init__(feature_dim, n_labels, hidden)

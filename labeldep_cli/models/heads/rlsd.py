@@ -17,14 +17,14 @@ class RlsdHead(Head):
     Transactions on Multimedia 2018. As there: every region is read by one and the same LSTM, first its features and
     then, step by step, its labels; a label's score in the image is the greatest over regions and steps.
 
-    Simplified: the paper localises its regions with a network trained on boxes, which is not at hand; here the regions
-    are the positions of the last feature map, whose receptive fields are wide. What a step reads of the one before is
-    the softmax of its scores, through label embeddings, so that no label has to be assigned to a region. Each region
-    takes 3 steps. The loss is that of all heads with logits.
+    Simplified: the paper finds its regions with a fully convolutional localisation network, which is not at hand; here
+    the regions are the positions of the last feature map, whose receptive fields are wide. What a step reads of the one
+    before is the softmax of its scores, through label embeddings, so that no label has to be assigned to a region. Each
+    region takes 3 steps, 128 wide. The loss is that of any head with logits.
     """
 
     spatial: ClassVar[bool] = True
-    default_width: ClassVar[int] = 256
+    default_width: ClassVar[int] = 128
     steps: ClassVar[int] = 3
 
     def __init__(self, feature_dim: int, n_labels: int, hidden: int = 0) -> None:

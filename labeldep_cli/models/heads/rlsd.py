@@ -20,11 +20,11 @@ class RlsdHead(Head):
     Simplified: the paper finds its regions with a fully convolutional localisation network, which is not at hand; here
     the regions are the positions of the last feature map, whose receptive fields are wide. What a step reads of the one
     before is the softmax of its scores, through label embeddings, so that no label has to be assigned to a region. Each
-    region takes 3 steps, 128 wide. The loss is that of any head with logits.
+    region takes 3 steps. The loss is that of any head with logits.
     """
 
     spatial: ClassVar[bool] = True
-    default_width: ClassVar[int] = 128
+    default_width: ClassVar[int] = 256
     steps: ClassVar[int] = 3
 
     def __init__(self, feature_dim: int, n_labels: int, hidden: int = 0) -> None:

@@ -113,8 +113,6 @@ def systems(scale: Scale) -> tuple[System, ...]:
         # A third as many updates: each costs several of the density ratio's, for its gradient penalty.
         System("wgan-gp-frozen", replace(frozen, steps=-(-scale.frozen // 3)), ("rerank",)),
         System("nce-frozen", replace(frozen, critic="nce"), ("rerank",)),
-        # Given the evidence's law, p(y|x) / p_G(y|x) of perfect marginals hangs on the set alone.
-        System("nce-frozen, unconditional", replace(frozen, critic="nce", conditional=False), ("rerank",)),
     )
 
 

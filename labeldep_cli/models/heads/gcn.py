@@ -21,7 +21,7 @@ class GcnHead(Head):
 
     "Multi-Label Image Recognition with Graph Convolutional Networks", Chen, Wei, Wang and Guo, CVPR 2019. As there:
     label i leans on label j where P(j|i) is at least 0.4 in the training labels; its neighbours weigh 0.2 together and
-    itself 0.8 (Eq. 8); the graph is normalised by its degrees; two graph convolutions with a LeakyReLU of slope 0.2
+    itself 0.8; the graph is normalised by its degrees; two graph convolutions with a LeakyReLU of slope 0.2
     between them, 1024 wide, turn 300 numbers a label into its classifier.
 
     It is linear in the features, as independent sigmoids are: given the image its labels are independent. What it gains
@@ -59,7 +59,7 @@ class GcnHead(Head):
 
 
 def label_graph(labels: Tensor) -> Tensor:
-    """The normalised graph of label co-occurrence (Eqs. 6 to 8 of the paper).
+    """The normalised graph of label co-occurrence.
 
     Args:
         labels: int8 [N, L]; -1 where unknown: P(j|i) is counted over images where i is present and j is known.

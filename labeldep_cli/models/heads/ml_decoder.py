@@ -24,7 +24,7 @@ class MlDecoderHead(Head):
     its own.
 
     Simplified: no dropout, since a resumed run repeats an uninterrupted one bit by bit. The queries are learned; in the
-    authors' code they keep their random values, which they found as good.
+    authors' code they keep their random values.
     """
 
     spatial: ClassVar[bool] = True

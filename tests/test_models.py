@@ -390,11 +390,11 @@ class TestGenerator:
 
 
 def paper_critic(n_labels=80, feature_dim=2048, conditional=True):
-    config = AdversarialConfig()
+    config = AdversarialConfig().resolved()
     return Discriminator(
         n_labels,
         feature_dim,
-        config.critic_layers,
+        config.critic_depth,
         config.critic_width,
         config.critic_projection,
         config.leaky_slope,

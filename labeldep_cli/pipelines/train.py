@@ -366,4 +366,4 @@ def _step(generator: Generator, train: Inputs, config: TrainingConfig) -> Step:
 def _schedule(config: TrainingConfig, train: Inputs, steps: int) -> Schedule:
     per_epoch = math.ceil(len(train.labels) / config.rows_per_batch)
     # A head's epoch may take milliseconds: then most of the time would go into evaluations and checkpoints.
-    return Schedule(steps, per_epoch, config.select, config.patience, 1 if config.full else 50)
+    return Schedule(steps, per_epoch, config.patience, 1 if config.full else 50, config.select)

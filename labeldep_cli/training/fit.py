@@ -55,16 +55,16 @@ class Schedule:
     Attributes:
         steps: generator updates in all.
         steps_per_epoch: ceil(N / batch size).
-        select: the score on val that chooses the best evaluation.
         patience: evaluations without a better one; 0 for no limit.
         min_interval: steps between evaluations at least.
+        select: the score on val that chooses the best evaluation.
     """
 
     steps: int
     steps_per_epoch: int
-    select: Selection = "mAP"
     patience: int = 0
     min_interval: int = 1
+    select: Selection = "mAP"
 
     @property
     def interval(self) -> int:

@@ -427,3 +427,12 @@ class TestLabelsThatGoAlong:
             of_the_graph.append(rare["graph"] - rare["no graph"])
         assert min(gains) > 0.1 and sum(gains) / 5 > 0.2
         assert min(of_the_graph) > 0.05 and sum(of_the_graph) / 5 > 0.1
+
+
+@pytest.mark.parametrize("kind", SEQUENTIAL)
+def test_a_search_over_scores_that_are_no_numbers_ends(kind):
+    head = seeded_head(kind, F, L, 0, seed=0)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.fill_(torch.nan)
+    assert head(some_features(kind)).shape == (3, L)

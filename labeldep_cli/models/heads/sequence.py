@@ -131,7 +131,7 @@ class SequenceHead(Head):
         s = torch.zeros(n, BEAM_WIDTH, self.n_labels, device=device)
         best_total, best_picked, best_s = total.new_full((n,), -torch.inf), picked[:, 0], s[:, 0]
         rows = torch.arange(n, device=device)
-        while True:
+        for _ in range(self.n_labels + 1):  # no path is longer; scores that are not finite would never end it
             scores, state = self.step(seen, state, last)
             log_p = _log_probabilities(scores, picked)  # [B, K, L + 1]
             p = log_p[..., :-1].exp()
@@ -144,12 +144,13 @@ class SequenceHead(Head):
 
             total, flat = (total[..., None] + log_p[..., :-1]).flatten(1).topk(BEAM_WIDTH)
             if bool((total[:, 0] <= best_total).all()):
-                return best_picked, best_s
+                break
             parent, last = flat // self.n_labels, flat % self.n_labels
             state = (state[0][rows[:, None], parent], state[1][rows[:, None], parent])
             new = one_hot(last, self.n_labels).bool()
             s = torch.where(new, p[rows[:, None], parent], seen_s[rows[:, None], parent])
             picked = picked[rows[:, None], parent] | new
+        return best_picked, best_s
 
 
 def run_cell(cell: nn.LSTMCell, given: Tensor, state: State) -> State:

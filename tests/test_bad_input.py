@@ -693,6 +693,11 @@ def test_config_that_is_none(made: Work, tmp_path: Path) -> None:
 # Two processes, and Ctrl-C
 
 
+def hear_interrupts() -> None:
+    """A suite that a shell runs in the background inherits that SIGINT is ignored; what it starts must not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def running(words: tuple[object, ...], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A command in a process group of its own, as a terminal starts it; its stderr goes to `log`."""
@@ -701,7 +706,9 @@ def running(words: tuple[object, ...], log: Path) -> Iterator[subprocess.Popen[b
     command = [sys.executable, "-m", "labeldep_cli", *map(str, words)]
     with (
         log.open("wb") as stderr,
-        subprocess.Popen(command, stderr=stderr, env=environment, start_new_session=True) as it,
+        subprocess.Popen(
+            command, stderr=stderr, env=environment, start_new_session=True, preexec_fn=hear_interrupts
+        ) as it,
     ):
         try:
             yield it

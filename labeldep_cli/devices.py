@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
+from labeldep_cli.distributed import local_rank
 from labeldep_cli.errors import LabeldepError
 
 
@@ -15,7 +16,8 @@ def pick_device(name: str) -> torch.device:
     """Resolve `--device`.
 
     Args:
-        name: auto (a GPU where there is one), cpu, cuda or cuda:N.
+        name: auto (a GPU where there is one), cpu, cuda or cuda:N. Under torchrun auto and cuda are the process's own
+            GPU.
 
     Raises:
         LabeldepError: the device does not exist here.
@@ -24,7 +26,8 @@ def pick_device(name: str) -> torch.device:
     if kind not in ("auto", "cpu", "cuda") or (":" in name and not (kind == "cuda" and index.isdigit())):
         raise LabeldepError(f"there is no device {name!r}", "Name auto, cpu, cuda or cuda:N.")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if kind == "cuda" and int(index or 0) >= count:
+    index = index or str(local_rank())
+    if kind == "cuda" and int(index) >= count:
         raise LabeldepError(
             f"there is no device {name!r} here: {count} CUDA devices found", "Use --device cpu, or --device auto."
         )
@@ -33,7 +36,7 @@ def pick_device(name: str) -> torch.device:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
-    return torch.device("cuda", int(index or 0))
+    return torch.device("cuda", int(index))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from labeldep_cli.config import DEFAULT_BACKBONE, ExtractConfig, HeadKind, Machi
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.split import Dataset, Draw, Skipped, Split
 from labeldep_cli.devices import pick_device
+from labeldep_cli.distributed import ALONE, World, join
 from labeldep_cli.errors import BackboneError, DatasetError
 from labeldep_cli.features.cache import CacheWriter, FeatureCache, cache_bytes, skipped_rows
 from labeldep_cli.features.decode import unreadable
@@ -59,6 +60,7 @@ class Project:
         device: to compute on.
         reporter: takes notes and progress.
         spatial: features are the last feature map's regions.
+        world: the processes that compute together.
         looked: splits whose images were read by this command itself, rather than found in a finished cache.
     """
 
@@ -71,6 +73,7 @@ class Project:
     device: torch.device
     reporter: Reporter
     spatial: bool = False
+    world: World = ALONE
     looked: set[str] = field(default_factory=set)
 
     @property
@@ -313,6 +316,7 @@ def open_project(
         BackboneError: unknown backbone, missing weights file, or a backbone for ready features.
     """
     device = pick_device(machine.device)
+    world = join(device)
     asked = find_backbone(source.backbone) if source.backbone else None  # a misspelt name is told before data are read
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
     dataset = dataset or registry.load(source.dataset, workspace.data_dir, draw, reporter)
@@ -321,7 +325,7 @@ def open_project(
             raise BackboneError(
                 f"{source.dataset} holds ready features: they take no backbone", "Leave --backbone out."
             )
-        return Project(workspace, source, machine, dataset, None, None, device, reporter)
+        return Project(workspace, source, machine, dataset, None, None, device, reporter, world=world)
     row = asked or find_backbone(dataset.backbone or DEFAULT_BACKBONE)
     return Project(
         workspace,
@@ -333,4 +337,5 @@ def open_project(
         device,
         reporter,
         spatial,
+        world,
     )

@@ -486,6 +486,11 @@ class TestCommands:
         assert result.exit_code == 1
         assert result.stderr.startswith("error: 100 of the shards ") and "Fetch them" in result.stderr
 
+    def test_a_folder_of_shards_is_told_their_pattern(self, pets):
+        folder, _, shards = pets
+        result = run(folder, "data", Path(shards).parent)
+        assert result.exit_code == 1 and f"Name its shards: '{folder}/tars/*.tar'" in result.stderr
+
     def test_a_slip_is_told_of_tars(self, tmp_path):
         result = run(tmp_path, "data", "shards")
         assert result.exit_code == 1 and ".tar" in result.stderr

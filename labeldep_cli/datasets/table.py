@@ -57,6 +57,8 @@ def _find(path: Path) -> Path:
         if not (path / "labels.csv").is_file():
             others = sorted(p.name for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
             remedy = f"Name the file: {', '.join(others[:5])}." if others else "Put the table there as labels.csv."
+            if any(path.glob("*.tar")):
+                remedy = f"Name its shards: '{path}/*.tar'"
             raise DatasetError(f"the folder {path} holds no labels.csv", remedy)
         return path / "labels.csv"
     if not path.is_file():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from labeldep_cli.config import ExtractConfig
+from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Skipped, Split
 from labeldep_cli.distributed import ALONE, World
@@ -158,7 +158,7 @@ class FeatureInputs:
 
 
 class ImageInputs:
-    """Inputs over image files, decoded in workers.
+    """Inputs over images, decoded in workers.
 
     Args:
         split: the rows.
@@ -195,7 +195,7 @@ class ImageInputs:
         self.feature_dim = feature_dim
         self.n_views = n_views
         self.device = device
-        self._file: Callable[[int], Path] = kept.file
+        self._file: Callable[[int], ImageFile] = kept.file
         self._side = side
         self._workers = workers
 

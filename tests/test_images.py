@@ -147,7 +147,7 @@ def text_in_a_number_s_place():
 def reason_of(path):
     with pytest.raises(UnreadableImage) as caught:
         read_image(path)
-    assert caught.value.path == path
+    assert caught.value.file == path
     return caught.value.reason
 
 
@@ -209,7 +209,7 @@ class TestUnreadable:
             read_image(path)
 
     def test_a_forbidden_file(self, tmp_path, monkeypatch):
-        def forbidden(path):
+        def forbidden(stream):
             raise PermissionError(13, "Permission denied")
 
         draw_image(tmp_path / "a.png", seed=0)

@@ -75,7 +75,8 @@ FeaturesDir = Annotated[
 Dataset = Annotated[
     str,
     typer.Option(
-        help=f"{', '.join(DATASETS)}; or a path: CSV, JSONL, COCO JSON, folder with labels.csv, .npz/.h5 of features.",
+        help=f"{', '.join(DATASETS)}; or a path: CSV, JSONL, COCO JSON, folder with labels.csv, "
+        "WebDataset shards ('x-{000..099}.tar'), .npz/.h5 of features.",
         rich_help_panel=WHAT,
     ),
 ]

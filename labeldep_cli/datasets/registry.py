@@ -67,7 +67,8 @@ def load(name: str, data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
     """Load a data set by its name or path, and tell the user what was left out or drawn.
 
     Args:
-        name: a row of DATASETS, or the path of the user's own data (see `table.load`).
+        name: a row of DATASETS, the path of the user's own data (see `table.load`), or a pattern of shards (see
+            `shards.load`).
         data_dir: the folder that holds the named data sets.
         draw: how to draw the splits that the data set lacks.
         reporter: takes the data set's notes.
@@ -75,16 +76,19 @@ def load(name: str, data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
     Raises:
         DatasetError: no such data set, or it is missing or malformed.
     """
-    from labeldep_cli.datasets import table
+    from labeldep_cli.datasets import shards, table
+    from labeldep_cli.datasets.shard_names import SUFFIXES as TARS
 
     if name in DATASETS:
         dataset = DATASETS[name].load(data_dir, draw, reporter)
+    elif name.lower().endswith(TARS):
+        dataset = shards.load(Path(name).expanduser(), draw, reporter)
     elif _is_path(name, table.SUFFIXES):
         dataset = table.load(Path(name).expanduser(), draw)
     else:
         raise DatasetError(
             f"there is no data set {name!r}",
-            f"{nearest(name, DATASETS)} Or give the path of your own: a CSV, JSONL, COCO-format JSON, .npz or .h5.",
+            f"{nearest(name, DATASETS)} Or give the path of your own: CSV, JSONL, COCO-format JSON, .tar, .npz or .h5.",
         )
     for note in dataset.notes:
         reporter.note(note)

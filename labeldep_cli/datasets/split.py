@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from labeldep_cli.datasets.image_file import ImageFile, Members
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.errors import DatasetError, nearest
 
@@ -24,13 +25,15 @@ class Split:
 
     Attributes:
         name: train, val or test.
-        paths: N image paths (row names, for ready features) as the data set writes them; they identify the rows.
+        paths: N image paths (row names, for ready features; keys, for images in tars) as the data set writes them;
+            they identify the rows.
         labels: int8 [N, L]; 1 present, 0 absent, -1 unknown.
         space: the L labels.
         root: the folder that relative paths start from.
         features: float32 [M, F] where the data set brings features instead of images: those of all its splits, not
             copied for each.
         rows: int64 [N]: which of them are this split's; None for all, in order.
+        members: where the N images lie within tars; None where they are files of their own.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Split:
     root: Path
     features: NDArray[np.float32] | None = None
     rows: NDArray[np.int64] | None = None
+    members: Members | None = None
 
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self.paths), len(self.space)):
@@ -48,16 +52,23 @@ class Split:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def file(self, row: int) -> Path:
+    def file(self, row: int) -> ImageFile:
         """Where the image of a row lies; an absolute path in the data set stands for itself."""
-        return self.root / self.paths[row]
+        return self.root / self.paths[row] if self.members is None else self.members.file(row, self.paths[row])
 
     def subset(self, name: str, rows: NDArray[np.integer]) -> Split:
         """The given rows, in the given order, as a split of its own."""
         own = None
         if self.features is not None:
             own = np.asarray(rows, dtype=np.int64) if self.rows is None else self.rows[rows]
-        return replace(self, name=name, paths=tuple(self.paths[i] for i in rows), labels=self.labels[rows], rows=own)
+        return replace(
+            self,
+            name=name,
+            paths=tuple(self.paths[i] for i in rows),
+            labels=self.labels[rows],
+            rows=own,
+            members=None if self.members is None else self.members.subset(rows),
+        )
 
     def feature_blocks(self) -> Iterator[NDArray[np.float32]]:
         """The split's ready features [<= 4096, F] in order, block by block, so that no second copy is made."""

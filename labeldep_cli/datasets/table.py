@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from labeldep_cli.datasets.split import (
-    SPLITS,
-    Dataset,
-    Draw,
-    Split,
-    complete,
-    label_space,
-    lacking,
-    require_unique,
-    unknown_split,
-)
+from labeldep_cli.datasets.rows import Rows, as_dataset, label_names, own_name
+from labeldep_cli.datasets.split import SPLITS, Dataset, Draw, unknown_split
 from labeldep_cli.errors import DatasetError, nearest
 
 SUFFIXES = (".csv", ".jsonl", ".json", ".npz", ".h5")
@@ -33,27 +21,6 @@ SUFFIXES = (".csv", ".jsonl", ".json", ".npz", ".h5")
 
 _CODES = {"1": 1, "0": 0, "-1": 255, "": 255, "1.0": 1, "0.0": 0, "-1.0": 255}
 """Cells of a multi-hot column as bytes (255 is int8's -1); pandas writes 1.0 where a column has gaps."""
-
-
-@dataclass(frozen=True)
-class _Table:
-    """What a file of any kind holds: N rows.
-
-    Attributes:
-        paths: N image paths or row names.
-        labels: int8 [N, L] in {0, 1, -1}.
-        names: the L labels.
-        splits: a split name a row; None where the file names none.
-        features: float32 [N, F]; None where the rows are images.
-        notes: what the user should know of the reading.
-    """
-
-    paths: Sequence[str]
-    labels: NDArray[np.int8]
-    names: Sequence[str]
-    splits: Sequence[str] | None
-    features: NDArray[np.float32] | None = None
-    notes: tuple[str, ...] = ()
 
 
 def load(path: Path, draw: Draw) -> Dataset:
@@ -75,47 +42,13 @@ def load(path: Path, draw: Draw) -> Dataset:
         raise DatasetError(
             f"{file}: the suffix {file.suffix!r} is none that labeldep reads", f"It reads {', '.join(SUFFIXES)}."
         )
-    table = read(file)
-    if len(table.paths) == 0:
-        raise DatasetError(f"{file} has no rows", "Add a row for each image.")
-    require_unique(table.paths, file)
-    _require_text((*table.paths, *table.names), file)
-    space = label_space(table.names, file)
-    if len(space) == 0:
-        raise DatasetError(f"{file} names no label", "Name at least one label in at least one row.")
-    whole = Split("train", tuple(table.paths), table.labels, space, file.parent, table.features)
-    given = _given_splits(whole, table.splits, file)
-    try:
-        splits, notes = complete(given, draw)
-    except DatasetError as error:
-        raise DatasetError(f"{file}: {error.what}", error.remedy) from None
-    return Dataset(dataset_name(file), splits, named=False, notes=table.notes + notes, drawn=lacking(given))
-
-
-def _require_text(names: Sequence[str], file: Path) -> None:
-    """Refuse halves of surrogate pairs, which JSON can write and no file of ours can hold.
-
-    Raises:
-        DatasetError: names the path or label.
-    """
-    try:
-        "\n".join(names).encode()
-    except UnicodeEncodeError as error:
-        broken = next(name for name in names if error.object[error.start] in name)
-        raise DatasetError(
-            f"{file}: {broken!r} holds a character that is no text", "Write it in full: JSON's \\ud8.. needs its pair."
-        ) from None
+    return as_dataset(read(file), file, dataset_name(file), draw)
 
 
 def dataset_name(file: Path) -> str:
-    """Name a user's data set: its folder if the file is called `labels.*`, else its stem, plus six hex digits.
-
-    The digits are of the SHA-256 of the absolute path, so that two files of one name do not share caches and runs.
-    """
+    """Name a user's data set: its folder if the file is called `labels.*`, else its stem, plus six hex digits."""
     resolved = file.resolve()
-    stem = resolved.parent.name if resolved.stem == "labels" else resolved.stem
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip(".") or "data"
-    return f"{plain}-{hashlib.sha256(str(resolved).encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"
+    return own_name(resolved.parent.name if resolved.stem == "labels" else resolved.stem, resolved)
 
 
 def _find(path: Path) -> Path:
@@ -124,6 +57,8 @@ def _find(path: Path) -> Path:
         if not (path / "labels.csv").is_file():
             others = sorted(p.name for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
             remedy = f"Name the file: {', '.join(others[:5])}." if others else "Put the table there as labels.csv."
+            if any(path.glob("*.tar")):
+                remedy = f"Name its shards: '{path}/*.tar'"
             raise DatasetError(f"the folder {path} holds no labels.csv", remedy)
         return path / "labels.csv"
     if not path.is_file():
@@ -132,20 +67,6 @@ def _find(path: Path) -> Path:
         siblings = sorted(p.name for p in path.parent.iterdir() if p.is_dir() or p.suffix.lower() in SUFFIXES)
         raise DatasetError(f"there is no file {path}", nearest(path.name, siblings) if siblings else "Check the path.")
     return path
-
-
-def _given_splits(whole: Split, splits: Sequence[str] | None, file: Path) -> dict[str, Split]:
-    """Sort the rows into the splits that the file names; all are train where it names none."""
-    if splits is None:
-        return {"train": whole}
-    names = np.array(splits)
-    given = {name: whole.subset(name, np.flatnonzero(names == name)) for name in SPLITS if name in set(splits)}
-    if "train" not in given:
-        raise DatasetError(
-            f"{file}: no row is in the train split",
-            "Mark rows as train, or remove the split column to have splits drawn.",
-        )
-    return given
 
 
 def _text(file: Path) -> str:
@@ -166,7 +87,7 @@ def _content(file: Path) -> bytes:
         raise DatasetError(f"{file} cannot be read: {error.strerror}", "Check the file and its permissions.") from None
 
 
-def _read_csv(file: Path) -> _Table:
+def _read_csv(file: Path) -> Rows:
     reader = csv.reader(io.StringIO(_text(file), newline=""))
     try:
         header = next((row for row in reader if row), None)
@@ -240,7 +161,7 @@ def _rows(file: Path, reader: Any, columns: _Columns) -> Iterator[tuple[int, str
         yield line, path, split, row
 
 
-def _read_multi_hot(file: Path, reader: Any, columns: _Columns) -> _Table:  # noqa: ANN401
+def _read_multi_hot(file: Path, reader: Any, columns: _Columns) -> Rows:  # noqa: ANN401
     paths: list[str] = []
     splits: list[str] = []
     values = bytearray()
@@ -254,7 +175,7 @@ def _read_multi_hot(file: Path, reader: Any, columns: _Columns) -> _Table:  # no
         if split is not None:
             splits.append(split)
     labels = np.frombuffer(bytes(values), dtype=np.int8).reshape(len(paths), len(columns.labels))
-    return _Table(paths, labels, columns.names, None if columns.split is None else splits)
+    return Rows(paths, labels, columns.names, None if columns.split is None else splits)
 
 
 def _strip_cells(file: Path, line: int, cells: list[str], columns: _Columns) -> bytes:
@@ -268,7 +189,7 @@ def _strip_cells(file: Path, line: int, cells: list[str], columns: _Columns) -> 
     return bytes(_CODES[cell.strip()] for cell in cells)
 
 
-def _read_names(file: Path, reader: Any, columns: _Columns) -> _Table:  # noqa: ANN401
+def _read_names(file: Path, reader: Any, columns: _Columns) -> Rows:  # noqa: ANN401
     paths: list[str] = []
     splits: list[str] = []
     label_sets: list[list[str]] = []
@@ -277,20 +198,10 @@ def _read_names(file: Path, reader: Any, columns: _Columns) -> _Table:  # noqa: 
         label_sets.append([name.strip() for name in row[columns.labels[0]].split(";") if name.strip()])
         if split is not None:
             splits.append(split)
-    return _from_label_sets(paths, label_sets, None if columns.split is None else splits)
+    return Rows.of_label_sets(paths, label_sets, None if columns.split is None else splits)
 
 
-def _from_label_sets(paths: list[str], label_sets: list[list[str]], splits: list[str] | None) -> _Table:
-    """Encode sets of names over the sorted names that occur."""
-    names = sorted({name for labels in label_sets for name in labels})
-    column_of = {name: column for column, name in enumerate(names)}
-    y = np.zeros((len(paths), len(names)), dtype=np.int8)
-    for row, labels in enumerate(label_sets):
-        y[row, [column_of[name] for name in labels]] = 1
-    return _Table(paths, y, names, splits)
-
-
-def _read_jsonl(file: Path) -> _Table:
+def _read_jsonl(file: Path) -> Rows:
     paths: list[str] = []
     splits: list[str] = []
     label_sets: list[list[str]] = []
@@ -299,7 +210,7 @@ def _read_jsonl(file: Path) -> _Table:
             continue
         entry = _json_row(file, number, line)
         paths.append(entry["path"])
-        label_sets.append([name.strip() for name in entry["labels"]])
+        label_sets.append(entry["labels"])
         if "split" in entry:
             if entry["split"] not in SPLITS:
                 raise unknown_split(file, f"line {number}", entry["split"])
@@ -308,7 +219,7 @@ def _read_jsonl(file: Path) -> _Table:
             raise DatasetError(
                 f"{file}, line {number}: only some rows have a split", "Give every row a split, or none of them."
             )
-    return _from_label_sets(paths, label_sets, splits or None)
+    return Rows.of_label_sets(paths, label_sets, splits or None)
 
 
 def _json_row(file: Path, number: int, line: str) -> dict[str, Any]:
@@ -327,33 +238,29 @@ def _json_row(file: Path, number: int, line: str) -> dict[str, Any]:
             raise DatasetError(f"{where}: there is no {key!r}", form)
     if not isinstance(entry["path"], str) or not entry["path"]:
         raise DatasetError(f"{where}: 'path' is {entry['path']!r}, not a path", form)
-    if not isinstance(entry["labels"], list):
-        raise DatasetError(f"{where}: 'labels' is {entry['labels']!r}, not a list of names", form)
-    for name in entry["labels"]:
-        if not isinstance(name, str) or not name.strip():
-            raise DatasetError(f"{where}: the label {name!r} is not a name", form)
+    entry["labels"] = label_names(entry["labels"], where, form)
     return entry
 
 
-def _read_coco_json(file: Path) -> _Table:
+def _read_coco_json(file: Path) -> Rows:
     from labeldep_cli.datasets import coco
 
     found = coco.load_json(file)
     empty = int((~found.annotated).sum())
     # Unlike COCO's own images, which the papers leave out, a user's image without annotations is one without labels.
     notes = (f"{empty} of {len(found.files)} images have no annotation: they count as images without labels",)
-    return _Table(found.files, found.labels, found.space.names, None, notes=notes if empty else ())
+    return Rows(found.files, found.labels, found.space.names, None, notes=notes if empty else ())
 
 
-def _read_features(file: Path) -> _Table:
+def _read_features(file: Path) -> Rows:
     from labeldep_cli.datasets import ready_features
 
     found = ready_features.read(file)
     rows = [f"row-{row}" for row in range(len(found.features))]
-    return _Table(rows, found.labels, found.label_names, found.splits, found.features)
+    return Rows(rows, found.labels, found.label_names, found.splits, found.features)
 
 
-_READERS: dict[str, Callable[[Path], _Table]] = {
+_READERS: dict[str, Callable[[Path], Rows]] = {
     ".csv": _read_csv,
     ".jsonl": _read_jsonl,
     ".json": _read_coco_json,

@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.errors import StorageError
 from labeldep_cli.features.images import UnreadableImage, read_image
 from labeldep_cli.features.views import cut
@@ -47,7 +47,7 @@ _Read = tuple[Tensor | None, int]
 
 
 class _Images(Dataset[_Read]):
-    def __init__(self, file: Callable[[int], Path], side: int) -> None:
+    def __init__(self, file: Callable[[int], ImageFile], side: int) -> None:
         self.file = file
         self.side = side
 
@@ -68,7 +68,7 @@ def _together(items: list[_Read]) -> Decoded:
 
 
 def decode(
-    file: Callable[[int], Path], batches: Iterable[Sequence[Item]], side: int, workers: int, pin: bool = False
+    file: Callable[[int], ImageFile], batches: Iterable[Sequence[Item]], side: int, workers: int, pin: bool = False
 ) -> Iterator[Decoded]:
     """Decode batches of images, ahead of their use and in the order asked for.
 
@@ -118,7 +118,7 @@ class _Endless:
         return (list(batch) for batch in self.batches)
 
 
-def unreadable(file: Callable[[int], Path], n: int, workers: int, bar: Bar) -> NDArray[np.uint8]:
+def unreadable(file: Callable[[int], ImageFile], n: int, workers: int, bar: Bar) -> NDArray[np.uint8]:
     """Decode every image once, only to learn which ones cannot be.
 
     Returns:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from enum import IntEnum
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from labeldep_cli.datasets.image_file import ImageFile, size_of
 
 MAX_PIXELS = 178_956_970
 """Images above this are never decoded (twice Pillow's own warning level; 512 MiB as RGB)."""
@@ -44,14 +45,14 @@ _TEXTS = {
 class UnreadableImage(Exception):
     """An image file that cannot be used, with its reason."""
 
-    def __init__(self, path: Path, reason: Reason) -> None:
-        super().__init__(path, reason)
-        self.path = path
+    def __init__(self, file: ImageFile, reason: Reason) -> None:
+        super().__init__(file, reason)
+        self.file = file
         self.reason = reason
 
 
-def read_image(path: Path) -> Image.Image:
-    """Decode an image file to 8-bit RGB.
+def read_image(file: ImageFile) -> Image.Image:
+    """Decode an image to 8-bit RGB.
 
     The EXIF rotation is applied, the first frame of an animation is taken, 16-bit greys are scaled (not clipped),
     palette, CMYK and grey images are converted.
@@ -63,26 +64,26 @@ def read_image(path: Path) -> Image.Image:
         UnreadableImage: the file is missing, empty, no image, broken, forbidden, or above MAX_PIXELS.
     """
     try:
-        if path.stat().st_size == 0:
-            raise UnreadableImage(path, Reason.EMPTY)
+        if size_of(file) == 0:
+            raise UnreadableImage(file, Reason.EMPTY)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own size warning and its remarks on EXIF
-            with Image.open(path) as image:
+            with file.open("rb") as stream, Image.open(stream) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise UnreadableImage(path, Reason.TOO_LARGE)
+                    raise UnreadableImage(file, Reason.TOO_LARGE)
                 return _upright(_to_rgb(image), image)
     except FileNotFoundError:
-        raise UnreadableImage(path, Reason.MISSING) from None
+        raise UnreadableImage(file, Reason.MISSING) from None
     except PermissionError:
-        raise UnreadableImage(path, Reason.NOT_PERMITTED) from None
+        raise UnreadableImage(file, Reason.NOT_PERMITTED) from None
     except Image.DecompressionBombError:
-        raise UnreadableImage(path, Reason.TOO_LARGE) from None
+        raise UnreadableImage(file, Reason.TOO_LARGE) from None
     except (UnidentifiedImageError, IsADirectoryError):
-        raise UnreadableImage(path, Reason.NOT_AN_IMAGE) from None
+        raise UnreadableImage(file, Reason.NOT_AN_IMAGE) from None
     except (UnreadableImage, MemoryError):
         raise
     except Exception:  # what Pillow's decoders raise on damaged data is not one kind: struct.error, RuntimeError, ...
-        raise UnreadableImage(path, Reason.BROKEN) from None
+        raise UnreadableImage(file, Reason.BROKEN) from None
 
 
 _UPRIGHT = {

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from labeldep_cli.config import Machine, Source
 from labeldep_cli.datasets import registry
+from labeldep_cli.datasets.image_file import ImageFile, size_of
 from labeldep_cli.datasets.split import Dataset, Draw, Skipped, Split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.images import Reason, UnreadableImage, read_image
@@ -272,7 +273,7 @@ class _Listed:
 
     split: str
     path: str
-    file: Path
+    file: ImageFile
     size: int | None
 
 
@@ -288,7 +289,7 @@ def _listed(split: Split) -> Iterator[_Listed]:
     for row, path in enumerate(split.paths):
         file = split.file(row)
         try:
-            size: int | None = file.stat().st_size
+            size: int | None = size_of(file)
         except (FileNotFoundError, NotADirectoryError):
             size = None
         except (OSError, ValueError):  # forbidden, or no possible name: reading it says which
@@ -313,7 +314,7 @@ def _see_all(listed: Sequence[_Listed], workers: int, reporter: Reporter) -> lis
 
 
 @contextmanager
-def _reading(groups: Sequence[Sequence[tuple[Path, bool]]], workers: int) -> Iterator[Iterator[list[_Seen]]]:
+def _reading(groups: Sequence[Sequence[tuple[ImageFile, bool]]], workers: int) -> Iterator[Iterator[list[_Seen]]]:
     """Read groups of images, here or in a pool that starts before the caller draws a bar, since a bar has a thread."""
     workers = min(workers, len(groups))
     if workers == 0:
@@ -331,11 +332,11 @@ def _reading(groups: Sequence[Sequence[tuple[Path, bool]]], workers: int) -> Ite
         pool.shutdown(cancel_futures=True)
 
 
-def _see_group(group: Sequence[tuple[Path, bool]]) -> list[_Seen]:
+def _see_group(group: Sequence[tuple[ImageFile, bool]]) -> list[_Seen]:
     return [_see(file, hashed) for file, hashed in group]
 
 
-def _see(file: Path, hashed: bool) -> _Seen:
+def _see(file: ImageFile, hashed: bool) -> _Seen:
     try:
         read_image(file)
         return _Seen(0, _digest(file) if hashed else None)
@@ -345,7 +346,7 @@ def _see(file: Path, hashed: bool) -> _Seen:
         return _Seen(Reason.BROKEN)
 
 
-def _digest(file: Path) -> bytes:
+def _digest(file: ImageFile) -> bytes:
     digest = hashlib.sha256()
     with file.open("rb") as content:
         while block := content.read(1 << 20):

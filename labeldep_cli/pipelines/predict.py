@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from labeldep_cli.config import DecisionConfig, Machine
+from labeldep_cli.datasets.image_file import IMAGE_SUFFIXES
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.devices import pick_device
 from labeldep_cli.errors import CheckpointError
@@ -29,7 +30,6 @@ from labeldep_cli.progress import Reporter
 from labeldep_cli.weights import load_backbone
 
 BATCH = 32
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
 @dataclass(frozen=True)

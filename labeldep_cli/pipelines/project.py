@@ -284,7 +284,7 @@ class Project:
         if len(inputs.labels) == 0:
             raise DatasetError(
                 f"the {name} split of {self.dataset.name} has no image that can be read",
-                f"See: labeldep data {self.source.dataset}",
+                f"See: labeldep data {shlex.quote(self.source.dataset)}",
             )
         return inputs
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.features.images import read_image
 from labeldep_cli.files import whole
 
@@ -34,7 +35,7 @@ class Labelled:
         found: (who says it, the labels they say).
     """
 
-    file: Path
+    file: ImageFile
     truth: tuple[str, ...]
     found: tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -81,7 +82,7 @@ def contact_sheet(items: Sequence[Labelled], title: Sequence[str], path: Path) -
         sheet.save(beside, format="PNG")
 
 
-def _paste(sheet: Image.Image, file: Path, left: int, top: int) -> None:
+def _paste(sheet: Image.Image, file: ImageFile, left: int, top: int) -> None:
     """Fit a photo into its box, its sides in proportion; a small one is enlarged."""
     photo = read_image(file)
     scale = min(_WIDTH / photo.width, _HEIGHT / photo.height)

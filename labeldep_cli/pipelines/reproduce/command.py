@@ -194,7 +194,7 @@ def _gallery(
     try:
         shown.write(out, project.dataset.name)
     except UnreadableImage as unreadable:
-        reporter.note(f"no gallery: {unreadable.path}: {unreadable.reason.text}")
+        reporter.note(f"no gallery: {unreadable.file}: {unreadable.reason.text}")
         return None
     write_json(out / "gallery.json", shown.to_json())
     return shown

@@ -1,0 +1,75 @@
+"""Where the bytes of an image lie: in a file of their own, or within a tar."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+"""What an image's name ends in, where images are told from other files by their names."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """An image within a tar that is not compressed, so that it can be read where it lies.
+
+    Attributes:
+        tar: the tar.
+        key: the image's name there, for messages.
+        offset, size: the place of its bytes.
+    """
+
+    tar: Path
+    key: str
+    offset: int
+    size: int
+
+    def open(self, mode: Literal["rb"]) -> BinaryIO:
+        """The image's bytes as a stream, as `Path.open` gives those of a file."""
+        with self.tar.open(mode) as stream:  # opened for each image: workers must not share one file's position
+            stream.seek(self.offset)
+            return io.BytesIO(stream.read(self.size))
+
+    def __str__(self) -> str:
+        return f"{self.tar}: {self.key}"
+
+
+ImageFile = Path | Member
+
+
+def size_of(file: ImageFile) -> int:
+    """Bytes of an image.
+
+    Raises:
+        OSError: there is no such file, or it may not be looked at.
+    """
+    return file.size if isinstance(file, Member) else file.stat().st_size
+
+
+@dataclass(frozen=True)
+class Members:
+    """Where N images lie within tars: arrays, since a million objects would weigh on memory and on every worker.
+
+    Attributes:
+        tars: the T tars.
+        tar: int32 [N], 0..T-1: which of them holds the image.
+        offset, size: int64 [N], the place of its bytes there.
+    """
+
+    tars: tuple[Path, ...]
+    tar: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    size: NDArray[np.int64]
+
+    def file(self, row: int, key: str) -> Member:
+        """The image of a row; `key` is the row's name."""
+        return Member(self.tars[self.tar[row]], key, int(self.offset[row]), int(self.size[row]))
+
+    def subset(self, rows: NDArray[np.integer]) -> Members:
+        """The given rows, in the given order."""
+        return Members(self.tars, self.tar[rows], self.offset[rows], self.size[rows])

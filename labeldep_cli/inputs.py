@@ -16,16 +16,24 @@ from labeldep_cli.config import ExtractConfig
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Skipped, Split
 from labeldep_cli.errors import DatasetError
-from labeldep_cli.features.cache import FeatureCache
+from labeldep_cli.features.cache import CacheRows, FeatureCache
 from labeldep_cli.features.decode import Item, decode
 from labeldep_cli.features.images import Reason
+from labeldep_cli.models.encoder import pooled
 
 
 class Request(NamedTuple):
-    """A batch that is wanted: rows int64 [B] and the view of each, int64 [B]."""
+    """A batch that is wanted.
+
+    Attributes:
+        rows: int64 [B].
+        views: the view of each, int64 [B].
+        needs_x: False where D alone looks at them: x may then stay away where z comes.
+    """
 
     rows: Tensor
     views: Tensor
+    needs_x: bool = True
 
 
 class Batch(NamedTuple):
@@ -35,11 +43,14 @@ class Batch(NamedTuple):
         x: features float32 [B, F], regions float32 [B, S, F] or images uint8 [B, 3, side, side], on the device.
         y: labels float32 [B, L]: 1, 0, or -1 where unknown; on the device.
         rows: int64 [B]: which rows these are.
+        z: D's view of them, float32 [B, F], on the device; None where it is to be made of x by the frozen encoder. With
+            it x is empty [0] if nobody needs it.
     """
 
     x: Tensor
     y: Tensor
     rows: Tensor
+    z: Tensor | None = None
 
 
 class Inputs(Protocol):
@@ -136,7 +147,7 @@ class FeatureInputs:
 
     def stream(self, requests: Iterable[Request]) -> Iterator[Batch]:
         """Look rows up by index, on the device."""
-        for rows, views in requests:
+        for rows, views, _ in requests:
             found = rows if self._rows is None else self._rows[rows]
             x = self.features[found.to(self.device), views.to(self.device)].float()
             yield Batch(x, self.labels[rows].to(self.device).float(), rows)
@@ -183,28 +194,50 @@ class ImageInputs:
         self._file: Callable[[int], Path] = kept.file
         self._side = side
         self._workers = workers
+        self._cached: CacheRows | None = None
+
+    def read_z_from(self, cache: FeatureCache) -> None:
+        """Have z read from a finished cache of the same split and encoder, with all views that are asked for."""
+        self._cached = cache.rows()
 
     def stream(self, requests: Iterable[Request]) -> Iterator[Batch]:
-        """Decode the images asked for.
+        """Decode the images asked for; with a cache to read z from, only those that x is needed of.
 
         Raises:
             DatasetError: an image that could be read when the run began no longer can.
+            CacheError: the cache cannot be read, or holds features that are not finite.
         """
         pending: deque[Request] = deque()
 
         def items() -> Iterator[list[Item]]:
             for request in requests:
                 pending.append(request)
-                yield [(int(row), (int(view),)) for row, view in zip(*request, strict=True)]
+                if self._is_decoded(request):
+                    yield [(int(row), (int(view),)) for row, view in zip(request.rows, request.views, strict=True)]
 
+        # Batches without images do not pass the workers: these take turns, and one would get most of the images.
         for decoded in decode(self._file, items(), self._side, self._workers, pin=self.device.type == "cuda"):
-            rows, _ = pending.popleft()
+            while not self._is_decoded(pending[0]):
+                yield self._batch(pending.popleft(), torch.empty(0))
+            request = pending.popleft()
             if decoded.reasons.any():
                 k = int(decoded.reasons.argmax())
                 reason = Reason(int(decoded.reasons[k])).text
                 raise DatasetError(
-                    f"{self._file(int(rows[k]))}: {reason}, though it could be read when the run began",
+                    f"{self._file(int(request.rows[k]))}: {reason}, though it could be read when the run began",
                     "Put the image back and run the same command again: it goes on from the last evaluation.",
                 )
-            x = decoded.images[:, 0].to(self.device, non_blocking=True)
-            yield Batch(x, self.labels[rows].to(self.device).float(), rows)
+            yield self._batch(request, decoded.images[:, 0])
+        for request in pending:
+            yield self._batch(request, torch.empty(0))
+
+    def _is_decoded(self, request: Request) -> bool:
+        return request.needs_x or self._cached is None
+
+    def _batch(self, request: Request, x: Tensor) -> Batch:
+        z = None
+        if self._cached is not None:
+            features = self._cached.read(request.rows.numpy(), request.views.numpy())
+            z = pooled(torch.from_numpy(features).to(self.device).float())
+        y = self.labels[request.rows].to(self.device).float()
+        return Batch(x.to(self.device, non_blocking=True), y, request.rows, z)

@@ -207,7 +207,7 @@ class TestLogisticStep:
 
     def test_the_control_weighs_its_loss(self, monkeypatch):
         seen = []
-        monkeypatch.setattr(steps, "update", lambda optimizer, loss: seen.append(loss.item()))
+        monkeypatch.setattr(steps, "update_in_parts", lambda optimizer, parts: seen.extend(p.item() for p in parts))
         inputs = make_inputs(20)
         plain = make_step(inputs, adversarial=False)
         weighted = LogisticStep(plain.generator, inputs, plain.config, weight=10.0)
@@ -358,7 +358,11 @@ class TestAdversarialStep:
     @pytest.mark.parametrize("alpha", [10.0, 0.5])
     def test_the_losses_add_up_as_in_eqs_2_and_4(self, monkeypatch, alpha):
         updates, parts = [], {"critic_loss": [], "gradient_penalty": [], "generator_loss": [], "logistic_loss": []}
-        monkeypatch.setattr(steps, "update", lambda optimizer, loss: updates.append((optimizer, loss.item())))
+        monkeypatch.setattr(
+            steps,
+            "update_in_parts",
+            lambda optimizer, losses: updates.append((optimizer, sum(loss.item() for loss in losses))),
+        )
 
         def recording(function, values):
             def record(*args):

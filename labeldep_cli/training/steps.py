@@ -6,7 +6,7 @@ images are decoded ahead of their use.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from typing import Protocol
 
@@ -72,11 +72,18 @@ class LogisticStep:
 
     def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
         """Update G once."""
-        x, y, _ = next(batches)
-        with mixed_precision(self.inputs.device):
-            loss = self.generator.loss(x, y, losses.LOSSES[self.config.loss])
-        update(self.optimizer, self.weight * loss)
-        return {"sequence" if self.generator.head.sequential else self.config.loss: loss.detach()}
+        batch = next(batches)
+        told: list[Tensor] = []
+
+        def parts() -> Iterator[Tensor]:
+            for rows, share in parts_of(batch, self.config.accumulate):
+                with mixed_precision(self.inputs.device):
+                    loss = self.generator.loss(batch.x[rows], batch.y[rows], losses.LOSSES[self.config.loss])
+                told.append(share * loss.detach())
+                yield self.weight * share * loss
+
+        update_in_parts(self.optimizer, parts())
+        return {"sequence" if self.generator.head.sequential else self.config.loss: torch.stack(told).sum()}
 
     def quality(self, val: Inputs) -> float | None:
         """None: the generator's own score chooses the best evaluation."""
@@ -117,6 +124,7 @@ class AdversarialStep:
         self._update_critic = self._density_ratio if config.critic == "nce" else self._wasserstein
         # The density ratio compares sets for the same images; the paper's three batches are of different ones.
         self._kinds = ["matched"] if config.critic == "nce" else ["matched", "generated"]
+        self._sampled = self._kinds[-1]  # the batch that G looks at; D alone looks at the others
         if config.with_negatives:
             self._kinds.append("mismatched")
 
@@ -159,7 +167,7 @@ class AdversarialStep:
         real, fake = [], []
         for number, batch in enumerate(in_order(val)):
             sets = torch.cat([present(batch.y)[:, None], self._hard_samples(batch, _QUALITY_DRAWS, "val", number)], 1)
-            scores = self.critic(sets, self._features(batch.x))  # [B, 1 + K]
+            scores = self.critic(sets, self._features(batch))  # [B, 1 + K]
             real.append(scores[:, 0])
             fake.append(scores[:, 1:])
         real_scores, fake_scores = torch.cat(real), torch.cat(fake)
@@ -171,7 +179,7 @@ class AdversarialStep:
     def beta(self, val: Inputs) -> float | None:
         """The weight of D at test time (`--decision rerank`), chosen on validation rows."""
         self.generator.eval()
-        rows = [(self.generator(batch.x), self._features(batch.x)) for batch in in_order(val)]
+        rows = [(self.generator(batch.x), self._features(batch)) for batch in in_order(val)]
         logits, z = (torch.cat(part) for part in zip(*rows, strict=True))
         expected = 1.0 if self.config.critic == "nce" else None
         return tune_beta(self.critic, logits, z, val.labels.to(z.device), expected)
@@ -179,11 +187,11 @@ class AdversarialStep:
     def _wasserstein(self, key: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
         config = self.config
         matched, generated = next(batches), next(batches)
-        real = self.critic(present(matched.y), self._features(matched.x))  # D(y, x), [B]
+        real = self.critic(present(matched.y), self._features(matched))  # D(y, x), [B]
 
         with torch.no_grad():
             fake_set = self._sample(generated, "critic noise", key)  # y_hat, [B, L]
-        z = self._features(generated.x)  # [B, F]
+        z = self._features(generated)  # [B, F]
         fake = self.critic(fake_set, z)  # D(y_hat, x), [B]
 
         mismatched = self._mismatched_scores(next(batches), key) if config.with_negatives else None
@@ -203,7 +211,7 @@ class AdversarialStep:
         matched = next(batches)
         fake_sets = self._hard_samples(matched, self.config.samples_per_image, "critic", key)  # [B, K, L]
         sets = torch.cat([present(matched.y)[:, None], fake_sets], dim=1)
-        scores = self.critic(sets, self._features(matched.x))  # [B, 1 + K]
+        scores = self.critic(sets, self._features(matched))  # [B, 1 + K]
         real, fake = scores[:, 0], scores[:, 1:]
         loss = losses.density_ratio_loss(real, fake)
         update(self.optimizer_d, loss)
@@ -213,41 +221,55 @@ class AdversarialStep:
         """D(y', x), [B]: real label sets put to other images."""
         others = mismatched_rows(self.inputs.labels, batch.rows, self.config.seed, "mismatched labels", key)
         y = self.inputs.labels[others].to(batch.y)
-        scores: Tensor = self.critic(known(batch.y) * present(y), self._features(batch.x))
+        scores: Tensor = self.critic(known(batch.y) * present(y), self._features(batch))
         return scores
 
     def _update_generator(self, step: int, batch: Batch) -> dict[str, Tensor]:
         config = self.config
-        with mixed_precision(self.inputs.device):
-            logits = self.generator(batch.x)  # [B, L]
-        noise = self._noise(tuple(logits.shape), "generator noise", step)
-        fake_set = known(batch.y) * losses.sample(logits, noise, config.inverse_temperature, config.sampling)
-        fooling = losses.generator_loss(self.critic(fake_set, self._features(batch.x)))  # Eq. 3
-        logistic = losses.LOSSES[config.loss](logits, batch.y)
-        update(self.optimizer_g, fooling + config.alpha * logistic)  # Eq. 2
-        return {"generator": fooling.detach(), config.loss: logistic.detach()}
+        z = self._features(batch)  # [B, F]
+        noise = self._noise(tuple(batch.y.shape), "generator noise", step)
+        told: list[Tensor] = []
+
+        def parts() -> Iterator[Tensor]:
+            for rows, share in parts_of(batch, config.accumulate):
+                y = batch.y[rows]
+                with mixed_precision(self.inputs.device):
+                    logits = self.generator(batch.x[rows])  # [B / K, L]
+                fake_set = known(y) * losses.sample(logits, noise[rows], config.inverse_temperature, config.sampling)
+                fooling = losses.generator_loss(self.critic(fake_set, z[rows]))  # Eq. 3
+                logistic = losses.LOSSES[config.loss](logits, y)
+                told.append(share * torch.stack([fooling.detach(), logistic.detach()]))
+                yield share * (fooling + config.alpha * logistic)  # Eq. 2
+
+        update_in_parts(self.optimizer_g, parts())
+        fooled, logistic = torch.stack(told).sum(dim=0)
+        return {"generator": fooled, config.loss: logistic}
 
     def _sample(self, batch: Batch, purpose: str, key: int) -> Tensor:
         """y_hat: label sets [B, L] drawn from G(x)."""
-        with mixed_precision(self.inputs.device):
-            logits = self.generator(batch.x)
+        logits = self._in_parts(self.generator, batch.x)
         noise = self._noise(tuple(logits.shape), purpose, key)
         return known(batch.y) * losses.sample(logits, noise, self.config.inverse_temperature, self.config.sampling)
 
     @torch.no_grad()
     def _hard_samples(self, batch: Batch, count: int, purpose: str, key: int) -> Tensor:
         """Label sets of zeros and ones, `count` an image [B, K, L], each label there with G's probability."""
-        with mixed_precision(self.inputs.device):
-            p = torch.sigmoid(self.generator(batch.x))[:, None, :]  # [B, 1, L]
+        p = torch.sigmoid(self._in_parts(self.generator, batch.x))[:, None, :]  # [B, 1, L]
         noise = self._noise((len(p), count, p.shape[2]), f"{purpose} noise", key)
         return known(batch.y)[:, None, :] * (noise < p).to(p.dtype)
 
     @torch.no_grad()
-    def _features(self, x: Tensor) -> Tensor:
-        """Z = f_ext(x), float32 [B, F]; D sees float32 under mixed precision too."""
+    def _features(self, batch: Batch) -> Tensor:
+        """Z = f_ext(x), float32 [B, F], unless the batch brings it; D sees float32 under mixed precision too."""
+        if batch.z is not None:
+            return batch.z
+        return pooled(self._in_parts(self.inputs.encoder, batch.x).float())
+
+    def _in_parts(self, network: nn.Module, x: Tensor) -> Tensor:
+        """What a network makes of x, in as many passes as G's update takes, so that none needs more memory."""
         with mixed_precision(self.inputs.device):
-            z: Tensor = self.inputs.encoder(x)
-        return pooled(z.float())
+            made = [network(part) for part in x.chunk(self.config.accumulate)]
+        return torch.cat(made) if len(made) > 1 else made[0]
 
     def _noise(self, shape: tuple[int, ...], purpose: str, key: int) -> Tensor:
         return uniform(shape, self.config.seed, purpose, key).to(self.inputs.device)
@@ -261,7 +283,8 @@ class AdversarialStep:
     def _critic_request(self, kind: str, key: int) -> Request:
         config, n = self.config, len(self.inputs.labels)
         rows = random_rows(n, config.rows_per_batch, config.seed, f"critic {kind}", key)
-        return Request(rows, random_views(len(rows), self.inputs.n_views, config.seed, f"critic {kind} views", key))
+        views = random_views(len(rows), self.inputs.n_views, config.seed, f"critic {kind} views", key)
+        return Request(rows, views, needs_x=kind == self._sampled)
 
 
 def generator_request(inputs: Inputs, config: TrainingConfig, step: int) -> Request:
@@ -277,11 +300,32 @@ def generator_optimizer(generator: Generator, config: TrainingConfig) -> torch.o
 
 def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     """One step down a loss; other networks that it passed through keep their gradients out of theirs."""
+    update_in_parts(optimizer, [loss])
+
+
+def update_in_parts(optimizer: torch.optim.Optimizer, parts: Iterable[Tensor]) -> None:
+    """One step down a sum of losses; each is computed when the one before has let go of its activations."""
     optimizer.zero_grad(set_to_none=True)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
-        parameter.grad = gradient
+    for loss in parts:
+        _add_gradients(loss, parameters)
     optimizer.step()
+
+
+def _add_gradients(loss: Tensor, parameters: list[Tensor]) -> None:
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+        if gradient is not None:
+            # Not in place: two parameters that are added up have one gradient between them.
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+
+def parts_of(batch: Batch, count: int) -> Iterator[tuple[slice, float]]:
+    """Cut a batch into at most `count` parts: the rows of each, and their share, which weighs a mean over them."""
+    n = len(batch.y)
+    size = -(-n // count)
+    for start in range(0, n, size):
+        rows = slice(start, min(start + size, n))
+        yield rows, (rows.stop - start) / n
 
 
 def present(y: Tensor) -> Tensor:

@@ -234,7 +234,7 @@ class TestRuns:
         with monkeypatch.context() as patch:
             patch.setattr(AdversarialStep, "_update_generator", interrupted)
             assert place.run(*words, *before).exit_code == 130
-        result = place.run(*words)
+        result = place.run(*words, "--workers", 2)  # workers fork for every evaluation, with the cache open
         assert result.exit_code == 0, result.stderr
         assert "going on from step 3" in result.stderr and "spares it" not in result.stderr
         assert files_of(tmp_path / "run") == files_of(runs[began])

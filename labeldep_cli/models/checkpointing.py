@@ -20,8 +20,8 @@ def checkpoint_blocks(backbone: nn.Module) -> None:
     """Have the blocks of a backbone compute their activations again in the backward pass, in place.
 
     A block is what repeats in torchvision's models: a residual, Inception or Fire module, a transformer layer. A long
-    row of plain layers, as VGG's, is cut after its pooling layers; the few before a ResNet's blocks keep theirs. Not for
-    batch norms in training: their statistics would be updated twice.
+    row of plain layers, as VGG's, is cut after its pooling layers; the few before a ResNet's blocks keep theirs. Not
+    for batch norms in training: their statistics would be updated twice.
 
     Args:
         backbone: deep copies of it keep the property.

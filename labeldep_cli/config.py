@@ -129,6 +129,9 @@ class TrainingConfig:
             towards coherent sets at the cost of a little mAP, which then chooses an evaluation from before it.
         patience: evaluations without a better one after which training stops; 0 for never.
         train_bn: in full mode, update the batch norms' running statistics.
+        accumulate: parts that a batch passes G in. Their gradients are added up: memory falls, the mathematics stays.
+        checkpoint_activations: in full mode, G's blocks compute their activations anew in the backward pass, instead of
+            keeping them: less memory for one more forward pass. No number depends on it.
         beta1, beta2: Adam's, for the generator.
         seed: of initial weights, order, noise. Never of the splits.
     """
@@ -145,6 +148,8 @@ class TrainingConfig:
     select: Selection = "mAP"
     patience: int = 0
     train_bn: bool = False
+    accumulate: int = 1
+    checkpoint_activations: bool = False
     beta1: float = 0.9
     beta2: float = 0.999
     seed: int = 0

@@ -51,7 +51,8 @@ def enough_memory() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise LabeldepError(
             f"the GPU has too little memory: {str(error).splitlines()[0]}",
-            "Take a smaller --batch-size, another --device cuda:N, or --device cpu.",
+            "Take a smaller --batch-size, --accumulate 4 (with --full also --checkpoint-activations) when training, "
+            "another --device cuda:N, or --device cpu.",
         ) from error
 
 

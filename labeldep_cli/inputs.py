@@ -17,9 +17,10 @@ from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Skipped, Split
 from labeldep_cli.distributed import ALONE, World
 from labeldep_cli.errors import DatasetError
-from labeldep_cli.features.cache import FeatureCache
+from labeldep_cli.features.cache import CacheRows, FeatureCache
 from labeldep_cli.features.decode import Item, decode
 from labeldep_cli.features.images import Reason
+from labeldep_cli.models.encoder import pooled
 
 
 class Request(NamedTuple):
@@ -29,11 +30,13 @@ class Request(NamedTuple):
         rows: int64 [B].
         views: int64 [B], the view of each.
         whole: rows of the batch over all processes that share it.
+        needs_x: False where D alone looks at them: x may then stay away where z comes.
     """
 
     rows: Tensor
     views: Tensor
     whole: int
+    needs_x: bool = True
 
 
 class Batch(NamedTuple):
@@ -44,12 +47,15 @@ class Batch(NamedTuple):
         y: labels float32 [B, L]: 1, 0, or -1 where unknown; on the device.
         rows: int64 [B]: which rows these are.
         whole: rows of the batch over all processes that share it; B where there is one.
+        z: D's view of them, [B, F], on the device; None where it is to be made of x by the frozen encoder. With it x is
+            empty [0] if nobody needs it.
     """
 
     x: Tensor
     y: Tensor
     rows: Tensor
     whole: int
+    z: Tensor | None = None
 
 
 class Inputs(Protocol):
@@ -151,7 +157,7 @@ class FeatureInputs:
     def stream(self, requests: Iterable[Request]) -> Iterator[Batch]:
         """Look rows up by index, on the device."""
         dtype = torch.get_default_dtype()
-        for rows, views, whole in requests:
+        for rows, views, whole, _ in requests:
             found = rows if self._rows is None else self._rows[rows]
             x = self.features[found.to(self.device), views.to(self.device)].to(dtype)
             yield Batch(x, self.labels[rows].to(self.device, dtype), rows, whole)
@@ -198,28 +204,51 @@ class ImageInputs:
         self._file: Callable[[int], ImageFile] = kept.file
         self._side = side
         self._workers = workers
+        self._cached: CacheRows | None = None
+
+    def read_z_from(self, cache: FeatureCache) -> None:
+        """Have z read from a finished cache of the same split and encoder, with all views that are asked for."""
+        self._cached = cache.rows()
 
     def stream(self, requests: Iterable[Request]) -> Iterator[Batch]:
-        """Decode the images asked for.
+        """Decode the images asked for; with a cache to read z from, only those that x is needed of.
 
         Raises:
             DatasetError: an image that could be read when the run began no longer can.
+            CacheError: the cache cannot be read, or holds features that are not finite.
         """
         pending: deque[Request] = deque()
 
         def items() -> Iterator[list[Item]]:
             for request in requests:
                 pending.append(request)
-                yield [(int(row), (int(view),)) for row, view in zip(request.rows, request.views, strict=True)]
+                if self._is_decoded(request):
+                    yield [(int(row), (int(view),)) for row, view in zip(request.rows, request.views, strict=True)]
 
+        # Batches without images do not pass the workers: these take turns, and one would get most of the images.
         for decoded in decode(self._file, items(), self._side, self._workers, pin=self.device.type == "cuda"):
-            rows, _, whole = pending.popleft()
+            while not self._is_decoded(pending[0]):
+                yield self._batch(pending.popleft(), torch.empty(0))
+            request = pending.popleft()
             if decoded.reasons.any():
                 k = int(decoded.reasons.argmax())
                 reason = Reason(int(decoded.reasons[k])).text
                 raise DatasetError(
-                    f"{self._file(int(rows[k]))}: {reason}, though it could be read when the run began",
+                    f"{self._file(int(request.rows[k]))}: {reason}, though it could be read when the run began",
                     "Put the image back and run the same command again: it goes on from the last evaluation.",
                 )
-            x = decoded.images[:, 0].to(self.device, non_blocking=True)
-            yield Batch(x, self.labels[rows].to(self.device, torch.get_default_dtype()), rows, whole)
+            yield self._batch(request, decoded.images[:, 0])
+        for request in pending:
+            yield self._batch(request, torch.empty(0))
+
+    def _is_decoded(self, request: Request) -> bool:
+        return request.needs_x or self._cached is None
+
+    def _batch(self, request: Request, x: Tensor) -> Batch:
+        dtype = torch.get_default_dtype()
+        z = None
+        if self._cached is not None:
+            features = self._cached.read(request.rows.numpy(), request.views.numpy())
+            z = pooled(torch.from_numpy(features).to(self.device, dtype))
+        y = self.labels[request.rows].to(self.device, dtype)
+        return Batch(x.to(self.device, non_blocking=True), y, request.rows, request.whole, z)

@@ -20,7 +20,7 @@ from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.progress import Silent
-from labeldep_cli.training import checkpoint, losses, steps
+from labeldep_cli.training import checkpoint, losses, steps, updates
 from labeldep_cli.training import fit as fitting
 from labeldep_cli.training.draws import epoch_rows, keyed, mismatched_rows, random_rows, random_views, uniform
 from labeldep_cli.training.fit import BEST, LAST, METRICS, RESULT, Schedule, fit
@@ -208,7 +208,12 @@ class TestLogisticStep:
 
     def test_the_control_weighs_its_loss(self, monkeypatch):
         seen = []
-        monkeypatch.setattr(steps, "update", lambda optimizer, taken, told, world: seen.append(taken[0]) or told)
+
+        def remember(optimizer, taken, told, world):
+            seen.append(taken[0])
+            return told
+
+        monkeypatch.setattr(updates, "update", remember)
         inputs = make_inputs(20)
         plain = make_step(inputs, adversarial=False)
         weighted = LogisticStep(plain.generator, inputs, plain.config, weight=10.0)
@@ -365,10 +370,19 @@ class TestAdversarialStep:
 
     @pytest.mark.parametrize("alpha", [10.0, 0.5])
     def test_the_losses_add_up_as_in_eqs_2_and_4(self, monkeypatch, alpha):
-        updates, expected = [], []
-        monkeypatch.setattr(
-            steps, "update", lambda optimizer, taken, told, world: updates.append((optimizer, taken)) or told
-        )
+        updates, expected, totals = [], [], []
+
+        def no_update(optimizer, taken, told, world):
+            updates.append((optimizer, taken))
+            return told
+
+        def in_parts(optimizer, names, parts, world):
+            ((loss, values),) = parts
+            totals.append(loss.item())
+            return no_update(optimizer, None, dict(zip(names, values, strict=True)), world)
+
+        monkeypatch.setattr(steps, "update", no_update)
+        monkeypatch.setattr(steps, "update_in_parts", in_parts)
 
         def plainly(critic, matched, generated, mismatched, between, lambda_gp, whole):
             loss = losses.critic_loss(critic(*matched), critic(*generated), critic(*mismatched))
@@ -378,9 +392,6 @@ class TestAdversarialStep:
             return critic_update(critic, matched, generated, mismatched, between, lambda_gp, whole)
 
         monkeypatch.setattr(steps, "critic_update", plainly)
-        total = []
-        by = steps.gradients
-        monkeypatch.setattr(steps, "gradients", lambda loss, network: total.append(loss.item()) or by(loss, network))
         inputs = make_inputs(30)
         step = make_step(inputs, alpha=alpha, lambda_gp=7.0, critic_steps=2)
         told = step(0, inputs.stream(step.requests(0)))
@@ -389,7 +400,7 @@ class TestAdversarialStep:
             for mine, theirs in zip(taken, gradients, strict=True):
                 torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(told["critic"], expected[1][0].detach(), rtol=1e-5, atol=1e-6)
-        assert total == [pytest.approx((told["generator"] + alpha * told["logistic"]).item(), rel=1e-6)]  # Eq. 2
+        assert totals == [pytest.approx((told["generator"] + alpha * told["logistic"]).item(), rel=1e-6)]  # Eq. 2
 
     def test_a_step_depends_on_its_number_alone(self):
         inputs, results = make_inputs(30), []

@@ -181,6 +181,17 @@ Patience = Annotated[
 TrainBn = Annotated[
     bool, typer.Option("--train-bn", help="With --full, update batch norms' running statistics.", rich_help_panel=HOW)
 ]
+Accumulate = Annotated[
+    int, typer.Option(min=1, help="Parts a batch passes G in: less memory, the same step.", rich_help_panel=HOW)
+]
+CheckpointActivations = Annotated[
+    bool,
+    typer.Option(
+        "--checkpoint-activations",
+        help="With --full, compute G's activations again instead of keeping them: less memory, more time.",
+        rich_help_panel=HOW,
+    ),
+]
 BELOW_ONE = 0.999999
 """Adam takes no beta of 1."""
 

@@ -48,6 +48,8 @@ def pretrain(
     select: flags.Select = PretrainConfig.select,
     patience: flags.Patience = PretrainConfig.patience,
     train_bn: flags.TrainBn = PretrainConfig.train_bn,
+    accumulate: flags.Accumulate = PretrainConfig.accumulate,
+    checkpoint_activations: flags.CheckpointActivations = PretrainConfig.checkpoint_activations,
     beta1: flags.Beta = PretrainConfig.beta1,
     beta2: flags.Beta = PretrainConfig.beta2,
     seed: flags.Seed = PretrainConfig.seed,
@@ -65,6 +67,7 @@ def pretrain(
     from labeldep_cli.pipelines.claims import Job
     from labeldep_cli.pipelines.train import pretrain as run
 
+    _require_sense(full, train_bn, accumulate, checkpoint_activations)
     training = PretrainConfig(
         full=full,
         views=views,
@@ -78,6 +81,8 @@ def pretrain(
         select=select,
         patience=patience,
         train_bn=train_bn,
+        accumulate=accumulate,
+        checkpoint_activations=checkpoint_activations,
         beta1=beta1,
         beta2=beta2,
         seed=seed,
@@ -88,6 +93,22 @@ def pretrain(
         run(Workspace(data_dir, runs_dir, features_dir), source, machine, training, Job(out, fresh), Terminal()),
         json,
     )
+
+
+def _require_sense(full: bool, train_bn: bool, accumulate: int, checkpoint_activations: bool) -> None:
+    """Refuse what saves memory where there is none to save, or where it would change what is learnt."""
+    if checkpoint_activations and not full:
+        raise typer.BadParameter(
+            "a head keeps few activations: it goes with --full", param_hint="--checkpoint-activations"
+        )
+    if train_bn and accumulate > 1:
+        raise typer.BadParameter(
+            "with --train-bn the batch norms would see the parts of a batch, not the batch", param_hint="--accumulate"
+        )
+    if train_bn and checkpoint_activations:
+        raise typer.BadParameter(
+            "with --train-bn the batch norms would see every batch twice", param_hint="--checkpoint-activations"
+        )
 
 
 def _paper(text: str, least: float | None = None, most: float | None = None) -> typer.models.OptionInfo:
@@ -175,6 +196,8 @@ def adversarial(
     select: flags.Select = AdversarialConfig.select,
     patience: flags.Patience = AdversarialConfig.patience,
     train_bn: flags.TrainBn = AdversarialConfig.train_bn,
+    accumulate: flags.Accumulate = AdversarialConfig.accumulate,
+    checkpoint_activations: flags.CheckpointActivations = AdversarialConfig.checkpoint_activations,
     beta1: flags.Beta = AdversarialConfig.beta1,
     beta2: flags.Beta = AdversarialConfig.beta2,
     seed: flags.Seed = AdversarialConfig.seed,
@@ -196,6 +219,7 @@ def adversarial(
         raise typer.BadParameter(
             "with --critic none there is nothing to train but the generator", param_hint="--freeze-generator"
         )
+    _require_sense(full, train_bn, accumulate, checkpoint_activations)
     training = AdversarialConfig(
         full=full,
         views=views,
@@ -209,6 +233,8 @@ def adversarial(
         select=select,
         patience=patience,
         train_bn=train_bn,
+        accumulate=accumulate,
+        checkpoint_activations=checkpoint_activations,
         beta1=beta1,
         beta2=beta2,
         seed=seed,

@@ -33,6 +33,7 @@ from labeldep_cli.files import publish, storage_error, storing
 
 _STRUCTURE = 16_384  # bytes: more than what HDF5 writes beside the arrays
 _BLOCK = 4096
+_ANEW = "labeldep extract --fresh"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class FeatureCache:
     shape: tuple[int, ...]
 
     @staticmethod
-    def open(path: Path, command: str = "labeldep extract --fresh") -> FeatureCache:
+    def open(path: Path, command: str = _ANEW) -> FeatureCache:
         """Open a finished cache; its features stay on disk until `features` is called.
 
         Raises:
@@ -100,28 +101,67 @@ class FeatureCache:
         usable = self.reasons == 0
         kept = np.empty((int(usable.sum()), views, *self.shape), dtype=np.float16)
         filled = 0
-        with _reading(self.path, "labeldep extract --fresh") as file:
+        with _reading(self.path, _ANEW) as file:
             for start in range(0, len(usable), _BLOCK):  # in blocks: memory is that of the usable rows alone
                 rows = slice(start, start + _BLOCK)
                 if usable[rows].any():
                     block = file["features"][rows, :views][usable[rows]]
-                    self._require_finite(block, np.flatnonzero(usable[rows]) + start)
+                    self.require_finite(block, np.flatnonzero(usable[rows]) + start)
                     kept[filled : filled + len(block)] = block
                     filled += len(block)
         return kept
 
-    def _require_finite(self, block: NDArray[np.float16], rows: NDArray[np.int64]) -> None:
+    def rows(self) -> CacheRows:
+        """The usable rows to be read by index: memory is that of the rows asked for, whatever the cache holds."""
+        return CacheRows(self)
+
+    def require_finite(self, block: NDArray[np.float16], rows: NDArray[np.int64]) -> None:
+        """Refuse features [B, ...] of the given rows of the split that are not finite; CacheError names the first."""
         broken = ~np.isfinite(block.reshape(len(block), -1)).all(axis=1)
         if broken.any():
             first = self.paths[int(rows[broken.argmax()])]
             raise CacheError(
                 f"{self.path} holds NaN or infinite features, first in the row of {first}",
-                "Run: labeldep extract --fresh",
+                f"Run: {_ANEW}",
             )
 
     def skipped(self, named: bool) -> tuple[Skipped, ...]:
         """The rows that hold no features, and why; `named`: the data set is a row of DATASETS."""
         return skipped_rows(self.paths, self.reasons, named)
+
+
+class CacheRows:
+    """The usable rows of a finished cache, read one by one.
+
+    Its file stays open for as long as this lives; decoding workers that fork meanwhile never touch it.
+    """
+
+    def __init__(self, cache: FeatureCache) -> None:
+        self._cache = cache
+        self._usable = cache.usable
+        self._file = _reading(cache.path, _ANEW)
+
+    def read(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Read one view a row.
+
+        Args:
+            rows: int64 [B], among the usable rows.
+            views: int64 [B].
+
+        Returns:
+            float16 [B, *shape].
+
+        Raises:
+            CacheError: the file cannot be read any more, or features are not finite.
+        """
+        stored = self._usable[rows]
+        try:
+            features = self._file["features"]
+            block = np.stack([features[int(row), int(view)] for row, view in zip(stored, views, strict=True)])
+        except (OSError, RuntimeError) as error:
+            raise CacheError(f"{self._cache.path} cannot be read: {error}", f"Run: {_ANEW}") from error
+        self._cache.require_finite(block, stored)
+        return block
 
 
 def skipped_rows(paths: Sequence[str], reasons: NDArray[np.uint8], named: bool) -> tuple[Skipped, ...]:

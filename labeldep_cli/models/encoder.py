@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from labeldep_cli.models.backbones import IMAGENET_MEAN, IMAGENET_STD
+from labeldep_cli.models.checkpointing import checkpoint_blocks
 
 
 class Encoder(nn.Module):
@@ -44,14 +45,18 @@ class Encoder(nn.Module):
         features: Tensor = self.backbone((images.to(self.mean.dtype) / 255 - self.mean) / self.std)
         return features
 
-    def trainable_copy(self, train_bn: bool) -> Encoder:
+    def trainable_copy(self, train_bn: bool, checkpointed: bool = False) -> Encoder:
         """A deep copy whose parameters learn; the original stays the critic's frozen f_ext (Sect. 4.1).
 
         Args:
             train_bn: update the batch norms' running statistics.
+            checkpointed: compute activations anew in the backward pass. Not with `train_bn`: the statistics would be
+                updated twice.
         """
         twin = copy.deepcopy(self)
         twin.train_bn = train_bn
+        if checkpointed:
+            checkpoint_blocks(twin.backbone)
         return twin.requires_grad_(True)
 
 

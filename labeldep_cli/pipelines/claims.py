@@ -64,20 +64,21 @@ def claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:
     return False
 
 
-def begun_views(folder: Path) -> int | None:
-    """The views that an unfinished or finished run in this folder draws from; None where there is none."""
-    return read_config(folder).get("views") if (folder / CONFIG).exists() else None
+def begun(folder: Path) -> dict[str, Any]:
+    """The record of the run in this folder, unfinished or finished; empty where there is none."""
+    return read_config(folder) if (folder / CONFIG).exists() else {}
 
 
-_PATHS = ("dataset", "weights")
-"""Settings that are told apart by fingerprint: the same files under another path are the same."""
+_LEFT_OUT = ("dataset", "weights", "checkpoint_activations")
+"""Settings that do not tell runs apart. Data set and weights go by fingerprint: the same files under another path are
+the same. No number depends on whether activations are kept: a run may go on the other way, where memory ran out."""
 
 
 def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     """What makes two runs the same: settings and fingerprints, without paths, versions, device or clock."""
     # A run of an older version knows nothing of a newer setting: it was trained with what is now its default.
     known = {**AdversarialConfig(head=DEFAULT_HEAD).settings(), **record["settings"]}
-    settings = {f"--{name.replace('_', '-')}": value for name, value in known.items() if name not in _PATHS}
+    settings = {f"--{name.replace('_', '-')}": value for name, value in known.items() if name not in _LEFT_OUT}
     weights, start = record["weights"], record["start"]
     return {
         **settings,
@@ -89,8 +90,10 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def record_of(project: Project, config: TrainingConfig, start: Run | None, train: Inputs) -> dict[str, Any]:
-    """The run's config.json: the one file with a path or a clock."""
+def record_of(
+    project: Project, config: TrainingConfig, start: Run | None, train: Inputs, cached_z: bool
+) -> dict[str, Any]:
+    """The run's config.json: the one file with a path or a clock. `cached_z`: D's features come from the cache."""
     source = {f.name: getattr(project.source, f.name) for f in fields(Source)}
     if not project.dataset.named:
         source["dataset"] = str(Path(project.source.dataset).absolute())
@@ -100,6 +103,7 @@ def record_of(project: Project, config: TrainingConfig, start: Run | None, train
         "command": "pretrain" if isinstance(config, PretrainConfig) else "adversarial",
         "settings": source | config.settings(),
         "views": train.n_views,
+        "cached_z": cached_z,
         "steps": config.total_steps(-(-len(train.labels) // config.rows_per_batch)),
         "data_dir": str(project.workspace.data_dir.absolute()),
         "features_dir": str(project.workspace.features.absolute()),

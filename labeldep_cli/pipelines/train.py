@@ -33,7 +33,8 @@ from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.registry import HEADS, seeded_head
-from labeldep_cli.pipelines.claims import Job, begun_views, claim, clear, record_of
+from labeldep_cli.pipelines.claims import Job, begun, claim, clear, record_of
+from labeldep_cli.pipelines.critic_features import give_z, reads_cache
 from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.pipelines.runs import CONFIG, Run, open_run, protocol_of, read_config, result_of
 from labeldep_cli.progress import Reporter
@@ -123,7 +124,13 @@ def adversarial(
     if config.full:
         _ = project.images
     before = PretrainConfig(
-        full=config.full, head=config.head, hidden=config.hidden, views=config.views, seed=config.seed
+        full=config.full,
+        head=config.head,
+        hidden=config.hidden,
+        views=config.views,
+        accumulate=config.accumulate,
+        checkpoint_activations=config.checkpoint_activations,
+        seed=config.seed,
     )
     run = open_run(start, workspace.runs_dir) if start else _existing(project, before)
     looked = False
@@ -190,13 +197,16 @@ def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job
     make_folder(folder)
     with lock(folder / ".lock", str(folder)) if world.first else nullcontext(), enough_memory():
         # A run goes on with the views that it began with, though the cache may hold more by now.
-        views = config.views or world.hear(None if job.fresh else begun_views(folder))
+        before = world.hear({} if job.fresh else begun(folder))
+        views = config.views or before.get("views")
         train = project.inputs("train", config.full, views)
         val = project.inputs("val", config.full)
         if start is not None:
             _require_width(start, train)
-        record = record_of(project, config, start, train)
+        cached_z = world.hear(reads_cache(project, config, train, before))
+        record = record_of(project, config, start, train, cached_z)
         if not _claimed(folder, record, job.fresh, project):
+            give_z(project, config, train, cached_z)
             _fit(project, config, start, train, val, record, folder)
         run = open_run(str(folder), project.workspace.runs_dir)
         provenance = protocol_of(run, project.dataset.split("val"), "step")
@@ -366,12 +376,17 @@ def _generator(project: Project, config: TrainingConfig, start: Run | None, trai
     """G as it begins: encoder and head from the start, from the frozen backbone, or fresh."""
     if start is not None and start.full:
         generator = start.generator(project.device)
-        if isinstance(generator.encoder, Encoder):
-            generator.encoder = generator.encoder.trainable_copy(config.train_bn)
+        generator.encoder = _trainable(generator.encoder, config)
         return generator
     head = start.head() if start else _fresh_head(config, train)
-    encoder = train.encoder.trainable_copy(config.train_bn) if isinstance(train.encoder, Encoder) else nn.Identity()
-    return Generator(encoder, head).to(project.device)
+    return Generator(_trainable(train.encoder, config), head).to(project.device)
+
+
+def _trainable(encoder: nn.Module, config: TrainingConfig) -> nn.Module:
+    """G's own encoder: a copy of the frozen one that learns, or the identity over features."""
+    if not isinstance(encoder, Encoder):
+        return encoder
+    return encoder.trainable_copy(config.train_bn, config.checkpoint_activations)
 
 
 def _fresh_head(config: TrainingConfig, train: Inputs) -> Head:

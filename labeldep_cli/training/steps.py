@@ -11,7 +11,7 @@ loss that autograd.grad has passed through, as the penalty's.)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Protocol
 
@@ -28,6 +28,7 @@ from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.training import losses
 from labeldep_cli.training.draws import epoch_rows, mismatched_rows, random_rows, random_views, uniform
+from labeldep_cli.training.updates import Part, adam, parts_of, update, update_in_parts
 from labeldep_cli.training.wasserstein import Pairs, critic_update
 
 _QUALITY_DRAWS = 16
@@ -75,7 +76,7 @@ class LogisticStep:
         self.config = config
         self.weight = weight
         self.world = world
-        self.optimizer = generator_optimizer(generator, config)
+        self.optimizer = adam(generator, config.learning_rate, (config.beta1, config.beta2))
 
     def requests(self, first: int) -> Iterator[Request]:
         """One batch a step: epochs of permuted rows."""
@@ -84,11 +85,16 @@ class LogisticStep:
     def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
         """Update G once."""
         batch = next(batches)
-        with mixed_precision(self.inputs.device):
-            loss = part_of(batch, self.generator.loss(batch.x, batch.y, losses.LOSSES[self.config.loss]))
-        name: str = "sequence" if self.generator.head.sequential else self.config.loss
-        told = {name: loss.detach()}
-        return update(self.optimizer, gradients(self.weight * loss, self.generator), told, self.world)
+        of_logits = losses.LOSSES[self.config.loss]
+
+        def parts() -> Iterator[Part]:
+            for rows, share in parts_of(batch, self.config.accumulate):
+                with mixed_precision(self.inputs.device):
+                    loss = share * self.generator.loss(batch.x[rows], batch.y[rows], of_logits)
+                yield self.weight * loss, (loss,)
+
+        name = "sequence" if self.generator.head.sequential else self.config.loss
+        return update_in_parts(self.optimizer, (name,), parts(), self.world)
 
     def quality(self, val: Inputs) -> float | None:
         """None: the generator's own score chooses the best evaluation."""
@@ -131,11 +137,12 @@ class AdversarialStep:
         self.inputs = inputs
         self.world = world
         self.config = config = config.resolved()
-        self.optimizer_g = generator_optimizer(generator, config)
+        self.optimizer_g = adam(generator, config.learning_rate, (config.beta1, config.beta2))
         self.optimizer_d = adam(critic, config.critic_learning_rate, (config.critic_beta1, config.critic_beta2))
         self._update_critic = self._density_ratio if config.critic == "nce" else self._wasserstein
         # The density ratio compares sets for the same images; the paper's three batches are of different ones.
         self._kinds = ["matched"] if config.critic == "nce" else ["matched", "generated"]
+        self._sampled = self._kinds[-1]  # the batch that G looks at; D alone looks at the others
         if config.with_negatives:
             self._kinds.append("mismatched")
 
@@ -178,7 +185,7 @@ class AdversarialStep:
         real, fake = [], []
         for number, batch in enumerate(in_order(val)):
             sets = torch.cat([present(batch.y)[:, None], self._hard_samples(batch, _QUALITY_DRAWS, "val", number)], 1)
-            scores = self.critic(sets, self._features(batch.x))  # [B, 1 + K]
+            scores = self.critic(sets, self._features(batch))  # [B, 1 + K]
             real.append(scores[:, 0])
             fake.append(scores[:, 1:])
         real_scores, fake_scores = torch.cat(real), torch.cat(fake)
@@ -190,7 +197,7 @@ class AdversarialStep:
     def beta(self, val: Inputs) -> float | None:
         """The weight of D at test time (`--decision rerank`), chosen on validation rows."""
         self.generator.eval()
-        rows = [(self.generator(batch.x), self._features(batch.x)) for batch in in_order(val)]
+        rows = [(self.generator(batch.x), self._features(batch)) for batch in in_order(val)]
         logits, z = (torch.cat(part) for part in zip(*rows, strict=True))
         expected = 1.0 if self.config.critic == "nce" else None
         return tune_beta(self.critic, logits, z, val.labels.to(z.device), expected)
@@ -202,8 +209,8 @@ class AdversarialStep:
         weight = self._noise(generated, "interpolation", key, 1)
         found = critic_update(
             self.critic,
-            Pairs(present(matched.y), self._features(matched.x)),
-            Pairs(fake_set, self._features(generated.x)),
+            Pairs(present(matched.y), self._features(matched)),
+            Pairs(fake_set, self._features(generated)),
             self._mismatched(next(batches), key) if config.with_negatives else None,
             between=weight * present(generated.y) + (1 - weight) * fake_set,  # y* of Eq. 5
             lambda_gp=config.lambda_gp,
@@ -217,53 +224,65 @@ class AdversarialStep:
         matched = next(batches)
         fake_sets = self._hard_samples(matched, self.config.samples_per_image, "critic", key)  # [B, K, L]
         sets = torch.cat([present(matched.y)[:, None], fake_sets], dim=1)
-        scores = self.critic(sets, self._features(matched.x))  # [B, 1 + K]
-        real, fake = scores[:, 0], scores[:, 1:]
-        loss = part_of(matched, losses.density_ratio_loss(real, fake))
-        margin = part_of(matched, real.mean() - fake.mean())
-        told = {"critic": loss.detach(), "margin": margin.detach()}
-        return update(self.optimizer_d, gradients(loss, self.critic), told, self.world)
+
+        def parts() -> Iterator[Part]:
+            for _, share in parts_of(matched, 1):
+                scores = self.critic(sets, self._features(matched))  # [B, 1 + K]
+                real, fake = scores[:, 0], scores[:, 1:]
+                loss = share * losses.density_ratio_loss(real, fake)
+                yield loss, (loss, share * (real.mean() - fake.mean()))
+
+        return update_in_parts(self.optimizer_d, ("critic", "margin"), parts(), self.world)
 
     def _mismatched(self, batch: Batch, key: int) -> Pairs:
         """(y', x): real label sets put to other images."""
         labels, rows = self.inputs.labels, self._critic_rows("mismatched", key)
         others = mismatched_rows(labels, rows, self.config.seed, "mismatched labels", key)[self.world.share(len(rows))]
-        return Pairs(known(batch.y) * present(labels[others].to(batch.y)), self._features(batch.x))
+        return Pairs(known(batch.y) * present(labels[others].to(batch.y)), self._features(batch))
 
     def _update_generator(self, step: int, batch: Batch) -> dict[str, Tensor]:
         config = self.config
-        with mixed_precision(self.inputs.device):
-            logits = self.generator(batch.x)  # [B, L]
-        noise = self._noise(batch, "generator noise", step, logits.shape[1])
-        fake_set = known(batch.y) * losses.sample(logits, noise, config.inverse_temperature, config.sampling)
-        fooling = part_of(batch, losses.generator_loss(self.critic(fake_set, self._features(batch.x))))  # Eq. 3
-        logistic = part_of(batch, losses.LOSSES[config.loss](logits, batch.y))
-        told = {"generator": fooling.detach(), config.loss: logistic.detach()}
-        loss = fooling + config.alpha * logistic  # Eq. 2
-        return update(self.optimizer_g, gradients(loss, self.generator), told, self.world)
+        z = self._features(batch)  # [B, F]
+        noise = self._noise(batch, "generator noise", step, batch.y.shape[1])
+
+        def parts() -> Iterator[Part]:
+            for rows, share in parts_of(batch, config.accumulate):
+                y = batch.y[rows]
+                with mixed_precision(self.inputs.device):
+                    logits = self.generator(batch.x[rows])  # [B / K, L]
+                fake_set = known(y) * losses.sample(logits, noise[rows], config.inverse_temperature, config.sampling)
+                fooling = share * losses.generator_loss(self.critic(fake_set, z[rows]))  # Eq. 3
+                logistic = share * losses.LOSSES[config.loss](logits, y)
+                yield fooling + config.alpha * logistic, (fooling, logistic)  # Eq. 2
+
+        return update_in_parts(self.optimizer_g, ("generator", config.loss), parts(), self.world)
 
     @torch.no_grad()
     def _sample(self, batch: Batch, purpose: str, key: int) -> Tensor:
         """y_hat: label sets [B, L] drawn from G(x)."""
-        with mixed_precision(self.inputs.device):
-            logits = self.generator(batch.x)
+        logits = self._in_parts(self.generator, batch.x)
         noise = self._noise(batch, purpose, key, logits.shape[1])
         return known(batch.y) * losses.sample(logits, noise, self.config.inverse_temperature, self.config.sampling)
 
     @torch.no_grad()
     def _hard_samples(self, batch: Batch, count: int, purpose: str, key: int) -> Tensor:
         """Label sets of zeros and ones, `count` an image [B, K, L], each label there with G's probability."""
-        with mixed_precision(self.inputs.device):
-            p = torch.sigmoid(self.generator(batch.x))[:, None, :]  # [B, 1, L]
+        p = torch.sigmoid(self._in_parts(self.generator, batch.x))[:, None, :]  # [B, 1, L]
         noise = self._noise(batch, f"{purpose} noise", key, count, p.shape[2])
         return known(batch.y)[:, None, :] * (noise < p).to(p.dtype)
 
     @torch.no_grad()
-    def _features(self, x: Tensor) -> Tensor:
-        """Z = f_ext(x), [B, F]; D sees full precision under mixed precision too."""
+    def _features(self, batch: Batch) -> Tensor:
+        """Z = f_ext(x), [B, F], unless the batch brings it; D sees full precision under mixed precision too."""
+        if batch.z is not None:
+            return batch.z
+        return pooled(self._in_parts(self.inputs.encoder, batch.x).to(torch.get_default_dtype()))
+
+    def _in_parts(self, network: nn.Module, x: Tensor) -> Tensor:
+        """What a network makes of x, in as many passes as G's update takes, so that none needs more memory."""
         with mixed_precision(self.inputs.device):
-            z: Tensor = self.inputs.encoder(x)
-        return pooled(z.to(torch.get_default_dtype()))
+            made = [network(part) for part in x.chunk(self.config.accumulate)]
+        return torch.cat(made) if len(made) > 1 else made[0]
 
     def _noise(self, batch: Batch, purpose: str, key: int, *shape: int) -> Tensor:
         """Uniform noise [B, *shape]: this process's share of what is drawn for the whole batch."""
@@ -284,7 +303,7 @@ class AdversarialStep:
     def _critic_request(self, kind: str, key: int) -> Request:
         rows = self._critic_rows(kind, key)
         views = random_views(len(rows), self.inputs.n_views, self.config.seed, f"critic {kind} views", key)
-        return share_of(rows, views, self.world)
+        return share_of(rows, views, self.world)._replace(needs_x=kind == self._sampled)
 
 
 def generator_request(inputs: Inputs, config: TrainingConfig, step: int, world: World = ALONE) -> Request:
@@ -297,56 +316,6 @@ def share_of(rows: Tensor, views: Tensor, world: World) -> Request:
     """This process's share of a batch."""
     part = world.share(len(rows))
     return Request(rows[part], views[part], len(rows))
-
-
-def part_of(batch: Batch, loss: Tensor) -> Tensor:
-    """This process's part of a loss that is a mean over the whole batch, given the mean over its own rows."""
-    if len(batch.rows) == batch.whole:
-        return loss
-    return loss * (len(batch.rows) / batch.whole) if len(batch.rows) else torch.zeros_like(loss)
-
-
-def generator_optimizer(generator: Generator, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Adam over G (Sect. 4.1)."""
-    return adam(generator, config.learning_rate, (config.beta1, config.beta2))
-
-
-def adam(network: nn.Module, lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
-    """Adam in one kernel a tensor, where plain Adam passes each of them a dozen times."""
-    return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, fused=True)
-
-
-def gradients(loss: Tensor, network: nn.Module) -> list[Tensor]:
-    """Of a loss, by a network's own parameters; other networks that it passed through get none."""
-    parameters = list(network.parameters())
-    if not loss.requires_grad:  # this process has no row of the batch
-        return [torch.zeros_like(parameter) for parameter in parameters]
-    return list(torch.autograd.grad(loss, parameters, materialize_grads=True))
-
-
-def update(
-    optimizer: torch.optim.Optimizer,
-    taken: Sequence[Tensor],
-    told: dict[str, Tensor],
-    world: World,
-) -> dict[str, Tensor]:
-    """One step down, after gradients and losses are summed over the processes that train together.
-
-    Args:
-        optimizer: over one network.
-        taken: this process's part of the gradient of each of its parameters.
-        told: this process's parts of the losses, scalars.
-        world: those processes.
-
-    Returns:
-        The losses of the whole batch.
-    """
-    world.add([*taken, *told.values()])
-    parameters: Iterable[Tensor] = (p for group in optimizer.param_groups for p in group["params"])
-    for parameter, gradient in zip(parameters, taken, strict=True):
-        parameter.grad = gradient
-    optimizer.step()
-    return told
 
 
 def present(y: Tensor) -> Tensor:

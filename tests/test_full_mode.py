@@ -118,7 +118,7 @@ class TestFeaturesFromTheCache:
         draw = np.random.default_rng(0)
         needs = [False, True, False, False, True, True, False]
         asked = [
-            Request(torch.from_numpy(draw.integers(0, 12, 5)), torch.from_numpy(draw.integers(0, 21, 5)), needs_x)
+            Request(torch.from_numpy(draw.integers(0, 12, 5)), torch.from_numpy(draw.integers(0, 21, 5)), 5, needs_x)
             for needs_x in needs
         ]
         came = list(inputs.stream(asked))
@@ -137,7 +137,7 @@ class TestFeaturesFromTheCache:
         project = make_project(place)
         inputs = project.inputs("train", full=True, views=None)
         inputs.read_z_from(project.finished_cache("train", 21))
-        request = Request(torch.arange(3), torch.arange(3), needs_x=False)
+        request = Request(torch.arange(3), torch.arange(3), 3, needs_x=False)
         assert [len(batch.z) for batch in inputs.stream([request, request])] == [3, 3]
 
     def test_regions_come_pooled(self, place):
@@ -145,7 +145,7 @@ class TestFeaturesFromTheCache:
         project.cached("train", ExtractConfig(spatial=True))
         inputs = project.inputs("train", full=True, views=1)
         inputs.read_z_from(project.finished_cache("train"))
-        (batch,) = inputs.stream([Request(torch.arange(4), torch.zeros(4, dtype=torch.int64))])
+        (batch,) = inputs.stream([Request(torch.arange(4), torch.zeros(4, dtype=torch.int64), 4)])
         assert batch.z.shape == (4, 128)
         with torch.no_grad():
             assert torch.allclose(pooled(inputs.encoder(batch.x)), batch.z, rtol=2e-3, atol=2e-3)
@@ -318,16 +318,18 @@ def float64_step(kind, accumulate):
 
 
 def float64_batch():
-    (batch,) = make_inputs(10).stream([Request(torch.arange(10), torch.zeros(10, dtype=torch.int64))])
+    (batch,) = make_inputs(10).stream([Request(torch.arange(10), torch.zeros(10, dtype=torch.int64), 10)])
     y = batch.y.double()
     y[::3, 1] = -1  # unknown labels count nowhere
-    return Batch(batch.x.double(), y, batch.rows)
+    return Batch(batch.x.double(), y, batch.rows, len(batch.rows))
 
 
 class TestAccumulate:
     @pytest.fixture(autouse=True)
-    def double_precision(self, monkeypatch):
-        monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    def double_precision(self):
+        torch.set_default_dtype(torch.float64)
+        yield
+        torch.set_default_dtype(torch.float32)
 
     @pytest.mark.parametrize("parts", [2, 3, 4, 10, 64])
     @pytest.mark.parametrize("kind", ["logistic", "adversarial"])

@@ -1,22 +1,10 @@
-"""The feature cache: all that knows HDF5.
-
-A cache holds, for the N rows of one split: `features` f16 [N, V, F] (or [N, V, S, F]: S regions of the last feature
-map, for heads that look at places), `labels` i8 [N, L], `ids` (UTF-8), `done` (u1 [N]: 1 when the row is written) and
-`skipped` (u1 [N]: 0, or the `Reason` why the row's image could not be used; its features are then 0). `origin` is a
-JSON string that says what it was made from; no attribute, since those end at 64 KiB and label names may be many. View 0
-is the test transform.
-
-In work it is called NAME.h5.partial: the default library version, contiguous storage, allocated up front; rows are
-written and flushed before their bits are set and flushed, so that a kill -9 loses at most the rows under way.
-"""
+"""Writing a cache: laid out at full size, filled group by group, named when complete."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,112 +12,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.datasets.label_space import LabelSpace
-from labeldep_cli.datasets.split import Skipped, Split
-from labeldep_cli.errors import CacheError, DatasetError, StorageError
-from labeldep_cli.features.images import Reason
+from labeldep_cli.datasets.split import Split
+from labeldep_cli.errors import CacheError, StorageError
+from labeldep_cli.features.cache.read import checked
 from labeldep_cli.features.origin import Origin
 from labeldep_cli.files import publish, storage_error, storing
 
 _STRUCTURE = 16_384  # bytes: more than what HDF5 writes beside the arrays
-_BLOCK = 4096
-
-
-@dataclass(frozen=True)
-class FeatureCache:
-    """A finished cache.
-
-    Attributes:
-        path: its file.
-        origin: what it was made from.
-        paths: N row names.
-        labels: int8 [N, L].
-        reasons: uint8 [N]; 0 for a usable row, else a `Reason`.
-        shape: of one view's features: (F,), or (S, F) for regions.
-    """
-
-    path: Path
-    origin: Origin
-    paths: tuple[str, ...]
-    labels: NDArray[np.int8]
-    reasons: NDArray[np.uint8]
-    shape: tuple[int, ...]
-
-    @staticmethod
-    def open(path: Path, command: str = "labeldep extract --fresh") -> FeatureCache:
-        """Open a finished cache; its features stay on disk until `features` is called.
-
-        Raises:
-            CacheError: the file is truncated, foreign or unfinished; it names the command that makes it anew.
-        """
-        with _reading(path, command) as file:
-            origin, done = _checked(file, path, command)
-            if not done.all():
-                raise CacheError(f"{path} is unfinished: {int(done.sum())} of {len(done)} rows", f"Run: {command}")
-            return FeatureCache(
-                path,
-                origin,
-                tuple(name.decode() for name in file["ids"][:]),
-                file["labels"][:],
-                file["skipped"][:],
-                tuple(file["features"].shape[2:]),
-            )
-
-    @property
-    def space(self) -> LabelSpace:
-        """The labels."""
-        return LabelSpace(self.origin.label_names)
-
-    @property
-    def usable(self) -> NDArray[np.int64]:
-        """The rows that hold features, ascending."""
-        return np.flatnonzero(self.reasons == 0)
-
-    def features(self, views: int = 1) -> NDArray[np.float16]:
-        """Read the usable rows.
-
-        Args:
-            views: how many views, from view 0 on.
-
-        Returns:
-            float16 [usable rows, views, *shape].
-
-        Raises:
-            CacheError: features that are not finite.
-        """
-        usable = self.reasons == 0
-        kept = np.empty((int(usable.sum()), views, *self.shape), dtype=np.float16)
-        filled = 0
-        with _reading(self.path, "labeldep extract --fresh") as file:
-            for start in range(0, len(usable), _BLOCK):  # in blocks: memory is that of the usable rows alone
-                rows = slice(start, start + _BLOCK)
-                if usable[rows].any():
-                    block = file["features"][rows, :views][usable[rows]]
-                    self._require_finite(block, np.flatnonzero(usable[rows]) + start)
-                    kept[filled : filled + len(block)] = block
-                    filled += len(block)
-        return kept
-
-    def _require_finite(self, block: NDArray[np.float16], rows: NDArray[np.int64]) -> None:
-        broken = ~np.isfinite(block.reshape(len(block), -1)).all(axis=1)
-        if broken.any():
-            first = self.paths[int(rows[broken.argmax()])]
-            raise CacheError(
-                f"{self.path} holds NaN or infinite features, first in the row of {first}",
-                "Run: labeldep extract --fresh",
-            )
-
-    def skipped(self, named: bool) -> tuple[Skipped, ...]:
-        """The rows that hold no features, and why; `named`: the data set is a row of DATASETS."""
-        return skipped_rows(self.paths, self.reasons, named)
-
-
-def skipped_rows(paths: Sequence[str], reasons: NDArray[np.uint8], named: bool) -> tuple[Skipped, ...]:
-    """Name the rows whose reason is not 0."""
-    return tuple(
-        Skipped(paths[int(row)], Reason(int(reasons[row])).text, missing=named and int(reasons[row]) == Reason.MISSING)
-        for row in np.flatnonzero(reasons)
-    )
 
 
 class CacheWriter:
@@ -279,7 +168,7 @@ def _leftover(partial: Path) -> tuple[Any, Origin | None]:
             raise storage_error(partial, error) from error
         return None, None
     try:
-        return file, _checked(file, partial, "")[0]
+        return file, checked(file, partial, "")[0]
     except CacheError:
         return file, None
 
@@ -351,60 +240,3 @@ def _allocate(file: Any, name: str, shape: tuple[int, ...], dtype: Any) -> None:
 
 def _unwritable(path: Path, error: Exception) -> StorageError:
     return storage_error(path, error if isinstance(error, OSError) else OSError(str(error)))
-
-
-def _reading(path: Path, command: str) -> Any:  # noqa: ANN401 - h5py is untyped
-    try:
-        return h5py.File(path, "r", locking=False)
-    except FileNotFoundError:
-        raise CacheError(f"there is no feature cache {path}", f"Run: {command}") from None
-    except (OSError, RuntimeError) as error:
-        raise CacheError(f"{path} is no readable HDF5 file (truncated or foreign)", f"Run: {command}") from error
-
-
-def _checked(file: Any, path: Path, command: str) -> tuple[Origin, NDArray[np.bool_]]:  # noqa: ANN401 - h5py is untyped
-    """The origin and the row bitmap of a cache, or CacheError for another HDF5 file."""
-    try:
-        origin = Origin.from_json(file["origin"][()].decode())
-        n, views, *each = file["features"].shape
-        shapes = (file["labels"].shape, file["ids"].shape, file["done"].shape, file["skipped"].shape)
-        fits = views == origin.views and len(each) == 1 + origin.spatial
-        if shapes != ((n, len(origin.label_names)), (n,), (n,), (n,)) or not fits:
-            raise ValueError("shapes do not agree")
-        return origin, np.asarray(file["done"][:]).astype(bool)
-    except (KeyError, ValueError, TypeError, AttributeError, OSError, RuntimeError) as error:
-        raise CacheError(f"{path} is an HDF5 file, but no labeldep feature cache", f"Run: {command}") from error
-
-
-def read_ready_features(path: Path) -> tuple[NDArray[Any], NDArray[Any], tuple[str, ...], tuple[str, ...] | None]:
-    """Read a user's own features from HDF5.
-
-    Args:
-        path: a file with `X` [N, F], `Y` [N, L], `label_names` [L] and optionally `split` [N].
-
-    Returns:
-        X, Y, label names, split names or None; as stored, for the caller to check.
-
-    Raises:
-        DatasetError: the file is no HDF5 file, or lacks one of the arrays.
-    """
-    try:
-        with h5py.File(path, "r") as file:
-            absent = [name for name in ("X", "Y", "label_names") if name not in file]
-            if absent:
-                raise DatasetError(
-                    f"{path} holds no {', '.join(absent)}", "It needs X [N, F], Y [N, L] and label_names [L]."
-                )
-            split = _texts(file["split"]) if "split" in file else None
-            return file["X"][:], file["Y"][:], _texts(file["label_names"]), split
-    except (OSError, RuntimeError) as error:
-        raise DatasetError(f"{path} is no readable HDF5 file (truncated or foreign)", "Write it anew.") from error
-    except (TypeError, ValueError) as error:  # a group or a single number where an array belongs; names not in UTF-8
-        raise DatasetError(
-            f"{path} holds no arrays as expected: {error}",
-            "It needs X [N, F], Y [N, L] and label_names [L] in UTF-8, and optionally split [N].",
-        ) from error
-
-
-def _texts(stored: Any) -> tuple[str, ...]:  # noqa: ANN401 - h5py is untyped
-    return tuple(value.decode() if isinstance(value, bytes) else str(value) for value in stored[:])

@@ -1,0 +1,141 @@
+"""Reading a finished cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from labeldep_cli.datasets.label_space import LabelSpace
+from labeldep_cli.datasets.split import Skipped
+from labeldep_cli.errors import CacheError
+from labeldep_cli.features.images import Reason
+from labeldep_cli.features.origin import Origin
+
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """A finished cache.
+
+    Attributes:
+        path: its file.
+        origin: what it was made from.
+        paths: N row names.
+        labels: int8 [N, L].
+        reasons: uint8 [N]; 0 for a usable row, else a `Reason`.
+        shape: of one view's features: (F,), or (S, F) for regions.
+    """
+
+    path: Path
+    origin: Origin
+    paths: tuple[str, ...]
+    labels: NDArray[np.int8]
+    reasons: NDArray[np.uint8]
+    shape: tuple[int, ...]
+
+    @staticmethod
+    def open(path: Path, command: str = "labeldep extract --fresh") -> FeatureCache:
+        """Open a finished cache; its features stay on disk until `features` is called.
+
+        Raises:
+            CacheError: the file is truncated, foreign or unfinished; it names the command that makes it anew.
+        """
+        with reading(path, command) as file:
+            origin, done = checked(file, path, command)
+            if not done.all():
+                raise CacheError(f"{path} is unfinished: {int(done.sum())} of {len(done)} rows", f"Run: {command}")
+            return FeatureCache(
+                path,
+                origin,
+                tuple(name.decode() for name in file["ids"][:]),
+                file["labels"][:],
+                file["skipped"][:],
+                tuple(file["features"].shape[2:]),
+            )
+
+    @property
+    def space(self) -> LabelSpace:
+        """The labels."""
+        return LabelSpace(self.origin.label_names)
+
+    @property
+    def usable(self) -> NDArray[np.int64]:
+        """The rows that hold features, ascending."""
+        return np.flatnonzero(self.reasons == 0)
+
+    def features(self, views: int = 1) -> NDArray[np.float16]:
+        """Read the usable rows.
+
+        Args:
+            views: how many views, from view 0 on.
+
+        Returns:
+            float16 [usable rows, views, *shape].
+
+        Raises:
+            CacheError: features that are not finite.
+        """
+        usable = self.reasons == 0
+        kept = np.empty((int(usable.sum()), views, *self.shape), dtype=np.float16)
+        filled = 0
+        with reading(self.path, "labeldep extract --fresh") as file:
+            for start in range(0, len(usable), _BLOCK):  # in blocks: memory is that of the usable rows alone
+                rows = slice(start, start + _BLOCK)
+                if usable[rows].any():
+                    block = file["features"][rows, :views][usable[rows]]
+                    self._require_finite(block, np.flatnonzero(usable[rows]) + start)
+                    kept[filled : filled + len(block)] = block
+                    filled += len(block)
+        return kept
+
+    def _require_finite(self, block: NDArray[np.float16], rows: NDArray[np.int64]) -> None:
+        broken = ~np.isfinite(block.reshape(len(block), -1)).all(axis=1)
+        if broken.any():
+            first = self.paths[int(rows[broken.argmax()])]
+            raise CacheError(
+                f"{self.path} holds NaN or infinite features, first in the row of {first}",
+                "Run: labeldep extract --fresh",
+            )
+
+    def skipped(self, named: bool) -> tuple[Skipped, ...]:
+        """The rows that hold no features, and why; `named`: the data set is a row of DATASETS."""
+        return skipped_rows(self.paths, self.reasons, named)
+
+
+def skipped_rows(paths: Sequence[str], reasons: NDArray[np.uint8], named: bool) -> tuple[Skipped, ...]:
+    """Name the rows whose reason is not 0."""
+    return tuple(
+        Skipped(paths[int(row)], Reason(int(reasons[row])).text, missing=named and int(reasons[row]) == Reason.MISSING)
+        for row in np.flatnonzero(reasons)
+    )
+
+
+def reading(path: Path, command: str) -> Any:  # noqa: ANN401 - h5py is untyped
+    """Open a cache to read from, or CacheError that names the command which makes it."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except FileNotFoundError:
+        raise CacheError(f"there is no feature cache {path}", f"Run: {command}") from None
+    except (OSError, RuntimeError) as error:
+        raise CacheError(f"{path} is no readable HDF5 file (truncated or foreign)", f"Run: {command}") from error
+
+
+def checked(file: Any, path: Path, command: str) -> tuple[Origin, NDArray[np.bool_]]:  # noqa: ANN401 - h5py is untyped
+    """The origin and the row bitmap of a cache, or CacheError for another HDF5 file."""
+    try:
+        origin = Origin.from_json(file["origin"][()].decode())
+        n, views, *each = file["features"].shape
+        shapes = (file["labels"].shape, file["ids"].shape, file["done"].shape, file["skipped"].shape)
+        fits = views == origin.views and len(each) == 1 + origin.spatial
+        if shapes != ((n, len(origin.label_names)), (n,), (n,), (n,)) or not fits:
+            raise ValueError("shapes do not agree")
+        return origin, np.asarray(file["done"][:]).astype(bool)
+    except (KeyError, ValueError, TypeError, AttributeError, OSError, RuntimeError) as error:
+        raise CacheError(f"{path} is an HDF5 file, but no labeldep feature cache", f"Run: {command}") from error

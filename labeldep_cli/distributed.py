@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -61,6 +61,14 @@ class World:
         words = [said]
         dist.broadcast_object_list(words, src=0)
         return words[0]
+
+    def gather(self, said: Said) -> list[Said]:
+        """What each process says, by rank, in every process."""
+        if self.size == 1:
+            return [said]
+        words: list[Said | None] = [None] * self.size
+        dist.all_gather_object(words, said)
+        return cast(list[Said], words)
 
     @contextmanager
     def first_alone(self) -> Iterator[bool]:

@@ -8,10 +8,28 @@ is the test transform.
 
 In work it is called NAME.h5.partial: the default library version, contiguous storage, allocated up front; rows are
 written and flushed before their bits are set and flushed, so that a kill -9 loses at most the rows under way.
+
+Several processes write a part each, a cache of its own; joined, `features` is a virtual data set over the parts
+beside it.
 """
 
+from labeldep_cli.features.cache.join import join_parts, reasons_of
+from labeldep_cli.features.cache.parts import Part, begun, cut, drop, tidy
 from labeldep_cli.features.cache.read import FeatureCache, skipped_rows
 from labeldep_cli.features.cache.ready import read_ready_features
 from labeldep_cli.features.cache.write import CacheWriter, cache_bytes
 
-__all__ = ["CacheWriter", "FeatureCache", "cache_bytes", "read_ready_features", "skipped_rows"]
+__all__ = [
+    "CacheWriter",
+    "FeatureCache",
+    "Part",
+    "begun",
+    "cache_bytes",
+    "cut",
+    "drop",
+    "join_parts",
+    "read_ready_features",
+    "reasons_of",
+    "skipped_rows",
+    "tidy",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,14 @@ class FeatureCache:
         """Open a finished cache; its features stay on disk until `features` is called.
 
         Raises:
-            CacheError: the file is truncated, foreign or unfinished; it names the command that makes it anew.
+            CacheError: the file is truncated, foreign or unfinished, or lacks one of its parts; it names the command
+                that makes it anew.
         """
         with reading(path, command) as file:
             origin, done = checked(file, path, command)
             if not done.all():
                 raise CacheError(f"{path} is unfinished: {int(done.sum())} of {len(done)} rows", f"Run: {command}")
-            return FeatureCache(
+            cache = FeatureCache(
                 path,
                 origin,
                 tuple(name.decode() for name in file["ids"][:]),
@@ -59,6 +60,10 @@ class FeatureCache:
                 file["skipped"][:],
                 tuple(file["features"].shape[2:]),
             )
+            parts = _parts(file, path)
+        for part, rows in parts:
+            cache._require_part(part, rows, command)
+        return cache
 
     @property
     def space(self) -> LabelSpace:
@@ -95,6 +100,35 @@ class FeatureCache:
                     filled += len(block)
         return kept
 
+    def mapped(self) -> tuple[NDArray[np.float16], ...]:
+        """The features of all rows, mapped into memory file by file; nothing is read before it is asked for.
+
+        Returns:
+            Arrays float16 [rows of the file, V, *shape] in the order of the rows: one, or one a part. No handle of HDF5
+            stays open behind them, so that processes may fork. Skipped rows are 0.
+
+        Raises:
+            CacheError: a file is gone or truncated.
+        """
+        with reading(self.path, "labeldep extract --fresh") as file:
+            files = [part for part, _ in _parts(file, self.path)] or [self.path]
+        return tuple(_mapped(file) for file in files)
+
+    def _require_part(self, path: Path, rows: slice, command: str) -> None:
+        """Refuse a part that is lost, broken, or another one than was joined: HDF5 would read on without a word.
+
+        Raises:
+            CacheError: names the part.
+        """
+        if not path.exists():
+            raise CacheError(f"{self.path} lacks its part {path.name}", f"Put it back, or run: {command}")
+        part = FeatureCache.open(path, command)
+        theirs = (replace(part.origin, fingerprint=self.origin.fingerprint), part.paths, part.shape)
+        if theirs != (self.origin, self.paths[rows], self.shape) or (part.reasons != self.reasons[rows]).any():
+            raise CacheError(
+                f"{path} is not the part that {self.path.name} was joined from", f"Put that back, or run: {command}"
+            )
+
     def _require_finite(self, block: NDArray[np.float16], rows: NDArray[np.int64]) -> None:
         broken = ~np.isfinite(block.reshape(len(block), -1)).all(axis=1)
         if broken.any():
@@ -125,6 +159,27 @@ def reading(path: Path, command: str) -> Any:  # noqa: ANN401 - h5py is untyped
         raise CacheError(f"there is no feature cache {path}", f"Run: {command}") from None
     except (OSError, RuntimeError) as error:
         raise CacheError(f"{path} is no readable HDF5 file (truncated or foreign)", f"Run: {command}") from error
+
+
+def _parts(file: Any, path: Path) -> list[tuple[Path, slice]]:  # noqa: ANN401 - h5py is untyped
+    """The files and rows of a joined cache's parts, in order; none for a cache of one file."""
+    if not file["features"].is_virtual:
+        return []
+    bounds = [(source, source.vspace.get_select_bounds()) for source in file["features"].virtual_sources()]
+    found = [(path.with_name(source.file_name), slice(first[0], last[0] + 1)) for source, (first, last) in bounds]
+    return sorted(found, key=lambda part: part[1].start)
+
+
+def _mapped(path: Path) -> NDArray[np.float16]:
+    with reading(path, "labeldep extract --fresh") as file:
+        features = file["features"]
+        offset, shape = features.id.get_offset(), features.shape
+    if offset is None:  # a cache without rows
+        return np.zeros(shape, dtype=np.float16)
+    try:
+        return np.memmap(path, dtype=np.float16, mode="r", offset=offset, shape=shape)
+    except (OSError, ValueError) as error:
+        raise CacheError(f"{path} is truncated", "Run: labeldep extract --fresh") from error
 
 
 def checked(file: Any, path: Path, command: str) -> tuple[Origin, NDArray[np.bool_]]:  # noqa: ANN401 - h5py is untyped

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import CacheError, StorageError
+from labeldep_cli.features.cache.parts import partial_of
 from labeldep_cli.features.cache.read import checked
 from labeldep_cli.features.origin import Origin
 from labeldep_cli.files import publish, storage_error, storing
@@ -41,7 +42,8 @@ class CacheWriter:
     ) -> CacheWriter:
         """Go on with the partial cache beside `path`, or start one.
 
-        A leftover that cannot be read, or that other versions of the packages made, is replaced.
+        A leftover that cannot be read, or that other versions of the packages made, is replaced. A file that has its
+        name already, as the finished parts of an unfinished cache have, goes back into work: no row of it is missing.
 
         Args:
             path: of the finished cache.
@@ -55,7 +57,10 @@ class CacheWriter:
             CacheError: the leftover was made from something else, or holds another number of views.
             StorageError: the place is not writable, or lacks the room.
         """
-        partial = path.with_name(path.name + ".partial")
+        partial = partial_of(path)
+        if path.exists() and not fresh:
+            with storing(partial):
+                path.replace(partial)
         if partial.exists() and not fresh:
             file, found = _leftover(partial)
             if found is not None and found.versions == origin.versions:
@@ -99,7 +104,7 @@ class CacheWriter:
             self._file["done"][:] = self.done & ~rows
             self._file.flush()
         except (OSError, RuntimeError) as error:
-            raise _unwritable(self.partial, error) from error
+            raise unwritable(self.partial, error) from error
 
     def write(self, start: int, features: NDArray[np.float16], reasons: NDArray[np.uint8]) -> None:
         """Write a group of rows.
@@ -120,7 +125,7 @@ class CacheWriter:
             self._file["done"][rows] = 1
             self._file.flush()
         except (OSError, RuntimeError) as error:
-            raise _unwritable(self.partial, error) from error
+            raise unwritable(self.partial, error) from error
 
     def finish(self) -> None:
         """Close the cache and give it its name.
@@ -141,7 +146,7 @@ class CacheWriter:
         try:
             self._file.close()
         except (OSError, RuntimeError) as error:
-            raise _unwritable(self.partial, error) from error
+            raise unwritable(self.partial, error) from error
 
     def abandon(self) -> None:
         """Close the file after an error, without a second one."""
@@ -197,7 +202,7 @@ def _lay_out(partial: Path, split: Split, shape: tuple[int, ...], origin: Origin
     except (OSError, RuntimeError) as error:
         with suppress(OSError):  # the same fault as the one being told
             partial.unlink(missing_ok=True)
-        raise _unwritable(partial, error) from error
+        raise unwritable(partial, error) from error
 
 
 def _take_room(partial: Path, size: int) -> None:
@@ -238,5 +243,6 @@ def _allocate(file: Any, name: str, shape: tuple[int, ...], dtype: Any) -> None:
     )
 
 
-def _unwritable(path: Path, error: Exception) -> StorageError:
+def unwritable(path: Path, error: Exception) -> StorageError:
+    """What HDF5 raises while it writes, as an error that a user can mend."""
     return storage_error(path, error if isinstance(error, OSError) else OSError(str(error)))

@@ -13,10 +13,26 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from labeldep_cli.errors import LabeldepError
+
 _PATIENCE = timedelta(days=7)
 """How long a process waits for the others: one whose share of an extraction was done may wait for hours."""
 
 Said = TypeVar("Said")
+
+
+@contextmanager
+def _meeting() -> Iterator[None]:
+    """Turn the loss of another process, which gloo tells as a closed connection, into an error that a user can mend."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "peer" not in str(error):
+            raise
+        raise LabeldepError(
+            "another of the processes that compute together has ended before this one was done",
+            "Run the same command again: it goes on where it stopped.",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -43,14 +59,16 @@ class World:
     def wait(self) -> None:
         """Wait until every process has come here."""
         if self.size > 1:
-            dist.all_reduce(torch.zeros(1))  # on the CPU: NCCL's own barrier would hold the GPU
+            with _meeting():
+                dist.all_reduce(torch.zeros(1))  # on the CPU: NCCL's own barrier would hold the GPU
 
     def add(self, parts: Sequence[Tensor]) -> None:
         """Sum tensors over the processes, in place; all of one type and on one device, in one message."""
         if self.size == 1 or not parts:
             return
         flat = torch.cat([part.reshape(-1) for part in parts])
-        dist.all_reduce(flat)
+        with _meeting():
+            dist.all_reduce(flat)
         for part, total in zip(parts, torch.split(flat, [part.numel() for part in parts]), strict=True):
             part.copy_(total.view_as(part))
 
@@ -59,7 +77,8 @@ class World:
         if self.size == 1:
             return said
         words = [said]
-        dist.broadcast_object_list(words, src=0)
+        with _meeting():
+            dist.broadcast_object_list(words, src=0)
         return words[0]
 
     def gather(self, said: Said) -> list[Said]:
@@ -67,7 +86,8 @@ class World:
         if self.size == 1:
             return [said]
         words: list[Said | None] = [None] * self.size
-        dist.all_gather_object(words, said)
+        with _meeting():
+            dist.all_gather_object(words, said)
         return cast(list[Said], words)
 
     @contextmanager

@@ -54,7 +54,8 @@ def join_parts(
     features = h5py.VirtualLayout((len(split), *each), np.float16)
     for part in parts:
         rows = part.rows.stop - part.rows.start
-        features[part.rows] = h5py.VirtualSource(part.path.name, "features", (rows, *each), np.float16)
+        name = part.path.name.replace("%", "%%")  # HDF5 takes %b for a block's number
+        features[part.rows] = h5py.VirtualSource(name, "features", (rows, *each), np.float16)
     try:
         with whole(path) as beside, h5py.File(beside, "w", locking=False) as file:
             file.create_virtual_dataset("features", features, fillvalue=np.nan)

@@ -165,8 +165,10 @@ def _parts(file: Any, path: Path) -> list[tuple[Path, slice]]:  # noqa: ANN401 -
     """The files and rows of a joined cache's parts, in order; none for a cache of one file."""
     if not file["features"].is_virtual:
         return []
-    bounds = [(source, source.vspace.get_select_bounds()) for source in file["features"].virtual_sources()]
-    found = [(path.with_name(source.file_name), slice(first[0], last[0] + 1)) for source, (first, last) in bounds]
+    found = []
+    for source in file["features"].virtual_sources():
+        first, last = source.vspace.get_select_bounds()
+        found.append((path.with_name(source.file_name.replace("%%", "%")), slice(first[0], last[0] + 1)))
     return sorted(found, key=lambda part: part[1].start)
 
 

@@ -65,19 +65,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def words(place: Path) -> list[str]:
-    table = make_table(place / "images")
-    return [
-        "extract",
-        "--dataset",
-        str(table),
-        "--backbone",
-        "scenesnet",
-        "--device",
-        "cpu",
-        "--workers",
-        "0",
-        "--json",
-    ]
+    source = ["--dataset", str(make_table(place / "images")), "--backbone", "scenesnet"]
+    return ["extract", *source, "--device", "cpu", "--workers", "0", "--json"]
 
 
 def start(words: list[str], log: Path, *launch: str) -> subprocess.Popen:

@@ -296,8 +296,11 @@ class Project:
         )
 
     def _scan(self, split: Split) -> NDArray[np.uint8]:
-        with self.reporter.bar(f"checking {split.name} images", len(split), "images") as bar:
-            return unreadable(split.file, len(split), self.machine.n_workers, bar)
+        rows = self.world.share(len(split))
+        mine = split.subset(split.name, np.arange(rows.start, rows.stop))
+        with self.reporter.bar(f"checking {split.name} images", len(mine), "images") as bar:
+            found = unreadable(mine.file, len(mine), self.machine.n_workers, bar)
+        return np.concatenate(self.world.gather(found))
 
     def inputs(self, name: str, full: bool, views: int | None = 1) -> Inputs:
         """A split as training and evaluation see it.

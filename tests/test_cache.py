@@ -24,7 +24,7 @@ from labeldep_cli.errors import CacheError, DatasetError, StorageError
 from labeldep_cli.features.cache import CacheWriter, FeatureCache, cache_bytes
 from labeldep_cli.features.cache import read as reading
 from labeldep_cli.features.decode import decode
-from labeldep_cli.features.extract import Limit, extract_split
+from labeldep_cli.features.extract import Limit, extract_split, try_unread_again
 from labeldep_cli.features.images import Reason
 from labeldep_cli.features.origin import Origin
 from labeldep_cli.inputs import FeatureInputs, in_order
@@ -428,6 +428,7 @@ def extract(path, split, encoder=None, bar=None, workers=0, share=0.5, named=Fal
     path.parent.mkdir(exist_ok=True)
     writer = CacheWriter.resume(path, split, (WIDTH,), ORIGIN, False)
     try:
+        try_unread_again([writer], Limit(share, named), len(split))
         pace = extract_split(
             split,
             encoder or make_encoder(),

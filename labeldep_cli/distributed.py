@@ -117,12 +117,13 @@ def join(device: torch.device) -> World:
     if not dist.is_available() or int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return ALONE
     if not dist.is_initialized():
+        from torch.distributed.distributed_c10d import PrefixStore
         from torch.distributed.rendezvous import rendezvous
 
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
-        # After a restart torchrun may hand out the same store, with the addresses of the processes that were lost in it.
-        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        # A restart may come with the same store, which still holds the addresses of the processes that were lost.
+        store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     return World(dist.get_rank(), dist.get_world_size())
 

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from benchmarks import full_step, planted, rerank_cost
+from benchmarks import distributed, full_step, planted, rerank_cost
 from benchmarks.planted import in_training
 from labeldep_cli.cli.show import print_error
 from labeldep_cli.errors import LabeldepError
@@ -19,6 +19,7 @@ app.command("planted")(planted.command)
 app.command("planted-in-training")(in_training.command)
 app.command("rerank-cost")(rerank_cost.command)
 app.command("full-step")(full_step.command)
+app.command("distributed")(distributed.command)
 
 
 def main() -> int:

@@ -74,7 +74,8 @@ class Machine:
 
     Attributes:
         device: auto, cpu, cuda or cuda:N.
-        workers: processes that decode images; None for one a core, at most 8; 0 decodes in the main process.
+        workers: processes that decode images; None for one a core, at most 8, the cores being shared with the other
+            processes that torchrun has started on this machine; 0 decodes in the main process.
         max_skipped: the share of unreadable images above which a command stops.
     """
 
@@ -88,7 +89,7 @@ class Machine:
         if self.workers is not None:
             return self.workers
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-        return min(cores, 8)
+        return min(max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1), 8)
 
 
 @dataclass(frozen=True)

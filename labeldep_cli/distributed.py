@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -15,10 +15,26 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from labeldep_cli.errors import LabeldepError
+
 _PATIENCE = timedelta(days=7)
 """How long a process waits for the others: one whose share of an extraction was done may wait for hours."""
 
 Said = TypeVar("Said")
+
+
+@contextmanager
+def _meeting() -> Iterator[None]:
+    """Turn the loss of another process, which gloo tells as a closed connection, into an error that a user can mend."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "peer" not in str(error):
+            raise
+        raise LabeldepError(
+            "another of the processes that compute together has ended before this one was done",
+            "Run the same command again: it goes on where it stopped.",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -45,14 +61,16 @@ class World:
     def wait(self) -> None:
         """Wait until every process has come here."""
         if self.size > 1:
-            dist.all_reduce(torch.zeros(1))  # on the CPU: NCCL's own barrier would hold the GPU
+            with _meeting():
+                dist.all_reduce(torch.zeros(1))  # on the CPU: NCCL's own barrier would hold the GPU
 
     def add(self, parts: Sequence[Tensor]) -> None:
         """Sum tensors over the processes, in place; all of one type and on one device, in one message."""
         if self.size == 1 or not parts:
             return
         flat = torch.cat([part.reshape(-1) for part in parts])
-        dist.all_reduce(flat)
+        with _meeting():
+            dist.all_reduce(flat)
         for part, total in zip(parts, torch.split(flat, [part.numel() for part in parts]), strict=True):
             part.copy_(total.view_as(part))
 
@@ -61,8 +79,18 @@ class World:
         if self.size == 1:
             return said
         words = [said]
-        dist.broadcast_object_list(words, src=0)
+        with _meeting():
+            dist.broadcast_object_list(words, src=0)
         return words[0]
+
+    def gather(self, said: Said) -> list[Said]:
+        """What each process says, by rank, in every process."""
+        if self.size == 1:
+            return [said]
+        words: list[Said | None] = [None] * self.size
+        with _meeting():
+            dist.all_gather_object(words, said)
+        return cast(list[Said], words)
 
     @contextmanager
     def first_alone(self) -> Iterator[bool]:
@@ -91,9 +119,9 @@ def join(device: torch.device) -> World:
     if not dist.is_available() or int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return ALONE
     if not dist.is_initialized():
-        store, rank, size = next(rendezvous("env://"))
-        # After a restart the launcher may serve the same store, in which the dead processes' addresses still stand.
-        store = PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
+        # A restart may come with the same store, which still holds the addresses of the processes that were lost.
+        store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     return World(dist.get_rank(), dist.get_world_size())

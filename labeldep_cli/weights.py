@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import pickle
 import warnings
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 from labeldep_cli.errors import BackboneError
-from labeldep_cli.files import sha256
+from labeldep_cli.files import lock, sha256
 from labeldep_cli.models.backbones import Backbone, classifier, take_off_classifier
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.progress import Reporter
@@ -113,8 +114,8 @@ def load_backbone(row: Backbone, weights: Weights, reporter: Reporter) -> Loaded
     digest = weights.sha256
     if weights.path is not None:
         if weights.url and not weights.path.is_file():
-            _download(row, weights, reporter)
-            digest = sha256(weights.path)
+            _download(row, weights, weights.path, reporter)
+        digest = digest or sha256(weights.path)
         _load_strictly(module, weights.path, row.name)
     feature_dim = take_off_classifier(row, module)
     if row.feature_dim not in (None, feature_dim):
@@ -125,7 +126,14 @@ def load_backbone(row: Backbone, weights: Weights, reporter: Reporter) -> Loaded
     return LoadedBackbone(module.eval(), (feature_dim,), str(digest))
 
 
-def _download(row: Backbone, weights: Weights, reporter: Reporter) -> None:
+def _download(row: Backbone, weights: Weights, path: Path, reporter: Reporter) -> None:
+    """Fetch weights; of several processes on a machine one does, and the others wait."""
+    with lock(path.with_name(f".{path.name}.lock"), str(path), patience=math.inf):
+        if not path.is_file():
+            _fetch(row, weights, reporter)
+
+
+def _fetch(row: Backbone, weights: Weights, reporter: Reporter) -> None:
     reporter.note(f"downloading the weights of {row.name} from {weights.url} to {weights.path}")
     try:
         torch.hub.load_state_dict_from_url(weights.url, progress=False, check_hash=True, weights_only=True)

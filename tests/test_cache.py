@@ -21,10 +21,10 @@ from torch import nn
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import CacheError, DatasetError, StorageError
-from labeldep_cli.features import cache as caching
 from labeldep_cli.features.cache import CacheWriter, FeatureCache, cache_bytes
+from labeldep_cli.features.cache import read as reading
 from labeldep_cli.features.decode import decode
-from labeldep_cli.features.extract import Limit, extract_split
+from labeldep_cli.features.extract import Limit, extract_split, try_unread_again
 from labeldep_cli.features.images import Reason
 from labeldep_cli.features.origin import Origin
 from labeldep_cli.inputs import FeatureInputs, in_order
@@ -109,7 +109,7 @@ class TestRoundTrip:
     @pytest.mark.parametrize("block", [1, 3, 4, 10])
     def test_the_blocks_it_is_read_in_do_not_show(self, finished, monkeypatch, block):
         whole = FeatureCache.open(finished).features(2)
-        monkeypatch.setattr(caching, "_BLOCK", block)
+        monkeypatch.setattr(reading, "_BLOCK", block)
         assert (FeatureCache.open(finished).features(2) == whole).all()
 
     def test_a_missing_file_counts_apart_in_a_named_data_set(self, path):
@@ -222,7 +222,7 @@ class TestResume:
             raise OSError(errno.EMFILE, "Too many open files")
 
         with monkeypatch.context() as patch:
-            patch.setattr("labeldep_cli.features.cache._open_in_work", refuse)
+            patch.setattr("labeldep_cli.features.cache.write._open_in_work", refuse)
             with pytest.raises(StorageError, match="Too many open files"):
                 resume(path)
         assert partial.exists(), "hours of work are not dropped for a passing fault"
@@ -244,7 +244,8 @@ import numpy as np
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import StorageError
-from labeldep_cli.features.cache import CacheWriter, Origin
+from labeldep_cli.features.cache import CacheWriter
+from labeldep_cli.features.origin import Origin
 
 path, n, features, labels = Path(sys.argv[1]), int(sys.argv[2]), np.load(sys.argv[3]), np.load(sys.argv[4])
 origin = Origin.from_json(Path(sys.argv[5]).read_text(encoding="utf-8"))
@@ -427,6 +428,7 @@ def extract(path, split, encoder=None, bar=None, workers=0, share=0.5, named=Fal
     path.parent.mkdir(exist_ok=True)
     writer = CacheWriter.resume(path, split, (WIDTH,), ORIGIN, False)
     try:
+        try_unread_again([writer], Limit(share, named), len(split))
         pace = extract_split(
             split,
             encoder or make_encoder(),

@@ -50,7 +50,7 @@ def run_command(words: list[str], log: Path, fatal: tuple[int, bool] | None) -> 
 
 def die_at_rename(n: int, after: bool) -> None:
     from labeldep_cli import files
-    from labeldep_cli.features import cache
+    from labeldep_cli.features.cache import write
     from labeldep_cli.training import checkpoint
 
     named, publish = count(1), files.publish
@@ -63,7 +63,7 @@ def die_at_rename(n: int, after: bool) -> None:
         if this:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    files.publish = cache.publish = checkpoint.publish = fatal_publish
+    files.publish = write.publish = checkpoint.publish = fatal_publish
 
 
 @dataclass

@@ -13,8 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 from labeldep_cli import __version__
-from labeldep_cli.cli import compare, data, demo, dependency, evaluate, extract, predict, reproduce, train
-from labeldep_cli.cli.show import print_error
+from labeldep_cli.cli import compare, data, demo, dependency, evaluate, extract, predict, reproduce, torchrun, train
+from labeldep_cli.cli.show import print_error, tell
 from labeldep_cli.errors import LabeldepError
 
 INTERRUPTED = 130
@@ -30,10 +30,15 @@ class _Commands(TyperGroup):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="surrogateescape")  # a file name that is not UTF-8 is printed as it is
         try:
-            return super().main(*args, **kwargs)  # type: ignore[arg-type]
+            with torchrun.one_speaks():
+                return super().main(*args, **kwargs)  # type: ignore[arg-type]
         except LabeldepError as error:
             print_error(error)
             sys.exit(1)
+        except SystemExit as end:
+            if not end.code:
+                torchrun.leave()
+            raise
 
     def invoke(self, ctx: Any) -> object:  # noqa: ANN401 - click's context, which typer may bring with it
         """Run one command."""
@@ -41,7 +46,7 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             kept = ": the work so far is kept, the same command (without --fresh) goes on from there"
-            typer.echo(f"interrupted{kept if ctx.invoked_subcommand in _RESUMABLE else ''}", err=True)
+            tell(f"interrupted{kept if ctx.invoked_subcommand in _RESUMABLE else ''}")
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -62,6 +67,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def labeldep(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -70,6 +76,7 @@ def labeldep(
 
     Try it: labeldep demo
     """
+    torchrun.require_shared(ctx.invoked_subcommand)
 
 
 app.command("demo")(demo.demo)

@@ -9,6 +9,7 @@ import typer
 
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json
+from labeldep_cli.cli.torchrun import exit_code
 from labeldep_cli.config import ExtractConfig, Machine, Source, Workspace
 
 
@@ -62,4 +63,4 @@ def extract(
         if extraction.images_per_second:
             typer.echo(f"{extraction.images_per_second:.1f} images a second")
     name_skipped(extraction.skipped)
-    raise typer.Exit(3 if extraction.skipped else 0)
+    raise typer.Exit(exit_code(bool(extraction.skipped)))

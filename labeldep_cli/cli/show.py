@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from labeldep_cli.cli import torchrun
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.progress import Bar
 
@@ -22,17 +23,23 @@ LISTED = 10
 """Skipped inputs named on stderr; `--json` has them all."""
 
 
+def tell(text: str) -> None:
+    """Print a line on stderr; of the processes that torchrun has started, the first one speaks for all."""
+    if torchrun.rank() == 0:
+        typer.echo(text, err=True)
+
+
 class Terminal:
     """The command line's reporter: notes as lines on stderr, bars only where stderr is a terminal."""
 
     def note(self, text: str) -> None:
         """Print a note."""
-        typer.echo(text, err=True)
+        tell(text)
 
     @contextmanager
     def bar(self, what: str, total: int, unit: str) -> Iterator[Bar]:
         """Show a bar with units a second and the time left."""
-        if not sys.stderr.isatty():
+        if torchrun.rank() or not sys.stderr.isatty():
             yield _Count()
             return
         from rich.console import Console
@@ -99,8 +106,8 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 
 
 def print_error(error: LabeldepError) -> None:
-    """Print what is wrong, and below it how to mend it."""
-    typer.echo(f"error: {error.what}", err=True)
+    """Print what is wrong, in which of several processes, and below it how to mend it."""
+    typer.echo(f"error{f' in process {torchrun.rank()}' if torchrun.rank() else ''}: {error.what}", err=True)
     for line in error.remedy.splitlines():
         typer.echo(f"       {line}", err=True)
 
@@ -112,6 +119,6 @@ def name_skipped(skipped: Sequence[Skipped]) -> None:
         ("missing", [s for s in skipped if s.missing]),
     ):
         for item in some[:LISTED]:
-            typer.echo(f"{told}: {item.path}: {item.reason}", err=True)
+            tell(f"{told}: {item.path}: {item.reason}")
         if len(some) > LISTED:
-            typer.echo(f"{told}: and {len(some) - LISTED} more (--json lists all)", err=True)
+            tell(f"{told}: and {len(some) - LISTED} more (--json lists all)")

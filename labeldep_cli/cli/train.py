@@ -9,6 +9,7 @@ import typer
 
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
+from labeldep_cli.cli.torchrun import exit_code
 from labeldep_cli.config import (
     AdversarialConfig,
     CriticKind,
@@ -278,4 +279,4 @@ def _show(trained: Trained, json: bool) -> None:
         typer.echo(protocol("val", trained.provenance))
     name_skipped(trained.skipped)
     # Over a cache, the extraction has answered for what it skipped; where this command looked itself, it answers.
-    raise typer.Exit(3 if trained.looked and trained.skipped else 0)
+    raise typer.Exit(exit_code(trained.looked and bool(trained.skipped)))

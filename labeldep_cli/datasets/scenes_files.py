@@ -24,6 +24,7 @@ SIZES = {"train": 1600, "val": 200, "test": 600}
 VERSION = 1
 """Of the drawing: a folder drawn by another version is drawn anew."""
 
+_PATIENCE = 600.0  # seconds: who finds another process drawing has only to wait for it
 _QUALITY = 92
 _GROUP = 25
 
@@ -42,7 +43,7 @@ def load(data_dir: Path, draw_splits: Draw, reporter: Reporter) -> Dataset:
     folder, marker = _folder(data_dir)
     if not marker.exists():
         make_folder(data_dir)
-        with lock(data_dir / ".scenes.lock", str(folder)), storing(folder):
+        with lock(data_dir / ".scenes.lock", str(folder), _PATIENCE), storing(folder):
             if not marker.exists():
                 _draw_all(folder, reporter)
     return _dataset(folder, _labels(folder / "labels.csv"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from labeldep_cli.datasets.split import Split
+from labeldep_cli.distributed import ALONE, World
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.cache import CacheWriter, skipped_rows
 from labeldep_cli.features.decode import decode
@@ -33,6 +34,18 @@ class Pace:
     images: int = 0
     seconds: float = 0.0
 
+    @staticmethod
+    def in_turn(paces: Iterable[Pace]) -> Pace:
+        """Of pieces of work that one process did one after the other."""
+        done = list(paces)
+        return Pace(sum(p.rows for p in done), sum(p.images for p in done), sum(p.seconds for p in done))
+
+    @staticmethod
+    def at_once(paces: Iterable[Pace]) -> Pace:
+        """Of processes that worked side by side: as long as the longest."""
+        done = list(paces)
+        return Pace(sum(p.rows for p in done), sum(p.images for p in done), max(p.seconds for p in done))
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -41,10 +54,16 @@ class Limit:
     Attributes:
         share: of the split's rows.
         named: the data set is a row of DATASETS, so that missing files are counted apart.
+        whole: rows of the whole split, where what is looked at is only a part of it; None where it is all.
     """
 
     share: float
     named: bool
+    whole: int | None = None
+
+    def passed(self, count: int, n: int) -> bool:
+        """Whether so many are too many, of n rows or of the whole split."""
+        return count > self.share * (self.whole or n)
 
     def counted(self, reasons: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The reasons that count against the share, 0 elsewhere."""
@@ -63,15 +82,33 @@ class Limit:
         """
         counted = self.counted(reasons)
         count = int(np.count_nonzero(counted))
-        if count > self.share * len(split):
+        if self.passed(count, len(split)):
             some = skipped_rows(split.paths, counted, self.named)[:3]
             first = ", ".join(f"{skip.path} ({skip.reason})" for skip in some)
-            share = f"more than --max-skipped {self.share:g}"
+            share, rows = f"more than --max-skipped {self.share:g}", self.whole or len(split)
             raise DatasetError(
-                f"{count} of {len(split)} images of the {split.name} split cannot be used, {share}: {first}",
+                f"{count} of {rows} images of the {split.name} split cannot be used, {share}: {first}",
                 f"Mend them (labeldep data DATASET lists all){f' and run: {again}' if again else ''}\n"
                 "or allow more: --max-skipped 0.1",
             )
+
+
+def try_unread_again(writers: Sequence[CacheWriter], limit: Limit, n: int, world: World = ALONE) -> None:
+    """Forget the unreadable images of a split if there are too many: it stopped on these; they may be mended since.
+
+    Args:
+        writers: of this process's parts of the split.
+        limit: how many may be unreadable.
+        n: rows of the split.
+        world: the processes that hold its other parts.
+
+    Raises:
+        StorageError: a cache cannot be written.
+    """
+    unread = [limit.counted(writer.reasons) > 0 for writer in writers]
+    if limit.passed(sum(world.gather(int(sum(rows.sum() for rows in unread)))), n):
+        for writer, rows in zip(writers, unread, strict=True):
+            writer.forget(rows)
 
 
 def extract_split(
@@ -106,9 +143,6 @@ def extract_split(
         DatasetError: too many unreadable images; what is written stays.
         StorageError: the disk is full; what is written stays.
     """
-    unread = limit.counted(writer.reasons) > 0
-    if unread.sum() > limit.share * len(split):  # it stopped on these; they may have been mended since
-        writer.forget(unread)
     done = writer.done
     reasons = np.where(done, writer.reasons, 0).astype(np.uint8)
     bar.advance(int(done.sum()))

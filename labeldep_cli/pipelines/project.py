@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +19,11 @@ from labeldep_cli.datasets.split import Dataset, Draw, Skipped, Split
 from labeldep_cli.devices import pick_device
 from labeldep_cli.distributed import ALONE, World, join
 from labeldep_cli.errors import BackboneError, DatasetError
-from labeldep_cli.features.cache import CacheWriter, FeatureCache, cache_bytes, skipped_rows
+from labeldep_cli.features.cache import FeatureCache, Part, cache_bytes, join_parts, reasons_of, skipped_rows, tidy
 from labeldep_cli.features.decode import unreadable
-from labeldep_cli.features.extract import Limit, Pace, extract_split
+from labeldep_cli.features.extract import Limit, Pace, extract_split, try_unread_again
 from labeldep_cli.features.origin import Origin
+from labeldep_cli.features.shares import plan, shares
 from labeldep_cli.features.views import N_VIEWS
 from labeldep_cli.files import lock, make_folder
 from labeldep_cli.inputs import FeatureInputs, ImageInputs, Inputs
@@ -191,16 +194,22 @@ class Project:
         Raises:
             LabeldepError: data, weights, disk or cache do not allow it.
         """
-        split, path = self.dataset.split(name), self.cache_path(name)
-        cache = None if fresh else self.finished_cache(name, config.views)
+        path = self.cache_path(name)
+        cache = self._found(name, config, fresh)
         if cache is None:
             make_folder(path.parent)
-            with lock(path.with_name(f".{path.stem}.lock"), str(path)):
-                cache = None if fresh else self.finished_cache(name, config.views)
+            with lock(path.with_name(f".{path.stem}.lock"), str(path)) if self.world.first else nullcontext():
+                cache = self._found(name, config, fresh)
                 if cache is None:
-                    return self._extract(split, path, config, fresh)
-        self.limit().require(split, cache.reasons, f"{self.extract_command} --fresh")
+                    return self._extract(self.dataset.split(name), path, config, fresh)
+        self.limit().require(self.dataset.split(name), cache.reasons, f"{self.extract_command} --fresh")
         return Extracted(cache, 0, Pace())
+
+    def _found(self, name: str, config: ExtractConfig, fresh: bool) -> FeatureCache | None:
+        """The finished cache of a split, if the first process finds one: it may be finished between two looks."""
+        cache = self.finished_cache(name, config.views) if self.world.first and not fresh else None
+        there = self.world.hear(cache is not None)
+        return FeatureCache.open(self.cache_path(name), self.extract_command) if there and cache is None else cache
 
     def _extract(self, split: Split, path: Path, config: ExtractConfig, fresh: bool) -> Extracted:
         self.looked.add(split.name)
@@ -210,28 +219,46 @@ class Project:
         shape = f"{len(split)} images x {seen} x {regions}{self.backbone.feature_dim} features"
         self.reporter.note(f"{path}: {shape}, {size / 1e6:.1f} MB")
         origin = self.origin(split, config.views, self.backbone.weights_sha256)
-        writer = CacheWriter.resume(path, split, self.backbone.shape, origin, fresh, self.extract_command)
-        before = int(writer.done.sum())
-        if before:
-            self.reporter.note(f"going on after {before} rows that are there already")
-        try:
-            with self.reporter.bar(f"extracting {split.name}", len(split), "images") as bar:
-                pace = extract_split(
-                    split,
-                    self.encoder,
-                    writer,
-                    side=self.images[0].side,
-                    group=config.group,
-                    workers=self.machine.n_workers,
-                    limit=self.limit(),
-                    device=self.device,
-                    bar=bar,
-                )
-            writer.finish()
-        except BaseException:
-            writer.abandon()
-            raise
+        parts = plan(path, len(split), config.group, fresh, self.world, self.reporter)
+        pace = self._extract_parts(parts[self.world.rank :: self.world.size], split, origin, config, fresh)
+        pace = Pace.at_once(self.world.gather(pace))
+        if self.world.first:
+            if len(parts) > 1:
+                reasons = reasons_of(parts, self.extract_command)
+                self.limit().require(split, reasons)
+                join_parts(path, parts, split, reasons, self.backbone.shape, origin)
+            tidy(path, parts)
+        self.world.wait()
         return Extracted(FeatureCache.open(path, self.extract_command), pace.rows, pace)
+
+    def _extract_parts(
+        self, parts: Sequence[Part], split: Split, origin: Origin, config: ExtractConfig, fresh: bool
+    ) -> Pace:
+        """Write this process's parts of a cache, and finish them."""
+        with shares(parts, split, self.backbone.shape, origin, fresh, self.extract_command) as mine:
+            before = sum(self.world.gather(int(sum(share.writer.done.sum() for share in mine))))
+            if before:
+                self.reporter.note(f"going on after {before} rows that are there already")
+            try_unread_again([share.writer for share in mine], self.limit(), len(split), self.world)
+            paces = []
+            with self.reporter.bar(
+                f"extracting {split.name}", sum(len(share.split) for share in mine), "images"
+            ) as bar:
+                for share in mine:
+                    pace = extract_split(
+                        share.split,
+                        self.encoder,
+                        share.writer,
+                        side=self.images[0].side,
+                        group=config.group,
+                        workers=self.machine.n_workers,
+                        limit=replace(self.limit(), whole=len(split)),
+                        device=self.device,
+                        bar=bar,
+                    )
+                    share.writer.finish()
+                    paces.append(pace)
+        return Pace.in_turn(paces)
 
     def feature_inputs(self, name: str, views: int | None = 1) -> FeatureInputs:
         """A split as features: ready ones, or a cache's (extracted where it is missing, which is said).
@@ -269,8 +296,11 @@ class Project:
         )
 
     def _scan(self, split: Split) -> NDArray[np.uint8]:
-        with self.reporter.bar(f"checking {split.name} images", len(split), "images") as bar:
-            return unreadable(split.file, len(split), self.machine.n_workers, bar)
+        rows = self.world.share(len(split))
+        mine = split.subset(split.name, np.arange(rows.start, rows.stop))
+        with self.reporter.bar(f"checking {split.name} images", len(mine), "images") as bar:
+            found = unreadable(mine.file, len(mine), self.machine.n_workers, bar)
+        return np.concatenate(self.world.gather(found))
 
     def inputs(self, name: str, full: bool, views: int | None = 1) -> Inputs:
         """A split as training and evaluation see it.

@@ -12,7 +12,7 @@ from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, PretrainConfig,
 from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import sha256, write_json
-from labeldep_cli.inputs import Inputs
+from labeldep_cli.inputs import Blocks, Inputs
 from labeldep_cli.pipelines.project import Project
 from labeldep_cli.pipelines.runs import CONFIG, Run, read_config, result_of
 from labeldep_cli.progress import Reporter
@@ -69,6 +69,12 @@ def begun_views(folder: Path) -> int | None:
     return read_config(folder).get("views") if (folder / CONFIG).exists() else None
 
 
+def begun_blocks(folder: Path) -> Blocks | None:
+    """How an unfinished or finished run in this folder reads its training rows; None for whole, or where none is."""
+    blocks = read_config(folder).get("blocks") if (folder / CONFIG).exists() else None
+    return Blocks(**blocks) if blocks else None
+
+
 _PATHS = ("dataset", "weights")
 """Settings that are told apart by fingerprint: the same files under another path are the same."""
 
@@ -78,10 +84,11 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     # A run of an older version knows nothing of a newer setting: it was trained with what is now its default.
     known = {**AdversarialConfig(head=DEFAULT_HEAD).settings(), **record["settings"]}
     settings = {f"--{name.replace('_', '-')}": value for name, value in known.items() if name not in _PATHS}
-    weights, start = record["weights"], record["start"]
+    weights, start, blocks = record["weights"], record["start"], record.get("blocks")
     return {
         **settings,
         "command": record["command"],
+        "row order (--max-memory)": Blocks(**blocks).told if blocks else "all rows at once",
         "data set": record["dataset"]["name"],
         "rows": {name: value[:12] for name, value in record["dataset"]["fingerprints"].items()},
         "weights SHA-256": weights and str(weights["sha256"])[:12],
@@ -100,6 +107,7 @@ def record_of(project: Project, config: TrainingConfig, start: Run | None, train
         "command": "pretrain" if isinstance(config, PretrainConfig) else "adversarial",
         "settings": source | config.settings(),
         "views": train.n_views,
+        "blocks": train.blocks and train.blocks._asdict(),
         "steps": config.total_steps(-(-len(train.labels) // config.rows_per_batch)),
         "data_dir": str(project.workspace.data_dir.absolute()),
         "features_dir": str(project.workspace.features.absolute()),

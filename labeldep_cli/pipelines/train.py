@@ -31,7 +31,7 @@ from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.registry import HEADS, seeded_head
-from labeldep_cli.pipelines.claims import Job, begun_views, claim, clear, record_of
+from labeldep_cli.pipelines.claims import Job, begun_blocks, begun_views, claim, clear, record_of
 from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.pipelines.runs import CONFIG, Run, open_run, protocol_of, read_config, result_of
 from labeldep_cli.progress import Reporter
@@ -185,10 +185,10 @@ def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job
         _require_start(start, project, config.full, folder)
     make_folder(folder)
     with lock(folder / ".lock", str(folder)), enough_memory():
-        # A run goes on with the views that it began with, though the cache may hold more by now.
+        # A run goes on with the views that it began with, though the cache may hold more by now; and with its order.
         views = config.views or (None if job.fresh else begun_views(folder))
-        train = project.inputs("train", config.full, views)
-        val = project.inputs("val", config.full)
+        begun = None if job.fresh else begun_blocks(folder)
+        train, val = project.held_together({"train": views, "val": 1}, config.full, {"train": begun} if begun else None)
         if start is not None:
             _require_width(start, train)
         record = record_of(project, config, start, train)

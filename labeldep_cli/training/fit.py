@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,10 +101,12 @@ def fit(
         TrainingError: a loss that is not finite; names the step and the last good checkpoint.
     """
     state = _resume(step, folder, reporter)
-    batches = train.stream(step.requests(state.step))
     generator.train()
     tally = _Tally()
-    with reporter.bar("training", schedule.steps, "steps") as bar:
+    with (
+        closing(train.stream(step.requests(state.step), step.order.pools(state.step))) as batches,
+        reporter.bar("training", schedule.steps, "steps") as bar,
+    ):
         bar.advance(state.step)
         if not state.history:
             _record(state, {}, _val_scores(generator, val, 0, folder)[0])

@@ -21,14 +21,20 @@ from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.training import losses
-from labeldep_cli.training.draws import epoch_rows, mismatched_rows, random_rows, random_views, uniform
+from labeldep_cli.training.draws import Order, mismatched_rows, random_views, uniform
 
 _QUALITY_DRAWS = 16
 """Samples of G a validation image: they make the estimate steady where val is small."""
 
 
 class Step(Protocol):
-    """What `fit` runs."""
+    """What `fit` runs.
+
+    Attributes:
+        order: of the training rows.
+    """
+
+    order: Order
 
     def requests(self, first: int) -> Iterator[Request]:
         """The batches of steps first, first + 1, ...: endless."""
@@ -64,11 +70,12 @@ class LogisticStep:
         self.inputs = inputs
         self.config = config
         self.weight = weight
+        self.order = Order.of(inputs, config)
         self.optimizer = generator_optimizer(generator, config)
 
     def requests(self, first: int) -> Iterator[Request]:
         """One batch a step: epochs of permuted rows."""
-        return (generator_request(self.inputs, self.config, step) for step in count(first))
+        return (generator_request(self.inputs, self.order, step) for step in count(first))
 
     def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
         """Update G once."""
@@ -110,6 +117,7 @@ class AdversarialStep:
         self.critic = critic
         self.inputs = inputs
         self.config = config = config.resolved()
+        self.order = Order.of(inputs, config)
         self.optimizer_g = generator_optimizer(generator, config)
         self.optimizer_d = torch.optim.Adam(
             critic.parameters(), lr=config.critic_learning_rate, betas=(config.critic_beta1, config.critic_beta2)
@@ -125,9 +133,9 @@ class AdversarialStep:
         for step in count(first):
             for key in self._critic_keys(step):
                 for kind in self._kinds:
-                    yield self._critic_request(kind, key)
+                    yield self._critic_request(kind, key, step)
             if not self.config.freeze_generator:
-                yield generator_request(self.inputs, self.config, step)
+                yield generator_request(self.inputs, self.order, step)
 
     def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
         """Update D `critic_steps` times and G once."""
@@ -258,16 +266,16 @@ class AdversarialStep:
             yield from range(-self.config.critic_warmup, 0)
         yield from range(step * self.config.critic_steps, (step + 1) * self.config.critic_steps)
 
-    def _critic_request(self, kind: str, key: int) -> Request:
-        config, n = self.config, len(self.inputs.labels)
-        rows = random_rows(n, config.rows_per_batch, config.seed, f"critic {kind}", key)
-        return Request(rows, random_views(len(rows), self.inputs.n_views, config.seed, f"critic {kind} views", key))
+    def _critic_request(self, kind: str, key: int, step: int) -> Request:
+        rows = self.order.critic_rows(step, f"critic {kind}", key)
+        views = random_views(len(rows), self.inputs.n_views, self.config.seed, f"critic {kind} views", key)
+        return Request(rows, views)
 
 
-def generator_request(inputs: Inputs, config: TrainingConfig, step: int) -> Request:
+def generator_request(inputs: Inputs, order: Order, step: int) -> Request:
     """G's batch at a step."""
-    rows = epoch_rows(len(inputs.labels), config.rows_per_batch, config.seed, step)
-    return Request(rows, random_views(len(rows), inputs.n_views, config.seed, "views", step))
+    rows = order.generator_rows(step)
+    return Request(rows, random_views(len(rows), inputs.n_views, order.seed, "views", step))
 
 
 def generator_optimizer(generator: Generator, config: TrainingConfig) -> torch.optim.Optimizer:

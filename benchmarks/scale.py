@@ -5,7 +5,8 @@ does not depend on them), the label matrices those of COCO's train2014 (82,081 r
 (269,648 of 81) where they lie on the disk, else simulated too. Each measurement is a process of its own, so that its
 peak memory is its own; sizes run in turn. It trains with the product's own `fit`: the step of `adversarial` (3 critic
 updates, 1 of G) and an epoch of `pretrain`, default settings. Start-up (imports, opening and, where features are
-resident, reading the cache, first steps) is not timed.
+resident, reading the cache, first steps) is not timed. Beside the wall's clock stands the process's own, of all its
+threads: on a machine that has other work it is the steadier one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -82,8 +83,9 @@ def run(sizes: list[int], memory: int, steps: int, repeats: int, labels: Path) -
     """Measure every size resident, and the largest streamed, in turn.
 
     Returns:
-        A record for each case: medians of `adversarial_step` (the median step, seconds), `adversarial_mean`,
-        `pretrain_row` (an epoch's seconds a row) and `beyond` (bytes of peak memory beyond the features).
+        A record for each case: medians of `adversarial_step` (the median step, seconds), `adversarial_mean` (its mean),
+        `pretrain_row` (an epoch's seconds a row), the latter two as `..._cpu` too, and `beyond` (bytes of peak memory
+        beyond the features that are held).
     """
     with tempfile.TemporaryDirectory() as folder:
         tasks: dict[str, Task] = {}
@@ -113,6 +115,10 @@ def run(sizes: list[int], memory: int, steps: int, repeats: int, labels: Path) -
 
 def ratios(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Slowest over fastest resident size; streamed over the largest resident one."""
+
+    def over(key: str) -> float:
+        return float(streamed[key] / largest[key])
+
     resident = [case for name, case in cases.items() if name != "streamed"]
     streamed, largest = cases["streamed"], max(resident, key=lambda case: int(case["rows"]))
 
@@ -122,9 +128,13 @@ def ratios(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
     return {
         "adversarial_step_by_size": spread("adversarial_step"),
+        "adversarial_step_by_size_cpu": spread("adversarial_mean_cpu"),
         "pretrain_row_by_size": spread("pretrain_row"),
-        "adversarial_streamed": streamed["adversarial_mean"] / largest["adversarial_mean"],
-        "pretrain_streamed": streamed["pretrain_row"] / largest["pretrain_row"],
+        "pretrain_row_by_size_cpu": spread("pretrain_row_cpu"),
+        "adversarial_streamed": over("adversarial_mean"),
+        "adversarial_streamed_cpu": over("adversarial_mean_cpu"),
+        "pretrain_streamed": over("pretrain_row"),
+        "pretrain_streamed_cpu": over("pretrain_row_cpu"),
     }
 
 
@@ -153,7 +163,7 @@ def measure(task: Task) -> dict[str, float]:
         ends = _fit(
             LogisticStep(_generator(train), train, pretrain), train, val, per_epoch + WARM_UP, Path(folder, "p")
         )
-        epoch = ends[-1] - ends[WARM_UP - 1]
+        epoch = ends[-1].since(ends[WARM_UP - 1])
         config = AdversarialConfig(head="linear", hidden=0).resolved()
         critic = Discriminator(
             len(train.space),
@@ -165,13 +175,26 @@ def measure(task: Task) -> dict[str, float]:
         )
         step = AdversarialStep(_generator(train), critic, train, config)
         ends = _fit(step, train, val, task.steps + 1, Path(folder, "a"))  # the first one warms up
-        seconds = [after - before for before, after in pairwise(ends)]
+        seconds = [after.wall - before.wall for before, after in pairwise(ends)]
+        whole = ends[-1].since(ends[0])
     return {
-        "pretrain_row": epoch / n,
+        "pretrain_row": epoch.wall / n,
+        "pretrain_row_cpu": epoch.cpu / n,
         "adversarial_step": statistics.median(seconds),
-        "adversarial_mean": statistics.mean(seconds),
+        "adversarial_mean": whole.wall / task.steps,
+        "adversarial_mean_cpu": whole.cpu / task.steps,
         "peak": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     }
+
+
+class _Moment(NamedTuple):
+    """Seconds on the wall's clock and on the process's own."""
+
+    wall: float
+    cpu: float
+
+    def since(self, other: _Moment) -> _Moment:
+        return _Moment(self.wall - other.wall, self.cpu - other.cpu)
 
 
 class _Timed:
@@ -182,15 +205,15 @@ class _Timed:
         self.order, self.requests = step.order, step.requests
         self.networks, self.optimizers = step.networks, step.optimizers
         self.quality, self.beta = step.quality, step.beta
-        self.ends: list[float] = []
+        self.ends: list[_Moment] = []
 
     def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
         told = self.step(step, batches)
-        self.ends.append(time.perf_counter())
+        self.ends.append(_Moment(time.perf_counter(), time.process_time()))
         return told
 
 
-def _fit(step: LogisticStep | AdversarialStep, train: Inputs, val: Inputs, steps: int, folder: Path) -> list[float]:
+def _fit(step: LogisticStep | AdversarialStep, train: Inputs, val: Inputs, steps: int, folder: Path) -> list[_Moment]:
     folder.mkdir()
     timed = _Timed(step)
     schedule = Schedule(steps, steps)  # evaluated before the first step and after the last
@@ -224,16 +247,18 @@ def _in_a_process(task: Task) -> dict[str, float]:
     return found
 
 
-_COLUMNS = ("labels", "held MB", "adversarial step ms", "its mean", "pretrain us a row", "memory beyond MB")
+_COLUMNS = ("labels", "held MB", "adversarial step ms", "CPU ms", "pretrain us a row", "CPU us", "memory beyond MB")
 
 
 def _rows(found: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for case in found["cases"].values():
         held = case["feature_bytes"] if case["memory"] is None else case["memory"]
-        times = (1e3 * case["adversarial_step"], 1e3 * case["adversarial_mean"], 1e6 * case["pretrain_row"])
+        adversarial = (1e3 * case[key] for key in ("adversarial_step", "adversarial_mean_cpu"))
+        pretrain = (1e6 * case[key] for key in ("pretrain_row", "pretrain_row_cpu"))
         bytes_ = (f"{case['feature_bytes'] / 1e6:.0f}", case["labels"], f"{held / 1e6:.0f}")
-        rows.append([str(case["rows"]), *bytes_, *(f"{t:.1f}" for t in times), f"{case['beyond'] / 1e6:.0f}"])
+        times = (f"{taken:.1f}" for taken in (*adversarial, *pretrain))
+        rows.append([str(case["rows"]), *bytes_, *times, f"{case['beyond'] / 1e6:.0f}"])
     return rows
 
 
@@ -244,7 +269,9 @@ def _ratios(found: Mapping[str, Any]) -> Table:
         "adversarial_streamed": "adversarial step, streamed over resident",
         "pretrain_streamed": "pretrain time a row, streamed over resident",
     }
-    return Table("", ("ratio", ""), [[text, f"{found['ratios'][key]:.2f}"] for key, text in told.items()])
+    values = found["ratios"]
+    rows = [[text, f"{values[key]:.2f}", f"{values[f'{key}_cpu']:.2f}"] for key, text in told.items()]
+    return Table("", ("ratio", "wall", "CPU"), rows)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def blocks_within(memory: int, n: int, row_bytes: int) -> Blocks | None:
     return Blocks(rows, -(-Blocks(rows, 1).count(n) // (most // rows)))
 
 
-def shares(memory: int, sizes: Sequence[int]) -> list[int]:
+def share(memory: int, sizes: Sequence[int]) -> list[int]:
     """Share memory out: what is smaller than an equal share gets its size, and leaves the rest to the larger ones."""
     given, left = [0] * len(sizes), memory
     ascending = sorted(range(len(sizes)), key=sizes.__getitem__)

@@ -29,7 +29,7 @@ from labeldep_cli.inputs import Blocks, FeatureInputs, Request, in_order
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.progress import Silent
-from labeldep_cli.streamed import StreamedInputs, blocks_within, shares
+from labeldep_cli.streamed import StreamedInputs, blocks_within, share
 from labeldep_cli.training.draws import Order, epoch_rows, random_rows
 from labeldep_cli.training.fit import Schedule, fit
 from labeldep_cli.training.steps import AdversarialStep
@@ -156,7 +156,7 @@ class TestBlocks:
         ],
     )
     def test_splits_share_the_memory(self, memory: int, sizes: list[int], given: list[int]) -> None:
-        assert shares(memory, sizes) == given
+        assert share(memory, sizes) == given
 
 
 class TestStreamedInputs:
@@ -362,3 +362,16 @@ class TestCommands:
     def test_a_size_that_is_too_small(self, place: Place) -> None:
         told = place.run(*self.words(place, "pretrain", "none", "--max-memory", "1KB"))
         assert told.exit_code == 1 and "too few for two pools" in told.stderr
+
+    def test_ready_features_stay_in_memory(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        labels = rng.integers(0, 2, (80, 3)).astype(np.int8)
+        x = rng.normal(size=(80, 5)).astype(np.float32)
+        np.savez(tmp_path / "genes.npz", X=x, Y=labels, label_names=np.array(["a", "b", "c"]))
+        place = Place(tmp_path)
+        told = place.run("pretrain", "--dataset", tmp_path / "genes.npz", "--steps", 3, "--max-memory", "1KB")
+        assert told.exit_code == 0 and "ready features are in memory already" in told.stderr
+
+    def test_a_critic_alone_is_trained_beside_a_streamed_generator(self, place: Place) -> None:
+        words = self.words(place, "adversarial", "critic", "--critic", "nce", "--freeze-generator", "--steps", "20")
+        assert place.json(*words, "--max-memory", "10KB")["steps"] == 20

@@ -30,7 +30,7 @@ from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.heads.registry import HEADS
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
-from labeldep_cli.streamed import StreamedInputs, blocks_within, shares
+from labeldep_cli.streamed import StreamedInputs, blocks_within, share
 from labeldep_cli.weights import LoadedBackbone, Weights, load_backbone, locate_weights
 
 COMPUTE_DTYPE = "float32"
@@ -248,11 +248,11 @@ class Project:
             return tuple(FeatureInputs.of_split(self.dataset.split(name), self.device) for name in wanted)
         caches = [self._held_cache(name, views) for name, views in wanted.items()]
         counts = [views or cache.origin.views for views, cache in zip(wanted.values(), caches, strict=True)]
-        limit, blocks = self.machine.max_memory, [begun.get(name) for name in wanted]
-        if limit is not None:
-            sizes = [len(cache.usable) * cache.row_bytes(views) for cache, views in zip(caches, counts, strict=True)]
-            parts = zip(shares(limit, sizes), caches, counts, strict=True)
-            blocks = [blocks_within(share, len(cache.usable), cache.row_bytes(views)) for share, cache, views in parts]
+        blocks = [begun.get(name) for name in wanted]
+        if self.machine.max_memory is not None:
+            rows = [(len(cache.usable), cache.row_bytes(views)) for cache, views in zip(caches, counts, strict=True)]
+            shares = share(self.machine.max_memory, [n * size for n, size in rows])
+            blocks = [blocks_within(memory, *each) for memory, each in zip(shares, rows, strict=True)]
         return tuple(self._held(*each) for each in zip(caches, counts, blocks, strict=True))
 
     def _held_cache(self, name: str, views: int | None) -> FeatureCache:

@@ -12,6 +12,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 _PATIENCE = timedelta(days=7)
 """How long a process waits for the others: one whose share of an extraction was done may wait for hours."""
@@ -89,8 +91,11 @@ def join(device: torch.device) -> World:
     if not dist.is_available() or int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return ALONE
     if not dist.is_initialized():
+        store, rank, size = next(rendezvous("env://"))
+        # After a restart the launcher may serve the same store, in which the dead processes' addresses still stand.
+        store = PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=_PATIENCE)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     return World(dist.get_rank(), dist.get_world_size())
 
 

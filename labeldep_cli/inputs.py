@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from labeldep_cli.config import ExtractConfig
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Skipped, Split
+from labeldep_cli.distributed import ALONE, World
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.features.decode import Item, decode
@@ -22,10 +23,17 @@ from labeldep_cli.features.images import Reason
 
 
 class Request(NamedTuple):
-    """A batch that is wanted: rows int64 [B] and the view of each, int64 [B]."""
+    """A batch that is wanted.
+
+    Attributes:
+        rows: int64 [B].
+        views: int64 [B], the view of each.
+        whole: rows of the batch over all processes that share it.
+    """
 
     rows: Tensor
     views: Tensor
+    whole: int
 
 
 class Batch(NamedTuple):
@@ -35,11 +43,13 @@ class Batch(NamedTuple):
         x: features float32 [B, F], regions float32 [B, S, F] or images uint8 [B, 3, side, side], on the device.
         y: labels float32 [B, L]: 1, 0, or -1 where unknown; on the device.
         rows: int64 [B]: which rows these are.
+        whole: rows of the batch over all processes that share it; B where there is one.
     """
 
     x: Tensor
     y: Tensor
     rows: Tensor
+    whole: int
 
 
 class Blocks(NamedTuple):
@@ -111,11 +121,15 @@ class Inputs(Protocol):
         """
 
 
-def in_order(inputs: Inputs) -> Generator[Batch, None, None]:
-    """All rows once, in order, through the test transform (view 0)."""
+def in_order(inputs: Inputs, world: World = ALONE) -> Generator[Batch, None, None]:
+    """All rows once, in order, through the test transform (view 0); of several processes, each gets its own batches.
+
+    The batches are the same for any number of processes.
+    """
     n = len(inputs.labels)
-    parts = (torch.arange(start, min(start + inputs.batch, n)) for start in range(0, n, inputs.batch))
-    return inputs.stream(Request(part, torch.zeros_like(part)) for part in parts)
+    starts = range(0, n, inputs.batch)[world.share(-(-n // inputs.batch))]
+    parts = (torch.arange(start, min(start + inputs.batch, n)) for start in starts)
+    return inputs.stream(Request(part, torch.zeros_like(part), len(part)) for part in parts)
 
 
 def evaluation_batch(shape: tuple[int, ...]) -> int:
@@ -185,10 +199,11 @@ class FeatureInputs:
         self, requests: Iterable[Request], pools: Iterable[Tensor] | None = None
     ) -> Generator[Batch, None, None]:
         """Look rows up by index, on the device."""
-        for rows, views in requests:
+        dtype = torch.get_default_dtype()
+        for rows, views, whole in requests:
             found = rows if self._rows is None else self._rows[rows]
-            x = self.features[found.to(self.device), views.to(self.device)].float()
-            yield Batch(x, self.labels[rows].to(self.device).float(), rows)
+            x = self.features[found.to(self.device), views.to(self.device)].to(dtype)
+            yield Batch(x, self.labels[rows].to(self.device, dtype), rows, whole)
 
 
 class ImageInputs:
@@ -247,10 +262,10 @@ class ImageInputs:
         def items() -> Iterator[list[Item]]:
             for request in requests:
                 pending.append(request)
-                yield [(int(row), (int(view),)) for row, view in zip(*request, strict=True)]
+                yield [(int(row), (int(view),)) for row, view in zip(request.rows, request.views, strict=True)]
 
         for decoded in decode(self._file, items(), self._side, self._workers, pin=self.device.type == "cuda"):
-            rows, _ = pending.popleft()
+            rows, _, whole = pending.popleft()
             if decoded.reasons.any():
                 k = int(decoded.reasons.argmax())
                 reason = Reason(int(decoded.reasons[k])).text
@@ -259,4 +274,4 @@ class ImageInputs:
                     "Put the image back and run the same command again: it goes on from the last evaluation.",
                 )
             x = decoded.images[:, 0].to(self.device, non_blocking=True)
-            yield Batch(x, self.labels[rows].to(self.device).float(), rows)
+            yield Batch(x, self.labels[rows].to(self.device, torch.get_default_dtype()), rows, whole)

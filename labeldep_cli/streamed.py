@@ -107,20 +107,21 @@ class StreamedInputs:
         Raises:
             CacheError: the cache can no longer be read, or holds features that are not finite.
         """
+        dtype = torch.get_default_dtype()
         wanted = self._in_turn() if pools is None else pools
         with closing(self._read_ahead(wanted)) as held:
             pool = next(held)
-            for rows, views in requests:
+            for rows, views, whole in requests:
                 found = pool.find(rows, self._blocks.rows)
-                x = pool.features[found.clamp(min=0).to(self.device), views.to(self.device)].float()
+                x = pool.features[found.clamp(min=0).to(self.device), views.to(self.device)].to(dtype)
                 while (lacking := torch.nonzero(found < 0).squeeze(1)).numel():  # the batch straddles two pools
                     pool = next(held)
                     found[lacking] = pool.find(rows[lacking], self._blocks.rows)
                     late = lacking[found[lacking] >= 0]
                     x[late.to(self.device)] = pool.features[
                         found[late].to(self.device), views[late].to(self.device)
-                    ].float()
-                yield Batch(x, self.labels[rows].to(self.device).float(), rows)
+                    ].to(dtype)
+                yield Batch(x, self.labels[rows].to(self.device, dtype), rows, whole)
 
     def _in_turn(self) -> Iterable[Tensor]:
         return torch.arange(self._blocks.count(len(self.labels))).tensor_split(self._blocks.pools)

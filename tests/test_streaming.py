@@ -180,7 +180,7 @@ class TestStreamedInputs:
         asked = []
         for step in range(5, 30):
             for rows in (order.critic_rows(step, "critic", step), order.generator_rows(step)):
-                asked.append(Request(rows, torch.arange(len(rows)) % V))
+                asked.append(Request(rows, torch.arange(len(rows)) % V, len(rows)))
         given = list(mine.stream(asked, order.pools(5)))
         for one, other in zip(given, theirs.stream(asked), strict=True):
             assert torch.equal(one.x, other.x) and torch.equal(one.y, other.y)
@@ -209,7 +209,7 @@ class TestStreamedInputs:
         inputs, _ = both(cache)
         order = Order(100, 16, 0, BLOCKS)
         batches = inputs.stream(
-            (Request(order.generator_rows(k), torch.zeros(16).long()) for k in range(6)), order.pools(0)
+            (Request(order.generator_rows(k), torch.zeros(16).long(), 16) for k in range(6)), order.pools(0)
         )
         next(batches)
         assert len(reading_threads()) == 1

@@ -25,6 +25,7 @@ from labeldep_cli.training import fit as fitting
 from labeldep_cli.training.draws import epoch_rows, keyed, mismatched_rows, random_rows, random_views, uniform
 from labeldep_cli.training.fit import BEST, LAST, METRICS, RESULT, Schedule, fit
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep
+from labeldep_cli.training.wasserstein import critic_update
 
 CPU = torch.device("cpu")
 FILES = (LAST, BEST, METRICS, RESULT)
@@ -207,21 +208,28 @@ class TestLogisticStep:
 
     def test_the_control_weighs_its_loss(self, monkeypatch):
         seen = []
-        monkeypatch.setattr(steps, "update", lambda optimizer, loss: seen.append(loss.item()))
+        monkeypatch.setattr(steps, "update", lambda optimizer, taken, told, world: seen.append(taken[0]) or told)
         inputs = make_inputs(20)
         plain = make_step(inputs, adversarial=False)
         weighted = LogisticStep(plain.generator, inputs, plain.config, weight=10.0)
         told = [step(0, inputs.stream(step.requests(0))) for step in (plain, weighted)]
         assert told[0]["logistic"] == told[1]["logistic"]
-        assert seen[1] == pytest.approx(10 * seen[0], rel=1e-6)
+        torch.testing.assert_close(seen[1], 10 * seen[0])
 
 
 class Seen:
-    """Remembers the label sets that the critic is shown, in order."""
+    """Remembers the label sets that the critic is shown, in order: those of its own updates, then the generator's."""
 
-    def __init__(self, critic):
+    def __init__(self, step, monkeypatch):
         self.sets = []
-        critic.register_forward_hook(lambda module, args, scores: self.sets.append(args[0].detach().clone()))
+
+        def remember(critic, matched, generated, mismatched, between, *rest, **named):
+            pairs = [matched, generated] if mismatched is None else [matched, generated, mismatched]
+            self.sets += [pair.y.clone() for pair in pairs] + [between.clone()]
+            return critic_update(critic, matched, generated, mismatched, between, *rest, **named)
+
+        monkeypatch.setattr(steps, "critic_update", remember)
+        step.critic.register_forward_hook(lambda module, args, scores: self.sets.append(args[0].detach().clone()))
 
 
 class TestAdversarialStep:
@@ -260,11 +268,11 @@ class TestAdversarialStep:
         assert len(set(rows)) == 10
 
     @pytest.mark.parametrize("negatives", [True, False])
-    def test_what_the_critic_is_shown(self, negatives):
+    def test_what_the_critic_is_shown(self, monkeypatch, negatives):
         inputs = make_inputs(30)
         step = make_step(inputs, critic_steps=1, negatives=negatives)
         asked = take(step.requests(0), 3 if negatives else 2)
-        seen = Seen(step.critic)
+        seen = Seen(step, monkeypatch)
         step(0, inputs.stream(step.requests(0)))
         assert len(seen.sets) == (5 if negatives else 4)  # with the penalty's and the generator's own
         real, fake, between, generated = seen.sets[0], seen.sets[1], seen.sets[-2], seen.sets[-1]
@@ -280,7 +288,7 @@ class TestAdversarialStep:
             assert not (mismatched == own).all(dim=1).any()
             assert all(any(torch.equal(y, row) for row in labels) for y in mismatched)
 
-    def test_unknown_labels_are_left_out_of_every_set(self):
+    def test_unknown_labels_are_left_out_of_every_set(self, monkeypatch):
         known = make_inputs(30).labels.numpy().copy()
         known[:, 2] = 0
         unknown = known.copy()
@@ -289,7 +297,7 @@ class TestAdversarialStep:
         for labels in (known, unknown):
             inputs = make_inputs(30, labels=labels)
             step = make_step(inputs, critic_steps=1)
-            seen = Seen(step.critic)
+            seen = Seen(step, monkeypatch)
             step(0, inputs.stream(step.requests(0)))
             shown.append(seen.sets)
         names = ("real", "fake", "mismatched", "between", "generated")
@@ -299,13 +307,13 @@ class TestAdversarialStep:
             others = [0, 1, 3]
             assert (with_zeros[:, others] != 0).any() and (without[:, others] != 0).any(), name
 
-    def test_a_label_unknown_in_some_rows_is_left_out_of_their_generated_sets_only(self):
+    def test_a_label_unknown_in_some_rows_is_left_out_of_their_generated_sets_only(self, monkeypatch):
         labels = make_inputs(30).labels.numpy().copy()
         labels[::2, 1] = -1
         inputs = make_inputs(30, labels=labels)
         step = make_step(inputs, critic_steps=1)
         asked = take(step.requests(0), 4)
-        seen = Seen(step.critic)
+        seen = Seen(step, monkeypatch)
         step(0, inputs.stream(step.requests(0)))
         for shown, request in ((seen.sets[1], asked[1]), (seen.sets[4], asked[3])):
             unknown = inputs.labels[request.rows, 1] == -1
@@ -357,32 +365,31 @@ class TestAdversarialStep:
 
     @pytest.mark.parametrize("alpha", [10.0, 0.5])
     def test_the_losses_add_up_as_in_eqs_2_and_4(self, monkeypatch, alpha):
-        updates, parts = [], {"critic_loss": [], "gradient_penalty": [], "generator_loss": [], "logistic_loss": []}
-        monkeypatch.setattr(steps, "update", lambda optimizer, loss: updates.append((optimizer, loss.item())))
+        updates, expected = [], []
+        monkeypatch.setattr(
+            steps, "update", lambda optimizer, taken, told, world: updates.append((optimizer, taken)) or told
+        )
 
-        def recording(function, values):
-            def record(*args):
-                value = function(*args)
-                values.append(value.item())
-                return value
+        def plainly(critic, matched, generated, mismatched, between, lambda_gp, whole):
+            loss = losses.critic_loss(critic(*matched), critic(*generated), critic(*mismatched))
+            weight = torch.ones(len(between), 1)  # between is the one end of the line
+            loss = loss + 7 * losses.gradient_penalty(critic, between, between, generated.z, weight)  # Eq. 4
+            expected.append((loss, torch.autograd.grad(loss, list(critic.parameters()), materialize_grads=True)))
+            return critic_update(critic, matched, generated, mismatched, between, lambda_gp, whole)
 
-            return record
-
-        for name, values in parts.items():
-            monkeypatch.setattr(losses, name, recording(getattr(losses, name), values))
-        monkeypatch.setitem(losses.LOSSES, "logistic", losses.logistic_loss)
+        monkeypatch.setattr(steps, "critic_update", plainly)
+        total = []
+        by = steps.gradients
+        monkeypatch.setattr(steps, "gradients", lambda loss, network: total.append(loss.item()) or by(loss, network))
         inputs = make_inputs(30)
         step = make_step(inputs, alpha=alpha, lambda_gp=7.0, critic_steps=2)
         told = step(0, inputs.stream(step.requests(0)))
         assert [optimizer for optimizer, _ in updates] == [step.optimizer_d] * 2 + [step.optimizer_g]
-        for k in (0, 1):
-            expected = parts["critic_loss"][k] + 7 * parts["gradient_penalty"][k]  # Eq. 4
-            assert updates[k][1] == pytest.approx(expected, rel=1e-5)
-        expected = parts["generator_loss"][0] + alpha * parts["logistic_loss"][0]  # Eq. 2
-        assert updates[2][1] == pytest.approx(expected, rel=1e-5)
-        assert told["generator"].item() == parts["generator_loss"][0]
-        assert told["logistic"].item() == parts["logistic_loss"][0]
-        assert told["penalty"].item() == parts["gradient_penalty"][1] and not told["critic"].requires_grad
+        for (_, taken), (_, gradients) in zip(updates, expected, strict=False):
+            for mine, theirs in zip(taken, gradients, strict=True):
+                torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(told["critic"], expected[1][0].detach(), rtol=1e-5, atol=1e-6)
+        assert total == [pytest.approx((told["generator"] + alpha * told["logistic"]).item(), rel=1e-6)]  # Eq. 2
 
     def test_a_step_depends_on_its_number_alone(self):
         inputs, results = make_inputs(30), []

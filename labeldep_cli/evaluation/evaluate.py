@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from labeldep_cli.distributed import ALONE, World
 from labeldep_cli.evaluation.metrics import ApVariant, Scores, score
 from labeldep_cli.evaluation.thresholds import tune, tune_per_label
 from labeldep_cli.inputs import Inputs, in_order
@@ -15,15 +16,16 @@ from labeldep_cli.models.generator import Generator
 
 
 @torch.inference_mode()
-def collect_logits(generator: Generator, inputs: Inputs) -> NDArray[np.float32]:
-    """Logits of all rows through the test transform, float32 [N, L]."""
+def collect_logits(generator: Generator, inputs: Inputs, world: World = ALONE) -> NDArray[np.float32]:
+    """Logits of all rows through the test transform, float32 [N, L]; several processes share the rows."""
     was_training = generator.training
     generator.eval()
-    parts: list[NDArray[np.float32]] = []
-    for batch in in_order(inputs):
-        parts.append(generator(batch.x).cpu().numpy())
+    logits = torch.zeros(len(inputs.labels), len(inputs.space), device=inputs.device)
+    for batch in in_order(inputs, world):
+        logits[batch.rows.to(inputs.device)] = generator(batch.x)
     generator.train(was_training)
-    return np.concatenate(parts)
+    world.add([logits])  # the other processes' rows are zeros here
+    return logits.float().cpu().numpy()
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:

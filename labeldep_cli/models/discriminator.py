@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import pairwise
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +35,7 @@ class Discriminator(nn.Module):
         conditional: bool = True,
     ) -> None:
         super().__init__()
+        self.slope = slope
         self.project_labels = nn.Linear(n_labels, projection)
         self.project_features = nn.Linear(feature_dim, projection) if conditional else None
         widths = [2 * projection if conditional else projection, *[width] * layers]
@@ -63,19 +62,36 @@ class Discriminator(nn.Module):
         scores: Tensor = self.score(seen).squeeze(1)
         return scores
 
-    def _score_many(self, y: Tensor, z: Tensor) -> Tensor:
-        """The same for y [B, K, L] -> [B, K], with all that is the image's alone computed once an image.
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The feedforward part's layers, the one that gives the score last."""
+        return [layer for layer in self.score if isinstance(layer, nn.Linear)]
 
-        Up to the first LeakyReLU D is linear: the image's part of it is shared by the K sets, and the two linear maps
-        of a label set are one.
+    @property
+    def label_columns(self) -> Tensor:
+        """The first layer's weights on the label set's projection, [W, projection]."""
+        return self.linears[0].weight[:, -self.project_labels.out_features :]
+
+    @property
+    def image_columns(self) -> Tensor:
+        """The first layer's weights on the image's projection, [W, projection]; empty for an unconditional critic."""
+        return self.linears[0].weight[:, : -self.project_labels.out_features]
+
+    def label_map(self) -> tuple[Tensor, Tensor]:
+        """What the first layer sees of a label set: up to the first LeakyReLU D is linear, its two maps are one.
+
+        Returns:
+            C [W, L] and c [W]: the first layer gives C y + c, and the image's part.
         """
-        first, *rest = cast(Iterable[nn.Linear], self.score)  # an nn.Sequential knows only that they are modules
-        own = first.weight[:, -self.project_labels.out_features :]  # [W, projection]
-        shared = first.bias + own @ self.project_labels.bias
+        own = self.label_columns
+        return own @ self.project_labels.weight, self.linears[0].bias + own @ self.project_labels.bias
+
+    def _score_many(self, y: Tensor, z: Tensor) -> Tensor:
+        """The same for y [B, K, L] -> [B, K], with all that is the image's alone computed once an image."""
+        label_map, shared = self.label_map()
         if self.project_features is not None:
-            image = first.weight[:, : self.project_features.out_features]
-            shared = (shared + self.project_features(z) @ image.T)[:, None, :]  # [B, 1, W]
-        hidden: Tensor = shared + y @ (own @ self.project_labels.weight).T  # [B, K, W]
-        for layer in rest:
+            shared = (shared + self.project_features(z) @ self.image_columns.T)[:, None, :]  # [B, 1, W]
+        hidden: Tensor = shared + y @ label_map.T  # [B, K, W]
+        for layer in list(self.score)[1:]:
             hidden = layer(hidden)
         return hidden.squeeze(2)

@@ -41,7 +41,7 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalise and encode images: uint8 [B, 3, H, W] -> [B, F] or [B, S, F]."""
-        features: Tensor = self.backbone((images.float() / 255 - self.mean) / self.std)
+        features: Tensor = self.backbone((images.to(self.mean.dtype) / 255 - self.mean) / self.std)
         return features
 
     def trainable_copy(self, train_bn: bool) -> Encoder:

@@ -24,8 +24,8 @@ class Generator(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, L]; the head computes in float32 under mixed precision too."""
-        features: Tensor = self.encoder(x).float()
+        """Logits [B, L]; the head computes in full precision under mixed precision too."""
+        features: Tensor = self.encoder(x).to(torch.get_default_dtype())
         with torch.autocast(features.device.type, enabled=False):
             logits: Tensor = self.head(features)
         return logits
@@ -43,6 +43,6 @@ class Generator(nn.Module):
         """
         if not self.head.sequential:
             return of_logits(self(x), y)
-        features: Tensor = self.encoder(x).float()
+        features: Tensor = self.encoder(x).to(torch.get_default_dtype())
         with torch.autocast(features.device.type, enabled=False):
             return self.head.sequence_loss(features, y)

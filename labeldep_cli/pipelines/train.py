@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from labeldep_cli.config import (
 )
 from labeldep_cli.datasets.split import SPLITS, Skipped
 from labeldep_cli.devices import enough_memory
+from labeldep_cli.distributed import World
 from labeldep_cli.errors import CheckpointError, LabeldepError
 from labeldep_cli.files import lock, make_folder
 from labeldep_cli.inputs import Inputs
@@ -180,27 +182,41 @@ def _folder(project: Project, config: TrainingConfig) -> Path:
 
 def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job, looked: bool = False) -> Trained:
     _require_loss(config)
+    _require_whole_batches(config, project.world)
     folder = job.out or _folder(project, config)
     if start is not None:
         _require_start(start, project, config.full, folder)
+    world = project.world
     make_folder(folder)
-    with lock(folder / ".lock", str(folder)), enough_memory():
+    with lock(folder / ".lock", str(folder)) if world.first else nullcontext(), enough_memory():
         # A run goes on with the views that it began with, though the cache may hold more by now; and with its order.
-        views = config.views or (None if job.fresh else begun_views(folder))
-        begun = None if job.fresh else begun_blocks(folder)
+        views = config.views or world.hear(None if job.fresh else begun_views(folder))
+        begun = world.hear(None if job.fresh else begun_blocks(folder))
         train, val = project.held_together({"train": views, "val": 1}, config.full, {"train": begun} if begun else None)
         if start is not None:
             _require_width(start, train)
         record = record_of(project, config, start, train)
-        if job.fresh:
-            clear(folder)
-        if not claim(folder, record, project.reporter):
+        if not _claimed(folder, record, job.fresh, project):
             _fit(project, config, start, train, val, record, folder)
         run = open_run(str(folder), project.workspace.runs_dir)
         provenance = protocol_of(run, project.dataset.split("val"), "step")
         result = _result(folder, project, val)
         looked = looked or bool(project.looked)
         return Trained(folder, result, project.skipped(train, val), provenance, looked, config.select)
+
+
+def _claimed(folder: Path, record: dict[str, Any], fresh: bool, project: Project) -> bool:
+    """Make the folder this run's own; whether it is finished already. The first of several processes answers for all.
+
+    Raises:
+        CheckpointError: it holds a run of other settings.
+    """
+    finished = False
+    if project.world.first:
+        if fresh:
+            clear(folder)
+        finished = claim(folder, record, project.reporter)
+    return project.world.hear(finished)
 
 
 def _require_loss(config: TrainingConfig) -> None:
@@ -212,6 +228,19 @@ def _require_loss(config: TrainingConfig) -> None:
     if config.loss != TrainingConfig.loss and HEADS[config.head or DEFAULT_HEAD].sequential:
         raise LabeldepError(
             f"--head {config.head} is trained on its own loss, not on --loss {config.loss}", "Leave --loss out."
+        )
+
+
+def _require_whole_batches(config: TrainingConfig, world: World) -> None:
+    """Refuse to take batch statistics of a part of a batch.
+
+    Raises:
+        LabeldepError: names the flag.
+    """
+    if config.train_bn and world.size > 1:
+        raise LabeldepError(
+            f"--train-bn would take each batch's statistics from its share in one of {world.size} processes",
+            "Leave --train-bn out, or train in one process.",
         )
 
 
@@ -234,9 +263,10 @@ def _fit(
     if start is not None:
         project.reporter.note(f"{'the head' if config.full and not start.full else 'G'} starts from {start.folder}")
     generator = _generator(project, config, start, train)
-    step = _step(generator, train, config)
+    step = _step(generator, train, config, project.world)
     facts = _facts(project, config, record, train)
-    fit(step, generator, train, val, _schedule(config, train, record["steps"]), folder, facts, project.reporter)
+    schedule = _schedule(config, train, record["steps"])
+    fit(step, generator, train, val, schedule, folder, facts, project.reporter, project.world)
 
 
 def _facts(project: Project, config: TrainingConfig, record: Mapping[str, Any], train: Inputs) -> dict[str, Any]:
@@ -351,16 +381,16 @@ def _fresh_head(config: TrainingConfig, train: Inputs) -> Head:
     return head
 
 
-def _step(generator: Generator, train: Inputs, config: TrainingConfig) -> Step:
+def _step(generator: Generator, train: Inputs, config: TrainingConfig, world: World) -> Step:
     if not isinstance(config, AdversarialConfig):
-        return LogisticStep(generator, train, config)
+        return LogisticStep(generator, train, config, world=world)
     if config.critic == "none":
-        return LogisticStep(generator, train, config, weight=config.alpha)
+        return LogisticStep(generator, train, config, config.alpha, world)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         shape = _critic_shape(config) or {}
         critic = Discriminator(len(train.space), train.feature_dim, **shape).to(train.device)
-    return AdversarialStep(generator, critic, train, config)
+    return AdversarialStep(generator, critic, train, config, world)
 
 
 def _schedule(config: TrainingConfig, train: Inputs, steps: int) -> Schedule:

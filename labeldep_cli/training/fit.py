@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from labeldep_cli.config import Selection
+from labeldep_cli.distributed import ALONE, World
 from labeldep_cli.errors import CheckpointError, TrainingError
 from labeldep_cli.evaluation.evaluate import collect_logits, evaluate, probabilities, tuned_thresholds
 from labeldep_cli.evaluation.thresholds import DecisionRule
@@ -29,6 +30,7 @@ LAST = "last.safetensors"
 BEST = "best.safetensors"
 METRICS = "metrics.jsonl"
 RESULT = "result.json"
+_WATCHED = 32
 
 
 @dataclass
@@ -82,6 +84,7 @@ def fit(
     folder: Path,
     facts: Mapping[str, Any],
     reporter: Reporter,
+    world: World = ALONE,
 ) -> State:
     """Train until the schedule ends, evaluating and checkpointing on the way; go on from `last` where there is one.
 
@@ -93,6 +96,7 @@ def fit(
         folder: of the run; its four files are written here.
         facts: what every checkpoint of this run says of itself (JSON values).
         reporter: shows progress.
+        world: the processes that train together; the first one writes.
 
     Returns:
         The closing state.
@@ -100,51 +104,79 @@ def fit(
     Raises:
         TrainingError: a loss that is not finite; names the step and the last good checkpoint.
     """
-    state = _resume(step, folder, reporter)
+    with world.first_alone():
+        state = _resume(step, folder, reporter, world)
     generator.train()
-    tally = _Tally()
+    tally = _Tally(state.step, folder)
     with (
         closing(train.stream(step.requests(state.step), step.order.pools(state.step))) as batches,
         reporter.bar("training", schedule.steps, "steps") as bar,
     ):
         bar.advance(state.step)
         if not state.history:
-            _record(state, {}, _val_scores(generator, val, 0, folder)[0])
+            _record(state, {}, _val_scores(generator, val, 0, folder, world)[0])
         while state.step < schedule.steps and not state.stopped:
-            told = step(state.step, batches)
-            tally.add(_finite(told, state.step, folder))
+            tally.add(step(state.step, batches))
             state.step += 1
             bar.advance()
             if state.step % schedule.interval == 0 or state.step == schedule.steps:
-                _evaluate(state, tally, step, generator, val, schedule, folder)
-                _save(state, step, folder, facts)
-    _finish(state, step, val, folder, facts, reporter)
+                _evaluate(state, tally, step, generator, val, schedule, folder, world)
+                if world.first:
+                    _save(state, step, folder, facts)
+    world.wait()
+    _load_best(step, folder)
+    _finish(state, step, val, folder, facts, reporter, world)
     return state
 
 
-def _finish(state: State, step: Step, val: Inputs, folder: Path, facts: Mapping[str, Any], reporter: Reporter) -> None:
-    """Choose the weight of the best critic for test time, keep it in `best`, and write the result."""
+def _load_best(step: Step, folder: Path) -> None:
     tensors, _ = checkpoint.load(folder / BEST)
     for key, network in step.networks().items():
         checkpoint.unpack(key, tensors, network, folder / BEST)
+
+
+def _finish(
+    state: State,
+    step: Step,
+    val: Inputs,
+    folder: Path,
+    facts: Mapping[str, Any],
+    reporter: Reporter,
+    world: World,
+) -> None:
+    """Choose the weight of the best critic for test time, keep it in `best`, and write the result."""
     if "critic" in step.networks():
         reporter.note("choosing the critic's weight for test time on val")
     beta = step.beta(val)
-    if beta is not None:
-        checkpoint.save(folder / BEST, tensors, {**facts, **state.best, "beta": beta})
-    result = {"steps": state.step, "best_step": state.best["step"], "stopped_early": state.stopped}
-    closing = {name: state.best[name] for name in ("val", "thresholds")}
-    write_json(folder / RESULT, {**result, **closing, "beta": beta})
+    with world.first_alone() as first:
+        if first:
+            if beta is not None:
+                checkpoint.save(folder / BEST, _networks(step), {**facts, **state.best, "beta": beta})
+            result = {"steps": state.step, "best_step": state.best["step"], "stopped_early": state.stopped}
+            closing = {name: state.best[name] for name in ("val", "thresholds")}
+            write_json(folder / RESULT, {**result, **closing, "beta": beta})
+
+
+def _networks(step: Step) -> dict[str, Tensor]:
+    """What a checkpoint keeps of the networks."""
+    return {name: value for key, net in step.networks().items() for name, value in checkpoint.pack(key, net).items()}
 
 
 def _evaluate(
-    state: State, tally: _Tally, step: Step, generator: Generator, val: Inputs, schedule: Schedule, folder: Path
+    state: State,
+    tally: _Tally,
+    step: Step,
+    generator: Generator,
+    val: Inputs,
+    schedule: Schedule,
+    folder: Path,
+    world: World,
 ) -> None:
     """Score G (or D, where it alone is trained) on val, add the record, and see whether it is the best yet."""
-    scores, thresholds = _val_scores(generator, val, state.step, folder)
-    quality = step.quality(val)
-    told = tally.means() if quality is None else {**tally.means(), "critic_val": quality}
-    _record(state, told, scores)
+    told = tally.means()
+    scores, thresholds = _val_scores(generator, val, state.step, folder, world)
+    quality = world.hear(step.quality(val))  # processes on unlike machines may differ in a last digit
+    _record(state, told if quality is None else {**told, "critic_val": quality}, scores)
     value = scores[schedule.select] if quality is None else quality
     if not state.best or value > state.best["value"]:
         state.best = {"step": state.step, "value": value, "val": scores, "thresholds": thresholds}
@@ -157,8 +189,10 @@ def _record(state: State, losses: Mapping[str, float], scores: Mapping[str, Any]
     state.history.append({"step": state.step, **losses, "val": kept})
 
 
-def _val_scores(generator: Generator, val: Inputs, step: int, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    logits = collect_logits(generator, val)
+def _val_scores(
+    generator: Generator, val: Inputs, step: int, folder: Path, world: World
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    logits = collect_logits(generator, val, world)
     if not np.isfinite(logits).all():
         raise _diverged(f"the logits on val are not finite after step {step}", folder)
     rule = DecisionRule()
@@ -167,30 +201,50 @@ def _val_scores(generator: Generator, val: Inputs, step: int, folder: Path) -> t
 
 
 class _Tally:
-    """Means of the losses since the last evaluation."""
+    """Means of the losses since the last evaluation; and a watch on them.
 
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._count = 0
+    The losses of `_WATCHED` steps leave the device together: a transfer at each step would have a GPU wait for it.
 
-    def add(self, losses: Mapping[str, float]) -> None:
-        for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
+    Args:
+        step: updates made so far.
+        folder: of the run, for the message.
+    """
+
+    def __init__(self, step: int, folder: Path) -> None:
+        self._step = step
+        self._folder = folder
+        self._names: tuple[str, ...] = ()
+        self._pending: list[Tensor] = []
+        self._rows: list[list[float]] = []
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """Take the losses of one more step.
+
+        Raises:
+            TrainingError: one of the last steps had a loss that is not finite; names the first such step.
+        """
+        self._names = tuple(losses)
+        self._pending.append(torch.stack(list(losses.values())))
+        if len(self._pending) == _WATCHED:
+            self._fetch()
 
     def means(self) -> dict[str, float]:
-        means = {name: total / self._count for name, total in self._sums.items()}
-        self._sums, self._count = {}, 0
+        """The mean of each loss, and a fresh start."""
+        self._fetch()
+        means = {name: sum(row[k] for row in self._rows) / len(self._rows) for k, name in enumerate(self._names)}
+        self._rows = []
         return means
 
-
-def _finite(told: Mapping[str, Tensor], step: int, folder: Path) -> dict[str, float]:
-    """The losses as numbers; one transfer from the device."""
-    values = dict(zip(told, torch.stack([value.float() for value in told.values()]).tolist(), strict=True))
-    broken = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
-    if broken:
-        raise _diverged(f"the loss is not finite at step {step + 1} ({', '.join(broken)})", folder)
-    return values
+    def _fetch(self) -> None:
+        if not self._pending:
+            return
+        for row in torch.stack(self._pending).tolist():
+            self._step += 1
+            broken = [f"{n} = {value}" for n, value in zip(self._names, row, strict=True) if not math.isfinite(value)]
+            if broken:
+                raise _diverged(f"the loss is not finite at step {self._step} ({', '.join(broken)})", self._folder)
+            self._rows.append(row)
+        self._pending = []
 
 
 def _diverged(what: str, folder: Path) -> TrainingError:
@@ -203,9 +257,7 @@ def _diverged(what: str, folder: Path) -> TrainingError:
 
 def _save(state: State, step: Step, folder: Path, facts: Mapping[str, Any]) -> None:
     """Write `last`, then what follows from it: `best` after `last`, so that `last` can always rebuild it."""
-    networks = {
-        name: value for key, net in step.networks().items() for name, value in checkpoint.pack(key, net).items()
-    }
+    networks = _networks(step)
     optimizers = {
         name: value
         for key, opt in step.optimizers().items()
@@ -222,16 +274,18 @@ def _write_metrics(state: State, folder: Path) -> None:
     write_text(folder / METRICS, "".join(json.dumps(record) + "\n" for record in state.history))
 
 
-def _resume(step: Step, folder: Path, reporter: Reporter) -> State:
-    """Load `last` into the networks and cut everything else to fit it.
+def _resume(step: Step, folder: Path, reporter: Reporter, world: World) -> State:
+    """Load `last` into the networks; the first process cuts everything else to fit it.
 
     Raises:
         CheckpointError: `last` is broken, or `best` is and cannot be rebuilt.
     """
-    checkpoint.sweep(folder)
+    if world.first:
+        checkpoint.sweep(folder)
     if not (folder / LAST).exists():
-        for leftover in (BEST, METRICS, RESULT):
-            (folder / leftover).unlink(missing_ok=True)
+        if world.first:
+            for leftover in (BEST, METRICS, RESULT):
+                (folder / leftover).unlink(missing_ok=True)
         return State()
     tensors, facts = checkpoint.load(folder / LAST, ("step", "history", "best", "stopped"))
     for key, network in step.networks().items():
@@ -239,6 +293,8 @@ def _resume(step: Step, folder: Path, reporter: Reporter) -> State:
     for key, optimizer in step.optimizers().items():
         checkpoint.unpack_optimizer(key, tensors, optimizer)
     state = State(facts["step"], facts["history"], facts["best"], facts["stopped"])
+    if not world.first:
+        return state
     reporter.note(f"going on from step {state.step} of {folder}")
     if checkpoint.read_facts(folder / BEST).get("step") != state.best["step"]:
         # A kill between `last` and `best` leaves `last` as the best: `best` is written before the next step.

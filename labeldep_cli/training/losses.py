@@ -10,6 +10,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from labeldep_cli.config import Loss, Sampling
 
+NORM_EPSILON = 1e-12
+"""Beneath the penalty's square root, whose slope at 0 is infinite: a critic that is flat somewhere would give NaN."""
+
 Critic = Callable[[Tensor, Tensor], Tensor]
 """(label sets [B, L], features [B, F]) -> scores [B]."""
 
@@ -190,7 +193,8 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, z: Tensor, weig
     """WGAN-GP penalty on label space (Eq. 5).
 
     Eq. 5 prints y* ~ interp(y_hat, y*); the text means interp(y_hat, y). Both label sets are those of the same images.
-    The gradient is taken with respect to the label set alone; its norm is one per image.
+    The gradient is taken with respect to the label set alone; its norm is one per image. For any critic; the training
+    of labeldep's own takes `wasserstein.critic_update`, the same thing with its gradient written by hand.
 
     Args:
         critic: maps label sets [B, L] and image features [B, F] to scores [B].
@@ -203,6 +207,5 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, z: Tensor, weig
     """
     between = (weight * real + (1 - weight) * fake).detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(critic(between, z.detach()).sum(), between, create_graph=True)
-    # The square root's slope at 0 is infinite: a critic that is flat somewhere would give NaN without the epsilon.
-    norm = (gradient.square().sum(dim=1) + 1e-12).sqrt()
+    norm = (gradient.square().sum(dim=1) + NORM_EPSILON).sqrt()
     return (norm - 1).square().mean()

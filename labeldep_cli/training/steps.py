@@ -2,11 +2,16 @@
 
 A step is called with its number and a stream of batches; `requests` says which batches the stream must bring, so that
 images are decoded ahead of their use.
+
+Where several processes train together, all draws are those of the whole batch, of which each process takes its share;
+every loss is a part of a mean over the whole batch, and losses and gradients are summed over the processes. So they
+compute what one would. (DistributedDataParallel would average gradients of unequal shares alike, and is wrong for a
+loss that autograd.grad has passed through, as the penalty's.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Protocol
 
@@ -15,6 +20,7 @@ from torch import Tensor, nn
 
 from labeldep_cli.config import AdversarialConfig, TrainingConfig
 from labeldep_cli.devices import mixed_precision
+from labeldep_cli.distributed import ALONE, World
 from labeldep_cli.evaluation.rerank import tune_beta
 from labeldep_cli.inputs import Batch, Inputs, Request, in_order
 from labeldep_cli.models.discriminator import Discriminator
@@ -22,6 +28,7 @@ from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.training import losses
 from labeldep_cli.training.draws import Order, mismatched_rows, random_views, uniform
+from labeldep_cli.training.wasserstein import Pairs, critic_update
 
 _QUALITY_DRAWS = 16
 """Samples of G a validation image: they make the estimate steady where val is small."""
@@ -63,27 +70,32 @@ class LogisticStep:
         inputs: the training rows.
         config: batch size, learning rate, seed.
         weight: of the loss; alpha for the control, so that it differs from the adversarial stage by the critic alone.
+        world: the processes that train together.
     """
 
-    def __init__(self, generator: Generator, inputs: Inputs, config: TrainingConfig, weight: float = 1.0) -> None:
+    def __init__(
+        self, generator: Generator, inputs: Inputs, config: TrainingConfig, weight: float = 1.0, world: World = ALONE
+    ) -> None:
         self.generator = generator
         self.inputs = inputs
         self.config = config
         self.weight = weight
         self.order = Order.of(inputs, config)
+        self.world = world
         self.optimizer = generator_optimizer(generator, config)
 
     def requests(self, first: int) -> Iterator[Request]:
         """One batch a step: epochs of permuted rows."""
-        return (generator_request(self.inputs, self.order, step) for step in count(first))
+        return (generator_request(self.inputs, self.order, step, self.world) for step in count(first))
 
     def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
         """Update G once."""
-        x, y, _ = next(batches)
+        batch = next(batches)
         with mixed_precision(self.inputs.device):
-            loss = self.generator.loss(x, y, losses.LOSSES[self.config.loss])
-        update(self.optimizer, self.weight * loss)
-        return {"sequence" if self.generator.head.sequential else self.config.loss: loss.detach()}
+            loss = part_of(batch, self.generator.loss(batch.x, batch.y, losses.LOSSES[self.config.loss]))
+        name: str = "sequence" if self.generator.head.sequential else self.config.loss
+        told = {name: loss.detach()}
+        return update(self.optimizer, gradients(self.weight * loss, self.generator), told, self.world)
 
     def quality(self, val: Inputs) -> float | None:
         """None: the generator's own score chooses the best evaluation."""
@@ -110,18 +122,25 @@ class AdversarialStep:
         critic: D.
         inputs: the training rows; their encoder is D's frozen f_ext.
         config: every symbol of the paper.
+        world: the processes that train together.
     """
 
-    def __init__(self, generator: Generator, critic: Discriminator, inputs: Inputs, config: AdversarialConfig) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        critic: Discriminator,
+        inputs: Inputs,
+        config: AdversarialConfig,
+        world: World = ALONE,
+    ) -> None:
         self.generator = generator
         self.critic = critic
         self.inputs = inputs
+        self.world = world
         self.config = config = config.resolved()
         self.order = Order.of(inputs, config)
         self.optimizer_g = generator_optimizer(generator, config)
-        self.optimizer_d = torch.optim.Adam(
-            critic.parameters(), lr=config.critic_learning_rate, betas=(config.critic_beta1, config.critic_beta2)
-        )
+        self.optimizer_d = adam(critic, config.critic_learning_rate, (config.critic_beta1, config.critic_beta2))
         self._update_critic = self._density_ratio if config.critic == "nce" else self._wasserstein
         # The density ratio compares sets for the same images; the paper's three batches are of different ones.
         self._kinds = ["matched"] if config.critic == "nce" else ["matched", "generated"]
@@ -133,9 +152,9 @@ class AdversarialStep:
         for step in count(first):
             for key in self._critic_keys(step):
                 for kind in self._kinds:
-                    yield self._critic_request(kind, key, step)
+                    yield self._critic_request(kind, key)
             if not self.config.freeze_generator:
-                yield generator_request(self.inputs, self.order, step)
+                yield generator_request(self.inputs, self.order, step, self.world)
 
     def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
         """Update D `critic_steps` times and G once."""
@@ -187,24 +206,19 @@ class AdversarialStep:
     def _wasserstein(self, key: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
         config = self.config
         matched, generated = next(batches), next(batches)
-        real = self.critic(present(matched.y), self._features(matched.x))  # D(y, x), [B]
-
-        with torch.no_grad():
-            fake_set = self._sample(generated, "critic noise", key)  # y_hat, [B, L]
-        z = self._features(generated.x)  # [B, F]
-        fake = self.critic(fake_set, z)  # D(y_hat, x), [B]
-
-        mismatched = self._mismatched_scores(next(batches), key) if config.with_negatives else None
-        weight = self._noise((len(fake), 1), "interpolation", key)
-        penalty = losses.gradient_penalty(self.critic, present(generated.y), fake_set, z, weight)
-
-        loss = losses.critic_loss(real, fake, mismatched) + config.lambda_gp * penalty  # Eq. 4
-        update(self.optimizer_d, loss)
-        return {
-            "critic": loss.detach(),
-            "penalty": penalty.detach(),
-            "wasserstein": (real.mean() - fake.mean()).detach(),
-        }
+        fake_set = self._sample(generated, "critic noise", key)  # y_hat, [B, L]
+        weight = self._noise(generated, "interpolation", key, 1)
+        found = critic_update(
+            self.critic,
+            Pairs(present(matched.y), self._features(matched.x)),
+            Pairs(fake_set, self._features(generated.x)),
+            self._mismatched(next(batches), key) if config.with_negatives else None,
+            between=weight * present(generated.y) + (1 - weight) * fake_set,  # y* of Eq. 5
+            lambda_gp=config.lambda_gp,
+            whole=generated.whole,
+        )
+        told = {"critic": found.loss, "penalty": found.penalty, "wasserstein": found.wasserstein}
+        return update(self.optimizer_d, found.gradients, told, self.world)
 
     def _density_ratio(self, key: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
         """One update of a critic that learns log p(y|x) / p_G(y|x): real sets against hard samples, same images."""
@@ -213,33 +227,35 @@ class AdversarialStep:
         sets = torch.cat([present(matched.y)[:, None], fake_sets], dim=1)
         scores = self.critic(sets, self._features(matched.x))  # [B, 1 + K]
         real, fake = scores[:, 0], scores[:, 1:]
-        loss = losses.density_ratio_loss(real, fake)
-        update(self.optimizer_d, loss)
-        return {"critic": loss.detach(), "margin": (real.mean() - fake.mean()).detach()}
+        loss = part_of(matched, losses.density_ratio_loss(real, fake))
+        margin = part_of(matched, real.mean() - fake.mean())
+        told = {"critic": loss.detach(), "margin": margin.detach()}
+        return update(self.optimizer_d, gradients(loss, self.critic), told, self.world)
 
-    def _mismatched_scores(self, batch: Batch, key: int) -> Tensor:
-        """D(y', x), [B]: real label sets put to other images."""
-        others = mismatched_rows(self.inputs.labels, batch.rows, self.config.seed, "mismatched labels", key)
-        y = self.inputs.labels[others].to(batch.y)
-        scores: Tensor = self.critic(known(batch.y) * present(y), self._features(batch.x))
-        return scores
+    def _mismatched(self, batch: Batch, key: int) -> Pairs:
+        """(y', x): real label sets put to other images."""
+        labels, rows = self.inputs.labels, self._critic_rows("mismatched", key)
+        others = mismatched_rows(labels, rows, self.config.seed, "mismatched labels", key)[self.world.share(len(rows))]
+        return Pairs(known(batch.y) * present(labels[others].to(batch.y)), self._features(batch.x))
 
     def _update_generator(self, step: int, batch: Batch) -> dict[str, Tensor]:
         config = self.config
         with mixed_precision(self.inputs.device):
             logits = self.generator(batch.x)  # [B, L]
-        noise = self._noise(tuple(logits.shape), "generator noise", step)
+        noise = self._noise(batch, "generator noise", step, logits.shape[1])
         fake_set = known(batch.y) * losses.sample(logits, noise, config.inverse_temperature, config.sampling)
-        fooling = losses.generator_loss(self.critic(fake_set, self._features(batch.x)))  # Eq. 3
-        logistic = losses.LOSSES[config.loss](logits, batch.y)
-        update(self.optimizer_g, fooling + config.alpha * logistic)  # Eq. 2
-        return {"generator": fooling.detach(), config.loss: logistic.detach()}
+        fooling = part_of(batch, losses.generator_loss(self.critic(fake_set, self._features(batch.x))))  # Eq. 3
+        logistic = part_of(batch, losses.LOSSES[config.loss](logits, batch.y))
+        told = {"generator": fooling.detach(), config.loss: logistic.detach()}
+        loss = fooling + config.alpha * logistic  # Eq. 2
+        return update(self.optimizer_g, gradients(loss, self.generator), told, self.world)
 
+    @torch.no_grad()
     def _sample(self, batch: Batch, purpose: str, key: int) -> Tensor:
         """y_hat: label sets [B, L] drawn from G(x)."""
         with mixed_precision(self.inputs.device):
             logits = self.generator(batch.x)
-        noise = self._noise(tuple(logits.shape), purpose, key)
+        noise = self._noise(batch, purpose, key, logits.shape[1])
         return known(batch.y) * losses.sample(logits, noise, self.config.inverse_temperature, self.config.sampling)
 
     @torch.no_grad()
@@ -247,18 +263,20 @@ class AdversarialStep:
         """Label sets of zeros and ones, `count` an image [B, K, L], each label there with G's probability."""
         with mixed_precision(self.inputs.device):
             p = torch.sigmoid(self.generator(batch.x))[:, None, :]  # [B, 1, L]
-        noise = self._noise((len(p), count, p.shape[2]), f"{purpose} noise", key)
+        noise = self._noise(batch, f"{purpose} noise", key, count, p.shape[2])
         return known(batch.y)[:, None, :] * (noise < p).to(p.dtype)
 
     @torch.no_grad()
     def _features(self, x: Tensor) -> Tensor:
-        """Z = f_ext(x), float32 [B, F]; D sees float32 under mixed precision too."""
+        """Z = f_ext(x), [B, F]; D sees full precision under mixed precision too."""
         with mixed_precision(self.inputs.device):
             z: Tensor = self.inputs.encoder(x)
-        return pooled(z.float())
+        return pooled(z.to(torch.get_default_dtype()))
 
-    def _noise(self, shape: tuple[int, ...], purpose: str, key: int) -> Tensor:
-        return uniform(shape, self.config.seed, purpose, key).to(self.inputs.device)
+    def _noise(self, batch: Batch, purpose: str, key: int, *shape: int) -> Tensor:
+        """Uniform noise [B, *shape]: this process's share of what is drawn for the whole batch."""
+        drawn = uniform((batch.whole, *shape), self.config.seed, purpose, key)
+        return drawn[self.world.share(batch.whole)].to(self.inputs.device, torch.get_default_dtype())
 
     def _critic_keys(self, step: int) -> Iterator[int]:
         """The numbers of the critic's updates at a step of G; those of the warm-up are negative."""
@@ -266,30 +284,77 @@ class AdversarialStep:
             yield from range(-self.config.critic_warmup, 0)
         yield from range(step * self.config.critic_steps, (step + 1) * self.config.critic_steps)
 
-    def _critic_request(self, kind: str, key: int, step: int) -> Request:
-        rows = self.order.critic_rows(step, f"critic {kind}", key)
+    def _critic_rows(self, kind: str, key: int) -> Tensor:
+        """The rows of one of the critic's batches, over all processes."""
+        step = max(key, 0) // self.config.critic_steps  # the warm-up's keys are negative: it belongs to step 0
+        return self.order.critic_rows(step, f"critic {kind}", key)
+
+    def _critic_request(self, kind: str, key: int) -> Request:
+        rows = self._critic_rows(kind, key)
         views = random_views(len(rows), self.inputs.n_views, self.config.seed, f"critic {kind} views", key)
-        return Request(rows, views)
+        return share_of(rows, views, self.world)
 
 
-def generator_request(inputs: Inputs, order: Order, step: int) -> Request:
+def generator_request(inputs: Inputs, order: Order, step: int, world: World = ALONE) -> Request:
     """G's batch at a step."""
     rows = order.generator_rows(step)
-    return Request(rows, random_views(len(rows), inputs.n_views, order.seed, "views", step))
+    return share_of(rows, random_views(len(rows), inputs.n_views, order.seed, "views", step), world)
+
+
+def share_of(rows: Tensor, views: Tensor, world: World) -> Request:
+    """This process's share of a batch."""
+    part = world.share(len(rows))
+    return Request(rows[part], views[part], len(rows))
+
+
+def part_of(batch: Batch, loss: Tensor) -> Tensor:
+    """This process's part of a loss that is a mean over the whole batch, given the mean over its own rows."""
+    if len(batch.rows) == batch.whole:
+        return loss
+    return loss * (len(batch.rows) / batch.whole) if len(batch.rows) else torch.zeros_like(loss)
 
 
 def generator_optimizer(generator: Generator, config: TrainingConfig) -> torch.optim.Optimizer:
     """Adam over G (Sect. 4.1)."""
-    return torch.optim.Adam(generator.parameters(), lr=config.learning_rate, betas=(config.beta1, config.beta2))
+    return adam(generator, config.learning_rate, (config.beta1, config.beta2))
 
 
-def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step down a loss; other networks that it passed through keep their gradients out of theirs."""
-    optimizer.zero_grad(set_to_none=True)
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+def adam(network: nn.Module, lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
+    """Adam in one kernel a tensor, where plain Adam passes each of them a dozen times."""
+    return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, fused=True)
+
+
+def gradients(loss: Tensor, network: nn.Module) -> list[Tensor]:
+    """Of a loss, by a network's own parameters; other networks that it passed through get none."""
+    parameters = list(network.parameters())
+    if not loss.requires_grad:  # this process has no row of the batch
+        return [torch.zeros_like(parameter) for parameter in parameters]
+    return list(torch.autograd.grad(loss, parameters, materialize_grads=True))
+
+
+def update(
+    optimizer: torch.optim.Optimizer,
+    taken: Sequence[Tensor],
+    told: dict[str, Tensor],
+    world: World,
+) -> dict[str, Tensor]:
+    """One step down, after gradients and losses are summed over the processes that train together.
+
+    Args:
+        optimizer: over one network.
+        taken: this process's part of the gradient of each of its parameters.
+        told: this process's parts of the losses, scalars.
+        world: those processes.
+
+    Returns:
+        The losses of the whole batch.
+    """
+    world.add([*taken, *told.values()])
+    parameters: Iterable[Tensor] = (p for group in optimizer.param_groups for p in group["params"])
+    for parameter, gradient in zip(parameters, taken, strict=True):
         parameter.grad = gradient
     optimizer.step()
+    return told
 
 
 def present(y: Tensor) -> Tensor:

@@ -77,11 +77,14 @@ class Machine:
         workers: processes that decode images; None for one a core, at most 8, the cores being shared with the other
             processes that torchrun has started on this machine; 0 decodes in the main process.
         max_skipped: the share of unreadable images above which a command stops.
+        max_memory: bytes, in RAM or on the GPU, for the cached features of all splits that a command holds; what is
+            larger is streamed. None for no limit.
     """
 
     device: str = "auto"
     workers: int | None = None
     max_skipped: float = 0.01
+    max_memory: int | None = None
 
     @property
     def n_workers(self) -> int:

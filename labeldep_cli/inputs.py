@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -58,6 +58,36 @@ class Batch(NamedTuple):
     z: Tensor | None = None
 
 
+class Blocks(NamedTuple):
+    """How rows lie that do not fit in memory together: training draws from one pool of blocks after the other.
+
+    Attributes:
+        rows: consecutive rows a block; the last one may have fewer.
+        pools: into how many pools an epoch shares the blocks out; their sizes differ by one block at most.
+    """
+
+    rows: int
+    pools: int
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        return f"{self.pools} pools of blocks of {self.rows} rows"
+
+    def count(self, n: int) -> int:
+        """The blocks of n rows."""
+        return -(-n // self.rows)
+
+    def largest(self, n: int) -> int:
+        """The rows of the largest pool, at most."""
+        return -(-self.count(n) // self.pools) * self.rows
+
+    def rows_of(self, pool: Tensor, n: int) -> Tensor:
+        """The rows, ascending, of a pool's blocks, ascending, of n rows."""
+        rows = (pool[:, None] * self.rows + torch.arange(self.rows)).flatten()
+        return rows[rows < n]
+
+
 class Inputs(Protocol):
     """The usable rows of a split, as training and evaluation see them.
 
@@ -71,6 +101,7 @@ class Inputs(Protocol):
         skipped: the split's other rows.
         device: where batches are put.
         batch: rows that pass a network together in evaluation.
+        blocks: where rows cannot be had in any order; None where they can.
     """
 
     batch: int
@@ -82,12 +113,21 @@ class Inputs(Protocol):
     space: LabelSpace
     skipped: tuple[Skipped, ...]
     device: torch.device
+    blocks: Blocks | None
 
-    def stream(self, requests: Iterable[Request]) -> Iterator[Batch]:
-        """Give the batches that are asked for, in that order; images are decoded ahead."""
+    def stream(
+        self, requests: Iterable[Request], pools: Iterable[Tensor] | None = None
+    ) -> Generator[Batch, None, None]:
+        """Give the batches that are asked for, in that order; images are decoded, pools read ahead.
+
+        Args:
+            requests: the batches.
+            pools: blocks int64, ascending, that the rows will come from, one pool after the other; None for all blocks
+                in order. Only inputs that have blocks look at them.
+        """
 
 
-def in_order(inputs: Inputs, world: World = ALONE) -> Iterator[Batch]:
+def in_order(inputs: Inputs, world: World = ALONE) -> Generator[Batch, None, None]:
     """All rows once, in order, through the test transform (view 0); of several processes, each gets its own batches.
 
     The batches are the same for any number of processes.
@@ -96,6 +136,12 @@ def in_order(inputs: Inputs, world: World = ALONE) -> Iterator[Batch]:
     starts = range(0, n, inputs.batch)[world.share(-(-n // inputs.batch))]
     parts = (torch.arange(start, min(start + inputs.batch, n)) for start in starts)
     return inputs.stream(Request(part, torch.zeros_like(part), len(part)) for part in parts)
+
+
+def evaluation_batch(shape: tuple[int, ...]) -> int:
+    """Rows that pass a network together in evaluation, by the shape of one view's features."""
+    # Attention over regions holds several arrays [B, paths, S, width] at a time.
+    return 1024 if len(shape) == 1 else 128
 
 
 class FeatureInputs:
@@ -110,6 +156,8 @@ class FeatureInputs:
         device: where features and batches are put.
         rows: int64 [N], where a split's rows lie among `features`; None where these are the split's alone.
     """
+
+    blocks: Blocks | None = None
 
     def __init__(
         self,
@@ -130,8 +178,7 @@ class FeatureInputs:
         self.device = device
         self.encoder: nn.Module = nn.Identity()
         self.n_views, self.feature_dim = features.shape[1], features.shape[-1]
-        # Attention over regions holds several arrays [B, paths, S, width] at a time.
-        self.batch = 1024 if features.ndim == 3 else 128
+        self.batch = evaluation_batch(features.shape[2:])
 
     @staticmethod
     def of_cache(cache: FeatureCache, views: int, named: bool, device: torch.device) -> FeatureInputs:
@@ -154,7 +201,9 @@ class FeatureInputs:
         features = split.features[:, None, :]
         return FeatureInputs(features, split.labels, split.paths, split.space, (), device, split.rows)
 
-    def stream(self, requests: Iterable[Request]) -> Iterator[Batch]:
+    def stream(
+        self, requests: Iterable[Request], pools: Iterable[Tensor] | None = None
+    ) -> Generator[Batch, None, None]:
         """Look rows up by index, on the device."""
         dtype = torch.get_default_dtype()
         for rows, views, whole, _ in requests:
@@ -179,6 +228,7 @@ class ImageInputs:
     """
 
     batch = ExtractConfig.group
+    blocks: Blocks | None = None
 
     def __init__(
         self,
@@ -210,7 +260,9 @@ class ImageInputs:
         """Have z read from a finished cache of the same split and encoder, with all views that are asked for."""
         self._cached = cache.rows()
 
-    def stream(self, requests: Iterable[Request]) -> Iterator[Batch]:
+    def stream(
+        self, requests: Iterable[Request], pools: Iterable[Tensor] | None = None
+    ) -> Generator[Batch, None, None]:
         """Decode the images asked for; with a cache to read z from, only those that x is needed of.
 
         Raises:

@@ -38,6 +38,7 @@ def evaluate(
     device: flags.Device = Machine.device,
     workers: flags.Workers = Machine.workers,
     max_skipped: flags.MaxSkipped = Machine.max_skipped,
+    max_memory: flags.MaxMemory = Machine.max_memory,
     json: flags.Json = False,
 ) -> None:
     """Score a run on a split of its own data set."""
@@ -46,7 +47,7 @@ def evaluate(
 
     place = Place(runs_dir, data_dir, features_dir)
     asked = DecisionConfig(decision, beta, threshold, top_k, non_empty, ap)
-    machine = Machine(device, workers, max_skipped)
+    machine = Machine(device, workers, max_skipped, max_memory)
     moved = str(weights) if weights else None
     found = evaluate_run(place, run, machine, asked, split, moved, Terminal())
     record = found.to_json()

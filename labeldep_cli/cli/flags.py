@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -127,6 +128,32 @@ MaxSkipped = Annotated[
     float,
     typer.Option(
         min=0.0, max=1.0, help="Share of unreadable images above which the command stops.", rich_help_panel=HOW
+    ),
+]
+_UNITS = {"": 1, "B": 1} | {f"{unit}B": 1000 ** (k + 1) for k, unit in enumerate("KMGT")}
+_UNITS |= {f"{unit}IB": 1024 ** (k + 1) for k, unit in enumerate("KMGT")}
+
+
+def read_size(text: str | int) -> int:
+    """Bytes of "300MB", "8GB", "1.5GiB" or a plain number.
+
+    Raises:
+        typer.BadParameter: it is no size, or not even one byte.
+    """
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*([A-Z]*)", str(text).strip().upper())
+    size = int(float(found[1]) * _UNITS[found[2]]) if found and found[2] in _UNITS else 0
+    if size < 1:
+        raise typer.BadParameter(f"{text!r} is no size; name one like 300MB, 8GB or 1.5GiB")
+    return size
+
+
+MaxMemory = Annotated[
+    int | None,
+    typer.Option(
+        parser=read_size,
+        metavar="SIZE",
+        help="For cached features, in RAM or on the GPU: 300MB, 8GB; larger ones are streamed. No limit if not given.",
+        rich_help_panel=HOW,
     ),
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Drop what is there and begin anew.", rich_help_panel=HOW)]

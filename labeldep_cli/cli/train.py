@@ -61,6 +61,7 @@ def pretrain(
     device: flags.Device = Machine.device,
     workers: flags.Workers = Machine.workers,
     max_skipped: flags.MaxSkipped = Machine.max_skipped,
+    max_memory: flags.MaxMemory = Machine.max_memory,
     fresh: flags.Fresh = False,
     json: flags.Json = False,
 ) -> None:
@@ -89,7 +90,7 @@ def pretrain(
         seed=seed,
     )
     source = Source(dataset, backbone, weights, val_fraction, test_fraction, split_seed)
-    machine = Machine(device, workers, max_skipped)
+    machine = Machine(device, workers, max_skipped, max_memory)
     _show(
         run(Workspace(data_dir, runs_dir, features_dir), source, machine, training, Job(out, fresh), Terminal()),
         json,
@@ -209,6 +210,7 @@ def adversarial(
     device: flags.Device = Machine.device,
     workers: flags.Workers = Machine.workers,
     max_skipped: flags.MaxSkipped = Machine.max_skipped,
+    max_memory: flags.MaxMemory = Machine.max_memory,
     fresh: flags.Fresh = False,
     json: flags.Json = False,
 ) -> None:
@@ -259,7 +261,7 @@ def adversarial(
         leaky_slope=leaky_slope,
     )
     source = Source(dataset, backbone, weights, val_fraction, test_fraction, split_seed)
-    machine = Machine(device, workers, max_skipped)
+    machine = Machine(device, workers, max_skipped, max_memory)
     workspace = Workspace(data_dir, runs_dir, features_dir)
     _show(run(workspace, source, machine, training, start, Job(out, fresh), Terminal()), json)
 

@@ -12,7 +12,7 @@ from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, PretrainConfig,
 from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import sha256, write_json
-from labeldep_cli.inputs import Inputs
+from labeldep_cli.inputs import Blocks, Inputs
 from labeldep_cli.pipelines.project import Project
 from labeldep_cli.pipelines.runs import CONFIG, Run, read_config, result_of
 from labeldep_cli.progress import Reporter
@@ -69,6 +69,12 @@ def begun(folder: Path) -> dict[str, Any]:
     return read_config(folder) if (folder / CONFIG).exists() else {}
 
 
+def blocks_of(record: Mapping[str, Any]) -> dict[str, Blocks]:
+    """How the run of a record reads its training rows, by split; empty where it holds them all."""
+    blocks = record.get("blocks")
+    return {"train": Blocks(**blocks)} if blocks else {}
+
+
 _LEFT_OUT = ("dataset", "weights", "checkpoint_activations")
 """Settings that do not tell runs apart. Data set and weights go by fingerprint: the same files under another path are
 the same. No number depends on whether activations are kept: a run may go on the other way, where memory ran out."""
@@ -79,10 +85,11 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     # A run of an older version knows nothing of a newer setting: it was trained with what is now its default.
     known = {**AdversarialConfig(head=DEFAULT_HEAD).settings(), **record["settings"]}
     settings = {f"--{name.replace('_', '-')}": value for name, value in known.items() if name not in _LEFT_OUT}
-    weights, start = record["weights"], record["start"]
+    weights, start, blocks = record["weights"], record["start"], record.get("blocks")
     return {
         **settings,
         "command": record["command"],
+        "row order (--max-memory)": Blocks(**blocks).told if blocks else "all rows at once",
         "data set": record["dataset"]["name"],
         "rows": {name: value[:12] for name, value in record["dataset"]["fingerprints"].items()},
         "weights SHA-256": weights and str(weights["sha256"])[:12],
@@ -104,6 +111,7 @@ def record_of(
         "settings": source | config.settings(),
         "views": train.n_views,
         "cached_z": cached_z,
+        "blocks": train.blocks and train.blocks._asdict(),
         "steps": config.total_steps(-(-len(train.labels) // config.rows_per_batch)),
         "data_dir": str(project.workspace.data_dir.absolute()),
         "features_dir": str(project.workspace.features.absolute()),

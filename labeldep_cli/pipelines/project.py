@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -26,12 +26,13 @@ from labeldep_cli.features.origin import Origin
 from labeldep_cli.features.shares import plan, shares
 from labeldep_cli.features.views import N_VIEWS
 from labeldep_cli.files import lock, make_folder
-from labeldep_cli.inputs import FeatureInputs, ImageInputs, Inputs
+from labeldep_cli.inputs import Blocks, FeatureInputs, ImageInputs, Inputs
 from labeldep_cli.models.backbones import Backbone, find_backbone
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.heads.registry import HEADS
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
+from labeldep_cli.streamed import StreamedInputs, blocks_within, share_memory
 from labeldep_cli.weights import LoadedBackbone, Weights, load_backbone, locate_weights
 
 COMPUTE_DTYPE = "float32"
@@ -260,20 +261,38 @@ class Project:
                     paces.append(pace)
         return Pace.in_turn(paces)
 
-    def feature_inputs(self, name: str, views: int | None = 1) -> FeatureInputs:
-        """A split as features: ready ones, or a cache's (extracted where it is missing, which is said).
+    def feature_inputs(self, wanted: Mapping[str, int | None], begun: Mapping[str, Blocks]) -> tuple[Inputs, ...]:
+        """Splits as features: ready ones, or a cache's (extracted where it is missing, which is said).
 
         Args:
-            name: of the split.
-            views: how many; None for all that the cache holds.
+            wanted: the names of the splits that are held at a time, and how many views; None for all there are.
+            begun: how splits are to be read where `--max-memory` does not say.
         """
-        split = self.dataset.split(name)
-        if split.features is not None:
-            return FeatureInputs.of_split(split, self.device)
+        if self.dataset.has_features:
+            if self.machine.max_memory is not None:
+                self.reporter.note("--max-memory: ready features are in memory already, and stay there")
+            return tuple(FeatureInputs.of_split(self.dataset.split(name), self.device) for name in wanted)
+        caches = [self._held_cache(name, views) for name, views in wanted.items()]
+        counts = [views or cache.origin.views for views, cache in zip(wanted.values(), caches, strict=True)]
+        blocks = [begun.get(name) for name in wanted]
+        if self.machine.max_memory is not None:
+            rows = [(len(cache.usable), cache.row_bytes(views)) for cache, views in zip(caches, counts, strict=True)]
+            budgets = share_memory(self.machine.max_memory, [n * size for n, size in rows])
+            blocks = [blocks_within(memory, *each) for memory, each in zip(budgets, rows, strict=True)]
+        return tuple(self._held(*each) for each in zip(caches, counts, blocks, strict=True))
+
+    def _held_cache(self, name: str, views: int | None) -> FeatureCache:
         if not self.cache_path(name).exists():
             self.reporter.note(f"no cached features of {name} yet: extracting them first")
-        cache = self.cached(name, ExtractConfig(views=views or 1)).cache
-        return FeatureInputs.of_cache(cache, views or cache.origin.views, self.dataset.named, self.device)
+        return self.cached(name, ExtractConfig(views=views or 1)).cache
+
+    def _held(self, cache: FeatureCache, views: int, blocks: Blocks | None) -> Inputs:
+        if blocks is None:
+            return FeatureInputs.of_cache(cache, views, self.dataset.named, self.device)
+        n, size = len(cache.usable), cache.row_bytes(views)
+        held = f"{blocks.told}, two pools of at most {blocks.largest(n) * size / 1e6:.1f} MB at a time"
+        self.reporter.note(f"{cache.path}: {n * size / 1e6:.1f} MB of features are streamed: {held}")
+        return StreamedInputs(cache, views, self.dataset.named, self.device, blocks)
 
     def image_inputs(self, name: str, views: int) -> ImageInputs:
         """A split as images; unreadable ones are known beforehand, from its cache or by decoding all once."""
@@ -310,13 +329,29 @@ class Project:
             full: images instead of cached features.
             views: to draw from; None for all: those of the cache, or every crop of an image.
         """
-        inputs = self.image_inputs(name, views or N_VIEWS) if full else self.feature_inputs(name, views)
-        if len(inputs.labels) == 0:
-            raise DatasetError(
-                f"the {name} split of {self.dataset.name} has no image that can be read",
-                f"See: labeldep data {shlex.quote(self.source.dataset)}",
-            )
-        return inputs
+        return self.held_together({name: views}, full)[0]
+
+    def held_together(
+        self, wanted: Mapping[str, int | None], full: bool, begun: Mapping[str, Blocks] | None = None
+    ) -> tuple[Inputs, ...]:
+        """Splits that a command holds at a time, and that share `--max-memory`.
+
+        Args:
+            wanted: their names, and the views of each as in `inputs`.
+            full: images instead of cached features.
+            begun: how splits are to be read where `--max-memory` does not say; otherwise whole.
+        """
+        if full:
+            opened: tuple[Inputs, ...] = tuple(self.image_inputs(name, v or N_VIEWS) for name, v in wanted.items())
+        else:
+            opened = self.feature_inputs(wanted, begun or {})
+        for name, inputs in zip(wanted, opened, strict=True):
+            if len(inputs.labels) == 0:
+                raise DatasetError(
+                    f"the {name} split of {self.dataset.name} has no image that can be read",
+                    f"See: labeldep data {shlex.quote(self.source.dataset)}",
+                )
+        return opened
 
     def skipped(self, *parts: Inputs) -> tuple[Skipped, ...]:
         """The rows that the given inputs leave out."""

@@ -33,7 +33,7 @@ from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.registry import HEADS, seeded_head
-from labeldep_cli.pipelines.claims import Job, begun, claim, clear, record_of
+from labeldep_cli.pipelines.claims import Job, begun, blocks_of, claim, clear, record_of
 from labeldep_cli.pipelines.critic_features import give_z, reads_cache
 from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.pipelines.runs import CONFIG, Run, open_run, protocol_of, read_config, result_of
@@ -196,11 +196,10 @@ def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job
     world = project.world
     make_folder(folder)
     with lock(folder / ".lock", str(folder)) if world.first else nullcontext(), enough_memory():
-        # A run goes on with the views that it began with, though the cache may hold more by now.
+        # A run goes on with the views that it began with, though the cache may hold more by now; and with its order.
         before = world.hear({} if job.fresh else begun(folder))
         views = config.views or before.get("views")
-        train = project.inputs("train", config.full, views)
-        val = project.inputs("val", config.full)
+        train, val = project.held_together({"train": views, "val": 1}, config.full, blocks_of(before))
         if start is not None:
             _require_width(start, train)
         cached_z = world.hear(reads_cache(project, config, train, before))

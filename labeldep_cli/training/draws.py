@@ -6,12 +6,19 @@ No draw is taken from a running generator: what step 1000 draws does not depend 
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate, count
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from labeldep_cli.config import TrainingConfig
 from labeldep_cli.features.views import N_DRAWS, N_VIEWS, view_of_draw
+from labeldep_cli.inputs import Blocks, Inputs
 
 
 def keyed(seed: int, purpose: str, step: int) -> torch.Generator:
@@ -47,6 +54,84 @@ def random_rows(n: int, batch_size: int, seed: int, purpose: str, step: int) -> 
         int64 [min(n, batch_size)].
     """
     return torch.randint(n, (min(n, batch_size),), generator=keyed(seed, purpose, step))
+
+
+class _Epoch(NamedTuple):
+    """One epoch over blocks: those of each pool, ascending; all rows, pool by pool; where each pool ends among them."""
+
+    pools: tuple[Tensor, ...]
+    rows: Tensor
+    ends: tuple[int, ...]
+
+
+@lru_cache(maxsize=2)
+def _epoch(n: int, blocks: Blocks, seed: int, epoch: int) -> _Epoch:
+    order = torch.randperm(blocks.count(n), generator=keyed(seed, "blocks", epoch))
+    pools = tuple(pool.sort().values for pool in order.tensor_split(blocks.pools))
+    generator = keyed(seed, "pools", epoch)
+    held = [blocks.rows_of(pool, n) for pool in pools]
+    shuffled = torch.cat([rows[torch.randperm(len(rows), generator=generator)] for rows in held])
+    return _Epoch(pools, shuffled, tuple(accumulate(len(rows) for rows in held)))
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which rows the networks see at each step of G: a pure function of the step.
+
+    Where the rows have no blocks, G's epochs are permutations of all rows, and D's batches are drawn from all. Where
+    they have, an epoch permutes the blocks, shares them out over pools and shuffles the rows within each pool; G's
+    batches are cut from that sequence (one may straddle two pools), and D's are drawn from the pool in use: the one
+    that holds the first row of G's batch.
+
+    Attributes:
+        n: training rows.
+        batch_size: rows a batch.
+        seed: of the run.
+        blocks: of the rows; None where all lie in memory.
+    """
+
+    n: int
+    batch_size: int
+    seed: int
+    blocks: Blocks | None = None
+
+    @staticmethod
+    def of(inputs: Inputs, config: TrainingConfig) -> Order:
+        """The order of a run's training rows."""
+        return Order(len(inputs.labels), config.rows_per_batch, config.seed, inputs.blocks)
+
+    def generator_rows(self, step: int) -> Tensor:
+        """G's rows at a step, int64 [B]; an epoch has ceil(n / batch_size) batches, whose last may be smaller."""
+        if self.blocks is None:
+            return epoch_rows(self.n, self.batch_size, self.seed, step)
+        number, start = self._place(step)
+        return _epoch(self.n, self.blocks, self.seed, number).rows[start : start + self.batch_size]
+
+    def critic_rows(self, step: int, purpose: str, key: int) -> Tensor:
+        """D's rows for its update `key` at a step of G, drawn with replacement: int64 [min(n, batch_size)]."""
+        if self.blocks is None:
+            return random_rows(self.n, self.batch_size, self.seed, purpose, key)
+        number, start = self._place(step)
+        epoch = _epoch(self.n, self.blocks, self.seed, number)
+        pool = bisect_right(epoch.ends, start)
+        first, end = (0, *epoch.ends)[pool], epoch.ends[pool]
+        size = (min(self.n, self.batch_size),)
+        return epoch.rows[torch.randint(first, end, size, generator=keyed(self.seed, purpose, key))]
+
+    def pools(self, step: int) -> Iterator[Tensor]:
+        """The blocks of the pool in use at a step, then of those that follow, endlessly; nothing without blocks."""
+        if self.blocks is None:
+            return
+        number, start = self._place(step)
+        begun = bisect_right(_epoch(self.n, self.blocks, self.seed, number).ends, start)
+        for later in count(number):
+            yield from _epoch(self.n, self.blocks, self.seed, later).pools[begun:]
+            begun = 0
+
+    def _place(self, step: int) -> tuple[int, int]:
+        """The epoch of a step, and where in it G's batch begins."""
+        epoch, batch = divmod(step, -(-self.n // self.batch_size))
+        return epoch, batch * self.batch_size
 
 
 def random_views(count: int, n_views: int, seed: int, purpose: str, step: int) -> Tensor:

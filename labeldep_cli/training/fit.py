@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,12 @@ def fit(
     """
     with world.first_alone():
         state = _resume(step, folder, reporter, world)
-    batches = train.stream(step.requests(state.step))
     generator.train()
     tally = _Tally(state.step, folder)
-    with reporter.bar("training", schedule.steps, "steps") as bar:
+    with (
+        closing(train.stream(step.requests(state.step), step.order.pools(state.step))) as batches,
+        reporter.bar("training", schedule.steps, "steps") as bar,
+    ):
         bar.advance(state.step)
         if not state.history:
             _record(state, {}, _val_scores(generator, val, 0, folder, world)[0])

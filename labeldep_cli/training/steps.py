@@ -27,7 +27,7 @@ from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.training import losses
-from labeldep_cli.training.draws import epoch_rows, mismatched_rows, random_rows, random_views, uniform
+from labeldep_cli.training.draws import Order, mismatched_rows, random_views, uniform
 from labeldep_cli.training.updates import Part, adam, parts_of, update, update_in_parts
 from labeldep_cli.training.wasserstein import Pairs, critic_update
 
@@ -36,7 +36,13 @@ _QUALITY_DRAWS = 16
 
 
 class Step(Protocol):
-    """What `fit` runs."""
+    """What `fit` runs.
+
+    Attributes:
+        order: of the training rows.
+    """
+
+    order: Order
 
     def requests(self, first: int) -> Iterator[Request]:
         """The batches of steps first, first + 1, ...: endless."""
@@ -75,12 +81,13 @@ class LogisticStep:
         self.inputs = inputs
         self.config = config
         self.weight = weight
+        self.order = Order.of(inputs, config)
         self.world = world
         self.optimizer = adam(generator, config.learning_rate, (config.beta1, config.beta2))
 
     def requests(self, first: int) -> Iterator[Request]:
         """One batch a step: epochs of permuted rows."""
-        return (generator_request(self.inputs, self.config, step, self.world) for step in count(first))
+        return (generator_request(self.inputs, self.order, step, self.world) for step in count(first))
 
     def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
         """Update G once."""
@@ -137,6 +144,7 @@ class AdversarialStep:
         self.inputs = inputs
         self.world = world
         self.config = config = config.resolved()
+        self.order = Order.of(inputs, config)
         self.optimizer_g = adam(generator, config.learning_rate, (config.beta1, config.beta2))
         self.optimizer_d = adam(critic, config.critic_learning_rate, (config.critic_beta1, config.critic_beta2))
         self._update_critic = self._density_ratio if config.critic == "nce" else self._wasserstein
@@ -153,7 +161,7 @@ class AdversarialStep:
                 for kind in self._kinds:
                     yield self._critic_request(kind, key)
             if not self.config.freeze_generator:
-                yield generator_request(self.inputs, self.config, step, self.world)
+                yield generator_request(self.inputs, self.order, step, self.world)
 
     def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
         """Update D `critic_steps` times and G once."""
@@ -297,8 +305,8 @@ class AdversarialStep:
 
     def _critic_rows(self, kind: str, key: int) -> Tensor:
         """The rows of one of the critic's batches, over all processes."""
-        n = len(self.inputs.labels)
-        return random_rows(n, self.config.rows_per_batch, self.config.seed, f"critic {kind}", key)
+        step = max(key, 0) // self.config.critic_steps  # the warm-up's keys are negative: it belongs to step 0
+        return self.order.critic_rows(step, f"critic {kind}", key)
 
     def _critic_request(self, kind: str, key: int) -> Request:
         rows = self._critic_rows(kind, key)
@@ -306,10 +314,10 @@ class AdversarialStep:
         return share_of(rows, views, self.world)._replace(needs_x=kind == self._sampled)
 
 
-def generator_request(inputs: Inputs, config: TrainingConfig, step: int, world: World = ALONE) -> Request:
+def generator_request(inputs: Inputs, order: Order, step: int, world: World = ALONE) -> Request:
     """G's batch at a step."""
-    rows = epoch_rows(len(inputs.labels), config.rows_per_batch, config.seed, step)
-    return share_of(rows, random_views(len(rows), inputs.n_views, config.seed, "views", step), world)
+    rows = order.generator_rows(step)
+    return share_of(rows, random_views(len(rows), inputs.n_views, order.seed, "views", step), world)
 
 
 def share_of(rows: Tensor, views: Tensor, world: World) -> Request:

@@ -15,7 +15,7 @@ beside it.
 
 from labeldep_cli.features.cache.join import join_parts, reasons_of
 from labeldep_cli.features.cache.parts import Part, begun, cut, drop, tidy
-from labeldep_cli.features.cache.read import CacheRows, FeatureCache, skipped_rows
+from labeldep_cli.features.cache.read import CacheRows, FeatureCache, Read, skipped_rows
 from labeldep_cli.features.cache.ready import read_ready_features
 from labeldep_cli.features.cache.write import CacheWriter, cache_bytes
 
@@ -24,6 +24,7 @@ __all__ = [
     "CacheWriter",
     "FeatureCache",
     "Part",
+    "Read",
     "begun",
     "cache_bytes",
     "cut",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,10 @@ from labeldep_cli.features.images import Reason
 from labeldep_cli.features.origin import Origin
 
 _BLOCK = 4096
+_GAP = 64  # rows: a hole that is read over rather than around
 _ANEW = "labeldep extract --fresh"
+
+Read = Callable[[NDArray[np.int64], NDArray[np.float16]], None]
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,10 @@ class FeatureCache:
         """The rows that hold features, ascending."""
         return np.flatnonzero(self.reasons == 0)
 
+    def row_bytes(self, views: int) -> int:
+        """The bytes of a row's features, of so many views."""
+        return 2 * views * math.prod(self.shape)
+
     def features(self, views: int = 1) -> NDArray[np.float16]:
         """Read the usable rows.
 
@@ -88,18 +97,52 @@ class FeatureCache:
         Raises:
             CacheError: features that are not finite.
         """
-        usable = self.reasons == 0
-        kept = np.empty((int(usable.sum()), views, *self.shape), dtype=np.float16)
-        filled = 0
-        with reading(self.path, _ANEW) as file:
-            for start in range(0, len(usable), _BLOCK):  # in blocks: memory is that of the usable rows alone
-                rows = slice(start, start + _BLOCK)
-                if usable[rows].any():
-                    block = file["features"][rows, :views][usable[rows]]
-                    self.require_finite(block, np.flatnonzero(usable[rows]) + start)
-                    kept[filled : filled + len(block)] = block
-                    filled += len(block)
+        n = len(self.usable)
+        kept = np.empty((n, views, *self.shape), dtype=np.float16)
+        with self.opened(views) as read:
+            read(np.arange(n), kept)
         return kept
+
+    @contextmanager
+    def opened(self, views: int) -> Iterator[Read]:
+        """Keep the file open, to read some of the usable rows at a time; one that replaces it meanwhile is not seen.
+
+        Args:
+            views: how many views, from view 0 on.
+
+        Yields:
+            A function (k, into) that reads the usable rows k, int64 [B] ascending, counted among the usable ones, into
+            float16 [B, views, *shape].
+
+        Raises:
+            CacheError: the file cannot be read; features that are not finite.
+        """
+        usable = self.usable
+        with reading(self.path, _ANEW) as file:
+
+            def read(k: NDArray[np.int64], into: NDArray[np.float16]) -> None:
+                rows, filled = usable[k], 0
+                # In runs of the file's own rows, in blocks: memory is that of the rows asked for alone.
+                apart = (np.diff(rows) > _GAP) | (np.diff(rows // _BLOCK) > 0)
+                for run in np.split(rows, np.flatnonzero(apart) + 1):
+                    self._read_run(file["features"], run, into[filled : filled + len(run)])
+                    filled += len(run)
+
+            yield read
+
+    def _read_run(self, stored: Any, rows: NDArray[np.int64], into: NDArray[np.float16]) -> None:  # noqa: ANN401 - h5py
+        """Read the rows of one run, which skipped rows may have left holes in."""
+        if len(rows) == 0:
+            return
+        first, end = int(rows[0]), int(rows[-1]) + 1
+        try:
+            if end - first == len(rows):
+                stored.read_direct(into, np.s_[first:end, : into.shape[1]])
+            else:
+                into[:] = stored[first:end, : into.shape[1]][rows - first]
+        except (OSError, RuntimeError) as error:
+            raise CacheError(f"{self.path} cannot be read: {error}", f"Run: {_ANEW}") from error
+        self.require_finite(into, rows)
 
     def rows(self) -> CacheRows:
         """The usable rows to be read by index: memory is that of the rows asked for, whatever the cache holds."""

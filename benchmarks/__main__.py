@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from benchmarks import distributed, full_step, planted, rerank_cost, scale
+from benchmarks import distributed, full_step, planted, rerank_cost, scale, step
 from benchmarks.planted import in_training
 from labeldep_cli.cli.show import print_error
 from labeldep_cli.errors import LabeldepError
@@ -21,6 +21,7 @@ app.command("rerank-cost")(rerank_cost.command)
 app.command("full-step")(full_step.command)
 app.command("distributed")(distributed.command)
 app.command("scale")(scale.command)
+app.command("step")(step.command)
 
 
 def main() -> int:

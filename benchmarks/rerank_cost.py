@@ -8,9 +8,6 @@ not depend on them.
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import torch
@@ -18,6 +15,7 @@ import typer
 from torch import Tensor
 
 from benchmarks.show import Table, show
+from benchmarks.timing import in_turn
 from labeldep_cli.config import AdversarialConfig, CriticKind
 from labeldep_cli.evaluation.expected_f1 import best_expected_f1
 from labeldep_cli.evaluation.rerank import BLOCK, BUDGET, rerank, score_candidates
@@ -75,12 +73,13 @@ def _measure(kind: CriticKind) -> dict[str, Any]:
         found = score_candidates(critic, logits, z)
         best_expected_f1(found.sets, found.weights(1.0))
 
-    seconds = _interleaved(
+    seconds = in_turn(
         {
             "bare": lambda: [critic(y, seen) for y, seen in blocks],
             "rerank": lambda: rerank(critic, logits, z, 1.0),
             "expected-f1": expected_f1,
-        }
+        },
+        REPEATS,
     )
     ratios = {f"{name}_ratio": seconds[name] / seconds["bare"] for name in ("rerank", "expected-f1")}
     return {"layers": config.critic_depth, "rows_per_image": rows.count / IMAGES, "seconds": seconds, **ratios}
@@ -97,15 +96,3 @@ class _Rows:
         self.count += y[..., 0].numel()
         scores: Tensor = self.critic(y, z)
         return scores
-
-
-def _interleaved(tasks: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each task, in turn, so that what else the machine does falls on all of them."""
-    taken: dict[str, list[float]] = {name: [] for name in tasks}
-    for repeat in range(REPEATS + 1):  # the first round warms up
-        for name, task in tasks.items():
-            begun = time.perf_counter()
-            task()
-            if repeat:
-                taken[name].append(time.perf_counter() - begun)
-    return {name: statistics.median(values) for name, values in taken.items()}

@@ -155,6 +155,7 @@ class ImageInputs:
         n_views: views that training may draw from.
         workers: decoding processes.
         device: where batches are put.
+        draft: decode JPEGs at reduced scale.
     """
 
     batch = ExtractConfig.group
@@ -170,6 +171,7 @@ class ImageInputs:
         n_views: int,
         workers: int,
         device: torch.device,
+        draft: bool,
     ) -> None:
         kept = split if len(usable) == len(split) else split.subset(split.name, usable)
         self.paths: Sequence[str] = kept.paths
@@ -183,6 +185,7 @@ class ImageInputs:
         self._file: Callable[[int], Path] = kept.file
         self._side = side
         self._workers = workers
+        self._draft = draft
 
     def stream(self, requests: Iterable[Request]) -> Iterator[Batch]:
         """Decode the images asked for.
@@ -197,7 +200,8 @@ class ImageInputs:
                 pending.append(request)
                 yield [(int(row), (int(view),)) for row, view in zip(*request, strict=True)]
 
-        for decoded in decode(self._file, items(), self._side, self._workers, pin=self.device.type == "cuda"):
+        on_gpu = self.device.type == "cuda"
+        for decoded in decode(self._file, items(), self._side, self._workers, on_gpu, self._draft):
             rows, _ = pending.popleft()
             if decoded.reasons.any():
                 k = int(decoded.reasons.argmax())

@@ -124,6 +124,16 @@ class FeatureCache:
         return skipped_rows(self.paths, self.reasons, named)
 
 
+def read_origin(path: Path) -> Origin:
+    """What a cache, finished or in work, was made from.
+
+    Raises:
+        CacheError: there is none, or it cannot be read.
+    """
+    with _reading(path, "labeldep extract --fresh") as file:
+        return _checked(file, path, "labeldep extract --fresh")[0]
+
+
 def skipped_rows(paths: Sequence[str], reasons: NDArray[np.uint8], named: bool) -> tuple[Skipped, ...]:
     """Name the rows whose reason is not 0."""
     return tuple(

@@ -50,14 +50,19 @@ class UnreadableImage(Exception):
         self.reason = reason
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(path: Path, at_least: int | None = None) -> Image.Image:
     """Decode an image file to 8-bit RGB.
 
     The EXIF rotation is applied, the first frame of an animation is taken, 16-bit greys are scaled (not clipped),
     palette, CMYK and grey images are converted.
 
+    Args:
+        path: the file.
+        at_least: pixels a side that will do; a JPEG is decoded at the smallest of the scales 1, 1/2, 1/4, 1/8 that has
+            them on both sides. None for full size.
+
     Returns:
-        An RGB image at full size.
+        An RGB image.
 
     Raises:
         UnreadableImage: the file is missing, empty, no image, broken, forbidden, or above MAX_PIXELS.
@@ -70,6 +75,8 @@ def read_image(path: Path) -> Image.Image:
             with Image.open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise UnreadableImage(path, Reason.TOO_LARGE)
+                if at_least is not None:
+                    image.draft(None, (at_least, at_least))
                 return _upright(_to_rgb(image), image)
     except FileNotFoundError:
         raise UnreadableImage(path, Reason.MISSING) from None

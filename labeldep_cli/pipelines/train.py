@@ -14,6 +14,7 @@ from torch import nn
 from labeldep_cli.config import (
     DEFAULT_HEAD,
     AdversarialConfig,
+    ExtractConfig,
     Machine,
     PretrainConfig,
     Source,
@@ -31,6 +32,7 @@ from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.registry import HEADS, seeded_head
+from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.pipelines.claims import Job, begun_views, claim, clear, record_of
 from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.pipelines.runs import CONFIG, Run, open_run, protocol_of, read_config, result_of
@@ -190,7 +192,7 @@ def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job
         train = project.inputs("train", config.full, views)
         val = project.inputs("val", config.full)
         if start is not None:
-            _require_width(start, train)
+            _require_eyes(start, project, train)
         record = record_of(project, config, start, train)
         if job.fresh:
             clear(folder)
@@ -248,7 +250,8 @@ def _facts(project: Project, config: TrainingConfig, record: Mapping[str, Any], 
         "labels": record["labels"],
         "backbone": project.row and project.row.name,
         "weights_sha256": record["weights"] and record["weights"]["sha256"],
-        "preprocessing": project.row and project.row.preprocessing,
+        "preprocessing": project.row and project.preprocessing,
+        "compute_dtype": project.row and project.precision,
         "feature_dim": train.feature_dim,
         "head": config.head,
         "hidden": config.hidden,
@@ -318,12 +321,17 @@ def _require_rows(start: Run, project: Project) -> None:
             )
 
 
-def _require_width(start: Run, train: Inputs) -> None:
-    """Refuse a start on features of another width.
+def _require_eyes(start: Run, project: Project, train: Inputs) -> None:
+    """Refuse a start on features of another width, or of images that were prepared in another way.
 
     Raises:
         CheckpointError: names both.
     """
+    if project.row is not None and start.facts["preprocessing"] != project.preprocessing:
+        raise CheckpointError(
+            f"{start.folder} saw images through {start.facts['preprocessing']}, but here it is {project.preprocessing}",
+            f"Run: {replace(project, asked=ExtractConfig(draft=not project.draft)).extract_command} --fresh",
+        )
     if start.facts["feature_dim"] != train.feature_dim:
         raise CheckpointError(
             f"{start.folder} was trained on {start.facts['feature_dim']} features a row, "
@@ -340,7 +348,8 @@ def _generator(project: Project, config: TrainingConfig, start: Run | None, trai
             generator.encoder = generator.encoder.trainable_copy(config.train_bn)
         return generator
     head = start.head() if start else _fresh_head(config, train)
-    encoder = train.encoder.trainable_copy(config.train_bn) if isinstance(train.encoder, Encoder) else nn.Identity()
+    frozen = train.encoder
+    encoder = frozen.trainable_copy(config.train_bn) if isinstance(frozen, InferenceEncoder) else nn.Identity()
     return Generator(encoder, head).to(project.device)
 
 

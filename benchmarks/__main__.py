@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from benchmarks import planted, rerank_cost
+from benchmarks import extraction, planted, rerank_cost
 from benchmarks.planted import in_training
 from labeldep_cli.cli.show import print_error
 from labeldep_cli.errors import LabeldepError
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.callback()(lambda: None)  # a lone command would take no name
 app.command("planted")(planted.command)
 app.command("planted-in-training")(in_training.command)
+app.command("extraction")(extraction.command)
 app.command("rerank-cost")(rerank_cost.command)
 
 

@@ -57,7 +57,8 @@ class InferenceEncoder(nn.Module):
         alike = [] if self.dtype != torch.float32 else [p for p in plain.backbone.parameters() if p.dim() != 4]
         backbone = copy.deepcopy(plain.backbone, {id(parameter): parameter for parameter in alike})
         fold_batch_norms(backbone.backbone if isinstance(backbone, RegionFeatures) else backbone)
-        self._forward: Callable[[Tensor], Tensor] = backbone.to(self.dtype).to(memory_format=torch.channels_last)
+        self.backbone = backbone.to(self.dtype).to(memory_format=torch.channels_last)
+        self._forward: Callable[[Tensor], Tensor] = self._eager
         self.compiled = False
         self.requires_grad_(False)
         self.eval()
@@ -80,19 +81,22 @@ class InferenceEncoder(nn.Module):
             side: height and width of the images in pixels.
             note: takes what there is to say.
         """
-        eager = self._forward
         try:
-            self._forward = torch.compile(eager, dynamic=False, options={"freezing": True})
+            self._forward = torch.compile(self._eager, dynamic=False, options={"freezing": True})
             self.compiled = True
             self(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.device))
         except Exception as error:  # no compiler, or one that fails: each step of torch.compile raises kinds of its own
-            self._forward, self.compiled = eager, False
+            self._forward, self.compiled = self._eager, False
             first = (str(error).splitlines() or [type(error).__name__])[0]
             note(f"--compile failed, going on without it: {first}")
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalise and encode images, a slice at a time."""
         return torch.cat([self._encode(part) for part in torch.split(images, _SLICE[self.device.type])])
+
+    def _eager(self, maps: Tensor) -> Tensor:
+        features: Tensor = self.backbone(maps)
+        return features
 
     def _encode(self, images: Tensor) -> Tensor:
         n, full = len(images), _SLICE[self.device.type]

@@ -110,7 +110,8 @@ def run(
 
     Returns:
         For each: images a second, the ratio to the plain loop, the own encoder's rate on ready tensors and the share of
-        it that is reached, peak MB (with all workers); medians.
+        it that is reached, peak MB; medians. Memory is this process's and its workers', each of which counts once more
+        what it shares with it.
 
     Raises:
         LabeldepError: too few images.
@@ -129,11 +130,11 @@ def run(
     rates, peaks = _in_turn(tasks, repeats)
     measured = {
         name: {
-            "images_per_second": rates[name],
-            "over_plain": rates[name] / rates[_PLAIN],
-            "forward_per_second": rates.get(_forward_of(name)),
-            "share_of_forward": rates[name] / rates[_forward_of(name)] if _forward_of(name) in rates else None,
-            "peak_mb": peaks[name],
+            "images_per_second": statistics.median(rates[name]),
+            "over_plain": _ratio(rates[name], rates[_PLAIN]),
+            "forward_per_second": statistics.median(rates[_forward_of(name)]) if name in variants else None,
+            "share_of_forward": _ratio(rates[name], rates[_forward_of(name)]) if name in variants else None,
+            "peak_mb": statistics.median(peaks[name]),
         }
         for name in (_PLAIN, _QUARTER, *variants)
     }
@@ -151,10 +152,15 @@ def _forward_of(variant: str) -> str:
     return f"forward of {variant}"
 
 
+def _ratio(mine: list[float], theirs: list[float]) -> float:
+    """The median of the ratios within each round: what slows the machine for a while slows both."""
+    return statistics.median(one / other for one, other in zip(mine, theirs, strict=True))
+
+
 def _in_turn(
     tasks: dict[str, tuple[Callable[[_Task], float], _Task]], repeats: int
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Median rate and median peak memory of each task."""
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """The rates and the peak memory of each task, round by round."""
     rates: dict[str, list[float]] = {name: [] for name in tasks}
     peaks: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(repeats):
@@ -163,8 +169,7 @@ def _in_turn(
                 rate, peak = pool.submit(_measured, measure, task).result()
             rates[name].append(rate)
             peaks[name].append(peak)
-    middle = statistics.median
-    return {name: middle(all_) for name, all_ in rates.items()}, {name: middle(all_) for name, all_ in peaks.items()}
+    return rates, peaks
 
 
 def _measured(measure: Callable[[_Task], float], task: _Task) -> tuple[float, float]:

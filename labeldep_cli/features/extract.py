@@ -184,10 +184,8 @@ def _encode(encoder: nn.Module, decoded: Decoded, device: torch.device) -> _Enco
 
 def _ahead(groups: Iterator[_Encoded]) -> Iterator[_Encoded]:
     """The same groups, each given once the next one has been started: a GPU computes while a group is written."""
-    before = next(groups, None)
-    for group in groups:
-        if before is not None:
-            yield before
-        before = group
-    if before is not None:
-        yield before
+    ready = next(groups, None)
+    while ready is not None:
+        started = next(groups, None)
+        yield ready
+        ready = started

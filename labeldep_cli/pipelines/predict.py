@@ -144,7 +144,10 @@ def _open_eyes(run: Run, weights: str | None, with_critic: bool, device: torch.d
         frozen = InferenceEncoder(plain, "auto" if precision == "float16" else precision)
     if frozen is not None and not run.full:
         return _Eyes(Generator(frozen, run.head()).to(device).eval(), frozen, row.side)
-    return _Eyes(run.full_generator(device), frozen, row.side)
+    generator = run.full_generator(device)
+    if isinstance(generator.encoder, Encoder):
+        generator.encoder = InferenceEncoder(generator.encoder)
+    return _Eyes(generator, frozen, row.side)
 
 
 @torch.inference_mode()

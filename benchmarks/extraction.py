@@ -53,7 +53,7 @@ def command(
     images: Annotated[Path, typer.Option(help="A folder of photos.")],
     backbone: Annotated[str, typer.Option(help="Any that extract takes.")] = "resnet50",
     weights: Annotated[str, typer.Option(help="As for extract.")] = "none",
-    count: Annotated[int, typer.Option(min=4, help="Images a measurement.")] = 512,
+    count: Annotated[int, typer.Option(min=8 * BATCH, help="Images a measurement.")] = 512,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each; their median is told.")] = 5,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -102,7 +102,7 @@ def run(
     """Measure the plain loop and some ways to extract.
 
     Args:
-        folder: holds at least four images.
+        folder: of photos.
         backbone, weights: as for extract.
         count: images a measurement; fewer where the folder has fewer.
         repeats: measurements of each.
@@ -117,12 +117,12 @@ def run(
         LabeldepError: too few images.
     """
     paths = tuple(str(Path(path).absolute()) for _, path in zip(range(count), expand([str(folder)]), strict=False))
-    if len(paths) < 4:
-        raise LabeldepError(f"{folder} holds {len(paths)} images", "Name a folder of photos: --images FOLDER")
+    if len(paths) < 8 * BATCH:  # a quarter has to last beyond its first group
+        raise LabeldepError(f"{len(paths)} images of {folder} are too few", f"Give {8 * BATCH} at least.")
     workers = Machine().n_workers
     tasks: dict[str, tuple[Callable[[_Task], float], _Task]] = {
-        _PLAIN: (_plain, _Task(backbone, weights, paths, ExtractConfig(), workers)),
-        _QUARTER: (_extract, _Task(backbone, weights, paths[: len(paths) // 4], ExtractConfig(), workers)),
+        _PLAIN: (_plain, _Task(backbone, weights, paths, VARIANTS["extract"], workers)),
+        _QUARTER: (_extract, _Task(backbone, weights, paths[: len(paths) // 4], VARIANTS["extract"], workers)),
     }
     for name in variants:
         task = _Task(backbone, weights, paths, VARIANTS[name], workers)

@@ -30,7 +30,7 @@ class Photos:
         folder.mkdir()
         random = np.random.default_rng(0)
         lines = ["path,split,sea,sky"]
-        for k in range(12):
+        for k in range(16):
             pixels = random.integers(0, 256, (40, 50, 3), dtype=np.uint8)
             Image.fromarray(pixels).resize((400, 320)).save(folder / f"{k}.jpg")
             lines.append(f"{k}.jpg,{('train', 'train', 'val', 'test')[k % 4]},{k % 2},{k % 3 // 2}")
@@ -62,7 +62,7 @@ class Photos:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Photos:
-    """Twelve photos: six of train, three of val, three of test."""
+    """Sixteen photos: eight of train, four of val, four of test."""
     return Photos(tmp_path / "photos")
 
 
@@ -161,8 +161,8 @@ def test_the_benchmark_s_table(photos: Photos, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(extraction, "BATCH", 1)
     monkeypatch.setattr(extraction, "Machine", lambda *_: Machine("cpu", workers=0))
     monkeypatch.setitem(extraction.VARIANTS, "extract", ExtractConfig(group=1))
-    found = extraction.run(photos.folder, "scenesnet", "default", 12, 1, ("extract",))
-    assert found["images"] == 12
+    found = extraction.run(photos.folder, "scenesnet", "default", 16, 1, ("extract",))
+    assert found["images"] == 16
     assert [*found["measured"]] == ["plain loop", "extract, a quarter of the images", "extract"]
     row = found["measured"]["extract"]
     assert row["over_plain"] == row["images_per_second"] / found["measured"]["plain loop"]["images_per_second"]

@@ -21,6 +21,7 @@ CriticKind = Literal["wgan-gp", "nce", "none"]
 Selection = Literal["mAP", "CF1", "OF1", "exact_match"]
 HeadKind = Literal["linear", "cnn-rnn", "att-rnn", "rlsd", "ml-decoder", "gcn"]
 DEFAULT_HEAD: HeadKind = "linear"
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Decided = Literal["threshold", "rerank", "expected-f1"]
 
 
@@ -102,12 +103,20 @@ class ExtractConfig:
     Attributes:
         views: 1 (the test transform) or 21 (every crop of the training augmentation; for the train split).
         spatial: keep the last feature map's regions instead of pooled features.
+        precision: the dtype that the backbone computes in; "auto": that of the caches that are there, else float16 on a
+            GPU (features are stored so) and float32 on a CPU.
+        compile: with torch.compile, which pays for large data sets.
+        draft: decode JPEGs at the smallest scale (1, 1/2, 1/4, 1/8) that is not below the side that is wanted; None:
+            as for the caches that are there, else no.
         group: images that pass the backbone together and are written together; fixed, so that a run that was killed and
             resumed computes the same bytes.
     """
 
     views: int = 1
     spatial: bool = False
+    precision: Precision = "auto"
+    compile: bool = False
+    draft: bool | None = None
     group: int = 32
 
 

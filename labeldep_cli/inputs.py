@@ -225,6 +225,7 @@ class ImageInputs:
         n_views: views that training may draw from.
         workers: decoding processes.
         device: where batches are put.
+        draft: decode JPEGs at reduced scale.
     """
 
     batch = ExtractConfig.group
@@ -241,6 +242,7 @@ class ImageInputs:
         n_views: int,
         workers: int,
         device: torch.device,
+        draft: bool,
     ) -> None:
         kept = split if len(usable) == len(split) else split.subset(split.name, usable)
         self.paths: Sequence[str] = kept.paths
@@ -254,6 +256,7 @@ class ImageInputs:
         self._file: Callable[[int], ImageFile] = kept.file
         self._side = side
         self._workers = workers
+        self._draft = draft
         self._cached: CacheRows | None = None
 
     def read_z_from(self, cache: FeatureCache) -> None:
@@ -277,8 +280,9 @@ class ImageInputs:
                 if self._is_decoded(request):
                     yield [(int(row), (int(view),)) for row, view in zip(request.rows, request.views, strict=True)]
 
+        on_gpu = self.device.type == "cuda"
         # Batches without images do not pass the workers: these take turns, and one would get most of the images.
-        for decoded in decode(self._file, items(), self._side, self._workers, pin=self.device.type == "cuda"):
+        for decoded in decode(self._file, items(), self._side, self._workers, on_gpu, self._draft):
             while not self._is_decoded(pending[0]):
                 yield self._batch(pending.popleft(), torch.empty(0))
             request = pending.popleft()

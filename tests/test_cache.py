@@ -24,7 +24,7 @@ from labeldep_cli.errors import CacheError, DatasetError, StorageError
 from labeldep_cli.features.cache import CacheWriter, FeatureCache, cache_bytes
 from labeldep_cli.features.cache import read as reading
 from labeldep_cli.features.decode import decode
-from labeldep_cli.features.extract import Limit, extract_split, try_unread_again
+from labeldep_cli.features.extract import Limit, _ahead, extract_split, try_unread_again
 from labeldep_cli.features.images import Reason
 from labeldep_cli.features.origin import Origin
 from labeldep_cli.inputs import FeatureInputs, in_order
@@ -445,6 +445,20 @@ def extract(path, split, encoder=None, bar=None, workers=0, share=0.5, named=Fal
     except BaseException:
         writer.abandon()
         raise
+
+
+def test_on_a_gpu_each_group_is_started_before_the_last_one_is_written():
+    told = []
+
+    def groups():
+        for k in range(3):
+            told.append(f"start {k}")
+            yield k
+
+    for group in _ahead(groups()):
+        told.append(f"write {group}")
+    assert told == ["start 0", "start 1", "write 0", "start 2", "write 1", "write 2"]
+    assert list(_ahead(iter(()))) == []
 
 
 class TestExtract:

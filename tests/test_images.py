@@ -40,6 +40,44 @@ def nearly(colours, expected, levels=12):
     return np.abs(np.subtract(colours, expected)).max() <= levels
 
 
+class TestReducedScale:
+    @pytest.fixture
+    def photo(self, tmp_path):
+        """640 x 480 with fine texture."""
+        pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        image = Image.fromarray(pixels).resize((640, 480), Image.Resampling.BICUBIC)
+        image.save(tmp_path / "photo.jpg", quality=95)
+        return tmp_path / "photo.jpg"
+
+    @pytest.mark.parametrize(
+        ("at_least", "size"),
+        [(480, (640, 480)), (241, (640, 480)), (240, (320, 240)), (224, (320, 240)), (96, (160, 120)), (8, (80, 60))],
+    )
+    def test_the_smallest_scale_that_is_not_below_the_side(self, photo, at_least, size):
+        assert read_image(photo, at_least).size == size
+
+    def test_its_pixels_are_pillow_s_own(self, photo):
+        image = Image.open(photo)
+        image.draft(None, (224, 224))
+        expected = np.asarray(image.convert("RGB"))
+        assert np.array_equal(np.asarray(read_image(photo, 224)), expected)
+
+    def test_other_formats_keep_their_size(self, tmp_path):
+        assert read_image(draw_image(tmp_path / "a.png", 0, (640, 480)), 8).size == (640, 480)
+
+    def test_a_view_s_pixels_do_not_hang_on_the_others(self, photo):
+        def views(*wanted):
+            ((decoded),) = decode(lambda _: photo, [[(0, wanted)]], 224, 0, draft=True)
+            return decoded.images[0]
+
+        together = views(0, 3, 11)
+        for place, view in enumerate((0, 3, 11)):
+            assert torch.equal(together[place], views(view)[0])
+        assert np.array_equal(together[0], cut(read_image(photo, 224), (0,))[0])
+        assert np.array_equal(together[2], cut(read_image(photo, RESIZED), (11,))[0])
+        assert not np.array_equal(together[0], cut(read_image(photo), (0,))[0])  # 320 x 240 seen, not 640 x 480
+
+
 class TestReadImage:
     def test_rgb_png_is_read_as_it_is(self, tmp_path):
         path = draw_image(tmp_path / "a.png", seed=0)

@@ -25,6 +25,8 @@ from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
+from labeldep_cli.models.inference import InferenceEncoder, fold_batch_norms, precision_on
+from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.pipelines.project import open_project
 from labeldep_cli.progress import Silent
 from labeldep_cli.weights import load_backbone, locate_weights, read_state_dict
@@ -358,6 +360,133 @@ class TestEncoder:
 
     def test_the_constants_are_not_stored(self):
         assert all(name.startswith("backbone.") for name in Encoder(small_backbone()).state_dict())
+
+
+def with_statistics(module):
+    """Batch norms as training leaves them; those of fresh networks are close to the identity."""
+    torch.manual_seed(3)
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.normal_(norm.running_mean, std=0.2)
+            nn.init.uniform_(norm.running_var, 0.5, 2.0)
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias, std=0.2)
+    return module.eval()
+
+
+def norms(module):
+    return sum(isinstance(part, nn.BatchNorm2d) for part in module.modules())
+
+
+class Branching(nn.Module):
+    """Two batch norms that cannot be folded (the first map goes elsewhere too) or can (the second), [B, 3, H, W] in."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+        self.after_first, self.after_second = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        maps = self.first(x)
+        return (maps + self.after_second(self.second(self.after_first(maps)))).mean((2, 3))
+
+
+class Deciding(Branching):
+    """The same, with Python that looks at values: it cannot be traced."""
+
+    def forward(self, x):
+        return super().forward(x if x.sum() > 0 else -x)
+
+
+class TestInferenceEncoder:
+    @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "scenesnet", "googlenet"])
+    def test_it_gives_the_plain_encoder_s_features(self, name):
+        plain = Encoder(with_statistics(load(name).module))
+        before = {key: value.clone() for key, value in plain.state_dict().items()}
+        fast = InferenceEncoder(plain)
+        images = some_images(11, 64)  # a whole slice and a part of one
+        assert fast.compute_dtype == "float32" and not fast(images).requires_grad
+        expected = plain(images)
+        assert expected.abs().max() > 1e-3
+        torch.testing.assert_close(fast(images), expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+        assert {key: value.is_contiguous() for key, value in plain.state_dict().items()} == dict.fromkeys(before, True)
+        assert all(torch.equal(value, before[key]) for key, value in plain.state_dict().items())
+
+    @pytest.mark.parametrize(("name", "left"), [("resnet18", 0), ("scenesnet", 0), ("googlenet", 2)])
+    def test_every_batch_norm_that_runs_is_folded(self, name, left):
+        network = with_statistics(load(name).module)
+        assert norms(network) > 5
+        fold_batch_norms(network)
+        assert norms(network) == left  # those of GoogLeNet's two auxiliary classifiers, which only training runs
+
+    def test_regions_are_folded_too(self):
+        regions = with_statistics(load("resnet18").with_regions(find_backbone("resnet18")).module)
+        fast = InferenceEncoder(Encoder(regions))
+        assert isinstance(regions, RegionFeatures) and norms(regions) == 20
+        assert norms(fast.backbone) == 0
+        expected = regions(Encoder(nn.Identity())(some_images()))
+        torch.testing.assert_close(fast(some_images()), expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+
+    def test_a_map_that_goes_elsewhere_too_keeps_its_norm(self):
+        network = with_statistics(Branching())
+        images = torch.rand(2, 3, 8, 8)
+        expected = network(images)
+        fold_batch_norms(network)
+        assert isinstance(network.after_first, nn.BatchNorm2d) and isinstance(network.after_second, nn.Identity)
+        torch.testing.assert_close(network(images), expected)
+
+    def test_a_network_that_cannot_be_traced_keeps_all(self):
+        network = with_statistics(Deciding())
+        fold_batch_norms(network)
+        assert norms(network) == 2
+
+    def test_bfloat16_is_near_and_says_so(self):
+        plain = Encoder(with_statistics(load("resnet18").module))
+        fast, expected = InferenceEncoder(plain, "bfloat16"), plain(some_images())
+        assert fast.compute_dtype == "bfloat16" and fast(some_images()).dtype == torch.float32
+        error = (fast(some_images()) - expected).norm() / expected.norm()
+        assert 1e-5 < error < 0.05
+        assert next(plain.parameters()).dtype == torch.float32
+
+    def test_auto_is_what_the_device_gains_by(self):
+        assert precision_on(torch.device("cpu"), "auto") == "float32"
+        assert precision_on(torch.device("cuda", 1), "auto") == "float16"
+        assert precision_on(torch.device("cuda"), "bfloat16") == "bfloat16"
+
+    def test_a_trainable_copy_has_the_plain_backbone(self):
+        fast = InferenceEncoder(Encoder(small_backbone()))
+        twin = fast.trainable_copy(train_bn=True)
+        assert norms(twin) == 1 and all(parameter.requires_grad for parameter in twin.parameters())
+        assert not any(parameter.requires_grad for parameter in fast.parameters())
+        Generator(fast, seeded_head("linear", 8, 3, 0, 0)).train()
+        assert kinds_in_training(fast) == set()
+
+    def test_a_compiler_that_fails_is_told_and_done_without(self, monkeypatch):
+        def compile_(*_args, **_options):
+            def broken(_images):
+                raise RuntimeError("no C++ compiler\nmore of it")
+
+            return broken
+
+        reporter, fast = Notes(), InferenceEncoder(Encoder(small_backbone()))
+        expected = fast(some_images())
+        monkeypatch.setattr(torch, "compile", compile_)
+        fast.compile(16, reporter.note)
+        assert reporter.notes == ["--compile failed, going on without it: no C++ compiler"]
+        assert fast.compute_dtype == "float32" and torch.equal(fast(some_images()), expected)
+
+    def test_a_compiled_one_sees_whole_slices_only(self, monkeypatch):
+        seen = []
+
+        def compile_(eager, **_options):
+            return lambda images: seen.append(images.shape[0]) or eager(images)
+
+        fast = InferenceEncoder(Encoder(small_backbone()))
+        expected = fast(some_images(11))
+        monkeypatch.setattr(torch, "compile", compile_)
+        fast.compile(16, Notes().note)
+        torch.testing.assert_close(fast(some_images(11)), expected)
+        assert fast.compute_dtype == "float32 compiled" and seen == [8, 8, 8]
 
 
 class TestGenerator:

@@ -10,7 +10,7 @@ import typer
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json
 from labeldep_cli.cli.torchrun import exit_code
-from labeldep_cli.config import ExtractConfig, Machine, Source, Workspace
+from labeldep_cli.config import ExtractConfig, Machine, Precision, Source, Workspace
 
 
 def extract(
@@ -32,6 +32,31 @@ def extract(
             rich_help_panel=flags.HOW,
         ),
     ] = ExtractConfig.spatial,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="What the backbone computes in; auto: as the caches that are there, else float16 on a GPU, "
+            "float32 on a CPU.",
+            rich_help_panel=flags.HOW,
+        ),
+    ] = ExtractConfig.precision,
+    compile_: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile the backbone first: takes up to a minute, pays for large data sets.",
+            rich_help_panel=flags.HOW,
+        ),
+    ] = ExtractConfig.compile,
+    draft: Annotated[
+        bool | None,
+        typer.Option(
+            "--draft/--no-draft",
+            help="Decode large JPEGs at reduced scale, never below the side that is wanted; "
+            "if not given, as for the caches that are there, else no.",
+            rich_help_panel=flags.HOW,
+        ),
+    ] = ExtractConfig.draft,
     val_fraction: flags.ValFraction = Source.val_fraction,
     test_fraction: flags.TestFraction = Source.test_fraction,
     split_seed: flags.SplitSeed = Source.split_seed,
@@ -53,7 +78,8 @@ def extract(
     workspace = Workspace(data_dir, features_dir=out or features_dir)
     source = Source(dataset, backbone, weights, val_fraction, test_fraction, split_seed)
     machine = Machine(device, workers, max_skipped)
-    extraction = run(workspace, source, machine, ExtractConfig(int(views), spatial), split, fresh, Terminal())
+    seen = ExtractConfig(int(views), spatial, precision, compile_, draft)
+    extraction = run(workspace, source, machine, seen, split, fresh, Terminal())
     if json:
         print_json(extraction.to_json())
     else:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.errors import StorageError
 from labeldep_cli.features.images import UnreadableImage, read_image
-from labeldep_cli.features.views import cut
+from labeldep_cli.features.views import RESIZED, cut
 from labeldep_cli.progress import Bar
 
 _SCANNED = 32
@@ -31,7 +31,7 @@ class Decoded:
 
     Attributes:
         images: uint8 [B, V, 3, side, side]; all zero where an image could not be read, so that the others' places and
-            the batch's shape do not depend on it. Empty [0] where none could.
+            the batch's shape do not depend on it. Empty [0] where none could. In memory the channels lie last.
         reasons: int [B]; 0 for a good image, else a `Reason`.
     """
 
@@ -43,20 +43,30 @@ class Decoded:
         return Decoded(self.images.pin_memory(), self.reasons)
 
 
-_Read = tuple[Tensor | None, int]
+_Read = tuple[NDArray[np.uint8] | None, int]
 
 
 class _Images(Dataset[_Read]):
-    def __init__(self, file: Callable[[int], ImageFile], side: int) -> None:
+    def __init__(self, file: Callable[[int], ImageFile], side: int, draft: bool) -> None:
         self.file = file
         self.side = side
+        self.draft = draft
 
     def __getitem__(self, item: Item) -> _Read:
         row, views = item
         try:
-            return torch.from_numpy(cut(read_image(self.file(row)), views, self.side)), 0
+            return self._views(self.file(row), views), 0
         except UnreadableImage as unreadable:
             return None, int(unreadable.reason)
+
+    def _views(self, file: ImageFile, views: tuple[int, ...]) -> NDArray[np.uint8]:
+        if not self.draft:
+            return cut(read_image(file), views, self.side)
+        # View 0 is scaled to `side` and the crops are of RESIZED: each view's pixels do not hang on which others are
+        # wanted with it.
+        whole, crops = (tuple(view for view in views if (view == 0) == test) for test in (True, False))
+        parts = [(whole, self.side), (crops, RESIZED)]
+        return np.concatenate([cut(read_image(file, least), some, self.side) for some, least in parts if some])
 
 
 def _together(items: list[_Read]) -> Decoded:
@@ -64,11 +74,20 @@ def _together(items: list[_Read]) -> Decoded:
     good = next((image for image, _ in items if image is not None), None)
     if good is None:
         return Decoded(torch.zeros(0, dtype=torch.uint8), reasons)
-    return Decoded(torch.stack([torch.zeros_like(good) if image is None else image for image, _ in items]), reasons)
+    views, channels, height, width = good.shape
+    images = torch.empty(len(items), views, height, width, channels, dtype=torch.uint8).permute(0, 1, 4, 2, 3)
+    for k, (image, _) in enumerate(items):
+        images[k] = 0 if image is None else torch.from_numpy(image)
+    return Decoded(images, reasons)
 
 
 def decode(
-    file: Callable[[int], ImageFile], batches: Iterable[Sequence[Item]], side: int, workers: int, pin: bool = False
+    file: Callable[[int], ImageFile],
+    batches: Iterable[Sequence[Item]],
+    side: int,
+    workers: int,
+    pin: bool = False,
+    draft: bool = False,
 ) -> Iterator[Decoded]:
     """Decode batches of images, ahead of their use and in the order asked for.
 
@@ -78,6 +97,7 @@ def decode(
         side: height and width of a view in pixels.
         workers: processes; 0 decodes in this one.
         pin: put batches into page-locked memory, for a GPU.
+        draft: decode JPEGs at the smallest scale that is not below what is wanted.
 
     Yields:
         One `Decoded` a batch. An unreadable image is a hole in it, never an error.
@@ -88,7 +108,7 @@ def decode(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's advice on the number of workers: it is the user's to choose
         loader = DataLoader(
-            _Images(file, side),
+            _Images(file, side, draft),
             batch_sampler=_Endless(batches),
             num_workers=workers,
             collate_fn=_together,

@@ -15,7 +15,7 @@ from labeldep_cli.datasets.split import Split
 from labeldep_cli.distributed import ALONE, World
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.cache import CacheWriter, skipped_rows
-from labeldep_cli.features.decode import decode
+from labeldep_cli.features.decode import Decoded, decode
 from labeldep_cli.features.images import Reason
 from labeldep_cli.progress import Bar
 
@@ -122,6 +122,7 @@ def extract_split(
     limit: Limit,
     device: torch.device,
     bar: Bar,
+    draft: bool = False,
 ) -> Pace:
     """Fill a cache, group by group; groups that are already there are not computed again.
 
@@ -135,6 +136,7 @@ def extract_split(
         limit: how many images may be unreadable.
         device: where the encoder is.
         bar: advanced by rows.
+        draft: decode JPEGs at reduced scale.
 
     Returns:
         How fast it went.
@@ -150,9 +152,11 @@ def extract_split(
     views = tuple(range(writer.origin.views))
     batches = ([(row, views) for row in range(start, min(start + group, len(split)))] for start in starts)
     pace, begun = Pace(), 0.0
-    for start, decoded in zip(starts, decode(split.file, batches, side, workers, device.type == "cuda"), strict=True):
-        skipped = decoded.reasons.numpy().astype(np.uint8)
-        features = _encode(encoder, decoded.images, skipped, device, (len(skipped), len(views), *writer.shape))
+    on_gpu = device.type == "cuda"
+    images = decode(split.file, batches, side, workers, on_gpu, draft)
+    encoded = (_encode(encoder, decoded, device) for decoded in images)
+    for start, group_encoded in zip(starts, _ahead(encoded) if on_gpu else encoded, strict=True):
+        features, skipped = group_encoded.read((len(views), *writer.shape))
         writer.write(start, features, skipped)
         reasons[start : start + len(skipped)] = skipped
         limit.require(split, reasons)
@@ -165,22 +169,57 @@ def extract_split(
     return pace
 
 
+@dataclass(frozen=True)
+class _Encoded:
+    """A group under way.
+
+    Attributes:
+        features: float16 [B, *] of each view, on the CPU once the copy has ended.
+        reasons: int [B]; 0 for a good image.
+        copied: tells when a GPU's copy has ended; None on a CPU.
+    """
+
+    features: Sequence[Tensor]
+    reasons: Tensor
+    copied: torch.cuda.Event | None
+
+    def read(self, shape: tuple[int, ...]) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+        """Features float16 [B, *shape] and why rows are skipped, uint8 [B].
+
+        A skipped row's features are 0; a row that 16 bits cannot hold becomes a skipped one.
+        """
+        if self.copied is not None:
+            self.copied.synchronize()
+        skipped = self.reasons.numpy().astype(np.uint8)
+        features = np.zeros((len(skipped), *shape), dtype=np.float16)
+        for view, seen in enumerate(self.features):
+            features[:, view] = seen.numpy()
+        broken = ~np.isfinite(features.reshape(len(features), -1)).all(axis=1)
+        skipped[broken & (skipped == 0)] = Reason.NOT_FINITE
+        features[skipped != 0] = 0
+        return features, skipped
+
+
 @torch.inference_mode()
-def _encode(
-    encoder: nn.Module, images: Tensor, skipped: NDArray[np.uint8], device: torch.device, shape: tuple[int, ...]
-) -> NDArray[np.float16]:
-    """Features float16 of `shape`; zero for skipped rows. A row that 16 bits cannot hold becomes a skipped one."""
-    features = np.zeros(shape, dtype=np.float16)
-    if skipped.all():
-        return features
-    for view, seen in enumerate(_by_view(images)):  # one view at a time: memory does not grow with their number
-        with np.errstate(over="ignore"):
-            features[:, view] = encoder(seen.to(device, non_blocking=True)).float().cpu().numpy().astype(np.float16)
-    broken = ~np.isfinite(features.reshape(len(features), -1)).all(axis=1)
-    skipped[broken & (skipped == 0)] = Reason.NOT_FINITE
-    features[skipped != 0] = 0
-    return features
+def _encode(encoder: nn.Module, decoded: Decoded, device: torch.device) -> _Encoded:
+    """Encode a group; on a GPU only start to, so that its copies wait for no one."""
+    if decoded.reasons.all():
+        return _Encoded((), decoded.reasons, None)
+    features = []
+    for view in range(decoded.images.shape[1]):  # one at a time: memory does not grow with their number
+        seen = decoded.images[:, view].to(device, non_blocking=True)
+        features.append(encoder(seen).half().to("cpu", non_blocking=True))
+    if device.type != "cuda":
+        return _Encoded(features, decoded.reasons, None)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record(torch.cuda.current_stream(device))
+    return _Encoded(features, decoded.reasons, copied)
 
 
-def _by_view(images: Tensor) -> Iterator[Tensor]:
-    return (images[:, view].contiguous() for view in range(images.shape[1]))
+def _ahead(groups: Iterator[_Encoded]) -> Iterator[_Encoded]:
+    """The same groups, each given once the next one has been started: a GPU computes while a group is written."""
+    ready = next(groups, None)
+    while ready is not None:
+        started = next(groups, None)
+        yield ready
+        ready = started

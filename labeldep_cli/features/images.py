@@ -51,14 +51,19 @@ class UnreadableImage(Exception):
         self.reason = reason
 
 
-def read_image(file: ImageFile) -> Image.Image:
+def read_image(file: ImageFile, at_least: int | None = None) -> Image.Image:
     """Decode an image to 8-bit RGB.
 
     The EXIF rotation is applied, the first frame of an animation is taken, 16-bit greys are scaled (not clipped),
     palette, CMYK and grey images are converted.
 
+    Args:
+        path: the file.
+        at_least: pixels a side that will do; a JPEG is decoded at the smallest of the scales 1, 1/2, 1/4, 1/8 that has
+            them on both sides. None for full size.
+
     Returns:
-        An RGB image at full size.
+        An RGB image.
 
     Raises:
         UnreadableImage: the file is missing, empty, no image, broken, forbidden, or above MAX_PIXELS.
@@ -71,6 +76,8 @@ def read_image(file: ImageFile) -> Image.Image:
             with file.open("rb") as stream, Image.open(stream) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise UnreadableImage(file, Reason.TOO_LARGE)
+                if at_least is not None:
+                    image.draft(None, (at_least, at_least))
                 return _upright(_to_rgb(image), image)
     except FileNotFoundError:
         raise UnreadableImage(file, Reason.MISSING) from None

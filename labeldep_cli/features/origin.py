@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from labeldep_cli.config import Precision
 from labeldep_cli.errors import CacheError
 
 FORMAT = 1
@@ -23,7 +24,7 @@ class Origin:
         backbone: its name.
         weights_sha256: of the weights' file (of the tensors, for random weights).
         preprocessing: what happens to an image before the backbone, in words and numbers.
-        compute_dtype: of the forward pass.
+        compute_dtype: of the forward pass; "float32 compiled" where torch.compile made it.
         views: V, 1 or 21.
         label_names: L names in order.
         spatial: regions of the last feature map instead of pooled features.
@@ -41,6 +42,11 @@ class Origin:
     label_names: tuple[str, ...]
     versions: Mapping[str, str]
     spatial: bool = False
+
+    @property
+    def precision(self) -> Precision:
+        """The dtype's name alone."""
+        return cast(Precision, self.compute_dtype.split()[0])
 
     def to_json(self) -> str:
         """One line, keys in a fixed order."""

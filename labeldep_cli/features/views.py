@@ -62,10 +62,10 @@ def cut(image: Image.Image, views: tuple[int, ...], side: int = SIDE) -> NDArray
         side: height and width of each view in pixels.
 
     Returns:
-        uint8 [V, 3, side, side].
+        uint8 [V, 3, side, side], in memory with the channels last: so Pillow gives them, and so convolutions like them.
     """
     resized: Image.Image | None = None
-    planes = np.empty((len(views), 3, side, side), dtype=np.uint8)
+    planes = np.empty((len(views), side, side, 3), dtype=np.uint8)
     for k, view in enumerate(views):
         if view == 0:
             seen = image.resize((side, side), Image.Resampling.BILINEAR)
@@ -73,5 +73,5 @@ def cut(image: Image.Image, views: tuple[int, ...], side: int = SIDE) -> NDArray
             if resized is None:
                 resized = image.resize((RESIZED, RESIZED), Image.Resampling.BILINEAR)
             seen = resized.crop(crop_box(view)).resize((side, side), Image.Resampling.BILINEAR)
-        planes[k] = np.asarray(seen).transpose(2, 0, 1)
-    return planes
+        planes[k] = np.asarray(seen)
+    return planes.transpose(0, 3, 1, 2)

@@ -40,6 +40,11 @@ class Backbone:
         """What happens to an image before the backbone: part of every cache's origin."""
         return f"pillow bilinear {self.side}x{self.side}, mean {IMAGENET_MEAN}, std {IMAGENET_STD}"
 
+    @property
+    def drafted(self) -> str:
+        """The same with JPEGs decoded at reduced scale."""
+        return f"JPEG at reduced scale, {self.preprocessing}"
+
 
 # torchvision's published weights of these two expect the input scaling of the original TensorFlow models.
 _PORTED = {"transform_input": True, "aux_logits": True, "init_weights": False}

@@ -23,10 +23,11 @@ class Encoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         # Not in the state dict: they are constants, and the checkpoint's backbone is the weights' own.
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.scale: Tensor
+        self.shift: Tensor
+        mean, std = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
         self.train_bn = False
         self.requires_grad_(False)
         self.eval()
@@ -42,8 +43,12 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalise and encode images: uint8 [B, 3, H, W] -> [B, F] or [B, S, F]."""
-        features: Tensor = self.backbone((images.to(self.mean.dtype) / 255 - self.mean) / self.std)
+        features: Tensor = self.backbone(self.normalised(images))
         return features
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """8-bit images as floats of ImageNet's mean and deviation, in one pass: (x / 255 - mean) / std."""
+        return torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)
 
     def trainable_copy(self, train_bn: bool, checkpointed: bool = False) -> Encoder:
         """A deep copy whose parameters learn; the original stays the critic's frozen f_ext (Sect. 4.1).

@@ -67,8 +67,10 @@ def extract(
     Raises:
         LabeldepError: data, weights, disk or an existing cache do not allow it.
     """
-    project = open_project(workspace, source, machine, reporter, spatial=config.spatial)
+    project = open_project(workspace, source, machine, reporter, spatial=config.spatial, asked=config)
     _ = project.images
+    if fresh and split is None:
+        project = project.anew()
     files: list[CacheFile] = []
     skipped: list[Skipped] = []
     images, seconds = 0, 0.0

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from labeldep_cli.config import DecisionConfig, Machine
+from labeldep_cli.config import DecisionConfig, Machine, Precision
 from labeldep_cli.datasets.image_file import IMAGE_SUFFIXES
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.devices import pick_device
@@ -24,6 +24,7 @@ from labeldep_cli.features.images import Reason
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.encoder import Encoder, pooled
 from labeldep_cli.models.generator import Generator
+from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.pipelines.decisions import Decision, decision_of
 from labeldep_cli.pipelines.runs import Run, open_told
 from labeldep_cli.progress import Reporter
@@ -117,7 +118,8 @@ def predict(
         ahead = min(2 * ahead, 32 * BATCH)
         batches = [[(row, (0,)) for row in range(a, min(a + BATCH, len(paths)))] for a in range(0, len(paths), BATCH)]
         workers = min(machine.n_workers, len(batches)) if len(paths) > 4 else 0
-        for batch, decoded in zip(batches, decode(_Files(paths), batches, eyes.side, workers), strict=True):
+        files = _Files(paths)
+        for batch, decoded in zip(batches, decode(files, batches, eyes.side, workers, draft=run.draft), strict=True):
             yield from _label(run, eyes, rule, [paths[row] for row, _ in batch], decoded, device)
 
 
@@ -133,13 +135,19 @@ class _Eyes:
 def _open_eyes(run: Run, weights: str | None, with_critic: bool, device: torch.device, reporter: Reporter) -> _Eyes:
     """Load what is needed; a full-mode run needs no weights but for its critic, and the data set itself never is."""
     row = find_backbone(run.facts["backbone"])
-    frozen: Encoder | None = None
+    frozen: InferenceEncoder | None = None
     if with_critic or not run.full:
         loaded = load_backbone(row, run.weights(row, weights), reporter)
-        frozen = Encoder((loaded.with_regions(row) if run.spatial else loaded).module).to(device)
+        plain = Encoder((loaded.with_regions(row) if run.spatial else loaded).module).to(device)
+        # A GPU's 16 bits stand for the device's own dtype; runs from before there was a choice saw 32.
+        precision: Precision = run.facts.get("compute_dtype", "float32")
+        frozen = InferenceEncoder(plain, "auto" if precision == "float16" else precision)
     if frozen is not None and not run.full:
         return _Eyes(Generator(frozen, run.head()).to(device).eval(), frozen, row.side)
-    return _Eyes(run.full_generator(device), frozen, row.side)
+    generator = run.full_generator(device)
+    if isinstance(generator.encoder, Encoder):
+        generator.encoder = InferenceEncoder(generator.encoder)
+    return _Eyes(generator, frozen, row.side)
 
 
 @torch.inference_mode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +13,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labeldep_cli.config import DEFAULT_BACKBONE, ExtractConfig, HeadKind, Machine, Source, Workspace
+from labeldep_cli.config import DEFAULT_BACKBONE, ExtractConfig, HeadKind, Machine, Precision, Source, Workspace
 from labeldep_cli.datasets import registry
-from labeldep_cli.datasets.split import Dataset, Draw, Skipped, Split
+from labeldep_cli.datasets.split import SPLITS, Dataset, Draw, Skipped, Split
 from labeldep_cli.devices import pick_device
 from labeldep_cli.distributed import ALONE, World, join
-from labeldep_cli.errors import BackboneError, DatasetError
-from labeldep_cli.features.cache import FeatureCache, Part, cache_bytes, join_parts, reasons_of, skipped_rows, tidy
+from labeldep_cli.errors import BackboneError, CacheError, DatasetError
+from labeldep_cli.features.cache import (
+    FeatureCache,
+    Part,
+    cache_bytes,
+    join_parts,
+    read_origin,
+    reasons_of,
+    skipped_rows,
+    tidy,
+)
 from labeldep_cli.features.decode import unreadable
 from labeldep_cli.features.extract import Limit, Pace, extract_split, try_unread_again
 from labeldep_cli.features.origin import Origin
@@ -30,12 +39,11 @@ from labeldep_cli.inputs import Blocks, FeatureInputs, ImageInputs, Inputs
 from labeldep_cli.models.backbones import Backbone, find_backbone
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.heads.registry import HEADS
+from labeldep_cli.models.inference import InferenceEncoder, precision_on
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
 from labeldep_cli.streamed import StreamedInputs, blocks_within, share_memory
 from labeldep_cli.weights import LoadedBackbone, Weights, load_backbone, locate_weights
-
-COMPUTE_DTYPE = "float32"
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ class Project:
         device: to compute on.
         reporter: takes notes and progress.
         spatial: features are the last feature map's regions.
+        asked: how images are to be seen; what it leaves open is as in the caches that are there.
         world: the processes that compute together.
         looked: splits whose images were read by this command itself, rather than found in a finished cache.
     """
@@ -77,6 +86,7 @@ class Project:
     device: torch.device
     reporter: Reporter
     spatial: bool = False
+    asked: ExtractConfig = field(default_factory=ExtractConfig)
     world: World = ALONE
     looked: set[str] = field(default_factory=set)
 
@@ -107,9 +117,51 @@ class Project:
         return loaded.with_regions(row) if self.spatial else loaded
 
     @cached_property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> InferenceEncoder:
         """The frozen f_ext, on the device."""
-        return Encoder(self.backbone.module).to(self.device)
+        encoder = InferenceEncoder(Encoder(self.backbone.module).to(self.device), self.precision)
+        if self.asked.compile:
+            encoder.compile(self.images[0].side, self.reporter.note)
+        return encoder
+
+    @property
+    def precision(self) -> Precision:
+        """The dtype to compute features in: the one asked for, else the caches', else the device's own."""
+        found, own = self._like(), precision_on(self.device, self.asked.precision)
+        if found is None or self.asked.precision != "auto":
+            return own
+        # Few CPUs compute in a GPU's 16 bits as fast as in 32.
+        return own if found.precision == "float16" and self.device.type == "cpu" else found.precision
+
+    @property
+    def draft(self) -> bool:
+        """Whether JPEGs are decoded at reduced scale: as asked for, else as for the caches, else not."""
+        found = self._like()
+        if self.asked.draft is not None or found is None:
+            return bool(self.asked.draft)
+        return found.preprocessing == self.images[0].drafted
+
+    @property
+    def preprocessing(self) -> str:
+        """What happens to an image before the backbone."""
+        row, _ = self.images
+        return row.drafted if self.draft else row.preprocessing
+
+    def anew(self) -> Project:
+        """The same project, with nothing taken from the caches that are there."""
+        asked = replace(
+            self.asked,
+            draft=bool(self.asked.draft),
+            precision=precision_on(self.device, self.asked.precision),
+        )
+        return replace(self, asked=asked)
+
+    def _like(self) -> Origin | None:
+        """What the first cache that is there was made from."""
+        for split in SPLITS:
+            with suppress(CacheError):
+                return read_origin(self.cache_path(split))
+        return None
 
     def for_head(self, head: HeadKind) -> Project:
         """The same project, with the kind of features that a head takes.
@@ -133,6 +185,10 @@ class Project:
         words = ["labeldep", "extract", "--dataset", self.source.dataset, "--backbone", row.name]
         if self.spatial:
             words += ["--spatial"]
+        if self.draft:
+            words += ["--draft"]
+        if self.asked.precision != "auto":
+            words += ["--precision", self.asked.precision]
         if weights.spec != "default":
             words += ["--weights", weights.spec]
         if self.workspace.data_dir != Workspace.data_dir:
@@ -149,7 +205,7 @@ class Project:
         """How many images may be unreadable."""
         return Limit(self.machine.max_skipped, self.dataset.named)
 
-    def origin(self, split: Split, views: int, weights_sha256: str) -> Origin:
+    def origin(self, split: Split, views: int, weights_sha256: str, compute_dtype: str) -> Origin:
         """What a cache of this project is made from."""
         row, _ = self.images
         return Origin(
@@ -158,8 +214,8 @@ class Project:
             fingerprint=split.fingerprint,
             backbone=row.name,
             weights_sha256=weights_sha256,
-            preprocessing=row.preprocessing,
-            compute_dtype=COMPUTE_DTYPE,
+            preprocessing=self.preprocessing,
+            compute_dtype=compute_dtype,
             views=views,
             label_names=self.dataset.space.names,
             versions=versions(),
@@ -181,7 +237,9 @@ class Project:
         # Published weights that are not on this disk cannot be compared; the cache's own word is taken for them.
         digest = weights.sha256 or cache.origin.weights_sha256
         more = f"{command} --views {views}" if views > 1 else command
-        cache.origin.require_fits(self.origin(self.dataset.split(name), views, digest), path, more)
+        free = self.asked.precision in ("auto", cache.origin.precision)
+        dtype = cache.origin.compute_dtype if free else self.asked.precision
+        cache.origin.require_fits(self.origin(self.dataset.split(name), views, digest, dtype), path, more)
         return cache
 
     def cached(self, name: str, config: ExtractConfig, fresh: bool = False) -> Extracted:
@@ -219,7 +277,7 @@ class Project:
         regions = f"{self.backbone.shape[0]} regions x " if self.spatial else ""
         shape = f"{len(split)} images x {seen} x {regions}{self.backbone.feature_dim} features"
         self.reporter.note(f"{path}: {shape}, {size / 1e6:.1f} MB")
-        origin = self.origin(split, config.views, self.backbone.weights_sha256)
+        origin = self.origin(split, config.views, self.backbone.weights_sha256, self.encoder.compute_dtype)
         parts = plan(path, len(split), config.group, fresh, self.world, self.reporter)
         pace = self._extract_parts(parts[self.world.rank :: self.world.size], split, origin, config, fresh)
         pace = Pace.at_once(self.world.gather(pace))
@@ -256,6 +314,7 @@ class Project:
                         limit=replace(self.limit(), whole=len(split)),
                         device=self.device,
                         bar=bar,
+                        draft=self.draft,
                     )
                     share.writer.finish()
                     paces.append(pace)
@@ -312,6 +371,7 @@ class Project:
             views,
             self.machine.n_workers,
             self.device,
+            self.draft,
         )
 
     def _scan(self, split: Split) -> NDArray[np.uint8]:
@@ -366,6 +426,7 @@ def open_project(
     weights: Weights | None = None,
     spatial: bool = False,
     dataset: Dataset | None = None,
+    asked: ExtractConfig | None = None,
 ) -> Project:
     """Load the data set and find the backbone's row and weights (unless given); the weights are not loaded yet.
 
@@ -375,6 +436,7 @@ def open_project(
         weights: found already; None to look for the source's.
         spatial: features are to be the last feature map's regions.
         dataset: loaded already, by another project of the same source; None to load it.
+        asked: how images are to be seen; None for as in the caches that are there.
 
     Raises:
         DatasetError: the data set is missing or malformed.
@@ -382,16 +444,16 @@ def open_project(
     """
     device = pick_device(machine.device)
     world = join(device)
-    asked = find_backbone(source.backbone) if source.backbone else None  # a misspelt name is told before data are read
+    named = find_backbone(source.backbone) if source.backbone else None  # a misspelt name is told before data are read
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
     dataset = dataset or registry.load(source.dataset, workspace.data_dir, draw, reporter)
     if dataset.has_features:
-        if asked is not None:
+        if named is not None:
             raise BackboneError(
                 f"{source.dataset} holds ready features: they take no backbone", "Leave --backbone out."
             )
         return Project(workspace, source, machine, dataset, None, None, device, reporter, world=world)
-    row = asked or find_backbone(dataset.backbone or DEFAULT_BACKBONE)
+    row = named or find_backbone(dataset.backbone or DEFAULT_BACKBONE)
     return Project(
         workspace,
         replace(source, backbone=row.name),
@@ -402,5 +464,6 @@ def open_project(
         device,
         reporter,
         spatial,
+        asked or ExtractConfig(),
         world,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from labeldep_cli.config import DEFAULT_HEAD, HeadKind, Machine, Place, Source, Workspace, pick
+from labeldep_cli.config import DEFAULT_HEAD, ExtractConfig, HeadKind, Machine, Place, Source, Workspace, pick
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import CheckpointError, DatasetError, nearest
@@ -84,6 +84,11 @@ class Run:
         """Whether it was trained on ready features instead of images."""
         return self.facts["backbone"] is None
 
+    @property
+    def draft(self) -> bool:
+        """Whether it saw JPEGs decoded at reduced scale."""
+        return not self.has_features and self.facts["preprocessing"] == find_backbone(self.facts["backbone"]).drafted
+
     def source(self) -> Source:
         """Which data, through which backbone, it was trained on."""
         source: Source = pick(Source, self.config["settings"])
@@ -129,7 +134,8 @@ class Run:
         features = place.features_dir or (Path(self.config["features_dir"]) if place.data_dir is None else None)
         workspace = Workspace(place.data_dir or Path(self.config["data_dir"]), place.runs_dir, features)
         found = None if row is None else self.weights(row, weights)
-        project = open_project(workspace, self.source(), machine, reporter, found, self.spatial)
+        asked = ExtractConfig(draft=self.draft)
+        project = open_project(workspace, self.source(), machine, reporter, found, self.spatial, asked=asked)
         self.space.require_same(project.dataset.space, f"the run {self.folder.name}", "the data set")
         return project
 

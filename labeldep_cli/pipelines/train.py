@@ -15,6 +15,7 @@ from torch import nn
 from labeldep_cli.config import (
     DEFAULT_HEAD,
     AdversarialConfig,
+    ExtractConfig,
     Machine,
     PretrainConfig,
     Source,
@@ -33,6 +34,7 @@ from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.registry import HEADS, seeded_head
+from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.pipelines.claims import Job, begun, blocks_of, claim, clear, record_of
 from labeldep_cli.pipelines.critic_features import give_z, reads_cache
 from labeldep_cli.pipelines.project import Project, open_project
@@ -201,7 +203,7 @@ def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job
         views = config.views or before.get("views")
         train, val = project.held_together({"train": views, "val": 1}, config.full, blocks_of(before))
         if start is not None:
-            _require_width(start, train)
+            _require_eyes(start, project, train)
         cached_z = world.hear(reads_cache(project, config, train, before))
         record = record_of(project, config, start, train, cached_z)
         if not _claimed(folder, record, job.fresh, project):
@@ -287,7 +289,8 @@ def _facts(project: Project, config: TrainingConfig, record: Mapping[str, Any], 
         "labels": record["labels"],
         "backbone": project.row and project.row.name,
         "weights_sha256": record["weights"] and record["weights"]["sha256"],
-        "preprocessing": project.row and project.row.preprocessing,
+        "preprocessing": project.row and project.preprocessing,
+        "compute_dtype": project.row and project.precision,
         "feature_dim": train.feature_dim,
         "head": config.head,
         "hidden": config.hidden,
@@ -357,12 +360,17 @@ def _require_rows(start: Run, project: Project) -> None:
             )
 
 
-def _require_width(start: Run, train: Inputs) -> None:
-    """Refuse a start on features of another width.
+def _require_eyes(start: Run, project: Project, train: Inputs) -> None:
+    """Refuse a start on features of another width, or of images that were prepared in another way.
 
     Raises:
         CheckpointError: names both.
     """
+    if project.row is not None and start.facts["preprocessing"] != project.preprocessing:
+        raise CheckpointError(
+            f"{start.folder} saw images through {start.facts['preprocessing']}, but here it is {project.preprocessing}",
+            f"Run: {replace(project, asked=ExtractConfig(draft=not project.draft)).extract_command} --fresh",
+        )
     if start.facts["feature_dim"] != train.feature_dim:
         raise CheckpointError(
             f"{start.folder} was trained on {start.facts['feature_dim']} features a row, "
@@ -383,7 +391,7 @@ def _generator(project: Project, config: TrainingConfig, start: Run | None, trai
 
 def _trainable(encoder: nn.Module, config: TrainingConfig) -> nn.Module:
     """G's own encoder: a copy of the frozen one that learns, or the identity over features."""
-    if not isinstance(encoder, Encoder):
+    if not isinstance(encoder, Encoder | InferenceEncoder):
         return encoder
     return encoder.trainable_copy(config.train_bn, config.checkpoint_activations)
 

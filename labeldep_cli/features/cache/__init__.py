@@ -15,7 +15,7 @@ beside it.
 
 from labeldep_cli.features.cache.join import join_parts, reasons_of
 from labeldep_cli.features.cache.parts import Part, begun, cut, drop, tidy
-from labeldep_cli.features.cache.read import CacheRows, FeatureCache, Read, skipped_rows
+from labeldep_cli.features.cache.read import CacheRows, FeatureCache, Read, read_origin, skipped_rows
 from labeldep_cli.features.cache.ready import read_ready_features
 from labeldep_cli.features.cache.write import CacheWriter, cache_bytes
 
@@ -30,6 +30,7 @@ __all__ = [
     "cut",
     "drop",
     "join_parts",
+    "read_origin",
     "read_ready_features",
     "reasons_of",
     "skipped_rows",

@@ -212,6 +212,16 @@ class CacheRows:
         return block
 
 
+def read_origin(path: Path) -> Origin:
+    """What a cache, finished or in work, was made from.
+
+    Raises:
+        CacheError: there is none, or it cannot be read.
+    """
+    with reading(path, _ANEW) as file:
+        return checked(file, path, _ANEW)[0]
+
+
 def skipped_rows(paths: Sequence[str], reasons: NDArray[np.uint8], named: bool) -> tuple[Skipped, ...]:
     """Name the rows whose reason is not 0."""
     return tuple(

@@ -1,0 +1,234 @@
+"""`labeldep extract` beside a plain torchvision loop over the same files, and beside its own encoder's rate.
+
+The plain loop is what one would write first: a DataLoader of PIL images, torchvision's transforms, the same weights in
+eager float32, batches of 32, features collected and written with h5py at the end. Both use as many workers and as many
+threads as there are cores. Times begin once the first batch is through. Every measurement has a process of its own, so
+that its peak memory is its own too; they are taken in turn, so that what else the machine does falls on all of them.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import h5py
+import numpy as np
+import torch
+import typer
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from benchmarks.show import Table, show
+from labeldep_cli.config import ExtractConfig, Machine, Source, Workspace
+from labeldep_cli.errors import LabeldepError
+from labeldep_cli.models.backbones import IMAGENET_MEAN, IMAGENET_STD, find_backbone
+from labeldep_cli.models.encoder import Encoder
+from labeldep_cli.models.inference import InferenceEncoder
+from labeldep_cli.pipelines.extract import extract
+from labeldep_cli.pipelines.predict import expand
+from labeldep_cli.progress import Silent
+from labeldep_cli.weights import LoadedBackbone, load_backbone, locate_weights
+
+BATCH = ExtractConfig.group
+VARIANTS = {
+    "extract": ExtractConfig(),
+    "extract --compile": ExtractConfig(compile=True),
+    "extract --precision bfloat16": ExtractConfig(precision="bfloat16"),
+    "extract --compile --precision bfloat16": ExtractConfig(compile=True, precision="bfloat16"),
+}
+_PLAIN, _QUARTER = "plain loop", "extract, a quarter of the images"
+
+
+def command(
+    images: Annotated[Path, typer.Option(help="A folder of photos.")],
+    backbone: Annotated[str, typer.Option(help="Any that extract takes.")] = "resnet50",
+    weights: Annotated[str, typer.Option(help="As for extract.")] = "none",
+    count: Annotated[int, typer.Option(min=8 * BATCH, help="Images a measurement.")] = 512,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each; their median is told.")] = 5,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Extraction beside a plain torchvision loop, and beside its own encoder."""
+    found = run(images, backbone, weights, count, repeats)
+    rows = [
+        [name, *("-" if value is None else f"{value:.2f}" for value in row.values())]
+        for name, row in found["measured"].items()
+    ]
+    title = f"{backbone}, {found['images']} images, {found['workers']} workers, {found['threads']} threads"
+    header = ("", "images a second", "over the plain loop", "own forward a second", "share of it", "peak MB")
+    show(found, [Table(title, header, rows)], json)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What one process measures.
+
+    Attributes:
+        backbone, weights: as the user names them.
+        paths: of the images.
+        config: how they are extracted.
+        workers: decoding processes.
+    """
+
+    backbone: str
+    weights: str
+    paths: tuple[str, ...]
+    config: ExtractConfig
+    workers: int
+
+    def loaded(self) -> LoadedBackbone:
+        """The plain backbone."""
+        row = find_backbone(self.backbone)
+        return load_backbone(row, locate_weights(row, self.weights), Silent())
+
+    @property
+    def side(self) -> int:
+        """Pixels a side."""
+        return find_backbone(self.backbone).side
+
+
+def run(
+    folder: Path, backbone: str, weights: str, count: int, repeats: int, variants: tuple[str, ...] = (*VARIANTS,)
+) -> dict[str, Any]:
+    """Measure the plain loop and some ways to extract.
+
+    Args:
+        folder: of photos.
+        backbone, weights: as for extract.
+        count: images a measurement; fewer where the folder has fewer.
+        repeats: measurements of each.
+        variants: of VARIANTS.
+
+    Returns:
+        For each: images a second, the ratio to the plain loop, the own encoder's rate on ready tensors and the share of
+        it that is reached, peak MB; medians. Memory is this process's and its workers', each of which counts once more
+        what it shares with it.
+
+    Raises:
+        LabeldepError: too few images.
+    """
+    paths = tuple(str(Path(path).absolute()) for _, path in zip(range(count), expand([str(folder)]), strict=False))
+    if len(paths) < 8 * BATCH:  # a quarter has to last beyond its first group
+        raise LabeldepError(f"{len(paths)} images of {folder} are too few", f"Give {8 * BATCH} at least.")
+    workers = Machine().n_workers
+    tasks: dict[str, tuple[Callable[[_Task], float], _Task]] = {
+        _PLAIN: (_plain, _Task(backbone, weights, paths, VARIANTS["extract"], workers)),
+        _QUARTER: (_extract, _Task(backbone, weights, paths[: len(paths) // 4], VARIANTS["extract"], workers)),
+    }
+    for name in variants:
+        task = _Task(backbone, weights, paths, VARIANTS[name], workers)
+        tasks |= {name: (_extract, task), _forward_of(name): (_forward, task)}
+    rates, peaks = _in_turn(tasks, repeats)
+    measured = {
+        name: {
+            "images_per_second": statistics.median(rates[name]),
+            "over_plain": _ratio(rates[name], rates[_PLAIN]),
+            "forward_per_second": statistics.median(rates[_forward_of(name)]) if name in variants else None,
+            "share_of_forward": _ratio(rates[name], rates[_forward_of(name)]) if name in variants else None,
+            "peak_mb": statistics.median(peaks[name]),
+        }
+        for name in (_PLAIN, _QUARTER, *variants)
+    }
+    return {
+        "backbone": backbone,
+        "images": len(paths),
+        "workers": workers,
+        "threads": torch.get_num_threads(),
+        "repeats": repeats,
+        "measured": measured,
+    }
+
+
+def _forward_of(variant: str) -> str:
+    return f"forward of {variant}"
+
+
+def _ratio(mine: list[float], theirs: list[float]) -> float:
+    """The median of the ratios within each round: what slows the machine for a while slows both."""
+    return statistics.median(one / other for one, other in zip(mine, theirs, strict=True))
+
+
+def _in_turn(
+    tasks: dict[str, tuple[Callable[[_Task], float], _Task]], repeats: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """The rates and the peak memory of each task, round by round."""
+    rates: dict[str, list[float]] = {name: [] for name in tasks}
+    peaks: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(repeats):
+        for name, (measure, task) in tasks.items():
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                rate, peak = pool.submit(_measured, measure, task).result()
+            rates[name].append(rate)
+            peaks[name].append(peak)
+    return rates, peaks
+
+
+def _measured(measure: Callable[[_Task], float], task: _Task) -> tuple[float, float]:
+    """Images a second, and the peak MB of this process and its workers."""
+    rate = measure(task)
+    own, largest = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return rate, (own + task.workers * largest) / 1024
+
+
+def _extract(task: _Task) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder, "labels.csv")
+        table.write_text("path,split,photo\n" + "".join(f'"{path}",train,1\n' for path in task.paths))
+        source = Source(str(table), task.backbone, task.weights, val_fraction=0.0, test_fraction=0.0)
+        machine = Machine("cpu", task.workers)
+        found = extract(Workspace(Path(folder)), source, machine, task.config, "train", False, Silent())
+    return found.images_per_second or float("nan")
+
+
+@torch.inference_mode()
+def _forward(task: _Task) -> float:
+    """The rate of the same encoder on 8-bit images that are there already."""
+    encoder = InferenceEncoder(Encoder(task.loaded().module), task.config.precision)
+    if task.config.compile:
+        encoder.compile(task.side, Silent().note)
+    images = torch.randint(0, 256, (BATCH, task.side, task.side, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    encoder(images)
+    begun, passes = time.perf_counter(), max(1, len(task.paths) // BATCH)
+    for _ in range(passes):
+        encoder(images)
+    return passes * BATCH / (time.perf_counter() - begun)
+
+
+class _Photos(Dataset[Tensor]):
+    """PIL images through torchvision's transforms."""
+
+    def __init__(self, paths: tuple[str, ...], side: int) -> None:
+        self.paths = paths
+        steps = [transforms.Resize((side, side)), transforms.ToTensor()]
+        self.transform = transforms.Compose([*steps, transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> Tensor:
+        with Image.open(self.paths[row]) as image:
+            transformed: Tensor = self.transform(image.convert("RGB"))
+        return transformed
+
+
+@torch.inference_mode()
+def _plain(task: _Task) -> float:
+    backbone = task.loaded().module
+    loader = DataLoader(_Photos(task.paths, task.side), batch_size=BATCH, num_workers=task.workers)
+    features, begun = [], 0.0
+    for batch in loader:
+        features.append(backbone(batch).numpy().astype(np.float16))
+        begun = begun or time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, h5py.File(Path(folder, "features.h5"), "w") as file:
+        file["features"] = np.concatenate(features)
+        file.flush()
+        return (len(task.paths) - len(features[0])) / (time.perf_counter() - begun)

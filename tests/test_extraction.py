@@ -1,0 +1,171 @@
+"""How features are computed is part of a cache, and what is trained on it sees images in the same way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from benchmarks import extraction
+from labeldep_cli.cli import app
+from labeldep_cli.config import ExtractConfig, Machine
+from labeldep_cli.features.cache import FeatureCache, read_origin
+from labeldep_cli.models.backbones import find_backbone
+
+ROW = find_backbone("scenesnet")
+
+
+class Photos:
+    """A data set of large JPEGs, and the command line on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        random = np.random.default_rng(0)
+        lines = ["path,split,sea,sky"]
+        for k in range(16):
+            pixels = random.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+            Image.fromarray(pixels).resize((400, 320)).save(folder / f"{k}.jpg")
+            lines.append(f"{k}.jpg,{('train', 'train', 'val', 'test')[k % 4]},{k % 2},{k % 3 // 2}")
+        (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+
+    def run(self, command: str, *words: object, on_data: bool = True) -> Result:
+        """Run a command; `on_data`: it takes the data set's flags."""
+        data = ["--dataset", self.folder, "--backbone", "scenesnet", "--data-dir", self.folder / "data"]
+        given: Sequence[object] = [command, *(data if on_data else ()), *words]
+        return CliRunner().invoke(app, [*map(str, given), "--workers", "0"])
+
+    def extract(self, *words: object) -> Result:
+        """Run `labeldep extract`, which must succeed."""
+        result = self.run("extract", *words)
+        assert result.exit_code == 0, result.stderr
+        return result
+
+    def cache(self, split: str) -> FeatureCache:
+        """A split's cache."""
+        (path,) = (self.folder / "data" / "features").glob(f"*-{split}.h5")
+        return FeatureCache.open(path)
+
+    def made(self) -> dict[str, tuple[str, str]]:
+        """Preprocessing and compute dtype of each cache."""
+        caches = (self.folder / "data" / "features").glob("*.h5")
+        origins = [read_origin(path) for path in caches]
+        return {origin.split: (origin.preprocessing, origin.compute_dtype) for origin in origins}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Photos:
+    """Sixteen photos: eight of train, four of val, four of test."""
+    return Photos(tmp_path / "photos")
+
+
+def everywhere(*made: str) -> dict[str, tuple[str, ...]]:
+    return dict.fromkeys(("train", "val", "test"), made)
+
+
+def test_a_cache_says_how_it_was_made(photos: Photos) -> None:
+    photos.extract()
+    assert photos.made() == everywhere(ROW.preprocessing, "float32")
+    plain = photos.cache("train").features()
+    photos.extract("--draft", "--precision", "bfloat16", "--fresh")
+    assert photos.made() == everywhere(ROW.drafted, "bfloat16")
+    assert not np.array_equal(photos.cache("train").features(), plain)
+    photos.extract("--fresh")
+    assert photos.made() == everywhere(ROW.preprocessing, "float32")
+    assert np.array_equal(photos.cache("train").features(), plain)
+
+
+def test_what_was_not_asked_for_is_taken_as_it_is(photos: Photos) -> None:
+    photos.extract("--split", "train", "--draft", "--precision", "bfloat16")
+    photos.extract()
+    assert photos.made() == everywhere(ROW.drafted, "bfloat16"), "the other splits are made like the first"
+
+
+def test_another_dtype_is_refused_only_where_it_is_asked_for(photos: Photos) -> None:
+    photos.extract("--precision", "bfloat16")
+    photos.extract("--precision", "auto")
+    photos.extract("--precision", "bfloat16")
+    result = photos.run("extract", "--precision", "float32")
+    assert result.exit_code == 1
+    assert "does not fit: compute dtype bfloat16, wanted float32" in result.stderr
+    assert "--precision float32" in result.stderr and "--fresh" in result.stderr
+
+
+def test_reduced_scale_is_refused_where_it_is_asked_against(photos: Photos) -> None:
+    photos.extract("--draft")
+    result = photos.run("extract", "--no-draft")
+    assert result.exit_code == 1
+    assert f"does not fit: preprocessing {ROW.drafted}, wanted {ROW.preprocessing}" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("draft", ["--draft", "--no-draft"])
+def test_predict_sees_what_training_saw(photos: Photos, draft: str) -> None:
+    photos.extract(draft)
+    runs = photos.folder / "runs"
+    trained = photos.run("pretrain", "--runs-dir", runs, "--steps", 3, "--json")
+    assert trained.exit_code == 0, trained.stderr
+    (run,) = runs.iterdir()
+    test = photos.cache("test")
+    words = ["--run", run, "--all", "--json", *(photos.folder / name for name in test.paths)]
+    predicted = photos.run("predict", *words, on_data=False)
+    assert predicted.exit_code == 0, predicted.stderr
+    told: list[dict[str, Any]] = [json.loads(line) for line in predicted.stdout.splitlines()]
+    found = np.array([[*one["probabilities"].values()] for one in told])
+    expected, other = _probabilities(run, test), _probabilities(run, _other(photos, draft))
+    assert np.abs(found - expected).max() < 1e-3 < np.abs(found - other).max()
+
+
+def _other(photos: Photos, draft: str) -> FeatureCache:
+    """The test split's cache, made in the other way."""
+    photos.extract("--no-draft" if draft == "--draft" else "--draft", "--split", "test", "--fresh")
+    return photos.cache("test")
+
+
+def _probabilities(run: Path, cache: FeatureCache) -> np.ndarray:
+    from labeldep_cli.pipelines.runs import open_run
+
+    head = open_run(str(run), run.parent).head()
+    import torch
+
+    with torch.inference_mode():
+        logits: np.ndarray = head(torch.from_numpy(cache.features()[:, 0]).float()).sigmoid().numpy()
+    return logits
+
+
+def test_a_run_is_not_scored_on_images_seen_in_another_way(photos: Photos) -> None:
+    photos.extract("--draft")
+    runs = photos.folder / "runs"
+    assert photos.run("pretrain", "--runs-dir", runs, "--steps", 3).exit_code == 0
+    photos.extract("--fresh")
+    result = photos.run("eval", "--runs-dir", runs, on_data=False)
+    assert result.exit_code == 1
+    assert "does not fit: preprocessing" in result.stderr and "--draft" in result.stderr
+
+
+class Here(ThreadPoolExecutor):
+    """In place of a process of its own, whose start takes seconds."""
+
+    def __init__(self, workers: int, mp_context: object) -> None:
+        super().__init__(workers)
+
+
+def test_the_benchmark_s_table(photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extraction, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(extraction, "BATCH", 1)
+    monkeypatch.setattr(extraction, "Machine", lambda *_: Machine("cpu", workers=0))
+    monkeypatch.setitem(extraction.VARIANTS, "extract", ExtractConfig(group=1))
+    found = extraction.run(photos.folder, "scenesnet", "default", 16, 1, ("extract",))
+    assert found["images"] == 16
+    assert [*found["measured"]] == ["plain loop", "extract, a quarter of the images", "extract"]
+    row = found["measured"]["extract"]
+    assert row["over_plain"] == row["images_per_second"] / found["measured"]["plain loop"]["images_per_second"]
+    assert row["share_of_forward"] == row["images_per_second"] / row["forward_per_second"]
+    assert row["peak_mb"] > 100
+    assert all(one["images_per_second"] > 0 for one in found["measured"].values())

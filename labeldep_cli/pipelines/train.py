@@ -15,7 +15,6 @@ from torch import nn
 from labeldep_cli.config import (
     DEFAULT_HEAD,
     AdversarialConfig,
-    ExtractConfig,
     Machine,
     PretrainConfig,
     Source,
@@ -23,21 +22,28 @@ from labeldep_cli.config import (
     Workspace,
     pick,
 )
-from labeldep_cli.datasets.split import SPLITS, Skipped
+from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.devices import enough_memory
 from labeldep_cli.distributed import World
-from labeldep_cli.errors import CheckpointError, LabeldepError
+from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import lock, make_folder
 from labeldep_cli.inputs import Inputs
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.base import Head
-from labeldep_cli.models.heads.registry import HEADS, seeded_head
+from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.pipelines.claims import Job, begun, blocks_of, claim, clear, record_of
 from labeldep_cli.pipelines.critic_features import give_z, reads_cache
 from labeldep_cli.pipelines.project import Project, open_project
+from labeldep_cli.pipelines.requirements import (
+    require_eyes,
+    require_head,
+    require_loss,
+    require_start,
+    require_whole_batches,
+)
 from labeldep_cli.pipelines.runs import CONFIG, Run, open_run, protocol_of, read_config, result_of
 from labeldep_cli.progress import Reporter
 from labeldep_cli.training.fit import BEST, Schedule, fit
@@ -99,7 +105,7 @@ def _head_run(project: Project, config: PretrainConfig) -> Run | None:
     if run is None or config.hidden not in (None, run.facts["hidden"]):
         return None
     try:
-        _require_start(run, project, config.full, _folder(project, config))
+        require_start(run, project, config.full, _folder(project, config))
     except CheckpointError as error:
         project.reporter.note(f"the head starts afresh: {error.what}")
         return None
@@ -139,30 +145,9 @@ def adversarial(
     if run is None:
         first = pretrain(workspace, source, machine, _first(project, before), Job(), reporter)
         run, looked = open_run(str(first.folder), workspace.runs_dir), first.looked
-    _require_head(run, config)
+    require_head(run, config)
     config = replace(config, head=run.head_kind, hidden=run.facts["hidden"])
     return _train(project.for_head(run.head_kind), config.resolved(), run, job, looked)
-
-
-def _require_head(run: Run, config: AdversarialConfig) -> None:
-    """Refuse a start with another head than the one asked for, or one that a critic in training cannot teach.
-
-    Raises:
-        CheckpointError: names both sides.
-    """
-    for name, asked, has in (("head", config.head, run.head_kind), ("hidden", config.hidden, run.facts["hidden"])):
-        if asked not in (None, has):
-            raise CheckpointError(
-                f"{run.folder} has --{name} {has}, asked for is {asked}",
-                f"Leave --{name} out, or name a run with such a head: "
-                f"pretrain --{name} {asked} --out FOLDER, then --from FOLDER",
-            )
-    if HEADS[run.head_kind].sequential and config.critic != "none" and not config.freeze_generator:
-        raise CheckpointError(
-            f"{run.folder} has --head {run.head_kind}, which picks labels one after the other: "
-            "no gradient of a critic flows through the set that it picks",
-            "Train the critic beside it (--freeze-generator), or the control (--critic none).",
-        )
 
 
 def _existing(project: Project, config: TrainingConfig) -> Run | None:
@@ -190,11 +175,11 @@ def _folder(project: Project, config: TrainingConfig) -> Path:
 
 
 def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job, looked: bool = False) -> Trained:
-    _require_loss(config)
-    _require_whole_batches(config, project.world)
+    require_loss(config)
+    require_whole_batches(config, project.world)
     folder = job.out or _folder(project, config)
     if start is not None:
-        _require_start(start, project, config.full, folder)
+        require_start(start, project, config.full, folder)
     world = project.world
     make_folder(folder)
     with lock(folder / ".lock", str(folder)) if world.first else nullcontext(), enough_memory():
@@ -203,7 +188,7 @@ def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job
         views = config.views or before.get("views")
         train, val = project.held_together({"train": views, "val": 1}, config.full, blocks_of(before))
         if start is not None:
-            _require_eyes(start, project, train)
+            require_eyes(start, project, train)
         cached_z = world.hear(reads_cache(project, config, train, before))
         record = record_of(project, config, start, train, cached_z)
         if not _claimed(folder, record, job.fresh, project):
@@ -228,31 +213,6 @@ def _claimed(folder: Path, record: dict[str, Any], fresh: bool, project: Project
             clear(folder)
         finished = claim(folder, record, project.reporter)
     return project.world.hear(finished)
-
-
-def _require_loss(config: TrainingConfig) -> None:
-    """Refuse a loss of independent labels for a head that has its own.
-
-    Raises:
-        LabeldepError: names both.
-    """
-    if config.loss != TrainingConfig.loss and HEADS[config.head or DEFAULT_HEAD].sequential:
-        raise LabeldepError(
-            f"--head {config.head} is trained on its own loss, not on --loss {config.loss}", "Leave --loss out."
-        )
-
-
-def _require_whole_batches(config: TrainingConfig, world: World) -> None:
-    """Refuse to take batch statistics of a part of a batch.
-
-    Raises:
-        LabeldepError: names the flag.
-    """
-    if config.train_bn and world.size > 1:
-        raise LabeldepError(
-            f"--train-bn would take each batch's statistics from its share in one of {world.size} processes",
-            "Leave --train-bn out, or train in one process.",
-        )
 
 
 def _result(folder: Path, project: Project, val: Inputs) -> dict[str, Any]:
@@ -309,74 +269,6 @@ def _critic_shape(config: TrainingConfig) -> dict[str, Any] | None:
         "slope": config.leaky_slope,
         "conditional": config.conditional,
     }
-
-
-def _require_start(start: Run, project: Project, full: bool, folder: Path) -> None:
-    """Refuse a start that does not fit, before anything is extracted: folder, labels, backbone, weights, mode.
-
-    Raises:
-        CheckpointError: names both sides.
-    """
-    if start.folder.resolve() == folder.resolve():
-        raise CheckpointError(
-            f"{folder} is the run to start from: what is trained there would overwrite it",
-            "Name another folder: --out FOLDER",
-        )
-    start.space.require_same(project.dataset.space, f"the run {start.folder.name}", "the data set")
-    mine = project.row and project.row.name
-    if start.facts["backbone"] != mine:
-        other = f", or use --backbone {start.facts['backbone']}" if start.facts["backbone"] and mine else ""
-        raise CheckpointError(
-            f"{start.folder} was trained on {start.facts['backbone'] or 'ready'} features, "
-            f"but these are {mine or 'ready'} ones",
-            f"Name a run on the same features with --from{other}.",
-        )
-    if project.weights is not None:
-        start.require_weights(project.weights)
-    _require_rows(start, project)
-    if start.full and not full:
-        raise CheckpointError(
-            f"{start.folder} is a full-mode run, and this is head mode", "Add --full, or start from a head-mode run."
-        )
-
-
-def _require_rows(start: Run, project: Project) -> None:
-    """Refuse a start that has seen other rows of the same data set: it may have been trained on what is test here.
-
-    Raises:
-        CheckpointError: names the split and both fingerprints.
-    """
-    theirs = start.config["dataset"]
-    if theirs["name"] != project.dataset.name:
-        return
-    for name in SPLITS:
-        mine = project.dataset.splits[name].fingerprint
-        if theirs["fingerprints"][name] != mine:
-            raise CheckpointError(
-                f"{start.folder} was trained on another draw or another state of {project.dataset.name}: "
-                f"its {name} rows are {theirs['fingerprints'][name][:12]}, here {mine[:12]}",
-                "Take the same --split-seed, --val-fraction and --test-fraction, "
-                "or pretrain on these rows (labeldep pretrain --out FOLDER) and start --from FOLDER.",
-            )
-
-
-def _require_eyes(start: Run, project: Project, train: Inputs) -> None:
-    """Refuse a start on features of another width, or of images that were prepared in another way.
-
-    Raises:
-        CheckpointError: names both.
-    """
-    if project.row is not None and start.facts["preprocessing"] != project.preprocessing:
-        raise CheckpointError(
-            f"{start.folder} saw images through {start.facts['preprocessing']}, but here it is {project.preprocessing}",
-            f"Run: {replace(project, asked=ExtractConfig(draft=not project.draft)).extract_command} --fresh",
-        )
-    if start.facts["feature_dim"] != train.feature_dim:
-        raise CheckpointError(
-            f"{start.folder} was trained on {start.facts['feature_dim']} features a row, "
-            f"but these are {train.feature_dim}",
-            "Name a run on the same features with --from.",
-        )
 
 
 def _generator(project: Project, config: TrainingConfig, start: Run | None, train: Inputs) -> Generator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, ExtractConfig, TrainingConfig

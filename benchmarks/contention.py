@@ -1,8 +1,8 @@
 """How much a critic's update slows while another process keeps one core busy.
 
-labeldep has OpenMP's threads sleep where they wait (`OMP_WAIT_POLICY=PASSIVE`, set before torch is imported). Threads that
-spin instead wait for one that has no core, and burn the core that it waits for. Each measurement is a process of its own
-with as many threads as cores; with and without the busy neighbour, passive and spinning, in turn.
+labeldep has OpenMP's threads sleep where they wait (`OMP_WAIT_POLICY=PASSIVE`, set before torch is imported). Threads
+that spin instead wait for one that has no core, and burn the core that it waits for. Each measurement is a process of
+its own with as many threads as cores; with and without the busy neighbour, passive and spinning, in turn.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ def test_no_placeholder_is_left() -> None:
 
 def test_every_flag_that_is_told_exists() -> None:
     import typer.main
+    from torch.distributed.run import get_args_parser
 
     known = {
         word
@@ -37,6 +38,7 @@ def test_every_flag_that_is_told_exists() -> None:
         for parameter in command.params
         for word in [*parameter.opts, *parameter.secondary_opts]
     }
+    known |= {word for action in get_args_parser()._actions for word in action.option_strings}  # torchrun's
     told = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README))
     assert told - known - {"--help"} == set()
 

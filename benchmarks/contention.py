@@ -20,7 +20,7 @@ from benchmarks.show import Table, show
 
 REPEATS = 5
 STEPS = 20  # iterations a measurement, of which the median is taken
-LIMIT = 60.0  # seconds after which a measurement takes no further iteration
+LIMIT = 15.0  # seconds after which a measurement takes no further iteration
 _SPIN = "while True: pass"
 
 

@@ -55,10 +55,12 @@ def command(
     weights: Annotated[str, typer.Option(help="As for extract.")] = "none",
     count: Annotated[int, typer.Option(min=8 * BATCH, help="Images a measurement.")] = 512,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each; their median is told.")] = 5,
+    default_only: Annotated[bool, typer.Option("--default-only", help="Leave --compile and --precision out.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Extraction beside a plain torchvision loop, and beside its own encoder."""
-    found = run(images, backbone, weights, count, repeats)
+    variants = tuple(VARIANTS)[: 1 if default_only else None]
+    found = run(images, backbone, weights, count, repeats, variants)
     rows = [
         [name, *("-" if value is None else f"{value:.2f}" for value in row.values())]
         for name, row in found["measured"].items()

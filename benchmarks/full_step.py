@@ -28,9 +28,9 @@ from benchmarks.show import Table, show
 from labeldep_cli.config import AdversarialConfig, ExtractConfig, Machine, Source, Workspace
 from labeldep_cli.inputs import ImageInputs
 from labeldep_cli.models.discriminator import Discriminator
-from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
+from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.progress import Silent
 from labeldep_cli.training.steps import AdversarialStep
@@ -122,7 +122,7 @@ class _Stepping:
     ) -> None:
         inputs = project.inputs("train", full=True, views=None)
         cache = project.finished_cache("train", 21)
-        assert isinstance(inputs, ImageInputs) and isinstance(inputs.encoder, Encoder) and cache is not None
+        assert isinstance(inputs, ImageInputs) and isinstance(inputs.encoder, InferenceEncoder) and cache is not None
         if cached:
             inputs.read_z_from(cache)
         config = AdversarialConfig(

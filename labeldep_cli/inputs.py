@@ -298,7 +298,7 @@ class ImageInputs:
             yield self._batch(request, torch.empty(0))
 
     def _is_decoded(self, request: Request) -> bool:
-        return request.needs_x or self._cached is None
+        return len(request.rows) > 0 and (request.needs_x or self._cached is None)
 
     def _batch(self, request: Request, x: Tensor) -> Batch:
         dtype = torch.get_default_dtype()

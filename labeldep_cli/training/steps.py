@@ -268,14 +268,14 @@ class AdversarialStep:
     @torch.no_grad()
     def _sample(self, batch: Batch, purpose: str, key: int) -> Tensor:
         """y_hat: label sets [B, L] drawn from G(x)."""
-        logits = self._in_parts(self.generator, batch.x)
+        logits = self._in_parts(self.generator, batch, batch.y.shape[1])
         noise = self._noise(batch, purpose, key, logits.shape[1])
         return known(batch.y) * losses.sample(logits, noise, self.config.inverse_temperature, self.config.sampling)
 
     @torch.no_grad()
     def _hard_samples(self, batch: Batch, count: int, purpose: str, key: int) -> Tensor:
         """Label sets of zeros and ones, `count` an image [B, K, L], each label there with G's probability."""
-        p = torch.sigmoid(self._in_parts(self.generator, batch.x))[:, None, :]  # [B, 1, L]
+        p = torch.sigmoid(self._in_parts(self.generator, batch, batch.y.shape[1]))[:, None, :]  # [B, 1, L]
         noise = self._noise(batch, f"{purpose} noise", key, count, p.shape[2])
         return known(batch.y)[:, None, :] * (noise < p).to(p.dtype)
 
@@ -284,12 +284,14 @@ class AdversarialStep:
         """Z = f_ext(x), [B, F], unless the batch brings it; D sees full precision under mixed precision too."""
         if batch.z is not None:
             return batch.z
-        return pooled(self._in_parts(self.inputs.encoder, batch.x).to(torch.get_default_dtype()))
+        return pooled(self._in_parts(self.inputs.encoder, batch, self.inputs.feature_dim))
 
-    def _in_parts(self, network: nn.Module, x: Tensor) -> Tensor:
+    def _in_parts(self, network: nn.Module, batch: Batch, width: int) -> Tensor:
         """What a network makes of x, in as many passes as G's update takes, so that none needs more memory."""
+        if len(batch.rows) == 0:  # of a batch of fewer rows than processes; not every network takes none
+            return batch.y.new_zeros(0, width)
         with mixed_precision(self.inputs.device):
-            made = [network(part) for part in x.chunk(self.config.accumulate)]
+            made = [network(part).to(batch.y.dtype) for part in batch.x.chunk(self.config.accumulate)]
         return torch.cat(made) if len(made) > 1 else made[0]
 
     def _noise(self, batch: Batch, purpose: str, key: int, *shape: int) -> Tensor:

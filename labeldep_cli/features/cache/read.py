@@ -165,7 +165,7 @@ class FeatureCache:
 
     def require_finite(self, block: NDArray[np.float16], rows: NDArray[np.int64]) -> None:
         """Refuse features [B, ...] of the given rows of the split that are not finite; CacheError names the first."""
-        broken = ~np.isfinite(block.reshape(len(block), -1)).all(axis=1)
+        broken = ~np.isfinite(block).all(axis=tuple(range(1, block.ndim)))
         if broken.any():
             first = self.paths[int(rows[broken.argmax()])]
             raise CacheError(
@@ -203,9 +203,11 @@ class CacheRows:
             CacheError: the file cannot be read any more, or features are not finite.
         """
         stored = self._usable[rows]
+        block = np.empty((len(stored), *self._cache.shape), dtype=np.float16)
         try:
             features = self._file["features"]
-            block = np.stack([features[int(row), int(view)] for row, view in zip(stored, views, strict=True)])
+            for k, (row, view) in enumerate(zip(stored, views, strict=True)):
+                block[k] = features[int(row), int(view)]
         except (OSError, RuntimeError) as error:
             raise CacheError(f"{self._cache.path} cannot be read: {error}", f"Run: {_ANEW}") from error
         self._cache.require_finite(block, stored)

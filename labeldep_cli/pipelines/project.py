@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,18 +21,12 @@ from labeldep_cli.distributed import ALONE, World, join
 from labeldep_cli.errors import BackboneError, CacheError, DatasetError
 from labeldep_cli.features.cache import (
     FeatureCache,
-    Part,
-    cache_bytes,
-    join_parts,
     read_origin,
-    reasons_of,
     skipped_rows,
-    tidy,
 )
 from labeldep_cli.features.decode import unreadable
-from labeldep_cli.features.extract import Limit, Pace, extract_split, try_unread_again
+from labeldep_cli.features.extract import Limit, Pace
 from labeldep_cli.features.origin import Origin
-from labeldep_cli.features.shares import plan, shares
 from labeldep_cli.features.views import N_VIEWS
 from labeldep_cli.files import lock, make_folder
 from labeldep_cli.inputs import Blocks, FeatureInputs, ImageInputs, Inputs
@@ -40,25 +34,11 @@ from labeldep_cli.models.backbones import Backbone, find_backbone
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.heads.registry import HEADS
 from labeldep_cli.models.inference import InferenceEncoder, precision_on
+from labeldep_cli.pipelines.caching import Extracted, extract_cache
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
 from labeldep_cli.streamed import StreamedInputs, blocks_within, share_memory
 from labeldep_cli.weights import LoadedBackbone, Weights, load_backbone, locate_weights
-
-
-@dataclass(frozen=True)
-class Extracted:
-    """One cache file, and how much of it this call computed.
-
-    Attributes:
-        cache: the finished cache.
-        computed: rows that this call wrote.
-        pace: how fast.
-    """
-
-    cache: FeatureCache
-    computed: int
-    pace: Pace
 
 
 @dataclass(frozen=True)
@@ -260,7 +240,7 @@ class Project:
             with lock(path.with_name(f".{path.stem}.lock"), str(path)) if self.world.first else nullcontext():
                 cache = self._found(name, config, fresh)
                 if cache is None:
-                    return self._extract(self.dataset.split(name), path, config, fresh)
+                    return extract_cache(self, self.dataset.split(name), path, config, fresh)
         self.limit().require(self.dataset.split(name), cache.reasons, f"{self.extract_command} --fresh")
         return Extracted(cache, 0, Pace())
 
@@ -269,56 +249,6 @@ class Project:
         cache = self.finished_cache(name, config.views) if self.world.first and not fresh else None
         there = self.world.hear(cache is not None)
         return FeatureCache.open(self.cache_path(name), self.extract_command) if there and cache is None else cache
-
-    def _extract(self, split: Split, path: Path, config: ExtractConfig, fresh: bool) -> Extracted:
-        self.looked.add(split.name)
-        size = cache_bytes(split, self.backbone.shape, config.views)
-        seen = f"{config.views} view{'' if config.views == 1 else 's'}"
-        regions = f"{self.backbone.shape[0]} regions x " if self.spatial else ""
-        shape = f"{len(split)} images x {seen} x {regions}{self.backbone.feature_dim} features"
-        self.reporter.note(f"{path}: {shape}, {size / 1e6:.1f} MB")
-        origin = self.origin(split, config.views, self.backbone.weights_sha256, self.encoder.compute_dtype)
-        parts = plan(path, len(split), config.group, fresh, self.world, self.reporter)
-        pace = self._extract_parts(parts[self.world.rank :: self.world.size], split, origin, config, fresh)
-        pace = Pace.at_once(self.world.gather(pace))
-        if self.world.first:
-            if len(parts) > 1:
-                reasons = reasons_of(parts, self.extract_command)
-                self.limit().require(split, reasons)
-                join_parts(path, parts, split, reasons, self.backbone.shape, origin)
-            tidy(path, parts)
-        self.world.wait()
-        return Extracted(FeatureCache.open(path, self.extract_command), pace.rows, pace)
-
-    def _extract_parts(
-        self, parts: Sequence[Part], split: Split, origin: Origin, config: ExtractConfig, fresh: bool
-    ) -> Pace:
-        """Write this process's parts of a cache, and finish them."""
-        with shares(parts, split, self.backbone.shape, origin, fresh, self.extract_command) as mine:
-            before = sum(self.world.gather(int(sum(share.writer.done.sum() for share in mine))))
-            if before:
-                self.reporter.note(f"going on after {before} rows that are there already")
-            try_unread_again([share.writer for share in mine], self.limit(), len(split), self.world)
-            paces = []
-            with self.reporter.bar(
-                f"extracting {split.name}", sum(len(share.split) for share in mine), "images"
-            ) as bar:
-                for share in mine:
-                    pace = extract_split(
-                        share.split,
-                        self.encoder,
-                        share.writer,
-                        side=self.images[0].side,
-                        group=config.group,
-                        workers=self.machine.n_workers,
-                        limit=replace(self.limit(), whole=len(split)),
-                        device=self.device,
-                        bar=bar,
-                        draft=self.draft,
-                    )
-                    share.writer.finish()
-                    paces.append(pace)
-        return Pace.in_turn(paces)
 
     def feature_inputs(self, wanted: Mapping[str, int | None], begun: Mapping[str, Blocks]) -> tuple[Inputs, ...]:
         """Splits as features: ready ones, or a cache's (extracted where it is missing, which is said).

@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_every_command_is_told() -> None:
     names = [command.name for command in app.registered_commands]
-    assert len(names) == 10
+    assert len(names) >= 10
     assert [name for name in names if f"labeldep {name}" not in README] == []
 
 

@@ -9,26 +9,15 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from labeldep_cli.config import DecisionConfig, Machine, Precision
+from labeldep_cli.config import DecisionConfig, Machine
 from labeldep_cli.datasets.image_file import IMAGE_SUFFIXES
 from labeldep_cli.datasets.split import Skipped
-from labeldep_cli.devices import pick_device
-from labeldep_cli.errors import CheckpointError
-from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.features.decode import Decoded, decode
 from labeldep_cli.features.images import Reason
-from labeldep_cli.models.backbones import find_backbone
-from labeldep_cli.models.encoder import Encoder, pooled
-from labeldep_cli.models.generator import Generator
-from labeldep_cli.models.inference import InferenceEncoder
-from labeldep_cli.pipelines.decisions import Decision, decision_of
-from labeldep_cli.pipelines.runs import Run, open_told
+from labeldep_cli.pipelines.labeller import Labeller, open_labeller
+from labeldep_cli.pipelines.runs import open_told
 from labeldep_cli.progress import Reporter
-from labeldep_cli.weights import load_backbone
 
 BATCH = 32
 
@@ -106,57 +95,23 @@ def predict(
         LabeldepError: no such run, one on ready features, or weights that are not the run's.
     """
     run = open_told(run_name, runs_dir, reporter)
-    if run.has_features:
-        raise CheckpointError(
-            f"{run.folder} was trained on ready features and cannot look at images", "Name a run on images: --run RUN"
-        )
-    device = pick_device(machine.device)
-    eyes = _open_eyes(run, weights, decision.rule != "threshold", device, reporter)
-    rule = decision_of(decision, run, device)
+    labeller = open_labeller(run, machine, decision, weights, reporter)
     words, ahead = iter(images), BATCH
     while paths := list(islice(words, ahead)):  # few at first, so that paths from a pipe are answered soon
         ahead = min(2 * ahead, 32 * BATCH)
         batches = [[(row, (0,)) for row in range(a, min(a + BATCH, len(paths)))] for a in range(0, len(paths), BATCH)]
         workers = min(machine.n_workers, len(batches)) if len(paths) > 4 else 0
         files = _Files(paths)
-        for batch, decoded in zip(batches, decode(files, batches, eyes.side, workers, draft=run.draft), strict=True):
-            yield from _label(run, eyes, rule, [paths[row] for row, _ in batch], decoded, device)
+        for batch, decoded in zip(
+            batches, decode(files, batches, labeller.side, workers, draft=run.draft), strict=True
+        ):
+            yield from _label(labeller, [paths[row] for row, _ in batch], decoded)
 
 
-@dataclass(frozen=True)
-class _Eyes:
-    """What looks at images: G, and the frozen f_ext where the critic decides."""
-
-    generator: Generator
-    frozen: nn.Module | None
-    side: int
-
-
-def _open_eyes(run: Run, weights: str | None, with_critic: bool, device: torch.device, reporter: Reporter) -> _Eyes:
-    """Load what is needed; a full-mode run needs no weights but for its critic, and the data set itself never is."""
-    row = find_backbone(run.facts["backbone"])
-    frozen: InferenceEncoder | None = None
-    if with_critic or not run.full:
-        loaded = load_backbone(row, run.weights(row, weights), reporter)
-        plain = Encoder((loaded.with_regions(row) if run.spatial else loaded).module).to(device)
-        # A GPU's 16 bits stand for the device's own dtype; runs from before there was a choice saw 32.
-        precision: Precision = run.facts.get("compute_dtype", "float32")
-        frozen = InferenceEncoder(plain, "auto" if precision == "float16" else precision)
-    if frozen is not None and not run.full:
-        return _Eyes(Generator(frozen, run.head()).to(device).eval(), frozen, row.side)
-    generator = run.full_generator(device)
-    if isinstance(generator.encoder, Encoder):
-        generator.encoder = InferenceEncoder(generator.encoder)
-    return _Eyes(generator, frozen, row.side)
-
-
-@torch.inference_mode()
-def _label(
-    run: Run, eyes: _Eyes, decision: Decision, paths: Sequence[str], decoded: Decoded, device: torch.device
-) -> Iterator[Prediction | Skipped]:
+def _label(labeller: Labeller, paths: Sequence[str], decoded: Decoded) -> Iterator[Prediction | Skipped]:
     good = decoded.reasons == 0
-    rows = iter(_sets(eyes, decision, decoded.images[good][:, 0].to(device))) if good.any() else iter(())
-    names = run.space.names
+    rows = iter(zip(*labeller.label(decoded.images[good][:, 0]), strict=True)) if good.any() else iter(())
+    names = labeller.run.space.names
     for path, reason in zip(paths, decoded.reasons.tolist(), strict=True):
         if reason:
             yield Skipped(path, Reason(reason).text)
@@ -168,16 +123,3 @@ def _label(
             tuple((names[k], float(p[k])) for k in ranked),
             {name: float(value) for name, value in zip(names, p, strict=True)},
         )
-
-
-def _sets(eyes: _Eyes, decision: Decision, images: Tensor) -> Iterator[tuple[NDArray[np.float64], NDArray[np.bool_]]]:
-    """Probabilities and label set of each image."""
-    logits = eyes.generator(images).cpu().numpy()
-
-    def features() -> Tensor:
-        if eyes.frozen is None:
-            raise ValueError("no critic decides here")
-        z: Tensor = eyes.frozen(images)
-        return pooled(z.float())
-
-    return zip(probabilities(logits), decision.decide(logits, features), strict=True)

@@ -1,0 +1,108 @@
+"""A run made ready to look at images: its eyes, its head, and what decides on the label set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from labeldep_cli.config import DecisionConfig, Machine, Precision
+from labeldep_cli.devices import pick_device
+from labeldep_cli.errors import CheckpointError
+from labeldep_cli.evaluation.evaluate import probabilities
+from labeldep_cli.models.backbones import find_backbone
+from labeldep_cli.models.encoder import Encoder, pooled
+from labeldep_cli.models.generator import Generator
+from labeldep_cli.models.inference import InferenceEncoder
+from labeldep_cli.pipelines.decisions import Decision, decision_of
+from labeldep_cli.pipelines.runs import Run
+from labeldep_cli.progress import Reporter
+from labeldep_cli.weights import load_backbone
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """What labels images.
+
+    Attributes:
+        run: that it comes from.
+        generator: uint8 images [B, 3, side, side] -> logits [B, L].
+        frozen: f_ext, images -> features, where the critic decides; else None.
+        decision: makes the label sets.
+        side: height and width of an image in pixels.
+        device: that it computes on.
+    """
+
+    run: Run
+    generator: Generator
+    frozen: InferenceEncoder | None
+    decision: Decision
+    side: int
+    device: torch.device
+
+    @torch.inference_mode()
+    def label(self, images: Tensor) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Label images as the test transform gives them (`features.views.cut`, view 0).
+
+        Args:
+            images: uint8 [B, 3, side, side].
+
+        Returns:
+            Probabilities [B, L] and label sets [B, L].
+        """
+        seen = images.to(self.device)
+        logits = self.generator(seen).float().cpu().numpy()
+        return probabilities(logits), self.decision.decide(logits, lambda: self._features(seen))
+
+    def _features(self, images: Tensor) -> Tensor:
+        if self.frozen is None:
+            raise ValueError("no critic decides here")
+        z: Tensor = self.frozen(images)
+        return pooled(z.float())
+
+
+def open_labeller(
+    run: Run, machine: Machine, decision: DecisionConfig, weights: str | None, reporter: Reporter
+) -> Labeller:
+    """Load what is needed; a full-mode run needs no weights but for its critic, and the data set itself never is.
+
+    Args:
+        run: on images.
+        machine: to compute on.
+        decision: which labels make a set.
+        weights: a path in place of the recorded one.
+        reporter: takes notes.
+
+    Raises:
+        CheckpointError: a run on ready features; a decision that the run cannot make; weights that are not the run's.
+        LabeldepError: flags that do not go together.
+    """
+    if run.has_features:
+        raise CheckpointError(
+            f"{run.folder} was trained on ready features and cannot look at images", "Name a run on images: --run RUN"
+        )
+    device = pick_device(machine.device)
+    row = find_backbone(run.facts["backbone"])
+    frozen = None
+    if decision.rule != "threshold" or not run.full:
+        frozen = _frozen(run, weights, device, reporter)
+    if frozen is not None and not run.full:
+        generator = Generator(frozen, run.head()).to(device).eval()
+    else:
+        generator = run.full_generator(device)
+        if isinstance(generator.encoder, Encoder):
+            generator.encoder = InferenceEncoder(generator.encoder)
+    return Labeller(run, generator, frozen, decision_of(decision, run, device), row.side, device)
+
+
+def _frozen(run: Run, weights: str | None, device: torch.device, reporter: Reporter) -> InferenceEncoder:
+    """The frozen backbone in the precision that the run's features have."""
+    row = find_backbone(run.facts["backbone"])
+    loaded = load_backbone(row, run.weights(row, weights), reporter)
+    plain = Encoder((loaded.with_regions(row) if run.spatial else loaded).module).to(device)
+    # A GPU's 16 bits stand for the device's own dtype; runs from before there was a choice saw 32.
+    precision: Precision = run.facts.get("compute_dtype", "float32")
+    return InferenceEncoder(plain, "auto" if precision == "float16" else precision)

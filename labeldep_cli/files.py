@@ -27,11 +27,12 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     if error.errno == errno.EROFS:
         return StorageError(
             f"cannot write {path}: the file system is read-only",
-            "Name a writable place: --out, --features-dir or --runs-dir.",
+            "Name a writable place: --out, --data-dir, --features-dir or --runs-dir.",
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return StorageError(
-            f"cannot write {path}: no permission", "Name a writable place: --out, --features-dir or --runs-dir."
+            f"cannot write {path}: no permission",
+            "Name a writable place: --out, --data-dir, --features-dir or --runs-dir.",
         )
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return StorageError(
@@ -161,7 +162,7 @@ def lock(path: Path, what: str, patience: float = 2.0) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise StorageError(
                         f"another labeldep process is writing {what}",
-                        "Wait for it to end, or name another place with --out.",
+                        "Wait for it to end, or name another place (--out, --data-dir).",
                     ) from None
                 time.sleep(0.1)
         yield

@@ -132,9 +132,9 @@ def _asked_wait(told: str | None) -> float | None:
 
 
 def _read(answer: HTTPResponse) -> bytes:
-    """The next block of an answer; empty at its end, even where that comes too early."""
+    """What has come of an answer; empty at its end, even where that comes too early."""
     try:
-        return answer.read(_BLOCK)
+        return answer.read1(_BLOCK)
     except (OSError, HTTPException) as error:
         raise Broken(str(error) or type(error).__name__) from None
 

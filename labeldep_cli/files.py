@@ -37,14 +37,14 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return StorageError(
             f"cannot write {path}: a file stands where a folder is needed",
-            "Move it away, or name another place with --out.",
+            "Move it away, or name another place (--out, --data-dir).",
         )
     if error.errno == errno.EISDIR:
         return StorageError(
             f"cannot write {path}: a folder stands where a file is needed", "Name another file with --out."
         )
     return StorageError(
-        f"cannot write {path}: {error.strerror or error}", "Check the disk, or name another place with --out."
+        f"cannot write {path}: {error.strerror or error}", "Check the disk, or name another place (--out, --data-dir)."
     )
 
 

@@ -26,7 +26,7 @@ from test_cli import Place
 from test_datasets import write_nuswide
 
 from labeldep_cli.config import DownloadConfig
-from labeldep_cli.datasets import coco_archives, nuswide_photos, published
+from labeldep_cli.datasets import coco_archives, nuswide_photos, nuswide_urls, published
 from labeldep_cli.datasets.coco_archives import ARCHIVES, Archive
 from labeldep_cli.errors import DatasetError, DownloadError, StorageError
 from labeldep_cli.fetch import Remote, fetch
@@ -599,7 +599,7 @@ def test_paths_of_the_list(tmp_path):
         r"C:\ImageData\..\0003_1.jpg 1 null http://x/1.jpg null null" + "\n"
     )
     wanted = {"actor/0001_2124494179.jpg", "two words/0002_1.jpg", "../0003_1.jpg"}
-    photos = list(nuswide_photos.read_urls(tmp_path / "urls.txt", wanted))
+    photos = list(nuswide_urls.read_urls(tmp_path / "urls.txt", wanted))
     assert [(photo.path, [url.rsplit("/", 1)[1] for url in photo.urls]) for photo in photos] == [
         ("actor/0001_2124494179.jpg", ["2124494179.jpg", "2124494179_b.jpg", "2124494179_m.jpg"]),
         ("two words/0002_1.jpg", []),

@@ -479,7 +479,7 @@ class TestNuswide:
             + "C:\\ImageData\\Flickr\\sky\\6.jpg   6  null  null  null  null\n"
         )
         server.tricks["/1/0.jpg"] = [("redirect", f"{server.url}/pw/images/en-us/photo_unavailable.png")]
-        server.files["/pw/images/en-us/photo_unavailable.png"] = jpeg(0, "PNG")
+        server.files["/pw/images/en-us/photo_unavailable.png"] = jpeg(0)
         server.files["/1/1.jpg"] = jpeg(1, "GIF")
         server.tricks["/1/3.jpg"] = [("status", 404, {})]
         told = self.get(place)
@@ -562,6 +562,7 @@ class TestNuswide:
         with pytest.raises(KeyboardInterrupt):
             one_by_one = replace(QUICK, connections=1)
             nuswide_photos.download(root, {"sky/0.jpg", "sky/1.jpg", "sky/3.jpg"}, urls, one_by_one, Interrupting())
+        time.sleep(0.4)
         assert "/1/3.jpg" not in [path for path, _, _ in server.asked], "it stops"
         assert self.photo(place, 0).read_bytes() == server.files["/1/0.jpg"]
         self.get(place)

@@ -560,11 +560,12 @@ class TestNuswide:
         root, urls = place.folder / "data" / "nuswide", place.folder / "urls.txt"
         server.files["/1/1.jpg"] += bytes(12_000)  # four blocks: the interruption comes while it is fetched
         server.tricks["/1/1.jpg"] = [("slow", 0.15)]
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as held:
             one_by_one = replace(QUICK, connections=1)
             nuswide_photos.download(root, {"sky/0.jpg", "sky/1.jpg", "sky/3.jpg"}, urls, one_by_one, Interrupting())
         time.sleep(0.8)
         assert "/1/3.jpg" not in [path for path, _, _ in server.asked], "it stops"
+        assert held.traceback, "what the command line holds while it ends: garbage collection must not be what stops it"
         assert self.photo(place, 0).read_bytes() == server.files["/1/0.jpg"]
         self.get(place)
         assert self.photo(place, 7).exists()

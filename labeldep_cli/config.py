@@ -97,6 +97,40 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class DownloadConfig:
+    """How a data set is fetched.
+
+    Attributes:
+        urls: NUS-WIDE's own list of URLs; None for a data set that comes in archives.
+        mirror: what stands before the path of each URL instead of the host named there ("https://example.org/coco").
+        keep_archives: leave the archives beside what was unpacked from them.
+        retry_gone: ask again for photos that were gone at an earlier call.
+        timeout: seconds without a byte after which a connection counts as broken.
+        tries: requests for an archive that may fail one after the other before it is given up; a request that brought
+            some megabytes is none of them.
+        photo_tries: the same for one photo.
+        backoff: seconds before the second try, doubled with each further one, where the server names none.
+        longest_wait: seconds; a server that asks for a longer wait is left alone.
+        connections: photos that are asked for at a time, of all hosts together.
+        pause: seconds between the starts of two requests for photos; more for a while after a server was too busy.
+        failures: photos that may fail one after the other before all is given up: a host or the network is gone.
+    """
+
+    urls: Path | None = None
+    mirror: str | None = None
+    keep_archives: bool = False
+    retry_gone: bool = False
+    timeout: float = 30.0
+    tries: int = 8
+    photo_tries: int = 3
+    backoff: float = 1.0
+    longest_wait: float = 600.0
+    connections: int = 4
+    pause: float = 0.1
+    failures: int = 12
+
+
+@dataclass(frozen=True)
 class ExtractConfig:
     """How features are cached.
 

@@ -43,6 +43,10 @@ class TrainingError(LabeldepError):
     """Training cannot go on: a loss that is not finite, no usable rows."""
 
 
+class DownloadError(LabeldepError):
+    """Something cannot be fetched: no connection, a refusal, or other bytes than were published."""
+
+
 class StorageError(LabeldepError):
     """A file or folder cannot be written, or is in use by another process."""
 

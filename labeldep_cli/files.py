@@ -27,23 +27,24 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     if error.errno == errno.EROFS:
         return StorageError(
             f"cannot write {path}: the file system is read-only",
-            "Name a writable place: --out, --features-dir or --runs-dir.",
+            "Name a writable place: --out, --data-dir, --features-dir or --runs-dir.",
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return StorageError(
-            f"cannot write {path}: no permission", "Name a writable place: --out, --features-dir or --runs-dir."
+            f"cannot write {path}: no permission",
+            "Name a writable place: --out, --data-dir, --features-dir or --runs-dir.",
         )
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return StorageError(
             f"cannot write {path}: a file stands where a folder is needed",
-            "Move it away, or name another place with --out.",
+            "Move it away, or name another place (--out, --data-dir).",
         )
     if error.errno == errno.EISDIR:
         return StorageError(
             f"cannot write {path}: a folder stands where a file is needed", "Name another file with --out."
         )
     return StorageError(
-        f"cannot write {path}: {error.strerror or error}", "Check the disk, or name another place with --out."
+        f"cannot write {path}: {error.strerror or error}", "Check the disk, or name another place (--out, --data-dir)."
     )
 
 
@@ -161,7 +162,7 @@ def lock(path: Path, what: str, patience: float = 2.0) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise StorageError(
                         f"another labeldep process is writing {what}",
-                        "Wait for it to end, or name another place with --out.",
+                        "Wait for it to end, or name another place (--out, --data-dir).",
                     ) from None
                 time.sleep(0.1)
         yield

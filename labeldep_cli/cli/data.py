@@ -2,24 +2,55 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
-from labeldep_cli.config import Machine, Source, Workspace
+from labeldep_cli.config import DownloadConfig, Machine, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
 
 if TYPE_CHECKING:
     from labeldep_cli.pipelines.data import DataReport
 
 SHOWN_LABELS = 30
+DOWNLOAD = "Download"
 _NAMES = "; ".join(f"{name}: {row.help}" for name, row in DATASETS.items())
 
 
 def data(
     dataset: Annotated[str, typer.Argument(help=f"{_NAMES}; or a path, as for --dataset.")] = Source.dataset,
+    urls: Annotated[
+        Path | None, typer.Argument(help="With --download, for nuswide: the data set's own NUS-WIDE-urls.txt.")
+    ] = DownloadConfig.urls,
+    download: Annotated[
+        bool,
+        typer.Option(
+            "--download",
+            help="First fetch what is not there: coco's archives (20.4 GB), or nuswide's photos from URLS.",
+            rich_help_panel=DOWNLOAD,
+        ),
+    ] = False,
+    mirror: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Put this before the paths of the URLs, instead of the hosts that they name.",
+            rich_help_panel=DOWNLOAD,
+        ),
+    ] = DownloadConfig.mirror,
+    keep_archives: Annotated[
+        bool,
+        typer.Option("--keep-archives", help="Leave coco's archives beside their folders.", rich_help_panel=DOWNLOAD),
+    ] = DownloadConfig.keep_archives,
+    retry_gone: Annotated[
+        bool,
+        typer.Option(
+            "--retry-gone", help="Ask again for nuswide's photos that were gone before.", rich_help_panel=DOWNLOAD
+        ),
+    ] = DownloadConfig.retry_gone,
     data_dir: flags.DataDir = Workspace.data_dir,
     val_fraction: flags.ValFraction = Source.val_fraction,
     test_fraction: flags.TestFraction = Source.test_fraction,
@@ -30,8 +61,10 @@ def data(
     """Check a data set before spending hours on it."""
     from labeldep_cli.pipelines.data import data as run
 
+    wish = DownloadConfig(urls=urls, mirror=mirror, keep_archives=keep_archives, retry_gone=retry_gone)
+    _require_fitting(dataset, download, wish)
     source = Source(dataset, val_fraction=val_fraction, test_fraction=test_fraction, split_seed=split_seed)
-    report = run(data_dir, source, Machine(workers=workers), Terminal())
+    report = run(data_dir, source, Machine(workers=workers), Terminal(), wish if download else None)
     if json:
         print_json(report.to_json())
     else:
@@ -40,11 +73,43 @@ def data(
     raise typer.Exit(3 if report.skipped else 0)
 
 
+def _require_fitting(dataset: str, download: bool, wish: DownloadConfig) -> None:
+    """Refuse what does not go together.
+
+    Raises:
+        typer.BadParameter: names the flag.
+    """
+    kind = DATASETS[dataset].download if dataset in DATASETS else None
+    of_urls = {"URLS": wish.urls, "--retry-gone": wish.retry_gone}
+    of_archives = {"--keep-archives": wish.keep_archives}
+    if not download:
+        given = [name for name, value in {**of_urls, **of_archives, "--mirror": wish.mirror}.items() if value]
+        if given:
+            raise typer.BadParameter(f"{given[0]} goes with --download")
+        return
+    if kind is None:
+        raise typer.BadParameter(
+            f"there is nothing to fetch for {dataset!r}; for coco and nuswide there is", param_hint="--download"
+        )
+    for name, value in (of_archives if kind == "urls" else of_urls).items():
+        if value:
+            raise typer.BadParameter(f"{name} does not go with {dataset}", param_hint="--download")
+    if kind == "urls" and wish.urls is None:
+        raise typer.BadParameter(
+            f"name the data set's own list: labeldep data {dataset} --download NUS-WIDE-urls.txt",
+            param_hint="--download",
+        )
+    if wish.mirror is not None and not wish.mirror.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"{wish.mirror!r} is no http:// or https:// URL", param_hint="--mirror")
+
+
 def _print(report: DataReport) -> None:
     splits = report.splits
     train, val, test = (splits[name].images for name in ("train", "val", "test"))
     counts = f"train {train + val} ({train} + {val} held out)" if report.held_out else f"train {train}, val {val}"
     typer.echo(f"{report.dataset}: {counts}, test {test} images; {report.n_labels} labels")
+    for sentence in report.published:
+        typer.echo(sentence)
     names = sorted(splits["train"].label_counts, key=lambda name: -splits["train"].label_counts[name])
     rows = [["labels an image", *(f"{split.labels_per_image:.2f}" for split in splits.values())]]
     rows += [["images on disk", *(str(split.on_disk) for split in splits.values())]]

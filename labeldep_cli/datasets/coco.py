@@ -110,7 +110,8 @@ def _annotation_file(root: Path, year: str) -> Path:
 
 def _how_to_get(root: Path) -> str:
     return (
-        "Download the official archives http://images.cocodataset.org/zips/train2014.zip (13.5 GB), "
+        "Run: labeldep data coco --download\n"
+        "Or download the official archives http://images.cocodataset.org/zips/train2014.zip (13.5 GB), "
         "http://images.cocodataset.org/zips/val2014.zip (6.6 GB) and "
         "http://images.cocodataset.org/annotations/annotations_trainval2014.zip (0.24 GB), and unpack all three "
         f"in {root}, so that it holds annotations/instances_train2014.json, annotations/instances_val2014.json, "

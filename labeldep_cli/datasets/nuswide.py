@@ -99,8 +99,8 @@ def _how_to_get(root: Path) -> str:
         f"From the NUS-WIDE page of the NUS Lab for Media Search ({_HOME}) get ImageList.zip, Groundtruth.zip and "
         f"ConceptsList.zip, and unpack them in {root}, so that it holds ImageList/Imagelist.txt, "
         "Groundtruth/AllLabels/Labels_airport.txt ... and ConceptsList/Concepts81.txt; the images (by the authors' "
-        "request form, or from their list of URLs) go into Flickr/. If NUS-WIDE lies elsewhere, name the folder above "
-        "nuswide/ with --data-dir. See data/README.md."
+        "request form, or from their list of URLs: labeldep data nuswide --download NUS-WIDE-urls.txt) go into "
+        "Flickr/. If NUS-WIDE lies elsewhere, name the folder above nuswide/ with --data-dir. See data/README.md."
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from labeldep_cli.errors import DatasetError, nearest
 from labeldep_cli.progress import Reporter
@@ -23,10 +23,13 @@ class DatasetRow:
         load: maps the data folder, the draw and the reporter to the data set; imports its module only when called, so
             that `--help` costs no numpy.
         help: one line for the help text.
+        download: what `data --download` fetches it from: its official archives, or its own list of URLs, which the user
+            brings; None where there is nothing to fetch.
     """
 
     load: Callable[[Path, Draw, Reporter], Dataset]
     help: str
+    download: Literal["archives", "urls"] | None = None
 
 
 def _coco(data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
@@ -55,9 +58,9 @@ def _scenes(data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
 
 DATASETS: Mapping[str, DatasetRow] = MappingProxyType(
     {
-        "coco": DatasetRow(_coco, "COCO 2014, 80 labels; val held out of train2014, test = val2014"),
-        "nuswide": DatasetRow(_nuswide, "NUS-WIDE, 81 labels; 150,000 / 59,347 images, drawn"),
-        "nuswide-official": DatasetRow(_nuswide_official, "NUS-WIDE, 81 labels; its own train and test lists"),
+        "coco": DatasetRow(_coco, "COCO 2014, 80 labels; val held out of train2014, test = val2014", "archives"),
+        "nuswide": DatasetRow(_nuswide, "NUS-WIDE, 81 labels; 150,000 / 59,347 images, drawn", "urls"),
+        "nuswide-official": DatasetRow(_nuswide_official, "NUS-WIDE, 81 labels; its own train and test lists", "urls"),
         "scenes": DatasetRow(_scenes, "the small data set that comes with labeldep; needs no download"),
     }
 )

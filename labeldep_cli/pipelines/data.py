@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.config import Machine, Source
+from labeldep_cli.config import DownloadConfig, Machine, Source
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.image_file import ImageFile, size_of
+from labeldep_cli.datasets.published import compared
 from labeldep_cli.datasets.split import Dataset, Draw, Skipped, Split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.images import Reason, UnreadableImage, read_image
+from labeldep_cli.pipelines.download import download
 from labeldep_cli.progress import Reporter
 
 STRONGEST = 10
@@ -116,6 +118,7 @@ class DataReport:
         absent_labels: labels without any positive, for the splits that have such labels.
         cooccurrence: the pairs of labels with the highest lift, at most STRONGEST.
         notes: what was left out or drawn when the data set was loaded.
+        published: how it compares with what its authors published, a sentence each; empty for a user's own.
     """
 
     dataset: str
@@ -128,6 +131,7 @@ class DataReport:
     absent_labels: Mapping[str, tuple[str, ...]]
     cooccurrence: tuple[Cooccurrence, ...]
     notes: tuple[str, ...]
+    published: tuple[str, ...]
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -146,17 +150,22 @@ class DataReport:
             "duplicates": [duplicate.to_json() for duplicate in self.duplicates],
             "absent_labels": {split: list(labels) for split, labels in self.absent_labels.items()},
             "cooccurrence": [pair.to_json() for pair in self.cooccurrence],
-            "notes": list(self.notes),
+            "notes": [*self.notes, *self.published],
             "skipped": [skipped.to_json() for skipped in self.skipped],
         }
 
 
-def data(data_dir: Path, source: Source, machine: Machine, reporter: Reporter) -> DataReport:
-    """Load a data set and check it.
+def data(
+    data_dir: Path, source: Source, machine: Machine, reporter: Reporter, wish: DownloadConfig | None = None
+) -> DataReport:
+    """Load a data set and check it; where there is a wish, fetch first what it lacks.
 
     Raises:
         DatasetError: it is missing or malformed, so that there is nothing to count.
+        DownloadError, StorageError: it cannot be fetched.
     """
+    if wish is not None:
+        download(data_dir, source, wish, reporter)
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
     return check(registry.load(source.dataset, data_dir, draw, reporter), machine.n_workers, reporter)
 
@@ -194,6 +203,7 @@ def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:
         absent_labels=_absent_labels(dataset),
         cooccurrence=strongest_cooccurrences(dataset),
         notes=dataset.notes,
+        published=compared(dataset),
     )
 
 

@@ -46,8 +46,9 @@ from labeldep_cli.pipelines.requirements import (
 )
 from labeldep_cli.pipelines.runs import CONFIG, Run, open_run, protocol_of, read_config, result_of
 from labeldep_cli.progress import Reporter
-from labeldep_cli.reports.tensorboard import Recorded, require_tensorboard
-from labeldep_cli.training.fit import BEST, Schedule, fit
+from labeldep_cli.reports.tensorboard import Recorded, make_up, require_tensorboard
+from labeldep_cli.training import checkpoint
+from labeldep_cli.training.fit import BEST, LAST, Schedule, fit
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
 
 
@@ -199,6 +200,8 @@ def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job
             give_z(project, config, train, cached_z)
             reporter = Recorded(project.reporter, folder) if job.tensorboard and world.first else project.reporter
             _fit(project, config, start, train, val, record, folder, reporter)
+        elif job.tensorboard and world.first:
+            make_up(folder, checkpoint.read_facts(folder / LAST).get("history", ()))
         run = open_run(str(folder), project.workspace.runs_dir)
         provenance = protocol_of(run, project.dataset.split("val"), "step")
         result = _result(folder, project, val)

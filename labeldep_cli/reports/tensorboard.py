@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class Events:
         with storing(folder):
             if not course.history:
                 shutil.rmtree(folder, ignore_errors=True)
-            begun = has_events(folder)
+            begun = _begun(folder)
             after = course.done + 1 if begun else None
             self._writer = SummaryWriter(str(folder), purge_step=after)
         for record in () if begun else course.history:
@@ -106,6 +106,16 @@ class Events:
                 self._writer.add_scalar(tag, value, step)
 
 
-def has_events(folder: Path) -> bool:
-    """Whether a training has written events here."""
+def make_up(run: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Write the events of a finished run that was trained without.
+
+    Args:
+        run: its folder.
+        history: its evaluations, the records of metrics.jsonl.
+    """
+    if history and not _begun(run / FOLDER):
+        Events(run / FOLDER, Course(run.name, history[-1]["step"], tuple(history))).close()
+
+
+def _begun(folder: Path) -> bool:
     return any(folder.glob("events.out.tfevents.*"))

@@ -211,12 +211,18 @@ class Plain:
         weight = self._noise((BATCH, 1), "interpolation", key)
         between = (weight * self.y[generated] + (1 - weight) * fake_set).requires_grad_(True)
         (slope,) = torch.autograd.grad(self.critic(between, z).sum(), between, create_graph=True)
-        penalty = (((slope.square().sum(dim=1) + losses.NORM_EPSILON).sqrt() - 1) ** 2).mean()  # Eq. 5
+        norm = (slope.square().sum(dim=1) + losses.NORM_EPSILON).sqrt()
+        penalty = ((norm - 1) ** 2).mean()  # Eq. 5
         loss = (fake.mean() + wrong.mean()) / 2 - real.mean() + self.config.lambda_gp * penalty  # Eq. 4
         self.adam_d.zero_grad()
         loss.backward()
         self.adam_d.step()
-        return {"critic": loss.item(), "penalty": penalty.item(), "wasserstein": (real.mean() - fake.mean()).item()}
+        return {
+            "critic": loss.item(),
+            "penalty": penalty.item(),
+            "wasserstein": (real.mean() - fake.mean()).item(),
+            "critic_gradient": norm.mean().item(),
+        }
 
     def _noise(self, shape: torch.Size | tuple[int, ...], purpose: str, key: int) -> Tensor:
         return uniform(tuple(shape), 0, purpose, key).to(self.x.device)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 
 class Bar(Protocol):
@@ -14,6 +15,38 @@ class Bar(Protocol):
         """Say that n more units are done."""
 
 
+@dataclass(frozen=True)
+class Course:
+    """A training as it begins or goes on.
+
+    Attributes:
+        name: of the run.
+        steps: generator updates in all.
+        history: the evaluations so far, records of metrics.jsonl; empty before the first.
+        best: the step of the best of them; None before there is one.
+    """
+
+    name: str
+    steps: int
+    history: tuple[Mapping[str, Any], ...] = ()
+    best: int | None = None
+
+    @property
+    def done(self) -> int:
+        """Updates made already."""
+        return int(self.history[-1]["step"]) if self.history else 0
+
+
+class Watch(Bar, Protocol):
+    """Who looks on while a network is trained; `advance` tells of each update."""
+
+    def losses(self, step: int, means: Mapping[str, float]) -> None:
+        """Hear the means of the losses over the updates since the last telling; `step` is the last of them."""
+
+    def evaluated(self, record: Mapping[str, Any], best: bool) -> None:
+        """Hear of an evaluation: its record of metrics.jsonl, and whether it is the best so far."""
+
+
 class Reporter(Protocol):
     """Takes notes and progress; the command line shows them on stderr."""
 
@@ -21,12 +54,23 @@ class Reporter(Protocol):
         """Say one sentence to the user."""
 
     def bar(self, what: str, total: int, unit: str) -> AbstractContextManager[Bar]:
-        """Open a progress bar over `total` units ("images", "steps")."""
+        """Open a progress bar over `total` units ("images", "shards")."""
+
+    def training(self, course: Course) -> AbstractContextManager[Watch]:
+        """Look on at a training; the block ends with it."""
 
 
-class _Still:
+class Still:
+    """A watch that keeps still."""
+
     def advance(self, n: int = 1) -> None:
-        pass
+        """Take no notice."""
+
+    def losses(self, step: int, means: Mapping[str, float]) -> None:
+        """Take no notice."""
+
+    def evaluated(self, record: Mapping[str, Any], best: bool) -> None:
+        """Take no notice."""
 
 
 class Silent:
@@ -38,22 +82,68 @@ class Silent:
     @contextmanager
     def bar(self, what: str, total: int, unit: str) -> Iterator[Bar]:
         """Yield a bar that shows nothing."""
-        yield _Still()
+        yield Still()
+
+    @contextmanager
+    def training(self, course: Course) -> Iterator[Watch]:
+        """Yield a watch that says nothing."""
+        yield Still()
 
 
-class Once:
-    """Passes each note on once: a command that opens the same data set many times says so but once."""
+class Through:
+    """Hands everything on to another reporter; what is told otherwise is written over.
+
+    Args:
+        reporter: the other one.
+    """
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
+
+    def note(self, text: str) -> None:
+        """Say it there."""
+        self._reporter.note(text)
+
+    def bar(self, what: str, total: int, unit: str) -> AbstractContextManager[Bar]:
+        """Open the bar there."""
+        return self._reporter.bar(what, total, unit)
+
+    def training(self, course: Course) -> AbstractContextManager[Watch]:
+        """Look on from there."""
+        return self._reporter.training(course)
+
+
+class Once(Through):
+    """Passes each note on once: a command that opens the same data set many times says so but once."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__(reporter)
         self._said: set[str] = set()
 
     def note(self, text: str) -> None:
         """Pass a note on, if it is new."""
         if text not in self._said:
             self._said.add(text)
-            self._reporter.note(text)
+            super().note(text)
 
-    def bar(self, what: str, total: int, unit: str) -> AbstractContextManager[Bar]:
-        """Open the bar there."""
-        return self._reporter.bar(what, total, unit)
+
+class Together:
+    """Several watches as one."""
+
+    def __init__(self, *watches: Watch) -> None:
+        self._watches = watches
+
+    def advance(self, n: int = 1) -> None:
+        """Tell each."""
+        for watch in self._watches:
+            watch.advance(n)
+
+    def losses(self, step: int, means: Mapping[str, float]) -> None:
+        """Tell each."""
+        for watch in self._watches:
+            watch.losses(step, means)
+
+    def evaluated(self, record: Mapping[str, Any], best: bool) -> None:
+        """Tell each."""
+        for watch in self._watches:
+            watch.evaluated(record, best)

@@ -74,6 +74,7 @@ def test_a_penalty_by_hand():
     y, z = torch.ones(4, 2).double(), torch.zeros(4, 3).double()
     found = critic_update(critic, Pairs(y, z), Pairs(y, z), None, y, 10.0, 4)
     assert found.penalty.item() == pytest.approx(16) and found.loss.item() == pytest.approx(160)
+    assert found.slope.item() == pytest.approx(5)
     assert found.wasserstein.item() == 0
     torch.testing.assert_close(found.gradients[2], 10 * 2 * 4 / 5 * torch.tensor([[3.0, 4.0]]).double())
 
@@ -113,7 +114,8 @@ def test_training_s_step_is_the_one_written_plainly(monkeypatch):
     plain, labeldep = step.Plain(torch.device("cpu")), step.Labeldep(torch.device("cpu"))
     for _ in range(2):
         expected, told = plain(), labeldep()
-        assert told.keys() == expected.keys() == {"critic", "penalty", "wasserstein", "generator", "logistic"}
+        names = {"critic", "penalty", "wasserstein", "critic_gradient", "generator", "logistic"}
+        assert told.keys() == expected.keys() == names
         for name, value in expected.items():
             assert told[name] == pytest.approx(value, rel=1e-3, abs=1e-3), name
     for mine, theirs in zip(labeldep._step.critic.parameters(), plain.critic.parameters(), strict=True):

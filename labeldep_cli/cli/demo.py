@@ -21,7 +21,7 @@ def demo(
     from labeldep_cli.pipelines.demo import demo as run
     from labeldep_cli.reports import tables
 
-    found = run(Workspace(data_dir, runs_dir, features_dir), Machine(device, workers), Terminal())
+    found = run(Workspace(data_dir, runs_dir, features_dir), Machine(device, workers), Terminal(lines=4))
     record = found.to_json()
     if json:
         print_json(record)

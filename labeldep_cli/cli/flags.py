@@ -256,3 +256,7 @@ NonEmpty = Annotated[
     bool, typer.Option("--non-empty", help="An empty set becomes its most probable label.", rich_help_panel=HOW)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.", rich_help_panel=OUTPUT)]
+TensorBoard = Annotated[
+    bool,
+    typer.Option("--tensorboard", help="Write TensorBoard's events too, to RUN/tensorboard.", rich_help_panel=OUTPUT),
+]

@@ -102,7 +102,7 @@ def _run(workspace: Workspace, source: Source, machine: Machine, asked: Reproduc
     from labeldep_cli.pipelines.reproduce.command import reproduce as run
     from labeldep_cli.reports import reproduction
 
-    found = run(workspace, source, machine, asked, out, Terminal())
+    found = run(workspace, source, machine, asked, out, Terminal(lines=0))
     if json:
         print_json(found.to_json())
     else:

@@ -1,8 +1,9 @@
-"""What a person sees: notes and bars on stderr, results on stdout."""
+"""What a person sees: notes, bars and trainings on stderr, results on stdout."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from labeldep_cli.cli import torchrun
+from labeldep_cli.cli.lines import Lines
 from labeldep_cli.errors import LabeldepError
-from labeldep_cli.progress import Bar
+from labeldep_cli.progress import Bar, Course, Still, Watch
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -30,7 +32,14 @@ def tell(text: str) -> None:
 
 
 class Terminal:
-    """The command line's reporter: notes as lines on stderr, bars only where stderr is a terminal."""
+    """The command line's reporter: notes as lines on stderr, what moves only where stderr is a terminal.
+
+    Args:
+        lines: about so many tell of a training elsewhere; 0 for one when it is done.
+    """
+
+    def __init__(self, lines: int = 20) -> None:
+        self._lines = lines
 
     def note(self, text: str) -> None:
         """Print a note."""
@@ -39,8 +48,8 @@ class Terminal:
     @contextmanager
     def bar(self, what: str, total: int, unit: str) -> Iterator[Bar]:
         """Show a bar with units a second and the time left."""
-        if torchrun.rank() or not sys.stderr.isatty():
-            yield _Count()
+        if not _moves():
+            yield Still()
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -55,10 +64,27 @@ class Terminal:
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             yield _Shown(progress, progress.add_task(what, total=total, rate=""), unit)
 
+    @contextmanager
+    def training(self, course: Course) -> Iterator[Watch]:
+        """Show losses and scores as they come, or say them in lines."""
+        if not _moves():
+            lines = Lines(course, self._lines, tell)
+            yield lines
+            lines.close()
+            return
+        from rich.console import Console
+        from rich.live import Live
 
-class _Count:
-    def advance(self, n: int = 1) -> None:
-        pass
+        from labeldep_cli.cli.view import View
+
+        view = View(course)
+        with Live(view, console=Console(stderr=True), refresh_per_second=2, transient=True):
+            yield view
+
+
+def _moves() -> bool:
+    """Whether stderr is a terminal that can be written over, and this process the one that speaks."""
+    return torchrun.rank() == 0 and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 class _Shown:

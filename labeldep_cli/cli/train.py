@@ -63,6 +63,7 @@ def pretrain(
     max_skipped: flags.MaxSkipped = Machine.max_skipped,
     max_memory: flags.MaxMemory = Machine.max_memory,
     fresh: flags.Fresh = False,
+    tensorboard: flags.TensorBoard = False,
     json: flags.Json = False,
 ) -> None:
     """Train the classifier G with binary cross-entropy (Sect. 3.2 of the paper)."""
@@ -91,10 +92,8 @@ def pretrain(
     )
     source = Source(dataset, backbone, weights, val_fraction, test_fraction, split_seed)
     machine = Machine(device, workers, max_skipped, max_memory)
-    _show(
-        run(Workspace(data_dir, runs_dir, features_dir), source, machine, training, Job(out, fresh), Terminal()),
-        json,
-    )
+    workspace = Workspace(data_dir, runs_dir, features_dir)
+    _show(run(workspace, source, machine, training, Job(out, fresh, tensorboard), Terminal()), json)
 
 
 def _require_sense(full: bool, train_bn: bool, accumulate: int, checkpoint_activations: bool) -> None:
@@ -212,6 +211,7 @@ def adversarial(
     max_skipped: flags.MaxSkipped = Machine.max_skipped,
     max_memory: flags.MaxMemory = Machine.max_memory,
     fresh: flags.Fresh = False,
+    tensorboard: flags.TensorBoard = False,
     json: flags.Json = False,
 ) -> None:
     """Train G against a critic of label sets (Sects. 3.2, 3.3); extracts and pretrains first where that is missing."""
@@ -263,7 +263,7 @@ def adversarial(
     source = Source(dataset, backbone, weights, val_fraction, test_fraction, split_seed)
     machine = Machine(device, workers, max_skipped, max_memory)
     workspace = Workspace(data_dir, runs_dir, features_dir)
-    _show(run(workspace, source, machine, training, start, Job(out, fresh), Terminal()), json)
+    _show(run(workspace, source, machine, training, start, Job(out, fresh, tensorboard), Terminal()), json)
 
 
 def _show(trained: Trained, json: bool) -> None:

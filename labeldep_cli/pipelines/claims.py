@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,22 +18,28 @@ from labeldep_cli.pipelines.project import Project
 from labeldep_cli.pipelines.runs import CONFIG, Run, read_config, result_of
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
+from labeldep_cli.reports import tensorboard
 from labeldep_cli.training import checkpoint
 from labeldep_cli.training.fit import BEST, LAST, METRICS, RESULT
 
 
 @dataclass(frozen=True)
 class Job:
-    """Where a run is written, and whether what stands there is dropped first."""
+    """Where a run is written, whether what stands there is dropped first, and whether TensorBoard's events are too.
+
+    None of it tells runs apart.
+    """
 
     out: Path | None = None
     fresh: bool = False
+    tensorboard: bool = False
 
 
 def clear(folder: Path) -> None:
     """Remove a run's files; the result first, so that a kill on the way leaves no run that looks finished."""
     for name in (RESULT, BEST, LAST, METRICS, CONFIG):
         (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / tensorboard.FOLDER, ignore_errors=True)
 
 
 def claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:

@@ -46,7 +46,9 @@ from labeldep_cli.pipelines.requirements import (
 )
 from labeldep_cli.pipelines.runs import CONFIG, Run, open_run, protocol_of, read_config, result_of
 from labeldep_cli.progress import Reporter
-from labeldep_cli.training.fit import BEST, Schedule, fit
+from labeldep_cli.reports.tensorboard import Recorded, make_up, require_tensorboard
+from labeldep_cli.training import checkpoint
+from labeldep_cli.training.fit import BEST, LAST, Schedule, fit
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
 
 
@@ -143,7 +145,8 @@ def adversarial(
     run = open_run(start, workspace.runs_dir) if start else _existing(project, before)
     looked = False
     if run is None:
-        first = pretrain(workspace, source, machine, _first(project, before), Job(), reporter)
+        alike = Job(tensorboard=job.tensorboard)
+        first = pretrain(workspace, source, machine, _first(project, before), alike, reporter)
         run, looked = open_run(str(first.folder), workspace.runs_dir), first.looked
     require_head(run, config)
     config = replace(config, head=run.head_kind, hidden=run.facts["hidden"])
@@ -175,6 +178,8 @@ def _folder(project: Project, config: TrainingConfig) -> Path:
 
 
 def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job, looked: bool = False) -> Trained:
+    if job.tensorboard:
+        require_tensorboard()
     require_loss(config)
     require_whole_batches(config, project.world)
     folder = job.out or _folder(project, config)
@@ -193,7 +198,10 @@ def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job
         record = record_of(project, config, start, train, cached_z)
         if not _claimed(folder, record, job.fresh, project):
             give_z(project, config, train, cached_z)
-            _fit(project, config, start, train, val, record, folder)
+            reporter = Recorded(project.reporter, folder) if job.tensorboard and world.first else project.reporter
+            _fit(project, config, start, train, val, record, folder, reporter)
+        elif job.tensorboard and world.first:
+            make_up(folder, checkpoint.read_facts(folder / LAST).get("history", ()))
         run = open_run(str(folder), project.workspace.runs_dir)
         provenance = protocol_of(run, project.dataset.split("val"), "step")
         result = _result(folder, project, val)
@@ -230,14 +238,15 @@ def _fit(
     val: Inputs,
     record: Mapping[str, Any],
     folder: Path,
+    reporter: Reporter,
 ) -> None:
     if start is not None:
-        project.reporter.note(f"{'the head' if config.full and not start.full else 'G'} starts from {start.folder}")
+        reporter.note(f"{'the head' if config.full and not start.full else 'G'} starts from {start.folder}")
     generator = _generator(project, config, start, train)
     step = _step(generator, train, config, project.world)
     facts = _facts(project, config, record, train)
     schedule = _schedule(config, train, record["steps"])
-    fit(step, generator, train, val, schedule, folder, facts, project.reporter, project.world)
+    fit(step, generator, train, val, schedule, folder, facts, reporter, project.world)
 
 
 def _facts(project: Project, config: TrainingConfig, record: Mapping[str, Any], train: Inputs) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from labeldep_cli.config import Selection
 from labeldep_cli.distributed import ALONE, World
@@ -22,7 +23,7 @@ from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.files import write_json, write_text
 from labeldep_cli.inputs import Inputs
 from labeldep_cli.models.generator import Generator
-from labeldep_cli.progress import Reporter
+from labeldep_cli.progress import Course, Reporter
 from labeldep_cli.training import checkpoint
 from labeldep_cli.training.steps import Step
 
@@ -95,7 +96,7 @@ def fit(
         schedule: when to stop.
         folder: of the run; its four files are written here.
         facts: what every checkpoint of this run says of itself (JSON values).
-        reporter: shows progress.
+        reporter: looks on; no number depends on it.
         world: the processes that train together; the first one writes.
 
     Returns:
@@ -107,20 +108,22 @@ def fit(
     with world.first_alone():
         state = _resume(step, folder, reporter, world)
     generator.train()
-    tally = _Tally(state.step, folder)
+    course = Course(folder.name, schedule.steps, tuple(state.history), state.best.get("step"))
     with (
         closing(train.stream(step.requests(state.step), step.order.pools(state.step))) as batches,
-        reporter.bar("training", schedule.steps, "steps") as bar,
+        reporter.training(course) as watch,
     ):
-        bar.advance(state.step)
+        tally = _Tally(state.step, folder, watch.losses)
         if not state.history:
             _record(state, {}, _val_scores(generator, val, 0, folder, world)[0])
+            watch.evaluated(state.history[-1], best=False)
         while state.step < schedule.steps and not state.stopped:
             tally.add(step(state.step, batches))
             state.step += 1
-            bar.advance()
+            watch.advance()
             if state.step % schedule.interval == 0 or state.step == schedule.steps:
                 _evaluate(state, tally, step, generator, val, schedule, folder, world)
+                watch.evaluated(state.history[-1], best=state.best["step"] == state.step)
                 if world.first:
                     _save(state, step, folder, facts)
     world.wait()
@@ -173,7 +176,7 @@ def _evaluate(
     world: World,
 ) -> None:
     """Score G (or D, where it alone is trained) on val, add the record, and see whether it is the best yet."""
-    told = tally.means()
+    told = {**tally.means(), **_gradient(generator)}
     scores, thresholds = _val_scores(generator, val, state.step, folder, world)
     quality = world.hear(step.quality(val))  # processes on unlike machines may differ in a last digit
     _record(state, told if quality is None else {**told, "critic_val": quality}, scores)
@@ -182,6 +185,12 @@ def _evaluate(
         state.best = {"step": state.step, "value": value, "val": scores, "thresholds": thresholds}
     since = sum(record["step"] > state.best["step"] for record in state.history)
     state.stopped = bool(schedule.patience) and since >= schedule.patience
+
+
+def _gradient(generator: Generator) -> dict[str, float]:
+    """The norm of G's gradient at its last update, which costs nothing at the others; none where G is frozen."""
+    gradients = [p.grad for p in generator.parameters() if p.grad is not None]
+    return {"generator_gradient": float(get_total_norm(gradients))} if gradients else {}
 
 
 def _record(state: State, losses: Mapping[str, float], scores: Mapping[str, Any]) -> None:
@@ -203,16 +212,20 @@ def _val_scores(
 class _Tally:
     """Means of the losses since the last evaluation; and a watch on them.
 
-    The losses of `_WATCHED` steps leave the device together: a transfer at each step would have a GPU wait for it.
+    The losses of up to `_WATCHED` steps leave the device together: a transfer at each step would have a GPU wait for
+    it. The first come sooner, after 1, 2, 4, ... steps: where steps are slow, one wants to see that it learns.
 
     Args:
         step: updates made so far.
         folder: of the run, for the message.
+        tell: called with the last step and the mean losses of each such transfer.
     """
 
-    def __init__(self, step: int, folder: Path) -> None:
+    def __init__(self, step: int, folder: Path, tell: Callable[[int, Mapping[str, float]], None]) -> None:
         self._step = step
         self._folder = folder
+        self._tell = tell
+        self._due = 1
         self._names: tuple[str, ...] = ()
         self._pending: list[Tensor] = []
         self._rows: list[list[float]] = []
@@ -225,26 +238,32 @@ class _Tally:
         """
         self._names = tuple(losses)
         self._pending.append(torch.stack(list(losses.values())))
-        if len(self._pending) == _WATCHED:
+        if len(self._pending) >= self._due:
+            self._due = min(2 * self._due, _WATCHED)
             self._fetch()
 
     def means(self) -> dict[str, float]:
         """The mean of each loss, and a fresh start."""
         self._fetch()
-        means = {name: sum(row[k] for row in self._rows) / len(self._rows) for k, name in enumerate(self._names)}
+        means = self._means(self._rows)
         self._rows = []
         return means
+
+    def _means(self, rows: Sequence[Sequence[float]]) -> dict[str, float]:
+        return {name: sum(row[k] for row in rows) / len(rows) for k, name in enumerate(self._names)}
 
     def _fetch(self) -> None:
         if not self._pending:
             return
-        for row in torch.stack(self._pending).tolist():
+        rows = torch.stack(self._pending).tolist()
+        for row in rows:
             self._step += 1
             broken = [f"{n} = {value}" for n, value in zip(self._names, row, strict=True) if not math.isfinite(value)]
             if broken:
                 raise _diverged(f"the loss is not finite at step {self._step} ({', '.join(broken)})", self._folder)
-            self._rows.append(row)
+        self._rows += rows
         self._pending = []
+        self._tell(self._step, self._means(rows))
 
 
 def _diverged(what: str, folder: Path) -> TrainingError:

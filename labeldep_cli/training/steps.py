@@ -224,7 +224,12 @@ class AdversarialStep:
             lambda_gp=config.lambda_gp,
             whole=generated.whole,
         )
-        told = {"critic": found.loss, "penalty": found.penalty, "wasserstein": found.wasserstein}
+        told = {
+            "critic": found.loss,
+            "penalty": found.penalty,
+            "wasserstein": found.wasserstein,
+            "critic_gradient": found.slope,
+        }
         return update(self.optimizer_d, found.gradients, told, self.world)
 
     def _density_ratio(self, key: int, batches: Iterator[Batch]) -> dict[str, Tensor]:

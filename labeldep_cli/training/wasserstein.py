@@ -36,12 +36,14 @@ class CriticUpdate(NamedTuple):
         loss: L_D of Eq. 4, scalar.
         penalty: of it, Eq. 5 before lambda, scalar.
         wasserstein: mean D(y, x) - mean D(y_hat, x), scalar.
+        slope: mean ||grad_y* D(y*, x)||, which the penalty draws to 1, scalar.
         gradients: of the loss, in the order of `critic.parameters()`.
     """
 
     loss: Tensor
     penalty: Tensor
     wasserstein: Tensor
+    slope: Tensor
     gradients: list[Tensor]
 
 
@@ -114,7 +116,7 @@ def critic_update(
         gradients += [adjoint.T @ x, adjoint[pairs].sum(dim=0)]
     loss = seeds[pairs] @ scores[pairs] + lambda_gp * penalty
     wasserstein = (scores[:b].sum() - scores[b : 2 * b].sum()) / whole
-    return CriticUpdate(loss, penalty, wasserstein, gradients)
+    return CriticUpdate(loss, penalty, wasserstein, norm.sum() / whole, gradients)
 
 
 def _seeds(kinds: int, b: int, whole: int, like: Tensor) -> Tensor:

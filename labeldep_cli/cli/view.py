@@ -1,0 +1,116 @@
+"""A training as it is seen on a terminal: where each loss and score stands, where it comes from, the time left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from labeldep_cli.cli.lines import SCORES, Clock, losses_of, title
+from labeldep_cli.progress import Course
+
+NAMES = {
+    "critic": "critic loss",
+    "penalty": "gradient penalty",
+    "wasserstein": "Wasserstein estimate",
+    "critic_gradient": "critic gradient norm",
+    "generator": "generator loss",
+    "logistic": "logistic loss",
+    "generator_gradient": "generator gradient norm",
+    "labels_per_image": "labels an image",
+}
+"""Of quantities that have a longer one than in metrics.jsonl."""
+
+_TREND = 30
+_BESIDE_TREND = 48  # columns
+_LEVELS = "▁▂▃▄▅▆▇█"
+
+Trends = Mapping[str, tuple[float, ...]]
+"""The last values of each quantity, the newest last."""
+
+
+class View:
+    """A watch that rich draws, from a thread of its own: what it draws is replaced, never changed.
+
+    Args:
+        course: the training.
+    """
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+        self._clock = Clock(course)
+        self._step = course.done
+        self._told: set[str] = set()
+        self._losses: Trends = {}
+        self._scores: Trends = {}
+        self._best: Mapping[str, Any] | None = None
+        for record in course.history:
+            self.evaluated(record, best=record["step"] == course.best)
+
+    def advance(self, n: int = 1) -> None:
+        """Count."""
+        self._step += n
+
+    def losses(self, step: int, means: Mapping[str, float]) -> None:
+        """Take the newest losses."""
+        self._told |= means.keys()
+        self._losses = _longer(self._losses, means)
+
+    def evaluated(self, record: Mapping[str, Any], best: bool) -> None:
+        """Take the newest scores, and of the losses those that were not told on the way."""
+        further = {name: value for name, value in losses_of(record).items() if name not in self._told}
+        self._losses = _longer(self._losses, further)
+        self._scores = _longer(self._scores, {name: record["val"][name] for name in SCORES})
+        if best:
+            self._best = record
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The progress above, the quantities below; trends where there is room, in an encoding that has their signs."""
+        trend = 0 if options.ascii_only else max(min(options.max_width - _BESIDE_TREND, _TREND), 0)
+        yield Text(self._course.name, style="bold", overflow="ellipsis", no_wrap=True)
+        yield self._progress()
+        yield self._quantities(trend)
+
+    def _progress(self) -> Table:
+        step, steps = self._step, self._course.steps
+        grid = Table.grid(padding=(0, 2), expand=True)
+        grid.add_column(ratio=1)
+        grid.add_column(no_wrap=True)
+        told = f"step {step}/{steps}  {self._clock.pace(step):.3g} steps/s  {self._clock.left(step)}"
+        grid.add_row(ProgressBar(steps, step), told)
+        return grid
+
+    def _quantities(self, trend: int) -> Table:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        table.add_column("training", no_wrap=True)
+        table.add_column("now", justify="right", no_wrap=True, min_width=8, style="bold")
+        table.add_column("", justify="right", no_wrap=True, min_width=8)
+        table.add_column("", style="cyan", no_wrap=True)
+        for name, values in self._losses.items():
+            table.add_row(_named(name), f"{values[-1]:.4g}", "", _signs(values[-trend:]) if trend else "")
+        best = self._best
+        heading = ("validation", "now", f"best ({best['step']})" if best else "", "")
+        table.add_row(*heading, style="dim not bold")
+        for name, values in self._scores.items():
+            told = [f"{value:{SCORES[name]}}" for value in (values[-1], *([best["val"][name]] if best else []))]
+            table.add_row(_named(name), told[0], *told[1:] or [""], _signs(values[-trend:]) if trend else "")
+        return table
+
+
+def _named(name: str) -> str:
+    return NAMES.get(name, title(name))
+
+
+def _longer(trends: Trends, values: Mapping[str, float]) -> Trends:
+    return {**trends, **{name: (*trends.get(name, ()), value)[-_TREND:] for name, value in values.items()}}
+
+
+def _signs(values: Sequence[float]) -> str:
+    """Values as signs of rising height, the lowest and the highest of them as the ends."""
+    low, high = min(values), max(values)
+    steps = (len(_LEVELS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_LEVELS[round((value - low) * steps)] for value in values)

@@ -13,7 +13,19 @@ import typer
 from typer.core import TyperGroup
 
 from labeldep_cli import __version__
-from labeldep_cli.cli import compare, data, demo, dependency, evaluate, extract, predict, reproduce, torchrun, train
+from labeldep_cli.cli import (
+    compare,
+    data,
+    demo,
+    dependency,
+    evaluate,
+    extract,
+    predict,
+    reproduce,
+    runs,
+    torchrun,
+    train,
+)
 from labeldep_cli.cli.show import print_error, tell
 from labeldep_cli.errors import LabeldepError
 
@@ -89,6 +101,7 @@ app.command("predict")(predict.predict)
 app.command("compare")(compare.compare)
 app.command("dependency")(dependency.dependency)
 app.command("reproduce")(reproduce.reproduce)
+app.command("runs")(runs.runs)
 
 
 def main() -> None:

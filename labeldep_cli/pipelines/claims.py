@@ -14,11 +14,11 @@ from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import sha256, write_json
 from labeldep_cli.inputs import Blocks, Inputs
 from labeldep_cli.pipelines.project import Project
-from labeldep_cli.pipelines.runs import CONFIG, Run, read_config, result_of
+from labeldep_cli.pipelines.runs import Run, read_config, result_of
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
 from labeldep_cli.training import checkpoint
-from labeldep_cli.training.fit import BEST, LAST, METRICS, RESULT
+from labeldep_cli.training.run_files import BEST, CONFIG, LAST, METRICS, RESULT
 
 
 @dataclass(frozen=True)

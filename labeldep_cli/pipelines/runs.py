@@ -26,10 +26,9 @@ from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
 from labeldep_cli.training import checkpoint
-from labeldep_cli.training.fit import BEST, RESULT
+from labeldep_cli.training.run_files import BEST, CONFIG, RESULT
 from labeldep_cli.weights import Weights, locate_weights
 
-CONFIG = "config.json"
 _RECORDED = ("command", "settings", "data_dir", "features_dir", "dataset", "labels", "weights", "start")
 _FACTS = ("backbone", "feature_dim", "full", "hidden", "labels", "stage", "step", "thresholds", "weights_sha256")
 

@@ -44,9 +44,10 @@ from labeldep_cli.pipelines.requirements import (
     require_start,
     require_whole_batches,
 )
-from labeldep_cli.pipelines.runs import CONFIG, Run, open_run, protocol_of, read_config, result_of
+from labeldep_cli.pipelines.runs import Run, open_run, protocol_of, read_config, result_of
 from labeldep_cli.progress import Reporter
-from labeldep_cli.training.fit import BEST, Schedule, fit
+from labeldep_cli.training.fit import Schedule, fit
+from labeldep_cli.training.run_files import BEST, CONFIG, LOCK
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
 
 
@@ -182,7 +183,7 @@ def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job
         require_start(start, project, config.full, folder)
     world = project.world
     make_folder(folder)
-    with lock(folder / ".lock", str(folder)) if world.first else nullcontext(), enough_memory():
+    with lock(folder / LOCK, str(folder)) if world.first else nullcontext(), enough_memory():
         # A run goes on with the views that it began with, though the cache may hold more by now; and with its order.
         before = world.hear({} if job.fresh else begun(folder))
         views = config.views or before.get("views")

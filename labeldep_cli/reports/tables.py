@@ -33,6 +33,17 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
+def size(n: float) -> str:
+    """Bytes for a person: "4.1 kB", "170.5 MB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            break
+        n /= 1000
+    else:
+        unit = "TB"
+    return f"{n:.0f} B" if unit == "B" else f"{n:.1f} {unit}"
+
+
 def summary(scores: Mapping[str, Any]) -> list[str]:
     """The cells of `SUMMARY` out of an evaluation's JSON."""
     return [number(scores[name]) for name in _COLUMNS]

@@ -24,12 +24,9 @@ from labeldep_cli.inputs import Inputs
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.progress import Reporter
 from labeldep_cli.training import checkpoint
+from labeldep_cli.training.run_files import BEST, LAST, METRICS, RESULT
 from labeldep_cli.training.steps import Step
 
-LAST = "last.safetensors"
-BEST = "best.safetensors"
-METRICS = "metrics.jsonl"
-RESULT = "result.json"
 _WATCHED = 32
 
 

@@ -18,6 +18,7 @@ from labeldep_cli.cli import (
     data,
     demo,
     dependency,
+    doctor,
     evaluate,
     extract,
     predict,
@@ -102,6 +103,7 @@ app.command("compare")(compare.compare)
 app.command("dependency")(dependency.dependency)
 app.command("reproduce")(reproduce.reproduce)
 app.command("runs")(runs.runs)
+app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:

@@ -84,7 +84,7 @@ def _print(rows: list[RunRow]) -> None:
             row.critic or "-",
             row.state,
             f"{row.step:,}" if row.state == "finished" else f"{row.step:,} of {row.steps:,}",
-            *(number(row.val and row.val[name]) for name in SCORES),
+            *(number(row.val[name] if row.val else None) for name in SCORES),
             size(row.bytes),
             _age(row.changed),
         ]

@@ -23,10 +23,21 @@ class DatasetRow:
         load: maps the data folder, the draw and the reporter to the data set; imports its module only when called, so
             that `--help` costs no numpy.
         help: one line for the help text.
+        needs: what lies below the data folder where the data set is laid out ("a|b": either); nothing where it comes
+            with labeldep.
     """
 
     load: Callable[[Path, Draw, Reporter], Dataset]
     help: str
+    needs: tuple[str, ...] = ()
+
+    def lacking(self, data_dir: Path) -> list[str]:
+        """What is missing at a glance: no file is opened."""
+        return [
+            str(data_dir / need.split("|")[0])
+            for need in self.needs
+            if not any((data_dir / path).exists() for path in need.split("|"))
+        ]
 
 
 def _coco(data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
@@ -53,11 +64,27 @@ def _scenes(data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
     return scenes_files.load(data_dir, draw, reporter)
 
 
+_COCO = (
+    "coco/annotations/instances_train2014.json",
+    "coco/annotations/instances_val2014.json",
+    "coco/train2014",
+    "coco/val2014",
+)
+_NUSWIDE = (
+    "nuswide/ImageList/Imagelist.txt",
+    "nuswide/Groundtruth/AllLabels|nuswide/AllLabels",
+    "nuswide/ConceptsList/Concepts81.txt",
+    "nuswide/Flickr",
+)
+_LISTS = ("nuswide/ImageList/TrainImagelist.txt", "nuswide/ImageList/TestImagelist.txt")
+
 DATASETS: Mapping[str, DatasetRow] = MappingProxyType(
     {
-        "coco": DatasetRow(_coco, "COCO 2014, 80 labels; val held out of train2014, test = val2014"),
-        "nuswide": DatasetRow(_nuswide, "NUS-WIDE, 81 labels; 150,000 / 59,347 images, drawn"),
-        "nuswide-official": DatasetRow(_nuswide_official, "NUS-WIDE, 81 labels; its own train and test lists"),
+        "coco": DatasetRow(_coco, "COCO 2014, 80 labels; val held out of train2014, test = val2014", _COCO),
+        "nuswide": DatasetRow(_nuswide, "NUS-WIDE, 81 labels; 150,000 / 59,347 images, drawn", _NUSWIDE),
+        "nuswide-official": DatasetRow(
+            _nuswide_official, "NUS-WIDE, 81 labels; its own train and test lists", (*_NUSWIDE, *_LISTS)
+        ),
         "scenes": DatasetRow(_scenes, "the small data set that comes with labeldep; needs no download"),
     }
 )

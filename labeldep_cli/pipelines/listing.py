@@ -122,8 +122,8 @@ def _row(folder: Path, runs_dir: Path, record: dict[str, Any]) -> RunRow:
         state=_state(folder),
         step=step,
         steps=record["steps"],
-        best_step=best and best["step"],
-        val=best and {name: best["val"][name] for name in SCORES},
+        best_step=best["step"] if best else None,
+        val={name: best["val"][name] for name in SCORES} if best else None,
         bytes=folder_bytes(folder),
         changed=datetime.fromtimestamp(clock.stat().st_mtime, timezone.utc).isoformat(timespec="microseconds"),
     )

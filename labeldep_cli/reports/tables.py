@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,14 +35,11 @@ def number(value: float | None) -> str:
 
 
 def size(n: float) -> str:
-    """Bytes for a person: "4.1 kB", "170.5 MB"."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000:
-            break
-        n /= 1000
-    else:
-        unit = "TB"
-    return f"{n:.0f} B" if unit == "B" else f"{n:.1f} {unit}"
+    """Bytes for a person: "512 B", "4.1 kB", "170.5 MB"."""
+    if n < 1000:
+        return f"{n:.0f} B"
+    unit = min(int(math.log10(n)) // 3, 4)
+    return f"{n / 1000**unit:.1f} {' kMGT'[unit]}B"
 
 
 def summary(scores: Mapping[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ from labeldep_cli.cli import (
     predict,
     reproduce,
     runs,
+    termination,
     torchrun,
     train,
 )
@@ -56,7 +57,8 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> object:  # noqa: ANN401 - click's context, which typer may bring with it
         """Run one command."""
         try:
-            return super().invoke(ctx)
+            with termination.as_interruption():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             kept = ": the work so far is kept, the same command (without --fresh) goes on from there"
             tell(f"interrupted{kept if ctx.invoked_subcommand in _RESUMABLE else ''}")

@@ -90,8 +90,11 @@ def _weights(file: Mapping[str, Any]) -> str:
 def _dataset(row: Mapping[str, Any]) -> str:
     if row["embedded"]:
         return f"{row['name']}: comes with labeldep"
-    lacking = ", ".join(row["lacking"])
-    return f"{row['name']}: {f'missing {lacking}' if lacking else 'laid out (labeldep data ' + row['name'] + ' checks it)'}"
+    if not row["lacking"]:
+        return f"{row['name']}: laid out (labeldep data {row['name']} checks it)"
+    if len(row["lacking"]) == row["needs"]:
+        return f"{row['name']}: not there (labeldep data {row['name']} tells how to get it)"
+    return f"{row['name']}: lacks {', '.join(row['lacking'])}"
 
 
 def _caches(caches: Mapping[str, Any]) -> list[str]:
@@ -108,4 +111,9 @@ def _runs(runs: Mapping[str, Any]) -> str:
 
 
 def _disks(found: Checkup) -> list[str]:
-    return [f"{d['what']} ({d['folder']}): {_size(d['free'])} of {_size(d['total'])} free" for d in found.disks]
+    """A line a disk."""
+    told: dict[str, list[str]] = {}
+    for disk in found.disks:
+        room = f"{_size(disk['free'])} of {_size(disk['total'])} free"
+        told.setdefault(room, []).append(f"{disk['what']} ({disk['folder']})")
+    return [f"{room}: {', '.join(places)}" for room, places in told.items()]

@@ -23,7 +23,16 @@ from labeldep_cli.pipelines.listing import list_runs
 from labeldep_cli.progress import Reporter
 from labeldep_cli.weights import published_file
 
-NEEDED = ("torch", "torchvision", "typer", "rich", "h5py", "pycocotools", "safetensors", "pillow", "numpy") + (
+NEEDED = (
+    "torch",
+    "torchvision",
+    "typer",
+    "rich",
+    "h5py",
+    "pycocotools",
+    "safetensors",
+    "pillow",
+    "numpy",
     "jinja2",
     "matplotlib",
 )
@@ -84,8 +93,9 @@ def doctor(workspace: Workspace, reporter: Reporter) -> Checkup:
     weights = [_weights(name) for name in PAPER_BACKBONES]
     caches, disks = _caches(workspace.features), _disks(workspace)
     extras = {extra: {name: _version(name) for name in names} for extra, names in EXTRAS.items()}
+    own: dict[str, str | None] = {"labeldep": __version__, "python": platform.python_version()}
     return Checkup(
-        versions={"labeldep": __version__, "python": platform.python_version()} | {n: _version(n) for n in NEEDED},
+        versions=own | {name: _version(name) for name in NEEDED},
         extras=extras,
         device=device,
         memory=memory,
@@ -166,7 +176,7 @@ def _weights(name: str) -> dict[str, Any]:
 
 def _dataset(name: str, data_dir: Path) -> dict[str, Any]:
     row = DATASETS[name]
-    return {"name": name, "embedded": not row.needs, "lacking": row.lacking(data_dir)}
+    return {"name": name, "embedded": not row.needs, "needs": len(row.needs), "lacking": row.lacking(data_dir)}
 
 
 def _caches(features: Path) -> dict[str, Any]:

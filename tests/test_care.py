@@ -76,7 +76,7 @@ def test_runs_are_listed_newest_first_with_their_scores(place: Place) -> None:
 def test_the_best_evaluation_of_an_unfinished_run_is_the_one_in_its_checkpoint(place: Place) -> None:
     for stage, flags in (("pretrain", ()), ("critic", ("--critic", "nce", "--freeze-generator"))):
         command = "pretrain" if stage == "pretrain" else "adversarial"
-        words = ("--steps", 200, "--lr", 0.3, "--out", place.folder / "runs" / stage, *flags)
+        words = ("--steps", 100, "--lr", 0.3, "--out", place.folder / "runs" / stage, *flags)
         assert train(place, command, *words).exit_code == 0
         kept = json.loads((place.folder / "runs" / stage / "result.json").read_text())
         unfinish(place.folder / "runs" / stage)
@@ -317,25 +317,24 @@ def test_completion(place: Place) -> None:
     run = run_of(place, "pretrain")
     runs = place.folder / "runs"
     (runs / "empty").mkdir()
+    elsewhere = place.folder / "elsewhere"
+    elsewhere.mkdir()
     for line in ("eval t", "compare t", "dependency ", "adversarial --from t", "runs clean t"):
         assert completed(f"labeldep {line}", place.folder) == [run.name], "in ./runs"
-    assert completed("labeldep eval t", place.folder / "data", runs) == [run.name]
-    assert completed(f"labeldep eval --runs-dir {runs} t", place.folder / "data") == [run.name]
+    assert completed("labeldep eval t", elsewhere, runs) == [run.name]
+    assert completed(f"labeldep eval --runs-dir {runs} t", elsewhere) == [run.name]
     assert completed("labeldep eval x", place.folder) == []
 
 
 def test_the_names_for_completion_are_the_tables() -> None:
-    assert tuple(BACKBONES) == config.BACKBONE_NAMES or set(BACKBONES) == set(config.BACKBONE_NAMES)
+    assert tuple(BACKBONES) == config.BACKBONE_NAMES
 
 
 # Small mends
 
 
 def test_a_small_val_split_is_told_once(place: Place) -> None:
-    result = train(place, "adversarial", "--critic-layers", 1, "--hidden", 4, "--seed", 1, "--val-fraction", 0.1)
-    assert result.exit_code == 1, "the pretrained run is on another draw"
-    for words in (("--out", place.folder / "other"),):
-        result = place.run("adversarial", "--dataset", place.folder / "t.npz", "--steps", 2, "--runs-dir", *words[1:])
+    result = train(place, "adversarial", "--runs-dir", place.folder / "other")
     lines = result.stderr.splitlines()
     small = [line for line in lines if line.startswith("val has only 3 images")]
     assert len(small) == 1
@@ -386,11 +385,12 @@ def test_under_torchrun_sigterm_kills_at_once() -> None:
 
 def test_a_forked_worker_dies_of_sigterm_as_ever() -> None:
     program = (
-        "import os, signal; from labeldep_cli.cli.termination import as_interruption\n"
+        "import os, time; from labeldep_cli.cli.termination import as_interruption\n"
         "with as_interruption():\n"
+        "    ready, told = os.pipe()\n"
         "    child = os.fork()\n"
-        "    if not child: signal.pause()\n"
-        "    os.kill(child, signal.SIGTERM); print(os.waitpid(child, 0)[1])"
+        "    if not child: os.write(told, b'!'); time.sleep(20); os._exit(0)\n"
+        "    os.read(ready, 1); os.kill(child, signal.SIGTERM); print(os.waitpid(child, 0)[1])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert int(result.stdout) == signal.SIGTERM

@@ -385,7 +385,7 @@ def test_under_torchrun_sigterm_kills_at_once() -> None:
 
 def test_a_forked_worker_dies_of_sigterm_as_ever() -> None:
     program = (
-        "import os, time; from labeldep_cli.cli.termination import as_interruption\n"
+        "import os, signal, time; from labeldep_cli.cli.termination import as_interruption\n"
         "with as_interruption():\n"
         "    ready, told = os.pipe()\n"
         "    child = os.fork()\n"

@@ -30,6 +30,8 @@ def as_interruption() -> Iterator[None]:
         if os.getpid() != mine:  # a forked worker has inherited this: it dies as if it had not
             os.kill(os.getpid(), signal.SIGTERM)
             return
+        if hasattr(signal, "SIGCHLD"):  # sent to a whole group it ends decoding workers too: no news, while we leave
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)

@@ -218,7 +218,12 @@ def find_run(name: str | None, runs_dir: Path) -> Path:
             raise CheckpointError(
                 f"the run {folder} has no checkpoint yet", "Let it train on: the same command that began it."
             )
-    raise CheckpointError(f"there is no run {name!r}", nearest(Path(name).name, [path.parent.name for path in runs]))
+    raise CheckpointError(
+        f"there is no run {name!r}: it is no run's folder, and no name in {runs_dir}",
+        nearest(Path(name).name, [path.parent.name for path in runs])
+        if runs
+        else f"{runs_dir} holds no trained run at all; if yours lie elsewhere: --runs-dir FOLDER",
+    )
 
 
 def open_told(name: str | None, runs_dir: Path, reporter: Reporter) -> Run:

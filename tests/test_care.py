@@ -396,6 +396,8 @@ def test_a_forked_worker_dies_of_sigterm_as_ever() -> None:
     assert int(result.stdout) == signal.SIGTERM
 
 
-def test_a_shell_can_be_taught() -> None:
+def test_a_shell_can_be_taught_as_described() -> None:
     shown = CliRunner().invoke(app, ["--help"]).stdout
-    assert "--install-completion" in shown
+    told = set(re.findall(r"--[a-z]+-completion", (ROOT / "docs" / "completion.md").read_text()))
+    assert told == {"--install-completion", "--show-completion"}
+    assert [flag for flag in told if flag not in shown] == []

@@ -319,7 +319,7 @@ def test_completion(place: Place) -> None:
     (runs / "empty").mkdir()
     elsewhere = place.folder / "elsewhere"
     elsewhere.mkdir()
-    for line in ("eval t", "compare t", "dependency ", "adversarial --from t", "runs clean t"):
+    for line in ("eval t", "compare t", "dependency ", "adversarial --from t", "predict x.jpg --run t", "runs clean t"):
         assert completed(f"labeldep {line}", place.folder) == [run.name], "in ./runs"
     assert completed("labeldep eval t", elsewhere, runs) == [run.name]
     assert completed(f"labeldep eval --runs-dir {runs} t", elsewhere) == [run.name]

@@ -25,7 +25,7 @@ def runs(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN...]",
+            metavar="RUN",
             help="With clean: remove these runs, whole.",
             autocompletion=complete.any_run,
             show_default=False,
@@ -47,7 +47,12 @@ def runs(
     ] = False,
     yes: Annotated[
         bool,
-        typer.Option("--yes", "-y", help="clean: remove without asking; without it, a script only gets the list."),
+        typer.Option(
+            "--yes",
+            "-y",
+            help="clean: remove without asking; without it, a script only gets the list.",
+            rich_help_panel=flags.HOW,
+        ),
     ] = False,
     runs_dir: flags.RunsDir = Workspace.runs_dir,
     json: flags.Json = False,

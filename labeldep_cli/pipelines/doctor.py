@@ -128,13 +128,12 @@ def _device() -> dict[str, Any]:
 
 def _memory() -> dict[str, int | None]:
     found: dict[str, int | None] = {"total": None, "available": None, "shm_total": None, "shm_free": None}
-    with_meminfo = Path("/proc/meminfo")
-    if with_meminfo.exists():
-        kib = {line.split(":")[0]: int(line.split()[1]) for line in with_meminfo.read_text().splitlines()}
-        limit, used = (_cgroup(name)[0] for name in ("memory.max", "memory.current"))
-        found["total"] = min(1024 * kib["MemTotal"], limit or math.inf)  # type: ignore[assignment]
-        left = limit - used if limit is not None and used is not None else math.inf
-        found["available"] = min(1024 * kib["MemAvailable"], left)  # type: ignore[assignment]
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        kib = {line.split(":")[0]: int(line.split()[1]) for line in meminfo.read_text().splitlines()}
+        limit = _cgroup("memory.max")[0]
+        for name, key in (("total", "MemTotal"), ("available", "MemAvailable")):
+            found[name] = min(1024 * kib[key], limit or 1024 * kib[key])
     if Path("/dev/shm").is_dir():
         shared = shutil.disk_usage("/dev/shm")
         found |= {"shm_total": shared.total, "shm_free": shared.free}

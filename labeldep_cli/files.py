@@ -166,3 +166,19 @@ def lock(path: Path, what: str, patience: float = 2.0) -> Iterator[None]:
                     ) from None
                 time.sleep(0.1)
         yield
+
+
+def locked(path: Path) -> bool:
+    """Whether another process holds a lock file. Nothing is written; one that cannot be read is held by nobody."""
+    try:
+        import fcntl
+
+        stream = path.open("rb")
+    except (ImportError, OSError):
+        return False
+    with stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

@@ -89,7 +89,7 @@ def locate_weights(row: Backbone, weights: str) -> Weights:
         return Weights("default", path, sha256(path))
     if weights == "default" or weights in published:
         entry = torchvision.models.get_model_weights(row.name).DEFAULT if weights == "default" else published[weights]
-        path = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rsplit("/", 1)[1]
+        path = _file_of(entry)
         return Weights(weights, path, sha256(path) if path.is_file() else None, entry.url)
     path = Path(weights).expanduser().absolute()
     if not path.is_file():
@@ -98,6 +98,31 @@ def locate_weights(row: Backbone, weights: str) -> Weights:
             f"--weights takes {', '.join(('default', 'none', *published))} or a path.",
         )
     return Weights(str(path), path, sha256(path))
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """The default weights that torchvision publishes for a backbone.
+
+    Attributes:
+        path: where they lie, or would be downloaded to.
+        url: where they come from.
+        megabytes: of the file, in units of 1024 x 1024 bytes, as torchvision says; None where it does not.
+    """
+
+    path: Path
+    url: str
+    megabytes: float | None
+
+
+def published_file(row: Backbone) -> PublishedFile:
+    """Where a backbone's default weights lie, without reading them."""
+    entry = torchvision.models.get_model_weights(row.name).DEFAULT
+    return PublishedFile(_file_of(entry), entry.url, entry.meta.get("_file_size"))
+
+
+def _file_of(entry: torchvision.models.WeightsEnum) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / str(entry.url.rsplit("/", 1)[1])
 
 
 def load_backbone(row: Backbone, weights: Weights, reporter: Reporter) -> LoadedBackbone:

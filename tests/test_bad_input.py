@@ -557,11 +557,6 @@ def test_names_that_are_nearly_right(made: Work, tmp_path: Path) -> None:
         where = () if "--runs-dir" in command else made.runs
         refused(run(*command, *where), f"there is no run '{near}'", f"Did you mean '{made.run_folder.name}'")
     refused(run("eval", "--runs-dir", tmp_path), "there is no trained run in .* yet", "labeldep adversarial --dataset")
-    refused(
-        run("predict", table, *made.runs, "--threshold", "tunde"),
-        "--threshold tunde is no threshold",
-        "tuned-per-label",
-    )
 
 
 def test_wrong_usage(made: Work) -> None:
@@ -575,6 +570,9 @@ def test_wrong_usage(made: Work) -> None:
     for flag, value in (("--critic-steps", 0), ("--critic-layers", -1), ("--critic-width", 0), ("--alpha", "nan")):
         misused(run(*made.adversarial, flag, value), f"'{flag}'")
     misused(run("extract", "--max-skipped", 2), "'--max-skipped'")
+    for command in (("predict", made.table, *made.runs), made.eval):
+        for value in ("tunde", 1.5, -0.1, "nan"):
+            misused(run(*command, "--threshold", value), "'--threshold'", "tuned-per-label")
 
 
 # Predict

@@ -13,7 +13,21 @@ import typer
 from typer.core import TyperGroup
 
 from labeldep_cli import __version__
-from labeldep_cli.cli import compare, data, demo, dependency, evaluate, extract, predict, reproduce, torchrun, train
+from labeldep_cli.cli import (
+    compare,
+    data,
+    demo,
+    dependency,
+    doctor,
+    evaluate,
+    extract,
+    predict,
+    reproduce,
+    runs,
+    termination,
+    torchrun,
+    train,
+)
 from labeldep_cli.cli.show import print_error, tell
 from labeldep_cli.errors import LabeldepError
 
@@ -43,7 +57,8 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> object:  # noqa: ANN401 - click's context, which typer may bring with it
         """Run one command."""
         try:
-            return super().invoke(ctx)
+            with termination.as_interruption():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             kept = ": the work so far is kept, the same command (without --fresh) goes on from there"
             tell(f"interrupted{kept if ctx.invoked_subcommand in _RESUMABLE else ''}")
@@ -89,6 +104,8 @@ app.command("predict")(predict.predict)
 app.command("compare")(compare.compare)
 app.command("dependency")(dependency.dependency)
 app.command("reproduce")(reproduce.reproduce)
+app.command("runs")(runs.runs)
+app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:

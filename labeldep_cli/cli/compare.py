@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labeldep_cli.cli import flags
+from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.show import Terminal, print_json, print_table
 from labeldep_cli.config import Machine, Place, Workspace
 
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Folders or names; all beside the first.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN RUN...", help="Folders or names; all beside the first.", autocompletion=complete.run
+        ),
+    ],
     split: Annotated[
         flags.SplitName, typer.Option(help="Split of the runs' data set.", rich_help_panel=flags.WHAT)
     ] = "test",
@@ -26,13 +31,14 @@ def compare(
     device: flags.Device = Machine.device,
     workers: flags.Workers = Machine.workers,
     max_skipped: flags.MaxSkipped = Machine.max_skipped,
+    max_memory: flags.MaxMemory = Machine.max_memory,
     json: flags.Json = False,
 ) -> None:
     """Take the difference between runs apart: what is left of it once a threshold has done its part?"""
     from labeldep_cli.evaluation.bootstrap import LEVEL, METRICS
     from labeldep_cli.pipelines.compare import compare as run
 
-    place, machine = Place(runs_dir, data_dir, features_dir), Machine(device, workers, max_skipped)
+    place, machine = Place(runs_dir, data_dir, features_dir), Machine(device, workers, max_skipped, max_memory)
     found = run(place, runs, machine, split, seed, Terminal())
     if json:
         print_json(found.to_json())

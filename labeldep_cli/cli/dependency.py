@@ -17,7 +17,7 @@ SHOWN_PAIRS = 10
 
 
 def dependency(
-    run: Annotated[str | None, typer.Argument(help="A run's folder or name; the newest if not given.")] = None,
+    run: flags.Run = None,
     split: Annotated[
         flags.SplitName, typer.Option(help="Split of the run's data set.", rich_help_panel=flags.WHAT)
     ] = "test",
@@ -33,6 +33,7 @@ def dependency(
     device: flags.Device = Machine.device,
     workers: flags.Workers = Machine.workers,
     max_skipped: flags.MaxSkipped = Machine.max_skipped,
+    max_memory: flags.MaxMemory = Machine.max_memory,
     json: flags.Json = False,
 ) -> None:
     """Measure how the run's label sets differ from real ones: pairs, sizes, sets never seen."""
@@ -40,7 +41,7 @@ def dependency(
 
     asked = DecisionConfig(decision, beta, threshold, top_k, non_empty)
     place = Place(runs_dir, data_dir, features_dir)
-    report = measure(place, run, Machine(device, workers, max_skipped), asked, split, seed, Terminal())
+    report = measure(place, run, Machine(device, workers, max_skipped, max_memory), asked, split, seed, Terminal())
     if json:
         print_json(report.to_json())
     else:

@@ -13,7 +13,7 @@ from labeldep_cli.config import DecisionConfig, Machine, Place, Workspace
 
 
 def evaluate(
-    run: Annotated[str | None, typer.Argument(help="A run's folder or name; the newest if not given.")] = None,
+    run: flags.Run = None,
     split: Annotated[
         flags.SplitName, typer.Option(help="Split of the run's data set.", rich_help_panel=flags.WHAT)
     ] = "test",

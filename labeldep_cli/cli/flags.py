@@ -9,9 +9,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from labeldep_cli.cli import complete
 from labeldep_cli.config import (
     DEFAULT_BACKBONE,
     DEFAULT_HEAD,
+    PAPER_BACKBONES,
     AdversarialConfig,
     Decided,
     HeadKind,
@@ -73,18 +75,24 @@ FeaturesDir = Annotated[
     Path | None,
     typer.Option(envvar="LABELDEP_FEATURES", help="Folder of the caches, if not DATA/features.", rich_help_panel=WHERE),
 ]
+Run = Annotated[
+    str | None,
+    typer.Argument(help="A run's folder or name; the newest if not given.", autocompletion=complete.run),
+]
 Dataset = Annotated[
     str,
     typer.Option(
         help=f"{', '.join(DATASETS)}; or a path: CSV, JSONL, COCO JSON, folder with labels.csv, "
         "WebDataset shards ('x-{000..099}.tar'), .npz/.h5 of features.",
+        autocompletion=complete.dataset,
         rich_help_panel=WHAT,
     ),
 ]
 BackboneName = Annotated[
     str | None,
     typer.Option(
-        help=f"vgg16, inception_v3, resnet101, resnet152, or any torchvision classifier (default: {DEFAULT_BACKBONE}).",
+        help=f"{', '.join(PAPER_BACKBONES)}, or any torchvision classifier (default: {DEFAULT_BACKBONE}).",
+        autocompletion=complete.backbone,
         rich_help_panel=WHAT,
     ),
 ]
@@ -145,6 +153,22 @@ def read_size(text: str | int) -> int:
     if size < 1:
         raise typer.BadParameter(f"{text!r} is no size; name one like 300MB, 8GB or 1.5GiB")
     return size
+
+
+def read_threshold(text: str) -> str:
+    """A threshold as `DecisionConfig` takes it: "tuned", "tuned-per-label" or a probability.
+
+    Raises:
+        typer.BadParameter: it is none of these.
+    """
+    if text not in ("tuned", "tuned-per-label"):
+        try:
+            inside = 0 <= float(text) <= 1
+        except ValueError:
+            inside = False
+        if not inside:
+            raise typer.BadParameter(f"{text!r}: name a probability between 0 and 1, tuned or tuned-per-label")
+    return text
 
 
 MaxMemory = Annotated[
@@ -244,6 +268,9 @@ CriticWeight = Annotated[
 Threshold = Annotated[
     str | None,
     typer.Option(
+        parser=read_threshold,
+        metavar="T",
+        autocompletion=complete.threshold,
         help="A probability, or tuned or tuned-per-label (found on val, kept in the checkpoint). 0.5 if not given.",
         rich_help_panel=HOW,
     ),

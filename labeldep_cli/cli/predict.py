@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from labeldep_cli.cli import flags
+from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.show import Terminal, print_json
 from labeldep_cli.config import DecisionConfig, Machine, Workspace
 
@@ -19,7 +19,12 @@ def predict(
         typer.Argument(metavar="IMG...", help="Files, folders, globs; - reads paths from stdin.", show_default=False),
     ],
     run: Annotated[
-        str | None, typer.Option(help="A run's folder or name; the newest if not given.", rich_help_panel=flags.WHAT)
+        str | None,
+        typer.Option(
+            help="A run's folder or name; the newest if not given.",
+            autocompletion=complete.run,
+            rich_help_panel=flags.WHAT,
+        ),
     ] = None,
     weights: flags.RunWeights = None,
     decision: flags.Decision = DecisionConfig.rule,

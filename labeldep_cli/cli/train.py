@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labeldep_cli.cli import flags
+from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
 from labeldep_cli.cli.torchrun import exit_code
 from labeldep_cli.config import (
@@ -128,7 +128,12 @@ def adversarial(
     weights: flags.WeightsSpec = Source.weights,
     start: Annotated[
         str | None,
-        typer.Option("--from", help="Run to start from; the pretrain run if not given.", rich_help_panel=flags.WHAT),
+        typer.Option(
+            "--from",
+            help="Run to start from; the pretrain run if not given.",
+            autocompletion=complete.run,
+            rich_help_panel=flags.WHAT,
+        ),
     ] = None,
     val_fraction: flags.ValFraction = Source.val_fraction,
     test_fraction: flags.TestFraction = Source.test_fraction,

@@ -25,11 +25,22 @@ class DatasetRow:
         help: one line for the help text.
         download: what `data --download` fetches it from: its official archives, or its own list of URLs, which the user
             brings; None where there is nothing to fetch.
+        needs: what lies below the data folder where the data set is laid out ("a|b": either); nothing where it comes
+            with labeldep.
     """
 
     load: Callable[[Path, Draw, Reporter], Dataset]
     help: str
     download: Literal["archives", "urls"] | None = None
+    needs: tuple[str, ...] = ()
+
+    def lacking(self, data_dir: Path) -> list[str]:
+        """What is missing at a glance: no file is opened."""
+        return [
+            str(data_dir / need.split("|")[0])
+            for need in self.needs
+            if not any((data_dir / path).exists() for path in need.split("|"))
+        ]
 
 
 def _coco(data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
@@ -56,11 +67,27 @@ def _scenes(data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
     return scenes_files.load(data_dir, draw, reporter)
 
 
+_COCO = (
+    "coco/annotations/instances_train2014.json",
+    "coco/annotations/instances_val2014.json",
+    "coco/train2014",
+    "coco/val2014",
+)
+_NUSWIDE = (
+    "nuswide/ImageList/Imagelist.txt",
+    "nuswide/Groundtruth/AllLabels|nuswide/AllLabels",
+    "nuswide/ConceptsList/Concepts81.txt",
+    "nuswide/Flickr",
+)
+_LISTS = ("nuswide/ImageList/TrainImagelist.txt", "nuswide/ImageList/TestImagelist.txt")
+
 DATASETS: Mapping[str, DatasetRow] = MappingProxyType(
     {
-        "coco": DatasetRow(_coco, "COCO 2014, 80 labels; val held out of train2014, test = val2014", "archives"),
-        "nuswide": DatasetRow(_nuswide, "NUS-WIDE, 81 labels; 150,000 / 59,347 images, drawn", "urls"),
-        "nuswide-official": DatasetRow(_nuswide_official, "NUS-WIDE, 81 labels; its own train and test lists", "urls"),
+        "coco": DatasetRow(_coco, "COCO 2014, 80 labels; val held out of train2014, test = val2014", "archives", _COCO),
+        "nuswide": DatasetRow(_nuswide, "NUS-WIDE, 81 labels; 150,000 / 59,347 images, drawn", "urls", _NUSWIDE),
+        "nuswide-official": DatasetRow(
+            _nuswide_official, "NUS-WIDE, 81 labels; its own train and test lists", "urls", (*_NUSWIDE, *_LISTS)
+        ),
         "scenes": DatasetRow(_scenes, "the small data set that comes with labeldep; needs no download"),
     }
 )

@@ -87,7 +87,10 @@ class Origin:
             if mine != theirs:
                 raise CacheError(f"{path} does not fit: {told} {_short(mine)}, wanted {_short(theirs)}", remedy)
         if self.views < wanted.views:
-            raise CacheError(f"{path} does not fit: views {self.views}, wanted {wanted.views}", remedy)
+            raise CacheError(
+                f"{path} does not fit: views {self.views}, wanted {wanted.views}",
+                f"{remedy}\n(which replaces it: the one view is among the {wanted.views}, so nothing is lost)",
+            )
 
 
 def _short(value: Any) -> str:  # noqa: ANN401 - a field of Origin

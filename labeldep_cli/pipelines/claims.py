@@ -15,12 +15,11 @@ from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import sha256, write_json
 from labeldep_cli.inputs import Blocks, Inputs
 from labeldep_cli.pipelines.project import Project
-from labeldep_cli.pipelines.runs import CONFIG, Run, read_config, result_of
+from labeldep_cli.pipelines.runs import Run, read_config, result_of
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
-from labeldep_cli.reports import tensorboard
 from labeldep_cli.training import checkpoint
-from labeldep_cli.training.fit import BEST, LAST, METRICS, RESULT
+from labeldep_cli.training.run_files import BEST, CONFIG, LAST, METRICS, RESULT, TENSORBOARD
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def clear(folder: Path) -> None:
     """Remove a run's files; the result first, so that a kill on the way leaves no run that looks finished."""
     for name in (RESULT, BEST, LAST, METRICS, CONFIG):
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / tensorboard.FOLDER, ignore_errors=True)
+    shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
 
 
 def claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:

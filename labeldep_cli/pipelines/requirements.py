@@ -27,6 +27,21 @@ def require_loss(config: TrainingConfig) -> None:
         )
 
 
+SMALL_VAL = 100
+"""Images below which one of them is more than a point of exact match."""
+
+
+def note_small_val(project: Project, val: Inputs) -> None:
+    """Say that little is chosen well on few images, and how to have more."""
+    if len(val.labels) < SMALL_VAL:
+        drawn = "val" in project.dataset.drawn
+        more = f"hold out more: --val-fraction (now {project.source.val_fraction:g})" if drawn else "add rows to it"
+        project.reporter.note(
+            f"val has only {len(val.labels)} images: the best evaluation and the thresholds that are chosen on it are "
+            f"largely chance; {more}"
+        )
+
+
 def require_whole_batches(config: TrainingConfig, world: World) -> None:
     """Refuse to take batch statistics of a part of a batch.
 

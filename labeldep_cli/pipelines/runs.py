@@ -26,10 +26,9 @@ from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
 from labeldep_cli.training import checkpoint
-from labeldep_cli.training.fit import BEST, RESULT
+from labeldep_cli.training.run_files import BEST, CONFIG, RESULT
 from labeldep_cli.weights import Weights, locate_weights
 
-CONFIG = "config.json"
 _RECORDED = ("command", "settings", "data_dir", "features_dir", "dataset", "labels", "weights", "start")
 _FACTS = ("backbone", "feature_dim", "full", "hidden", "labels", "stage", "step", "thresholds", "weights_sha256")
 
@@ -219,7 +218,12 @@ def find_run(name: str | None, runs_dir: Path) -> Path:
             raise CheckpointError(
                 f"the run {folder} has no checkpoint yet", "Let it train on: the same command that began it."
             )
-    raise CheckpointError(f"there is no run {name!r}", nearest(Path(name).name, [path.parent.name for path in runs]))
+    raise CheckpointError(
+        f"there is no run {name!r}: it is no run's folder, and no name in {runs_dir}",
+        nearest(Path(name).name, [path.parent.name for path in runs])
+        if runs
+        else f"{runs_dir} holds no trained run at all; if yours lie elsewhere: --runs-dir FOLDER",
+    )
 
 
 def open_told(name: str | None, runs_dir: Path, reporter: Reporter) -> Run:

@@ -38,17 +38,19 @@ from labeldep_cli.pipelines.claims import Job, begun, blocks_of, claim, clear, r
 from labeldep_cli.pipelines.critic_features import give_z, reads_cache
 from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.pipelines.requirements import (
+    note_small_val,
     require_eyes,
     require_head,
     require_loss,
     require_start,
     require_whole_batches,
 )
-from labeldep_cli.pipelines.runs import CONFIG, Run, open_run, protocol_of, read_config, result_of
-from labeldep_cli.progress import Reporter
+from labeldep_cli.pipelines.runs import Run, open_run, protocol_of, read_config, result_of
+from labeldep_cli.progress import Once, Reporter
 from labeldep_cli.reports.tensorboard import Recorded, make_up, require_tensorboard
 from labeldep_cli.training import checkpoint
-from labeldep_cli.training.fit import BEST, LAST, Schedule, fit
+from labeldep_cli.training.fit import Schedule, fit
+from labeldep_cli.training.run_files import BEST, CONFIG, LAST, LOCK
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
 
 
@@ -130,6 +132,7 @@ def adversarial(
     Raises:
         LabeldepError: as for `pretrain`; a start that does not fit.
     """
+    reporter = Once(reporter)  # pretraining first would open the same data set again, and say the same of it
     project = open_project(workspace, source, machine, reporter)
     if config.full:
         _ = project.images
@@ -187,11 +190,12 @@ def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job
         require_start(start, project, config.full, folder)
     world = project.world
     make_folder(folder)
-    with lock(folder / ".lock", str(folder)) if world.first else nullcontext(), enough_memory():
+    with lock(folder / LOCK, str(folder)) if world.first else nullcontext(), enough_memory():
         # A run goes on with the views that it began with, though the cache may hold more by now; and with its order.
         before = world.hear({} if job.fresh else begun(folder))
         views = config.views or before.get("views")
         train, val = project.held_together({"train": views, "val": 1}, config.full, blocks_of(before))
+        note_small_val(project, val)
         if start is not None:
             require_eyes(start, project, train)
         cached_z = world.hear(reads_cache(project, config, train, before))

@@ -11,9 +11,7 @@ from typing import Any
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.files import storing
 from labeldep_cli.progress import Course, Reporter, Through, Together, Watch
-
-FOLDER = "tensorboard"
-"""Of the events, in a run's folder."""
+from labeldep_cli.training.run_files import TENSORBOARD
 
 
 def require_tensorboard() -> None:
@@ -41,7 +39,7 @@ class Recorded(Through):
 
     def __init__(self, reporter: Reporter, run: Path) -> None:
         super().__init__(reporter)
-        self._folder = run / FOLDER
+        self._folder = run / TENSORBOARD
 
     @contextmanager
     def training(self, course: Course) -> Iterator[Watch]:
@@ -113,8 +111,8 @@ def make_up(run: Path, history: Sequence[Mapping[str, Any]]) -> None:
         run: its folder.
         history: its evaluations, the records of metrics.jsonl.
     """
-    if history and not _begun(run / FOLDER):
-        Events(run / FOLDER, Course(run.name, history[-1]["step"], tuple(history))).close()
+    if history and not _begun(run / TENSORBOARD):
+        Events(run / TENSORBOARD, Course(run.name, history[-1]["step"], tuple(history))).close()
 
 
 def _begun(folder: Path) -> bool:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import publish, storage_error, storing
+from labeldep_cli.training.run_files import SCRATCH
 
 FORMAT = 1
 _KEY = "labeldep"  # one key only: safetensors writes several in random order, and the file's bytes would change
-_SCRATCH = ".checkpoint.writing"
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -33,7 +33,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
         StorageError: the disk is full, read-only or forbidden.
     """
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    beside = path.parent / _SCRATCH / path.name
+    beside = path.parent / SCRATCH / path.name
     with storing(path):
         sweep(path.parent)
         try:
@@ -53,7 +53,7 @@ def sweep(folder: Path) -> None:
 
     Safetensors writes through a file of a random name beside its target: it gets a folder that is known by its name.
     """
-    shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
 
 
 def _errno(text: str) -> int:

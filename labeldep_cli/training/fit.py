@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from labeldep_cli.config import Selection
 from labeldep_cli.distributed import ALONE, World
-from labeldep_cli.errors import CheckpointError, TrainingError
+from labeldep_cli.errors import CheckpointError
 from labeldep_cli.evaluation.evaluate import collect_logits, evaluate, probabilities, tuned_thresholds
 from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.files import write_json, write_text
@@ -25,13 +23,9 @@ from labeldep_cli.inputs import Inputs
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.progress import Course, Reporter
 from labeldep_cli.training import checkpoint
+from labeldep_cli.training.run_files import BEST, LAST, METRICS, RESULT
 from labeldep_cli.training.steps import Step
-
-LAST = "last.safetensors"
-BEST = "best.safetensors"
-METRICS = "metrics.jsonl"
-RESULT = "result.json"
-_WATCHED = 32
+from labeldep_cli.training.tally import Tally, diverged
 
 
 @dataclass
@@ -113,7 +107,7 @@ def fit(
         closing(train.stream(step.requests(state.step), step.order.pools(state.step))) as batches,
         reporter.training(course) as watch,
     ):
-        tally = _Tally(state.step, folder, watch.losses)
+        tally = Tally(state.step, folder, watch.losses)
         if not state.history:
             _record(state, {}, _val_scores(generator, val, 0, folder, world)[0])
             watch.evaluated(state.history[-1], best=False)
@@ -167,7 +161,7 @@ def _networks(step: Step) -> dict[str, Tensor]:
 
 def _evaluate(
     state: State,
-    tally: _Tally,
+    tally: Tally,
     step: Step,
     generator: Generator,
     val: Inputs,
@@ -203,75 +197,10 @@ def _val_scores(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     logits = collect_logits(generator, val, world)
     if not np.isfinite(logits).all():
-        raise _diverged(f"the logits on val are not finite after step {step}", folder)
+        raise diverged(f"the logits on val are not finite after step {step}", folder)
     rule = DecisionRule()
     scores = {"decision": rule.to_json(), **evaluate(logits, rule.decide(probabilities(logits)), val).to_json()}
     return scores, tuned_thresholds(logits, val)
-
-
-class _Tally:
-    """Means of the losses since the last evaluation; and a watch on them.
-
-    The losses of up to `_WATCHED` steps leave the device together: a transfer at each step would have a GPU wait for
-    it. The first come sooner, after 1, 2, 4, ... steps: where steps are slow, one wants to see that it learns.
-
-    Args:
-        step: updates made so far.
-        folder: of the run, for the message.
-        tell: called with the last step and the mean losses of each such transfer.
-    """
-
-    def __init__(self, step: int, folder: Path, tell: Callable[[int, Mapping[str, float]], None]) -> None:
-        self._step = step
-        self._folder = folder
-        self._tell = tell
-        self._due = 1
-        self._names: tuple[str, ...] = ()
-        self._pending: list[Tensor] = []
-        self._rows: list[list[float]] = []
-
-    def add(self, losses: Mapping[str, Tensor]) -> None:
-        """Take the losses of one more step.
-
-        Raises:
-            TrainingError: one of the last steps had a loss that is not finite; names the first such step.
-        """
-        self._names = tuple(losses)
-        self._pending.append(torch.stack(list(losses.values())))
-        if len(self._pending) >= self._due:
-            self._due = min(2 * self._due, _WATCHED)
-            self._fetch()
-
-    def means(self) -> dict[str, float]:
-        """The mean of each loss, and a fresh start."""
-        self._fetch()
-        means = self._means(self._rows)
-        self._rows = []
-        return means
-
-    def _means(self, rows: Sequence[Sequence[float]]) -> dict[str, float]:
-        return {name: sum(row[k] for row in rows) / len(rows) for k, name in enumerate(self._names)}
-
-    def _fetch(self) -> None:
-        if not self._pending:
-            return
-        rows = torch.stack(self._pending).tolist()
-        for row in rows:
-            self._step += 1
-            broken = [f"{n} = {value}" for n, value in zip(self._names, row, strict=True) if not math.isfinite(value)]
-            if broken:
-                raise _diverged(f"the loss is not finite at step {self._step} ({', '.join(broken)})", self._folder)
-        self._rows += rows
-        self._pending = []
-        self._tell(self._step, self._means(rows))
-
-
-def _diverged(what: str, folder: Path) -> TrainingError:
-    kept = f"the last good checkpoint is {folder / LAST}" if (folder / LAST).exists() else "nothing was saved yet"
-    return TrainingError(
-        f"{what}; {kept}",
-        "Lower --lr (and --critic-lr), or look for extreme features; then train anew: --fresh, or --out FOLDER.",
-    )
 
 
 def _save(state: State, step: Step, folder: Path, facts: Mapping[str, Any]) -> None:

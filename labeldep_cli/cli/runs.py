@@ -1,0 +1,158 @@
+"""`labeldep runs`."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from labeldep_cli.cli import complete, flags
+from labeldep_cli.cli.show import Terminal, print_json, print_table, tell
+from labeldep_cli.config import Workspace
+
+if TYPE_CHECKING:
+    from labeldep_cli.pipelines.listing import RunRow
+    from labeldep_cli.pipelines.tidy import Removal, Wanted
+
+
+def runs(
+    action: Annotated[
+        Literal["list", "clean"], typer.Argument(help="list them, or clean: remove what can go.")
+    ] = "list",
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN",
+            help="With clean: remove these runs, whole.",
+            autocompletion=complete.any_run,
+            show_default=False,
+        ),
+    ] = None,
+    unfinished: Annotated[
+        bool,
+        typer.Option(
+            "--unfinished", help="clean: also runs that have not come to their end.", rich_help_panel=flags.WHAT
+        ),
+    ] = False,
+    last: Annotated[
+        bool,
+        typer.Option(
+            "--last",
+            help="clean: also last.safetensors of finished runs (of the RUNs, if named, and nothing else of them).",
+            rich_help_panel=flags.WHAT,
+        ),
+    ] = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            "-y",
+            help="clean: remove without asking; without it, a script only gets the list.",
+            rich_help_panel=flags.HOW,
+        ),
+    ] = False,
+    runs_dir: flags.RunsDir = Workspace.runs_dir,
+    json: flags.Json = False,
+) -> None:
+    """List the runs with their scores on val, the newest first; or clean up after them."""
+    if action == "clean":
+        _clean(runs_dir, tuple(names or ()), unfinished, last, yes, json)
+        return
+    for given, flag in ((names, "RUN"), (unfinished, "--unfinished"), (last, "--last"), (yes, "--yes")):
+        if given:
+            raise typer.BadParameter("goes with: labeldep runs clean", param_hint=flag)
+    from labeldep_cli.pipelines.listing import list_runs
+
+    rows = list_runs(runs_dir, Terminal())
+    if json:
+        print_json({"runs_dir": str(runs_dir), "runs": [row.to_json() for row in rows]})
+    elif rows:
+        _print(rows)
+    else:
+        tell(f"there is no run in {runs_dir} yet: labeldep adversarial --dataset DATASET trains one")
+
+
+def _print(rows: list[RunRow]) -> None:
+    from labeldep_cli.pipelines.listing import SCORES
+    from labeldep_cli.reports.tables import number, size
+
+    header = ["run", "data set", "backbone", "stage", "critic", "state"]
+    cells = [
+        [
+            row.name,
+            row.dataset,
+            f"{row.backbone or '-'}{' full' if row.full else ''}",
+            row.stage,
+            row.critic or "-",
+            row.state,
+            f"{row.step:,}" if row.state == "finished" else f"{row.step:,} of {row.steps:,}",
+            *(number(row.val[name] if row.val else None) for name in SCORES),
+            size(row.bytes),
+            _age(row.changed),
+        ]
+        for row in rows
+    ]
+    print_table("", [*header, "steps", "mAP", "CF1", "OF1", "exact", "size", "age"], cells, text=len(header))
+    typer.echo("scores on val at p > 0.5, of the best evaluation; on test: labeldep eval RUN")
+
+
+def _age(changed: str) -> str:
+    seconds = (datetime.now(timezone.utc) - datetime.fromisoformat(changed)).total_seconds()
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _clean(runs_dir: Path, names: tuple[str, ...], unfinished: bool, last: bool, yes: bool, json: bool) -> None:
+    if names and unfinished:
+        raise typer.BadParameter("the runs that are named go whole: leave it out", param_hint="--unfinished")
+    from labeldep_cli.pipelines.tidy import Wanted, find_removals
+
+    wanted = Wanted(names, unfinished, last)
+    found = find_removals(runs_dir, wanted)
+    if not json:
+        _print_removals(found, runs_dir)
+    asks = not yes and not json and sys.stdin.isatty() and sys.stderr.isatty()
+    free = [removal for removal in found if not removal.in_use]
+    agreed = yes or (asks and bool(free) and typer.confirm("Remove them?", err=True))
+    gone = _remove(free, wanted) if agreed else []
+    if json:
+        items = [{**removal.to_json(), "removed": removal in gone} for removal in found]
+        print_json({"runs_dir": str(runs_dir), "items": items})
+    elif found and not agreed:
+        tell("nothing was removed" + ("" if asks else ": add --yes"))
+
+
+def _print_removals(found: list[Removal], runs_dir: Path) -> None:
+    from labeldep_cli.reports.tables import size
+
+    if not found:
+        tell(f"nothing to clean in {runs_dir}")
+        return
+    cells = [
+        [
+            str(removal.folder),
+            "in use: stays" if removal.in_use else removal.why,
+            ", ".join(path.name for path in removal.files) or "the empty folder",
+            size(removal.bytes),
+        ]
+        for removal in found
+    ]
+    print_table("", ["run", "why", "files", "size"], cells, text=3)
+
+
+def _remove(found: list[Removal], wanted: Wanted) -> list[Removal]:
+    from labeldep_cli.pipelines.tidy import remove
+
+    gone = []
+    for removal in found:
+        if remove(removal, wanted):
+            gone.append(removal)
+            tell(f"removed: {removal.folder}: {removal.why}")
+        else:
+            tell(f"left: {removal.folder} is in use, or has changed meanwhile")
+    return gone

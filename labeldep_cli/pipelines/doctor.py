@@ -1,0 +1,262 @@
+"""`labeldep doctor`: what this machine has, what lies on its disks, what would be downloaded, and what is amiss."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from labeldep_cli import __version__
+from labeldep_cli.config import DEFAULT_BACKBONE, PAPER_BACKBONES, Machine, Workspace
+from labeldep_cli.datasets.registry import DATASETS
+from labeldep_cli.features.views import N_VIEWS, SIDE
+from labeldep_cli.models.backbones import find_backbone
+from labeldep_cli.pipelines.listing import list_runs
+from labeldep_cli.progress import Reporter
+from labeldep_cli.weights import published_file
+
+NEEDED = (
+    "torch",
+    "torchvision",
+    "typer",
+    "rich",
+    "h5py",
+    "pycocotools",
+    "safetensors",
+    "pillow",
+    "numpy",
+    "jinja2",
+    "matplotlib",
+)
+EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "tensorboard": ("tensorboard",)}
+LITTLE_DISK = 2 * 1000**3
+"""Bytes: less free disk than this is told; COCO's features with one view take 0.5 GB, its checkpoints as much."""
+
+_MIB = 1024**2
+_BATCHES = 2 * 32 * 3 * SIDE**2  # bytes that a decoding process has in flight: torch prefetches two batches of 32
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something that will cost time or fail, and how to mend it."""
+
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What was found; sizes in bytes.
+
+    Attributes:
+        versions: of this program, Python and the packages it needs; None for one that is missing.
+        extras: the packages of each extra, with their versions likewise.
+        device: kind ("cuda" or "cpu"), names and memory of the GPUs, what the CPU's vector units are.
+        memory: RAM and shared memory, all and free; a container's own limit goes before the machine's.
+        threads: cores that may be used, what torch and the environment say, processes that decode.
+        weights: the paper's backbones' published files: on disk, or what a download would take.
+        datasets: the named ones, and what they lack at a glance.
+        caches: finished and unfinished feature files.
+        runs: how many, in which state.
+        disks: free room where things are written.
+        warnings: what is amiss.
+    """
+
+    versions: dict[str, str | None]
+    extras: dict[str, dict[str, str | None]]
+    device: dict[str, Any]
+    memory: dict[str, int | None]
+    threads: dict[str, Any]
+    weights: list[dict[str, Any]]
+    datasets: list[dict[str, Any]]
+    caches: dict[str, Any]
+    runs: dict[str, Any]
+    disks: list[dict[str, Any]]
+    warnings: tuple[Warned, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, as JSON."""
+        return asdict(self)
+
+
+def doctor(workspace: Workspace, reporter: Reporter) -> Checkup:
+    """Look around: no file is read through and nothing is written, so that it takes seconds at most."""
+    memory, threads, device = _memory(), _threads(), _device()
+    weights = [_weights(name) for name in PAPER_BACKBONES]
+    caches, disks = _caches(workspace.features), _disks(workspace)
+    extras = {extra: {name: _version(name) for name in names} for extra, names in EXTRAS.items()}
+    own: dict[str, str | None] = {"labeldep": __version__, "python": platform.python_version()}
+    return Checkup(
+        versions=own | {name: _version(name) for name in NEEDED},
+        extras=extras,
+        device=device,
+        memory=memory,
+        threads=threads,
+        weights=weights,
+        datasets=[_dataset(name, workspace.data_dir) for name in DATASETS],
+        caches=caches,
+        runs=_runs(workspace.runs_dir, reporter),
+        disks=disks,
+        warnings=tuple(_warnings(device, memory, threads, weights, caches, disks)),
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _device() -> dict[str, Any]:
+    gpus = []
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        free, total = torch.cuda.mem_get_info(index)
+        gpus.append({"name": torch.cuda.get_device_name(index), "free": free, "total": total})
+    driver = shutil.which("nvidia-smi") is not None
+    vectors = torch.backends.cpu.get_cpu_capability()
+    return {"kind": "cuda" if gpus else "cpu", "gpus": gpus, "nvidia_driver": driver, "cpu": vectors}
+
+
+def _memory() -> dict[str, int | None]:
+    found: dict[str, int | None] = {"total": None, "available": None, "shm_total": None, "shm_free": None}
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        kib = {line.split(":")[0]: int(line.split()[1]) for line in meminfo.read_text().splitlines()}
+        limit = _cgroup("memory.max")[0]
+        for name, key in (("total", "MemTotal"), ("available", "MemAvailable")):
+            found[name] = min(1024 * kib[key], limit or 1024 * kib[key])
+    if Path("/dev/shm").is_dir():
+        shared = shutil.disk_usage("/dev/shm")
+        found |= {"shm_total": shared.total, "shm_free": shared.free}
+    return found
+
+
+def _cgroup(name: str) -> tuple[int | None, ...]:
+    """The numbers in a file of the container's limits; None for "max", or where there is no such file."""
+    try:
+        words = (Path("/sys/fs/cgroup") / name).read_text().split()
+    except OSError:
+        return (None, None)
+    return tuple(int(word) if word.isdigit() else None for word in words)
+
+
+def _threads() -> dict[str, Any]:
+    quota, period = _cgroup("cpu.max")
+    return {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "quota": quota / period if quota and period else None,
+        "torch": torch.get_num_threads(),
+        "decoding": Machine().n_workers,
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
+    }
+
+
+def _weights(name: str) -> dict[str, Any]:
+    file = published_file(find_backbone(name))
+    return {
+        "backbone": name,
+        "default": name == DEFAULT_BACKBONE,
+        "path": str(file.path),
+        "url": file.url,
+        "on_disk": file.path.stat().st_size if file.path.is_file() else None,
+        "published": None if file.megabytes is None else round(file.megabytes * _MIB),
+    }
+
+
+def _dataset(name: str, data_dir: Path) -> dict[str, Any]:
+    row = DATASETS[name]
+    return {"name": name, "embedded": not row.needs, "needs": len(row.needs), "lacking": row.lacking(data_dir)}
+
+
+def _caches(features: Path) -> dict[str, Any]:
+    files = [path for path in sorted(features.glob("*.h5*")) if path.is_file()]
+    sizes = {path.name: path.stat().st_size for path in files}
+    return {
+        "folder": str(features),
+        "finished": [{"file": name, "bytes": n} for name, n in sizes.items() if not name.endswith(".partial")],
+        "unfinished": [{"file": name, "bytes": n} for name, n in sizes.items() if name.endswith(".partial")],
+    }
+
+
+def _runs(runs_dir: Path, reporter: Reporter) -> dict[str, Any]:
+    rows = list_runs(runs_dir, reporter)
+    states = {state: sum(row.state == state for row in rows) for state in ("finished", "training")}
+    left = len(rows) - sum(states.values())
+    return {"folder": str(runs_dir), **states, "unfinished": left, "bytes": sum(row.bytes for row in rows)}
+
+
+def _disks(workspace: Workspace) -> list[dict[str, Any]]:
+    found = []
+    checkpoints = Path(torch.hub.get_dir())
+    for what, folder in (("caches", workspace.features), ("runs", workspace.runs_dir), ("weights", checkpoints)):
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+        usage = shutil.disk_usage(there)
+        found.append({"what": what, "folder": str(folder), "free": usage.free, "total": usage.total})
+    return found
+
+
+def _warnings(
+    device: dict[str, Any],
+    memory: dict[str, int | None],
+    threads: dict[str, Any],
+    weights: list[dict[str, Any]],
+    caches: dict[str, Any],
+    disks: list[dict[str, Any]],
+) -> Iterator[Warned]:
+    if device["kind"] == "cpu" and device["nvidia_driver"]:
+        yield Warned(
+            "there is an NVIDIA driver, but this torch finds no GPU",
+            "Install a torch built for that driver (see pytorch.org), or look at CUDA_VISIBLE_DEVICES.",
+        )
+    if str(threads["OMP_WAIT_POLICY"]).upper() == "ACTIVE":
+        yield Warned(
+            "OMP_WAIT_POLICY=ACTIVE: waiting threads spin, and a step takes many times as long on a busy machine",
+            "Leave it unset (labeldep then sets PASSIVE).",
+        )
+    if threads["quota"] is not None and threads["torch"] > math.ceil(threads["quota"]):
+        yield Warned(
+            f"torch computes with {threads['torch']} threads, but this container may use {threads['quota']:g} cores",
+            f"Set OMP_NUM_THREADS={math.ceil(threads['quota'])}, and --workers {math.ceil(threads['quota'])}.",
+        )
+    shared, needed = memory["shm_free"], threads["decoding"] * _BATCHES
+    if shared is not None and shared < needed * N_VIEWS:
+        yield Warned(
+            f"/dev/shm has {shared / 1e6:,.0f} MB free; {threads['decoding']} decoding processes need "
+            f"{needed / 1e6:,.0f} MB, with --views {N_VIEWS} {needed * N_VIEWS / 1e6:,.0f} MB",
+            "Give the container more (docker run --shm-size 4g), or take fewer processes: --workers 1, --workers 0.",
+        )
+    for file in weights:
+        if None not in (file["on_disk"], file["published"]) and abs(file["on_disk"] - file["published"]) > 0.01 * _MIB:
+            yield Warned(
+                f"{file['path']} has {file['on_disk']:,} bytes, not about {file['published']:,} as published",
+                "Remove it: it is downloaded again when needed.",
+            )
+    for file in caches["unfinished"]:
+        yield Warned(
+            f"{Path(caches['folder']) / file['file']} is unfinished: {file['bytes'] / 1e6:,.1f} MB",
+            "The command that began it goes on with it; if nobody will, remove it.",
+        )
+    for free, whats in _by_free(disks).items():
+        if free < LITTLE_DISK:
+            yield Warned(
+                f"{free / 1e9:.1f} GB of disk are free for {' and '.join(whats)}",
+                "Free some (labeldep runs clean), or name another place: --features-dir, --runs-dir, TORCH_HOME.",
+            )
+
+
+def _by_free(disks: list[dict[str, Any]]) -> dict[int, list[str]]:
+    """What lies where as much is free: one disk is told once."""
+    found: dict[int, list[str]] = {}
+    for disk in disks:
+        found.setdefault(disk["free"], []).append(disk["what"])
+    return found

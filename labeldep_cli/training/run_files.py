@@ -1,0 +1,12 @@
+"""What lies in a run's folder, by name; known without torch, so that runs can be listed at once."""
+
+CONFIG = "config.json"
+LAST = "last.safetensors"
+BEST = "best.safetensors"
+METRICS = "metrics.jsonl"
+RESULT = "result.json"
+LOCK = ".lock"
+TENSORBOARD = "tensorboard"
+"""The folder of the events that `--tensorboard` writes."""
+SCRATCH = ".checkpoint.writing"
+"""The folder that a checkpoint is written in, beside its name to be."""

@@ -173,6 +173,18 @@ def test_a_file_that_says_something_else_is_not_written(place, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_network_that_the_exporter_cannot_write_is_an_error_that_names_the_other_format(place, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no translation of aten.strange\nand 500 lines more")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    result = place.run("export", "pets", "--out", tmp_path / "model.onnx")
+    assert (
+        result.exit_code == 1 and "cannot write this network as ONNX: no translation of aten.strange" in result.stderr
+    )
+    assert "500 lines" not in result.stderr and "Take --format torch" in result.stderr
+
+
 def test_the_extra_is_named_where_it_is_missing(place, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     result = place.run("export", "pets", "--out", tmp_path / "model.onnx")

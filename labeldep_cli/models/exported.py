@@ -98,20 +98,20 @@ def trace(model: Exported, example: Tensor) -> ExportedProgram:
 
 
 def _to_onnx(program: ExportedProgram, name: str, facts: str) -> bytes:
-    import onnx
-
     try:
         with _quiet():
-            made = torch.onnx.export(
-                program,
-                dynamo=True,
-                input_names=[name],
-                output_names=list(OUTPUTS),
-                opset_version=OPSET,
-                verbose=False,
-            )
-    except Exception as error:  # an operation without a translation; the exporter raises kinds of its own
-        raise _impossible("write this network as ONNX", error, "Take --format torch.") from error
+            return _onnx_bytes(program, name, facts)
+    except Exception as error:  # an operation without a translation; exporter and checker raise kinds of their own
+        remedy = "Take --format torch, or newer versions: pip install -U torch onnx onnxscript"
+        raise _impossible("write this network as ONNX", error, remedy) from error
+
+
+def _onnx_bytes(program: ExportedProgram, name: str, facts: str) -> bytes:
+    import onnx
+
+    made = torch.onnx.export(
+        program, dynamo=True, input_names=[name], output_names=list(OUTPUTS), opset_version=OPSET, verbose=False
+    )
     if made is None:
         raise RuntimeError("torch.onnx.export gave nothing")
     model = made.model_proto

@@ -162,17 +162,17 @@ def _examples(run: Run, reporter: Reporter) -> tuple[NDArray[Any], str]:
 
 
 def _rows(run: Run, split: Split) -> NDArray[Any] | None:
-    rows = np.arange(min(len(split), _CHECKED))
+    """The first rows of a split; None where there are none of the right width, or no image that can be read."""
+    n = min(len(split), _CHECKED)
     if run.has_features:
-        block = next(split.subset("test", rows).feature_blocks(), None)
-        fits = block is not None and block.shape[1] == run.facts["feature_dim"]
-        return block if fits else None
-    items = [(int(row), (0,)) for row in rows]
+        block = next(split.subset("test", np.arange(n)).feature_blocks(), None)
+        return block if block is not None and block.shape[1] == run.facts["feature_dim"] else None
     side = find_backbone(run.facts["backbone"]).side
-    (decoded,) = decode(split.file, [items] if items else [], side, workers=0, draft=run.draft) if items else (None,)
-    if decoded is None or bool(decoded.reasons.all()):
-        return None
-    return np.ascontiguousarray(decoded.images[decoded.reasons == 0][:, 0].numpy())
+    batches = [[(row, (0,)) for row in range(n)]] if n else []
+    for decoded in decode(split.file, batches, side, workers=0, draft=run.draft):
+        if not decoded.reasons.all():
+            return np.ascontiguousarray(decoded.images[decoded.reasons == 0][:, 0].numpy())
+    return None
 
 
 def _facts(run: Run, x: NDArray[Any]) -> dict[str, Any]:

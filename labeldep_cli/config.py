@@ -27,6 +27,9 @@ CriticKind = Literal["wgan-gp", "nce", "none"]
 Selection = Literal["mAP", "CF1", "OF1", "exact_match"]
 HeadKind = Literal["linear", "cnn-rnn", "att-rnn", "rlsd", "ml-decoder", "gcn"]
 DEFAULT_HEAD: HeadKind = "linear"
+
+ExportFormat = Literal["onnx", "torch"]
+DEFAULT_EXPORT_FORMAT: ExportFormat = "onnx"
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Decided = Literal["threshold", "rerank", "expected-f1"]
 

@@ -25,6 +25,11 @@ from labeldep_cli.cli import (
     reproduce,
     runs,
     termination,
+    evaluate,
+    export,
+    extract,
+    predict,
+    reproduce,
     torchrun,
     train,
 )
@@ -101,6 +106,7 @@ app.command("pretrain")(train.pretrain)
 app.command("adversarial")(train.adversarial)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("compare")(compare.compare)
 app.command("dependency")(dependency.dependency)
 app.command("reproduce")(reproduce.reproduce)

@@ -37,7 +37,7 @@ class CnnRnnHead(SequenceHead):
     def begin(self, features: Tensor) -> tuple[Tensor, State]:
         """The projected image [B, 1, 64] and a state of zeros."""
         image: Tensor = self.project_image(features)[:, None]
-        zeros = features.new_zeros(len(features), 1, self.width)
+        zeros = features.new_zeros(features.shape[0], 1, self.width)
         return image, (zeros, zeros)
 
     def step(self, seen: Tensor, state: State, last: Tensor) -> tuple[Tensor, State]:

@@ -50,7 +50,7 @@ class MlDecoderHead(Head):
     def forward(self, features: Tensor) -> Tensor:
         """Logits [B, L]."""
         regions = self.project(features).relu()  # [B, S, H]
-        queries = self.norm_queries(self.queries).expand(len(regions), -1, -1)  # [B, Q, H]
+        queries = self.norm_queries(self.queries).expand(regions.shape[0], -1, -1)  # [B, Q, H]
         seen = self.norm_attended(queries + self.attend(queries, regions, regions, need_weights=False)[0])
         fed = self.norm_fed(seen + self.feed_forward(seen))
         grouped = torch.einsum("bqh,qhg->bqg", fed, self.group_weight)

@@ -122,7 +122,7 @@ class SequenceHead(Head):
             Which labels are on the best path, bool [B, L], and the probabilities s [B, L] of `forward`.
         """
         seen, (hidden, cell) = self.begin(features)
-        n, device = len(hidden), hidden.device
+        n, device = hidden.shape[0], hidden.device
         state = (hidden.expand(n, BEAM_WIDTH, -1), cell.expand(n, BEAM_WIDTH, -1))
         last = self._start(n, BEAM_WIDTH, device)
         # All paths but one begin impossible: they would be copies of it.
@@ -139,11 +139,13 @@ class SequenceHead(Head):
             ended, which = (total + log_p[..., -1]).max(dim=1)
             better = ended > best_total
             best_total = torch.where(better, ended, best_total)
-            best_picked = torch.where(better[:, None], picked[rows, which], best_picked)
+            # Not torch.where, which an exported file's runtime does not know for truth values.
+            best_picked = picked[rows, which] & better[:, None] | best_picked & ~better[:, None]
             best_s = torch.where(better[:, None], seen_s[rows, which], best_s)
 
             total, flat = (total[..., None] + log_p[..., :-1]).flatten(1).topk(BEAM_WIDTH)
-            if bool((total[:, 0] <= best_total).all()):
+            # A traced graph takes every step, to the same result: it cannot stop at what it sees.
+            if not torch.compiler.is_compiling() and bool((total[:, 0] <= best_total).all()):
                 break
             parent, last = flat // self.n_labels, flat % self.n_labels
             state = (state[0][rows[:, None], parent], state[1][rows[:, None], parent])

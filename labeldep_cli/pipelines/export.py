@@ -1,0 +1,215 @@
+"""`labeldep export`: a run as one file that needs no labeldep, checked against what the run itself says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from labeldep_cli.config import DecisionConfig, ExportFormat, Machine
+from labeldep_cli.datasets import registry
+from labeldep_cli.datasets.split import Draw, Split
+from labeldep_cli.errors import DatasetError, LabeldepError, StorageError
+from labeldep_cli.evaluation.evaluate import probabilities
+from labeldep_cli.evaluation.thresholds import DEFAULT_THRESHOLD
+from labeldep_cli.features.decode import decode
+from labeldep_cli.files import make_folder, sha256, whole
+from labeldep_cli.models.backbones import find_backbone
+from labeldep_cli.models.exported import FORMATS, OPSET, OUTPUTS, Exported, FileFormat, trace
+from labeldep_cli.models.generator import Generator
+from labeldep_cli.models.inference import InferenceEncoder
+from labeldep_cli.pipelines.labeller import open_labeller
+from labeldep_cli.pipelines.runs import Run, open_told
+from labeldep_cli.progress import Reporter, Silent
+from labeldep_cli.provenance import versions
+
+TOLERANCE = 1e-4
+"""The file's probabilities may differ by so much from the run's own."""
+
+_FORMAT = 1
+_CHECKED = 32
+
+
+@dataclass(frozen=True)
+class Export:
+    """A written file.
+
+    Attributes:
+        folder: of the run.
+        path: of the file.
+        format: onnx or torch.
+        size: bytes.
+        facts: what the file says of itself.
+        checked: rows that file and run were compared on.
+        rows: where those came from, in words.
+        difference: the largest one between a probability of the file and one of the run.
+    """
+
+    folder: Path
+    path: Path
+    format: ExportFormat
+    size: int
+    facts: dict[str, Any]
+    checked: int
+    rows: str
+    difference: float
+
+    @property
+    def opset(self) -> int | None:
+        """ONNX's; None for torch."""
+        return OPSET if self.format == "onnx" else None
+
+    def to_json(self) -> dict[str, Any]:
+        """One object."""
+        return {
+            "run": str(self.folder),
+            "file": str(self.path),
+            "format": self.format,
+            "opset": self.opset,
+            "bytes": self.size,
+            "checked": {"rows": self.checked, "from": self.rows, "max_difference": self.difference},
+            **self.facts,
+        }
+
+
+def export(
+    runs_dir: Path, run_name: str | None, kind: ExportFormat, out: Path | None, weights: str | None, reporter: Reporter
+) -> Export:
+    """Write a run's generator, from 8-bit images (or ready features) to probabilities, as one file.
+
+    Args:
+        runs_dir: where runs lie.
+        run_name: a folder or a name; None for the newest run.
+        kind: of the file.
+        out: the file; None for RUN's name in the current folder.
+        weights: a path in place of the recorded one.
+        reporter: takes notes.
+
+    Raises:
+        LabeldepError: no such run, packages that are missing, a network that cannot be written so, or a file whose
+            probabilities are not the run's: then none is written.
+        StorageError: the file cannot be written.
+    """
+    run = open_told(run_name, runs_dir, reporter)
+    form = FORMATS[kind]
+    path = out or Path(f"{run.folder.resolve().name}{form.suffix}")
+    generator = _generator(run, weights, reporter)
+    model = Exported(generator)
+    form.require(model)
+    x, rows = _examples(run, reporter)
+    facts = _facts(run, x)
+    program = trace(model, torch.zeros((2, *x.shape[1:]), dtype=torch.from_numpy(x).dtype))
+    content = form.write(program, facts["input"]["name"], json.dumps(facts, ensure_ascii=False))
+    difference = _difference(generator, form, content, x)
+    if not difference <= TOLERANCE:  # so written that NaN is refused too
+        raise LabeldepError(
+            f"the {kind} file's probabilities differ from the run's by up to {difference:.2g} over {len(x)} {rows}, "
+            f"more than {TOLERANCE:g}; {path} was not written",
+            f"Take --format {'torch' if kind == 'onnx' else 'onnx'}, or other versions of torch and onnxruntime.",
+        )
+    make_folder(path.parent)
+    with whole(path) as beside:
+        beside.write_bytes(content)
+    return Export(run.folder, path, kind, len(content), facts, len(x), rows, difference)
+
+
+def _generator(run: Run, weights: str | None, reporter: Reporter) -> Generator:
+    """What `predict` asks, on the CPU and in float32."""
+    if run.has_features:
+        return run.generator(torch.device("cpu"))
+    generator = open_labeller(run, Machine(device="cpu"), DecisionConfig(), weights, reporter).generator
+    eyes = generator.encoder
+    if isinstance(eyes, InferenceEncoder) and eyes.dtype != eyes.plain.scale.dtype:
+        reporter.note(f"the run sees images in {eyes.compute_dtype}; the file does, and is compared, in float32")
+        generator.encoder = InferenceEncoder(eyes.plain)
+    return generator
+
+
+@torch.inference_mode()
+def _difference(generator: Generator, form: FileFormat, content: bytes, x: NDArray[Any]) -> float:
+    """The largest one between probabilities; the file sees one row alone, then the others together."""
+    mine = probabilities(generator(torch.from_numpy(x)).float().numpy())
+    theirs = np.concatenate([form.run(content, part) for part in (x[:1], x[1:]) if len(part)])
+    return float(np.abs(mine - theirs).max())
+
+
+def _examples(run: Run, reporter: Reporter) -> tuple[NDArray[Any], str]:
+    """Rows to compare on: the first ones of the run's test split where it is there, else random ones.
+
+    Returns:
+        Images uint8 [n, 3, side, side] or features float32 [n, F]; where they came from.
+    """
+    source = run.source()
+    draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
+    try:
+        split = registry.load(source.dataset, Path(run.config["data_dir"]), draw, Silent()).splits["test"]
+        found = _rows(run, split)
+    except (DatasetError, StorageError):
+        found = None
+    if found is not None and len(found):
+        return found, f"{'feature rows' if run.has_features else 'images'} of its test split"
+    reporter.note(f"the data set {source.dataset} is not at hand: comparing on random numbers")
+    numbers = np.random.default_rng(0)
+    if run.has_features:
+        return numbers.standard_normal((_CHECKED, run.facts["feature_dim"]), dtype=np.float32), "random feature rows"
+    side = find_backbone(run.facts["backbone"]).side
+    return numbers.integers(0, 256, (_CHECKED, 3, side, side), dtype=np.uint8), "random images"
+
+
+def _rows(run: Run, split: Split) -> NDArray[Any] | None:
+    """The first rows of a split; None where there are none of the right width, or no image that can be read."""
+    n = min(len(split), _CHECKED)
+    if run.has_features:
+        block = next(split.subset("test", np.arange(n)).feature_blocks(), None)
+        return block if block is not None and block.shape[1] == run.facts["feature_dim"] else None
+    side = find_backbone(run.facts["backbone"]).side
+    batches = [[(row, (0,)) for row in range(n)]] if n else []
+    for decoded in decode(split.file, batches, side, workers=0, draft=run.draft):
+        if not decoded.reasons.all():
+            return np.ascontiguousarray(decoded.images[decoded.reasons == 0][:, 0].numpy())
+    return None
+
+
+def _facts(run: Run, x: NDArray[Any]) -> dict[str, Any]:
+    """What the file says of itself: enough to use it, and to know where it comes from; no path and no clock."""
+    return {
+        "format": _FORMAT,
+        "labels": list(run.space.names),
+        "thresholds": {"default": DEFAULT_THRESHOLD, **run.facts["thresholds"]},
+        "input": {
+            "name": "features" if run.has_features else "images",
+            "dtype": str(x.dtype),
+            "shape": ["N", *x.shape[1:]],
+            "preprocessing": _preprocessing(run),
+        },
+        "outputs": list(OUTPUTS),
+        "backbone": run.facts["backbone"],
+        "head": run.head_kind,
+        "dataset": run.config["dataset"]["name"],
+        "provenance": {
+            "stage": run.facts["stage"],
+            "full": run.full,
+            "step": run.facts["step"],
+            "seed": run.facts["seed"],
+            "weights_sha256": run.facts["weights_sha256"],
+            "labels_sha256": run.space.fingerprint,
+            "checkpoint_sha256": sha256(run.best),
+            "versions": versions(),
+        },
+    }
+
+
+def _preprocessing(run: Run) -> str:
+    if run.has_features:
+        return "ready features, as they were trained on"
+    side = find_backbone(run.facts["backbone"]).side
+    draft = f"JPEGs decoded at reduced scale (Image.draft(None, ({side}, {side}))), " if run.draft else ""
+    return (
+        f"Pillow: {draft}EXIF rotation applied, converted to RGB, resized to {side}x{side} (bilinear), channels first; "
+        "the mean and deviation are inside"
+    )

@@ -20,8 +20,8 @@ class Reporter(Protocol):
     def note(self, text: str) -> None:
         """Say one sentence to the user."""
 
-    def bar(self, what: str, total: int, unit: str) -> AbstractContextManager[Bar]:
-        """Open a progress bar over `total` units ("images", "steps")."""
+    def bar(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Bar]:
+        """Open a progress bar over `total` units ("images", "steps"); None where nobody knows how many will come."""
 
 
 class _Still:
@@ -36,7 +36,7 @@ class Silent:
         """Drop the note."""
 
     @contextmanager
-    def bar(self, what: str, total: int, unit: str) -> Iterator[Bar]:
+    def bar(self, what: str, total: int | None, unit: str) -> Iterator[Bar]:
         """Yield a bar that shows nothing."""
         yield _Still()
 
@@ -54,6 +54,6 @@ class Once:
             self._said.add(text)
             self._reporter.note(text)
 
-    def bar(self, what: str, total: int, unit: str) -> AbstractContextManager[Bar]:
+    def bar(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Bar]:
         """Open the bar there."""
         return self._reporter.bar(what, total, unit)

@@ -57,7 +57,6 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-
 def records(place: Place, *words: object, code: int = 0) -> list[dict[str, object]]:
     result = place.run("predict", *words, "--json", "--workers", 0)
     assert result.exit_code == code, result.stderr
@@ -85,7 +84,11 @@ def test_every_format_says_the_same(place: Place, photos: Path, decided: tuple[o
     rows = list(csv.DictReader(io.StringIO(place.run(*asked, "--format", "csv").stdout)))
     assert [(row["path"], row["skipped"]) for row in rows] == [(one["path"], one.get("skipped", "")) for one in told]
     for row in rows:
-        labels = zip(filter(None, row["labels"].split(";")), map(float, filter(None, row["probabilities"].split(";"))))
+        labels = zip(
+            filter(None, row["labels"].split(";")),
+            map(float, filter(None, row["probabilities"].split(";"))),
+            strict=True,
+        )
         assert list(labels) == expected[row["path"]]
 
     lines = place.run(*asked).stdout.splitlines()
@@ -259,7 +262,9 @@ def test_a_broken_file_in_the_midst_is_named_and_the_rest_are_done(place: Place,
     images[BATCH + 1] = str(tmp_path / "broken.png")
     found = list(asked(place, images))
     assert [one.path for one in found] == images
-    assert [one for one in found if isinstance(one, Skipped)] == [Skipped(images[BATCH + 1], "truncated or broken image")]
+    assert [one for one in found if isinstance(one, Skipped)] == [
+        Skipped(images[BATCH + 1], "truncated or broken image")
+    ]
     alone = list(asked(place, images, workers=0))
     assert found == alone, "workers change nothing"
     streamed = list(asked(place, iter(images)))
@@ -301,7 +306,7 @@ def test_batches_of_what_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
     assert next(batches) == [], "others are at work: whoever asks gets to their answers"
     gate.set()
     busy[0] = False
-    assert sum(batches, start=[]) == [*map(str, range(BATCH + 1))]
+    assert [path for batch in batches for path in batch] == [*map(str, range(BATCH + 1))]
 
     def failing() -> Iterator[str]:
         yield "a"

@@ -55,8 +55,7 @@ def label(labeller: Labeller, paths: Sequence[str], decoded: Decoded) -> Iterato
         A prediction an image, or why it was skipped.
     """
     good = decoded.reasons == 0
-    images = decoded.images if good.all() else decoded.images[good]
-    rows = iter(zip(*labeller.label(images[:, 0]), strict=True)) if good.any() else iter(())
+    rows = iter(zip(*labeller.label(decoded.images[good][:, 0]), strict=True)) if good.any() else iter(())
     names = labeller.run.space.names
     for path, reason in zip(paths, decoded.reasons.tolist(), strict=True):
         if reason:

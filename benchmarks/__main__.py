@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from benchmarks import contention, distributed, extraction, full_step, planted, rerank_cost, scale, step
+from benchmarks import contention, distributed, extraction, full_step, planted, prediction, rerank_cost, scale, step
 from benchmarks.planted import in_training
 from labeldep_cli.cli.show import print_error
 from labeldep_cli.errors import LabeldepError
@@ -18,6 +18,7 @@ app.callback()(lambda: None)  # a lone command would take no name
 app.command("planted")(planted.command)
 app.command("planted-in-training")(in_training.command)
 app.command("extraction")(extraction.command)
+app.command("predict")(prediction.command)
 app.command("rerank-cost")(rerank_cost.command)
 app.command("full-step")(full_step.command)
 app.command("distributed")(distributed.command)

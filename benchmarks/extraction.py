@@ -71,7 +71,7 @@ def command(
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """What one process measures.
 
     Attributes:
@@ -122,20 +122,20 @@ def run(
     if len(paths) < 8 * BATCH:  # a quarter has to last beyond its first group
         raise LabeldepError(f"{len(paths)} images of {folder} are too few", f"Give {8 * BATCH} at least.")
     workers = Machine().n_workers
-    tasks: dict[str, tuple[Callable[[_Task], float], _Task]] = {
-        _PLAIN: (_plain, _Task(backbone, weights, paths, VARIANTS["extract"], workers)),
-        _QUARTER: (_extract, _Task(backbone, weights, paths[: len(paths) // 4], VARIANTS["extract"], workers)),
+    tasks: dict[str, tuple[Callable[[Task], float], Task]] = {
+        _PLAIN: (_plain, Task(backbone, weights, paths, VARIANTS["extract"], workers)),
+        _QUARTER: (extract_rate, Task(backbone, weights, paths[: len(paths) // 4], VARIANTS["extract"], workers)),
     }
     for name in variants:
-        task = _Task(backbone, weights, paths, VARIANTS[name], workers)
-        tasks |= {name: (_extract, task), _forward_of(name): (_forward, task)}
-    rates, peaks = _in_turn(tasks, repeats)
+        task = Task(backbone, weights, paths, VARIANTS[name], workers)
+        tasks |= {name: (extract_rate, task), _forward_of(name): (_forward, task)}
+    rates, peaks = rates_in_turn(tasks, repeats)
     measured = {
         name: {
             "images_per_second": statistics.median(rates[name]),
-            "over_plain": _ratio(rates[name], rates[_PLAIN]),
+            "over_plain": median_ratio(rates[name], rates[_PLAIN]),
             "forward_per_second": statistics.median(rates[_forward_of(name)]) if name in variants else None,
-            "share_of_forward": _ratio(rates[name], rates[_forward_of(name)]) if name in variants else None,
+            "share_of_forward": median_ratio(rates[name], rates[_forward_of(name)]) if name in variants else None,
             "peak_mb": statistics.median(peaks[name]),
         }
         for name in (_PLAIN, _QUARTER, *variants)
@@ -154,13 +154,13 @@ def _forward_of(variant: str) -> str:
     return f"forward of {variant}"
 
 
-def _ratio(mine: list[float], theirs: list[float]) -> float:
+def median_ratio(mine: list[float], theirs: list[float]) -> float:
     """The median of the ratios within each round: what slows the machine for a while slows both."""
     return statistics.median(one / other for one, other in zip(mine, theirs, strict=True))
 
 
-def _in_turn(
-    tasks: dict[str, tuple[Callable[[_Task], float], _Task]], repeats: int
+def rates_in_turn(
+    tasks: dict[str, tuple[Callable[[Task], float], Task]], repeats: int
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """The rates and the peak memory of each task, round by round."""
     rates: dict[str, list[float]] = {name: [] for name in tasks}
@@ -174,14 +174,15 @@ def _in_turn(
     return rates, peaks
 
 
-def _measured(measure: Callable[[_Task], float], task: _Task) -> tuple[float, float]:
+def _measured(measure: Callable[[Task], float], task: Task) -> tuple[float, float]:
     """Images a second, and the peak MB of this process and its workers."""
     rate = measure(task)
     own, largest = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return rate, (own + task.workers * largest) / 1024
 
 
-def _extract(task: _Task) -> float:
+def extract_rate(task: Task) -> float:
+    """Images a second of `labeldep extract`, from the end of the first group on."""
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder, "labels.csv")
         table.write_text("path,split,photo\n" + "".join(f'"{path}",train,1\n' for path in task.paths))
@@ -192,7 +193,7 @@ def _extract(task: _Task) -> float:
 
 
 @torch.inference_mode()
-def _forward(task: _Task) -> float:
+def _forward(task: Task) -> float:
     """The rate of the same encoder on 8-bit images that are there already."""
     encoder = InferenceEncoder(Encoder(task.loaded().module), task.config.precision)
     if task.config.compile:
@@ -223,7 +224,7 @@ class _Photos(Dataset[Tensor]):
 
 
 @torch.inference_mode()
-def _plain(task: _Task) -> float:
+def _plain(task: Task) -> float:
     backbone = task.loaded().module
     loader = DataLoader(_Photos(task.paths, task.side), batch_size=BATCH, num_workers=task.workers)
     features, begun = [], 0.0

@@ -274,7 +274,7 @@ class ImageInputs:
         """
         pending: deque[Request] = deque()
 
-        def items() -> Iterator[list[Item]]:
+        def items() -> Iterator[list[Item[int]]]:
             for request in requests:
                 pending.append(request)
                 if self._is_decoded(request):

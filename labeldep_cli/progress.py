@@ -53,8 +53,8 @@ class Reporter(Protocol):
     def note(self, text: str) -> None:
         """Say one sentence to the user."""
 
-    def bar(self, what: str, total: int, unit: str) -> AbstractContextManager[Bar]:
-        """Open a progress bar over `total` units ("images", "shards")."""
+    def bar(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Bar]:
+        """Open a progress bar over `total` units ("images", "shards"); None where nobody knows how many will come."""
 
     def training(self, course: Course) -> AbstractContextManager[Watch]:
         """Look on at a training; the block ends with it."""
@@ -80,7 +80,7 @@ class Silent:
         """Drop the note."""
 
     @contextmanager
-    def bar(self, what: str, total: int, unit: str) -> Iterator[Bar]:
+    def bar(self, what: str, total: int | None, unit: str) -> Iterator[Bar]:
         """Yield a bar that shows nothing."""
         yield Still()
 
@@ -104,7 +104,7 @@ class Through:
         """Say it there."""
         self._reporter.note(text)
 
-    def bar(self, what: str, total: int, unit: str) -> AbstractContextManager[Bar]:
+    def bar(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Bar]:
         """Open the bar there."""
         return self._reporter.bar(what, total, unit)
 

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
-from typing import Annotated
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TextIO
 
 import typer
 
 from labeldep_cli.cli import complete, flags
-from labeldep_cli.cli.show import Terminal, print_json
+from labeldep_cli.cli.formats import Format, open_form
+from labeldep_cli.cli.show import Terminal, json_line, print_json
 from labeldep_cli.config import DecisionConfig, Machine, Workspace
+from labeldep_cli.errors import LabeldepError
+from labeldep_cli.files import make_folder, whole, write_text
+
+SKIPPED = 3
+
+_ENDINGS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl"}
 
 
 def predict(
     images: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="IMG...", help="Files, folders, globs; - reads paths from stdin.", show_default=False),
-    ],
+    ] = None,
     run: Annotated[
         str | None,
         typer.Option(
@@ -35,46 +45,156 @@ def predict(
     runs_dir: flags.RunsDir = Workspace.runs_dir,
     device: flags.Device = Machine.device,
     workers: flags.Workers = Machine.workers,
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="If not given: by the ending of --out, else a table on a terminal and lines in a pipe.",
+            rich_help_panel=flags.OUTPUT,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A file in place of stdout; there when all is done.", rich_help_panel=flags.OUTPUT),
+    ] = None,
+    sidecars: Annotated[
+        bool,
+        typer.Option(
+            "--sidecars",
+            help="Write IMG.labels.json beside each image, as --json prints it.",
+            rich_help_panel=flags.OUTPUT,
+        ),
+    ] = False,
+    annotate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write copies of the images with their labels drawn.", rich_help_panel=flags.OUTPUT
+        ),
+    ] = None,
+    stdin_json: Annotated[
+        bool,
+        typer.Option(
+            "--stdin-json",
+            help='Stay, and answer JSON requests on stdin, one a line: {"path": FILE}, {"paths": [FILE, ...]} or '
+            '{"image": BASE64}, with any "id".',
+            rich_help_panel=flags.OUTPUT,
+        ),
+    ] = False,
     everything: Annotated[
         bool,
-        typer.Option("--all", help="With --json, the probabilities of all labels too.", rich_help_panel=flags.OUTPUT),
+        typer.Option("--all", help="In JSON, the probabilities of all labels too.", rich_help_panel=flags.OUTPUT),
     ] = False,
-    json: flags.Json = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="The same as --format jsonl.", rich_help_panel=flags.OUTPUT)
+    ] = False,
 ) -> None:
     """Label images."""
+    asked = DecisionConfig(decision, beta, threshold, top_k, non_empty)
+    by = (runs_dir, run, Machine(device, workers), asked, str(weights) if weights else None)
+    if stdin_json:
+        if images or form or out or sidecars or annotate:
+            raise typer.BadParameter(
+                "requests name the images, and answers go to stdout: it takes no IMG, --format, --out, --sidecars or "
+                "--annotate",
+                param_hint="--stdin-json",
+            )
+        raise typer.Exit(_serve(by, everything))
+    if not images:
+        raise typer.BadParameter("name files, folders or globs, or - to read paths from stdin", param_hint="IMG...")
+    if json and form not in (None, "jsonl"):
+        raise typer.BadParameter(f"--json prints JSON, not {form}: give one of the two", param_hint="--format")
+    piped = "-" in images
+    form = "jsonl" if json else form or _form(out, piped)
+    raise typer.Exit(_label(by, images, form, out, sidecars, annotate, everything))
+
+
+_By = tuple[Path, str | None, Machine, DecisionConfig, str | None]
+"""Where runs lie, the run, the machine, the decision, the weights: what labels."""
+
+
+def _label(
+    by: _By,
+    images: list[str],
+    form: Format,
+    out: Path | None,
+    sidecars: bool,
+    annotate: Path | None,
+    everything: bool,
+) -> int:
+    """Label images, show and write what is asked for; the exit code."""
     from labeldep_cli.datasets.split import Skipped
-    from labeldep_cli.errors import LabeldepError
-    from labeldep_cli.pipelines.predict import expand
+    from labeldep_cli.pipelines.predict import Copies, expand, record
     from labeldep_cli.pipelines.predict import predict as run_pipeline
 
-    asked = DecisionConfig(decision, beta, threshold, top_k, non_empty)
-    machine = Machine(device, workers)
+    # Paths from a pipe are not waited for; all others are known from the start, and how many there are.
+    paths = expand(_words(images)) if "-" in images else list(expand(images))
+    copies = Copies(annotate, paths if isinstance(paths, list) else None) if annotate else None
+    reporter = Terminal(bars=out is not None or form == "table" or not sys.stdout.isatty())
     done = skipped = 0
-    paths = expand(_words(images))
-    for item in run_pipeline(runs_dir, run, machine, asked, str(weights) if weights else None, paths, Terminal()):
-        if isinstance(item, Skipped):
-            skipped += 1
-            if json:
-                print_json({"path": item.path, "skipped": item.reason})
-            typer.echo(f"skipped: {item.path}: {item.reason}", err=True)
-            continue
-        done += 1
-        if json:
-            print_json(item.to_json(everything))
-        else:
-            found = ", ".join(f"{label} {p:.2f}" for label, p in item.labels)
-            typer.echo(f"{item.path}: {found or '(no label)'}")
-    if not done:
-        raise LabeldepError(
-            f"no image could be read, of {skipped} that were named" if skipped else "no images were named",
-            "Name image files, folders that hold some, or - to read paths from stdin.",
-        )
-    raise typer.Exit(3 if skipped else 0)
+    with _destination(out) as stream:
+        shown = open_form(form, stream, everything)
+        for item in run_pipeline(*by, paths, reporter):
+            found = copies.write(item) if copies and not isinstance(item, Skipped) else item
+            if isinstance(found, Skipped):
+                skipped += 1
+                shown.skip(found)
+                typer.echo(f"skipped: {found.path}: {found.reason}", err=True)
+                continue
+            done += 1
+            if sidecars:
+                write_text(Path(f"{found.path}.labels.json"), json_line(record(found, everything)) + "\n")
+            shown.add(found)
+        if not done:
+            raise LabeldepError(
+                f"no image could be read, of {skipped} that were named" if skipped else "no images were named",
+                "Name image files, folders that hold some, or - to read paths from stdin.",
+            )
+        shown.end()
+    return SKIPPED if skipped else 0
+
+
+def _serve(by: _By, everything: bool) -> int:
+    """Answer requests until stdin ends; the exit code."""
+    from labeldep_cli.pipelines.predict import complete, serve
+
+    all_complete = True
+    for answer in serve(*by, sys.stdin.buffer, everything, Terminal()):
+        print_json(answer)
+        all_complete = all_complete and complete(answer)
+    return 0 if all_complete else SKIPPED
+
+
+def _form(out: Path | None, piped: bool) -> Format:
+    """The form where none is named; paths from a pipe are answered as they come, which a table cannot."""
+    if out is not None:
+        return _ENDINGS.get(out.suffix.lower(), "lines")
+    return "table" if sys.stdout.isatty() and not piped else "lines"
+
+
+@contextmanager
+def _destination(out: Path | None) -> Iterator[TextIO]:
+    """Stdout, or a file that appears whole or not at all."""
+    if out is None:
+        yield sys.stdout
+        return
+    make_folder(out.parent)
+    with whole(out) as beside, beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        yield stream
 
 
 def _words(images: list[str]) -> Iterator[str]:
     for word in images:
         if word == "-":
-            yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+            yield from filter(str.strip, _lines())
         else:
             yield word
+
+
+def _lines() -> Iterator[str]:
+    """The lines of stdin, read below its buffer: a thread that waits there would keep Python from ending on Ctrl-C."""
+    source = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+    rest = b""
+    while block := source.read(1 << 16):
+        *lines, rest = (rest + block).split(b"\n")
+        yield from (os.fsdecode(line.rstrip(b"\r")) for line in lines)
+    yield os.fsdecode(rest)

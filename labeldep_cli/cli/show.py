@@ -36,19 +36,21 @@ class Terminal:
 
     Args:
         lines: about so many tell of a training elsewhere; 0 for one when it is done.
+        bars: False where lines of results come between a bar's updates on the same terminal.
     """
 
-    def __init__(self, lines: int = 20) -> None:
+    def __init__(self, lines: int = 20, bars: bool = True) -> None:
         self._lines = lines
+        self._bars = bars
 
     def note(self, text: str) -> None:
         """Print a note."""
         tell(text)
 
     @contextmanager
-    def bar(self, what: str, total: int, unit: str) -> Iterator[Bar]:
+    def bar(self, what: str, total: int | None, unit: str) -> Iterator[Bar]:
         """Show a bar with units a second and the time left."""
-        if not _moves():
+        if not (self._bars and _moves()):
             yield Still()
             return
         from rich.console import Console
@@ -61,7 +63,8 @@ class Terminal:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        # What is printed on stdout while the bar is there is a result, and must not be led to the bar's own stderr.
+        with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
             yield _Shown(progress, progress.add_task(what, total=total, rate=""), unit)
 
     @contextmanager
@@ -101,9 +104,14 @@ class _Shown:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on one line of stdout."""
+    typer.echo(json_line(value))
+
+
+def json_line(value: Mapping[str, Any]) -> str:
+    """A JSON object on one line, without its end."""
     text = json.dumps(value, ensure_ascii=False)
     # A file name that is not UTF-8 comes as lone surrogates: JSON can only escape those.
-    typer.echo(text if _encodable(text) else json.dumps(value))
+    return text if _encodable(text) else json.dumps(value)
 
 
 def _encodable(text: str) -> bool:

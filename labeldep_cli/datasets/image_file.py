@@ -1,4 +1,4 @@
-"""Where the bytes of an image lie: in a file of their own, or within a tar."""
+"""Where the bytes of an image lie: in a file of their own, within a tar, or in memory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,26 @@ class Member:
         return f"{self.tar}: {self.key}"
 
 
-ImageFile = Path | Member
+@dataclass(frozen=True)
+class InMemory:
+    """An image that somebody handed over as bytes."""
+
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return len(self.content)
+
+    def open(self, mode: Literal["rb"]) -> BinaryIO:
+        """The image's bytes as a stream, as `Path.open` gives those of a file."""
+        return io.BytesIO(self.content)
+
+    def __str__(self) -> str:
+        return f"{self.size} bytes in memory"
+
+
+ImageFile = Path | Member | InMemory
 
 
 def size_of(file: ImageFile) -> int:
@@ -48,7 +67,7 @@ def size_of(file: ImageFile) -> int:
     Raises:
         OSError: there is no such file, or it may not be looked at.
     """
-    return file.size if isinstance(file, Member) else file.stat().st_size
+    return file.stat().st_size if isinstance(file, Path) else file.size
 
 
 @dataclass(frozen=True)

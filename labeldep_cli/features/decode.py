@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +22,10 @@ from labeldep_cli.progress import Bar
 
 _SCANNED = 32
 
-Item = tuple[int, tuple[int, ...]]
+Row = TypeVar("Row")
+"""What names an image to `decode`'s caller: a row's number, or a path."""
+
+Item = tuple[Row, tuple[int, ...]]
 """A row and the views of it that are wanted."""
 
 
@@ -46,13 +50,13 @@ class Decoded:
 _Read = tuple[NDArray[np.uint8] | None, int]
 
 
-class _Images(Dataset[_Read]):
-    def __init__(self, file: Callable[[int], ImageFile], side: int, draft: bool) -> None:
+class _Images(Dataset[_Read], Generic[Row]):
+    def __init__(self, file: Callable[[Row], ImageFile], side: int, draft: bool) -> None:
         self.file = file
         self.side = side
         self.draft = draft
 
-    def __getitem__(self, item: Item) -> _Read:
+    def __getitem__(self, item: Item[Row]) -> _Read:
         row, views = item
         try:
             return self._views(self.file(row), views), 0
@@ -70,7 +74,7 @@ class _Images(Dataset[_Read]):
 
 
 def _together(items: list[_Read]) -> Decoded:
-    reasons = torch.tensor([reason for _, reason in items])
+    reasons = torch.tensor([reason for _, reason in items], dtype=torch.int64)
     good = next((image for image, _ in items if image is not None), None)
     if good is None:
         return Decoded(torch.zeros(0, dtype=torch.uint8), reasons)
@@ -81,9 +85,17 @@ def _together(items: list[_Read]) -> Decoded:
     return Decoded(images, reasons)
 
 
+def decode_here(
+    file: Callable[[Row], ImageFile], batch: Sequence[Item[Row]], side: int, draft: bool = False
+) -> Decoded:
+    """Decode one batch in this process, at once; the arguments are those of `decode`."""
+    images = _Images(file, side, draft)
+    return _together([images[item] for item in batch])
+
+
 def decode(
-    file: Callable[[int], ImageFile],
-    batches: Iterable[Sequence[Item]],
+    file: Callable[[Row], ImageFile],
+    batches: Iterable[Sequence[Item[Row]]],
     side: int,
     workers: int,
     pin: bool = False,
@@ -93,7 +105,8 @@ def decode(
 
     Args:
         file: where the image of a row lies; sent to the workers, so it must be picklable.
-        batches: the rows and views of each batch; every item of a batch wants as many views. May be endless.
+        batches: the rows and views of each batch; every item of a batch wants as many views. May be endless. Some are
+            asked for ahead: two a worker, and one more before a batch that is done is given out.
         side: height and width of a view in pixels.
         workers: processes; 0 decodes in this one.
         pin: put batches into page-locked memory, for a GPU.
@@ -128,13 +141,13 @@ def decode(
         ) from error
 
 
-class _Endless:
+class _Endless(Generic[Row]):
     """A batch sampler over any iterable: the loader asks for an object with __iter__, once."""
 
-    def __init__(self, batches: Iterable[Sequence[Item]]) -> None:
+    def __init__(self, batches: Iterable[Sequence[Item[Row]]]) -> None:
         self.batches = batches
 
-    def __iter__(self) -> Iterator[list[Item]]:
+    def __iter__(self) -> Iterator[list[Item[Row]]]:
         return (list(batch) for batch in self.batches)
 
 

@@ -62,7 +62,7 @@ def contact_sheet(items: Sequence[Labelled], title: Sequence[str], path: Path) -
         UnreadableImage: an image that can no longer be read.
         StorageError: the file cannot be written.
     """
-    font = _font()
+    font = font_of()
     told = [_lines(item, font) for item in items]
     rows = [range(start, min(start + COLUMNS, len(items))) for start in range(0, len(items), COLUMNS)]
     heights = [_HEIGHT + _LINE * (max(len(told[k]) for k in row) + 1) + _MARGIN for row in rows]
@@ -90,17 +90,18 @@ def _paste(sheet: Image.Image, file: ImageFile, left: int, top: int) -> None:
     sheet.paste(photo.resize(size, Image.Resampling.LANCZOS), (left, top + _HEIGHT - size[1]))
 
 
-_Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
-def _font() -> _Font:
+def font_of(size: int = _SIZE) -> Font:
+    """A font of so many pixels."""
     try:
-        return ImageFont.truetype(_FONT, _SIZE)
+        return ImageFont.truetype(_FONT, size)
     except OSError:
-        return ImageFont.load_default(_SIZE)
+        return ImageFont.load_default(size)
 
 
-def _lines(item: Labelled, font: _Font) -> list[list[_Word]]:
+def _lines(item: Labelled, font: Font) -> list[list[_Word]]:
     """Truth and predictions, broken into lines that fit the box."""
     lines = _wrapped([_Word("truth:", _INK), *_separated([_Word(label, _INK) for label in item.truth])], font)
     for who, labels in item.found:
@@ -117,7 +118,7 @@ def _separated(words: Sequence[_Word]) -> list[_Word]:
     return commas or [_Word("(no label)", _INK)]
 
 
-def _wrapped(words: Sequence[_Word], font: _Font) -> list[list[_Word]]:
+def _wrapped(words: Sequence[_Word], font: Font) -> list[list[_Word]]:
     lines: list[list[_Word]] = [[]]
     used = 0.0
     for word in words:
@@ -130,7 +131,7 @@ def _wrapped(words: Sequence[_Word], font: _Font) -> list[list[_Word]]:
     return lines
 
 
-def _write(draw: ImageDraw.ImageDraw, lines: Sequence[Sequence[_Word]], at: tuple[int, int], font: _Font) -> None:
+def _write(draw: ImageDraw.ImageDraw, lines: Sequence[Sequence[_Word]], at: tuple[int, int], font: Font) -> None:
     left, top = at
     for number, line in enumerate(lines):
         x, y = float(left), top + number * _LINE

@@ -1,0 +1,70 @@
+"""The label set of one image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from labeldep_cli.datasets.split import Skipped
+from labeldep_cli.features.decode import Decoded
+from labeldep_cli.features.images import Reason
+from labeldep_cli.pipelines.labeller import Labeller
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The label set of one image.
+
+    Attributes:
+        path: as the user named it.
+        labels: (name, probability 0..1) of each label in the set, most probable first.
+        probabilities: of all labels, in label order.
+    """
+
+    path: str
+    labels: tuple[tuple[str, float], ...]
+    probabilities: dict[str, float]
+
+
+def record(found: Prediction | Skipped, everything: bool) -> dict[str, Any]:
+    """The JSON of an image, by the keys of the contract.
+
+    Args:
+        found: what is said of it.
+        everything: add the probabilities of all labels.
+    """
+    if isinstance(found, Skipped):
+        return {"path": found.path, "skipped": found.reason}
+    labels = [{"label": label, "probability": p} for label, p in found.labels]
+    told: dict[str, Any] = {"path": found.path, "labels": labels}
+    return {**told, "probabilities": found.probabilities} if everything else told
+
+
+def label(labeller: Labeller, paths: Sequence[str], decoded: Decoded) -> Iterator[Prediction | Skipped]:
+    """Label a batch of decoded images.
+
+    Args:
+        labeller: what labels them.
+        paths: B, as the user named them; none at all will do.
+        decoded: the same images.
+
+    Yields:
+        A prediction an image, or why it was skipped.
+    """
+    good = decoded.reasons == 0
+    rows = iter(zip(*labeller.label(decoded.images[good][:, 0]), strict=True)) if good.any() else iter(())
+    names = labeller.run.space.names
+    for path, reason in zip(paths, decoded.reasons.tolist(), strict=True):
+        if reason:
+            yield Skipped(path, Reason(reason).text)
+            continue
+        p, chosen = next(rows)
+        ranked = sorted(np.flatnonzero(chosen), key=lambda k: (-p[k], k))
+        yield Prediction(
+            path,
+            tuple((names[k], float(p[k])) for k in ranked),
+            {name: float(value) for name, value in zip(names, p, strict=True)},
+        )

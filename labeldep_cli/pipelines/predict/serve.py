@@ -1,0 +1,130 @@
+"""A labeller that stays: one JSON request a line, one JSON answer a line."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from labeldep_cli.config import DecisionConfig, Machine
+from labeldep_cli.datasets.image_file import ImageFile, InMemory
+from labeldep_cli.features.decode import decode_here
+from labeldep_cli.pipelines.labeller import Labeller, open_labeller
+from labeldep_cli.pipelines.predict.paths import BATCH
+from labeldep_cli.pipelines.predict.prediction import label, record
+from labeldep_cli.pipelines.runs import open_told
+from labeldep_cli.progress import Reporter
+
+_FORMS = '{"path": FILE}, {"paths": [FILE, ...]} or {"image": BASE64}'
+
+Answer = Mapping[str, Any]
+
+
+def serve(
+    runs_dir: Path,
+    run_name: str | None,
+    machine: Machine,
+    decision: DecisionConfig,
+    weights: str | None,
+    requests: Iterable[bytes],
+    everything: bool,
+    reporter: Reporter,
+) -> Iterator[Answer]:
+    """Answer requests, one by one, in this process.
+
+    Args:
+        runs_dir: where runs lie.
+        run_name: a folder or a name; None for the newest run.
+        machine: to compute on; no workers are started.
+        decision: which labels make a set.
+        weights: a path in place of the recorded one.
+        requests: lines of JSON, each `{"path": ...}`, `{"paths": [...]}` or `{"image": BASE64}`, with any `id`.
+        everything: answer with the probabilities of all labels too.
+        reporter: told when the first request can be answered as fast as any other.
+
+    Yields:
+        An answer a request: `path` (null for an `image`) and `labels`, or `path` and `skipped`; for `paths` a list of
+        these in `predictions`; for what is no request, `error`. A request's `id` is in it.
+
+    Raises:
+        LabeldepError: no such run, one on ready features, or weights that are not the run's.
+    """
+    run = open_told(run_name, runs_dir, reporter)
+    labeller = open_labeller(run, machine, decision, weights, reporter)
+    labeller.label(torch.zeros(1, 3, labeller.side, labeller.side, dtype=torch.uint8))  # a first pass costs more
+    reporter.note(f"ready: one request a line, {_FORMS}")
+    for line in requests:
+        yield _answer(labeller, line, everything)
+
+
+def complete(answer: Answer) -> bool:
+    """Whether every image that a request named was labelled."""
+    return not any("error" in one or "skipped" in one for one in (answer, *answer.get("predictions", ())))
+
+
+class _Malformed(Exception):
+    """What is wrong with a request, in words for the one who wrote it."""
+
+
+def _answer(labeller: Labeller, line: bytes, everything: bool) -> Answer:
+    identity: dict[str, Any] = {}
+    try:
+        request = _parsed(line)
+        identity = {"id": request.pop("id")} if "id" in request else {}
+        if len(request) != 1 or not request.keys() <= _READERS.keys():
+            told = ", ".join(map(repr, request)) or "none"
+            raise _Malformed(
+                f"a request has one of the keys 'path', 'paths', 'image', and may have 'id'; found: {told}"
+            )
+        ((kind, value),) = request.items()
+        return {**identity, **_READERS[kind](labeller, value, everything)}
+    except _Malformed as malformed:
+        return {**identity, "error": str(malformed)}
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise _Malformed(f"no JSON: {error}; a request is {_FORMS}") from None
+    if not isinstance(request, dict):
+        raise _Malformed(f"no JSON object; a request is {_FORMS}")
+    return request
+
+
+def _one_path(labeller: Labeller, path: object, everything: bool) -> Answer:
+    return _many_paths(labeller, [path], everything)["predictions"][0]  # type: ignore[no-any-return]
+
+
+def _many_paths(labeller: Labeller, paths: object, everything: bool) -> Answer:
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise _Malformed("a path is a string, and 'paths' a list of them")
+    parts = (paths[start : start + BATCH] for start in range(0, len(paths), BATCH))
+    found = [one for part in parts for one in _labelled(labeller, part, [Path(path) for path in part], everything)]
+    return {"predictions": found}
+
+
+def _image(labeller: Labeller, text: object, everything: bool) -> Answer:
+    try:
+        content = base64.b64decode(text, validate=True) if isinstance(text, str) else None
+    except ValueError:
+        content = None
+    if content is None:
+        raise _Malformed("'image' is not base64: give it an image file's bytes in it")
+    (found,) = _labelled(labeller, [""], [InMemory(content)], everything)
+    return {**found, "path": None}
+
+
+_READERS = {"path": _one_path, "paths": _many_paths, "image": _image}
+
+
+def _labelled(
+    labeller: Labeller, paths: Sequence[str], files: Sequence[ImageFile], everything: bool
+) -> Iterator[dict[str, Any]]:
+    decoded = decode_here(files.__getitem__, [(k, (0,)) for k in range(len(files))], labeller.side, labeller.run.draft)
+    for found in label(labeller, paths, decoded):
+        yield record(found, everything)

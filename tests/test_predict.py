@@ -1,0 +1,422 @@
+"""`labeldep predict`: its formats, its copies, paths from a pipe, and the mode that stays."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import draw_image
+from PIL import Image
+from test_cli import Place, make_table
+from typer.testing import CliRunner
+
+from labeldep_cli.cli import app
+from labeldep_cli.cli import show as cli_show
+from labeldep_cli.config import DecisionConfig, Machine
+from labeldep_cli.datasets.split import Skipped
+from labeldep_cli.features.images import read_image
+from labeldep_cli.pipelines.predict import Copies, Prediction, expand, predict
+from labeldep_cli.pipelines.predict import paths as path_room
+from labeldep_cli.pipelines.predict.paths import BATCH, as_they_come
+from labeldep_cli.progress import Silent
+from labeldep_cli.reports.annotate import LONGEST, annotate
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 60.0
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A workspace with a run whose labels lie on both sides of the threshold."""
+    place = Place(tmp_path_factory.mktemp("place"))
+    make_table(place.table.parent, rows=40)
+    words = ("--backbone", "squeezenet1_1", "--weights", "none", "--critic", "nce", "--freeze-generator")
+    result = place.run("adversarial", "--dataset", place.table, *words, "--steps", 4, "--workers", 0)
+    assert result.exit_code == 0, result.stderr
+    return place
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three images, of a text that is called an image, and of a folder with one more."""
+    folder = tmp_path / "photos"
+    for k, name in enumerate(("a.png", "b.jpg", "deep/a.png", "z.bmp")):
+        draw_image(folder / name, k)
+    (folder / "c.jpg").write_text("no image")
+    return folder
+
+
+def records(place: Place, *words: object, code: int = 0) -> list[dict[str, object]]:
+    result = place.run("predict", *words, "--json", "--workers", 0)
+    assert result.exit_code == code, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+# Formats
+
+
+@pytest.mark.parametrize("decided", [(), ("--top-k", 2), ("--threshold", 0), ("--decision", "rerank")])
+def test_every_format_says_the_same(place: Place, photos: Path, decided: tuple[object, ...]) -> None:
+    told = records(place, photos, *decided, code=3)
+    assert [(Path(str(one["path"])).relative_to(photos).as_posix(), one.get("skipped")) for one in told] == [
+        ("a.png", None),
+        ("b.jpg", None),
+        ("c.jpg", "not an image"),
+        ("deep/a.png", None),
+        ("z.bmp", None),
+    ]
+    expected = {one["path"]: [(x["label"], x["probability"]) for x in one.get("labels", ())] for one in told}
+    if decided[:1] == ("--threshold",):
+        assert all(len(labels) == 3 for path, labels in expected.items() if not path.endswith("c.jpg"))
+
+    asked = ("predict", photos, *decided, "--workers", 0)
+    rows = list(csv.DictReader(io.StringIO(place.run(*asked, "--format", "csv").stdout)))
+    assert [(row["path"], row["skipped"]) for row in rows] == [(one["path"], one.get("skipped", "")) for one in told]
+    for row in rows:
+        labels = zip(
+            filter(None, row["labels"].split(";")),
+            map(float, filter(None, row["probabilities"].split(";"))),
+            strict=True,
+        )
+        assert list(labels) == expected[row["path"]]
+
+    lines = place.run(*asked).stdout.splitlines()
+    good = {path: labels for path, labels in expected.items() if not path.endswith("c.jpg")}
+    assert lines == [
+        f"{path}: {', '.join(f'{name} {p:.2f}' for name, p in labels) or '(no label)'}" for path, labels in good.items()
+    ]
+
+    result = place.run(*asked, "--format", "table", "--out", photos.parent / "t.txt")
+    assert result.exit_code == 3 and result.stdout == ""
+    table = (photos.parent / "t.txt").read_text()
+    assert [line.split()[0] for line in table.splitlines() if str(photos) in line] == list(good)
+    assert all(f"{name} {p:.2f}" in table for labels in good.values() for name, p in labels)
+
+
+def test_out_is_written_whole_in_the_form_of_its_ending(place: Place, photos: Path, tmp_path: Path) -> None:
+    for name, begin in (("x.csv", "path,labels"), ("x.jsonl", '{"path"'), ("x.txt", f"{photos}/a.png: ")):
+        result = place.run("predict", photos, "--out", tmp_path / "new" / name, "--workers", 0)
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert (tmp_path / "new" / name).read_text().startswith(begin)
+    result = place.run("predict", photos / "c.jpg", "--out", tmp_path / "new" / "none.csv")
+    assert result.exit_code == 1
+    assert "no image could be read" in result.stderr
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"x.csv", "x.jsonl", "x.txt"}
+
+
+def test_sidecars_hold_the_same_object(place: Place, photos: Path) -> None:
+    told = records(place, photos, "--sidecars", "--all", code=3)
+    for one in told:
+        sidecar = Path(f"{one['path']}.labels.json")
+        if "skipped" in one:
+            assert not sidecar.exists()
+        else:
+            assert json.loads(sidecar.read_text()) == one
+    assert len(records(place, photos, code=3)) == 5, "sidecars are no images"
+
+
+def test_flags_that_do_not_go_together(place: Place, photos: Path) -> None:
+    for words, told in (
+        (("--json", "--format", "csv"), "give one of the two"),
+        (("--stdin-json",), "takes no IMG"),
+        (("--format", "xml"), "'jsonl'"),
+    ):
+        result = place.run("predict", photos, *words)
+        assert result.exit_code == 2
+        assert told in " ".join(result.stderr.replace("│", "").split())
+    assert place.run("predict").exit_code == 2
+
+
+# On a terminal
+
+
+class Teletype(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_results_go_to_stdout_while_a_bar_is_on_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, file = Teletype(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sys, "stdout", file)
+    monkeypatch.setenv("TERM", "xterm")
+    with cli_show.Terminal().bar("labelling", None, "images") as bar:
+        bar.advance(3)
+        cli_show.print_json({"path": "a.png"})
+    assert file.getvalue() == '{"path": "a.png"}\n'
+    assert "labelling" in screen.getvalue()
+    before = screen.getvalue()
+    with cli_show.Terminal(bars=False).bar("labelling", 2, "images") as bar:
+        bar.advance()
+    assert screen.getvalue() == before
+
+
+def test_a_table_for_people_on_a_terminal(place: Place, photos: Path) -> None:
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "labeldep_cli", "predict", "a.png", "--top-k", "1", "--workers", "0"]
+    done = subprocess.run(
+        command, cwd=photos, env=environment(place), stdout=theirs, stderr=subprocess.PIPE, timeout=PATIENCE
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while block := os.read(ours, 4096):
+            shown += block
+    except OSError:  # Linux: the other end is closed
+        pass
+    os.close(ours)
+    assert done.returncode == 0, done.stderr
+    assert b"image" in shown and b"labels" in shown and b"a.png" in shown
+
+
+# Copies
+
+
+def test_annotate_writes_copies_and_touches_no_image(place: Place, photos: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}
+    out = tmp_path / "copies"
+    records(place, photos, "--annotate", out, "--top-k", 2, code=3)
+    assert {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()} == before
+    copies = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert copies == {"a.png", "b.jpg", "deep/a.png", "z.bmp.jpg"}, "mirrored; the broken one has none"
+    with Image.open(out / "a.png") as copy, Image.open(photos / "a.png") as image:
+        left = (copy.width - image.width) // 2
+        seen = np.asarray(copy.crop((left, 0, left + image.width, image.height)))
+        assert np.array_equal(seen, np.asarray(image)), "nothing is drawn over the image"
+        band = np.asarray(copy)[image.height :]
+        assert (band == 255).all(axis=2).any(), "white letters"
+    with Image.open(out / "a.png") as copy, Image.open(out / "deep" / "a.png") as other:
+        assert not np.array_equal(np.asarray(copy), np.asarray(other))
+
+
+def test_annotate_draws_what_it_is_given(tmp_path: Path) -> None:
+    image = draw_image(tmp_path / "wide.png", 0, (3000, 1000))
+    annotate(image, [("cat", 0.9)], tmp_path / "one.png")
+    annotate(image, [("cat", 0.1)], tmp_path / "other.png")
+    annotate(image, [(f"a rather long label {k}", k / 20) for k in range(20)], tmp_path / "many.png")
+    annotate(image, [("x" * 5000, 0.5)], tmp_path / "long.png")
+    annotate(draw_image(tmp_path / "tiny.png", 0, (4, 3)), [], tmp_path / "none.png")
+    seen = {name: np.asarray(read_image(tmp_path / f"{name}.png")) for name in ("one", "other", "many", "long", "none")}
+    assert {name: pixels.shape[1] for name, pixels in seen.items()} == {
+        **dict.fromkeys(("one", "other", "many", "long"), LONGEST),
+        "none": 320,
+    }
+    blue = {name: (pixels[342:] == (0, 96, 150)).all(axis=2).sum() for name, pixels in seen.items()}
+    assert blue["one"] > 4 * blue["other"] > 0, "the bar is as long as the probability"
+    assert len(seen["many"]) > len(seen["one"]) == len(seen["long"]), "many labels take more lines; one is cut"
+
+
+def test_no_copy_lands_on_an_image(place: Place, photos: Path) -> None:
+    before = (photos / "deep" / "a.png").read_bytes()
+    for folder in (photos, photos / "deep", photos / "deep" / ".." / "deep"):
+        result = place.run("predict", photos, "--annotate", folder)
+        assert result.exit_code == 1
+        assert "where --annotate puts its copies" in result.stderr
+        assert "Name a folder" in result.stderr
+    assert (photos / "deep" / "a.png").read_bytes() == before
+    copies = Copies(photos / "deep", None)
+    with pytest.raises(Exception, match="where --annotate puts its copies"):
+        copies.write(Prediction(str(photos / "deep" / "a.png"), (), {}))
+
+
+def test_where_copies_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = ["one/x.jpg", "two/x.jpg", "two/../two/deep/y.webp"]
+    known = Copies(tmp_path / "out", paths)
+    assert [known.place(path).relative_to(tmp_path / "out").as_posix() for path in paths] == [
+        "one/x.jpg",
+        "two/x.jpg",
+        "two/deep/y.webp.jpg",
+    ]
+    assert Copies(tmp_path / "out", ["one/x.jpg"]).place("one/x.jpg") == tmp_path / "out" / "x.jpg"
+    unknown = Copies(tmp_path / "out", None)
+    assert unknown.place("one/x.jpg") == tmp_path / "out" / "one" / "x.jpg"
+    assert unknown.place("/somewhere/x.jpg") == tmp_path / "out" / "somewhere" / "x.jpg"
+    gone = known.write(Prediction("one/x.jpg", (), {}))
+    assert gone == Skipped("one/x.jpg", "missing file")
+
+
+# Many images, and paths from a pipe
+
+
+def asked(place: Place, images: object, workers: int = 1) -> Iterator[Prediction | Skipped]:
+    machine = Machine("cpu", workers)
+    return predict(place.folder / "runs", None, machine, DecisionConfig(), None, images, Silent())  # type: ignore[arg-type]
+
+
+def test_a_broken_file_in_the_midst_is_named_and_the_rest_are_done(place: Place, tmp_path: Path) -> None:
+    images = [str(place.table.parent / "img" / f"{k % 40}.png") for k in range(2 * BATCH + 5)]
+    (tmp_path / "broken.png").write_bytes(Path(images[0]).read_bytes()[:60])
+    images[BATCH + 1] = str(tmp_path / "broken.png")
+    found = list(asked(place, images))
+    assert [one.path for one in found] == images
+    assert [one for one in found if isinstance(one, Skipped)] == [
+        Skipped(images[BATCH + 1], "truncated or broken image")
+    ]
+    alone = list(asked(place, images, workers=0))
+    assert found == alone, "workers change nothing"
+    streamed = list(asked(place, iter(images)))
+    assert [one.path for one in streamed] == images
+    for one, other in zip(found, streamed, strict=True):
+        if isinstance(one, Prediction) and isinstance(other, Prediction):
+            assert list(other.probabilities.values()) == pytest.approx(list(one.probabilities.values()), abs=1e-5)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_endless_paths_are_read_a_little_ahead(place: Place, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(path_room, "_AHEAD", 8)
+    read = count()
+    image = str(place.table.parent / "img" / "0.png")
+
+    def endless() -> Iterator[str]:
+        while next(read) >= 0:
+            yield image
+
+    found = asked(place, endless(), workers)
+    taken = [next(found) for _ in range(3 * BATCH)]
+    found.close()  # type: ignore[attr-defined]
+    assert all(one.path == image for one in taken)
+    assert next(read) <= 3 * BATCH + 4 * BATCH + 8 + 1, "three batches given, four at most at work, eight in the queue"
+
+
+def test_batches_of_what_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, busy = threading.Event(), [False]
+
+    def paths() -> Iterator[str]:
+        yield from ("a", "b")
+        gate.wait(PATIENCE)
+        yield from map(str, range(BATCH + 1))
+
+    monkeypatch.setattr(path_room, "_GRACE", 0.2)
+    batches = as_they_come(paths(), lambda: busy[0])
+    assert next(batches) == ["a", "b"], "no wait for a whole batch"
+    busy[0] = True
+    assert next(batches) == [], "others are at work: whoever asks gets to their answers"
+    gate.set()
+    busy[0] = False
+    assert [path for batch in batches for path in batch] == [*map(str, range(BATCH + 1))]
+
+    def failing() -> Iterator[str]:
+        yield "a"
+        raise OSError("the pipe broke")
+
+    with pytest.raises(OSError, match="the pipe broke"):
+        list(as_they_come(failing(), lambda: False))
+
+
+def test_expand_reads_what_is_named(photos: Path) -> None:
+    found = [Path(path).relative_to(photos).as_posix() for path in expand([str(photos), f"{photos}/*.bmp"])]
+    assert found == ["a.png", "b.jpg", "c.jpg", "deep/a.png", "z.bmp", "z.bmp"]
+
+
+def environment(place: Place) -> dict[str, str]:
+    return {
+        **os.environ,
+        "LABELDEP_RUNS": str(place.folder / "runs"),
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def started(place: Place, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "labeldep_cli", "predict", *words]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment(place), text=True, bufsize=1, **pipes)  # type: ignore[call-overload,no-any-return]
+
+
+def test_a_path_from_a_pipe_is_answered_before_the_next_one_comes(place: Place) -> None:
+    """Would block for ever if it were not: a timer ends it then."""
+    images = [str(place.table.parent / "img" / f"{k}.png") for k in (3, 4)]
+    with started(place, "-", "--json", "--workers", "2") as process:
+        timer = threading.Timer(PATIENCE, process.kill)
+        timer.start()
+        for image in images:
+            process.stdin.write(f"{image}\n\n")
+            answer = process.stdout.readline()
+            assert answer, process.stderr.read()
+            assert json.loads(answer)["path"] == image
+        process.stdin.close()
+        assert process.stdout.read() == ""
+        assert process.wait() == 0
+        timer.cancel()
+
+
+def test_a_pipe_with_names_that_are_not_utf8(place: Place, tmp_path: Path) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
+    Path(name).write_bytes(draw_image(tmp_path / "plain.png", 0).read_bytes())
+    where = {"LABELDEP_RUNS": str(place.folder / "runs")}
+    result = CliRunner().invoke(app, ["predict", "-", "--json"], env=where, input=os.fsencode(name) + b"\r\n")
+    assert json.loads(result.stdout)["path"] == name
+
+
+# The mode that stays
+
+
+def test_a_session_of_requests(place: Place, photos: Path) -> None:
+    good, broken = str(photos / "a.png"), str(photos / "c.jpg")
+    content = base64.b64encode((photos / "a.png").read_bytes()).decode()
+    (expected,) = records(place, good, "--all", "--top-k", 2)
+    bare = {key: value for key, value in expected.items() if key != "path"}
+    exchanges: list[tuple[object, dict[str, object]]] = [
+        ({"path": good}, expected),
+        ({"path": broken, "id": "x"}, {"id": "x", "path": broken, "skipped": "not an image"}),
+        ("{", {"error": "no JSON"}),
+        ("[1]", {"error": "no JSON object"}),
+        ("", {"error": "no JSON"}),
+        ("[" * 100_000, {"error": "no JSON"}),
+        ({"id": 5}, {"id": 5, "error": "found: none"}),
+        ({"id": 6, "path": good, "threshold": 0.1}, {"id": 6, "error": "'threshold'"}),
+        ({"id": [7], "path": 7}, {"id": [7], "error": "a path is a string"}),
+        ({"id": 8, "image": "no base64!"}, {"id": 8, "error": "not base64"}),
+        ({"id": 9, "image": content}, {"id": 9, "path": None, **bare}),
+        ({"image": base64.b64encode(b"text").decode()}, {"path": None, "skipped": "not an image"}),
+        ({"paths": [good, broken]}, {"predictions": [expected, {"path": broken, "skipped": "not an image"}]}),
+        ({"paths": []}, {"predictions": []}),
+    ]
+    with started(place, "--stdin-json", "--all", "--top-k", "2") as process:
+        timer = threading.Timer(PATIENCE, process.kill)
+        timer.start()
+        notes = [process.stderr.readline() for _ in range(2)]
+        assert notes[0].startswith("the newest run")
+        assert notes[1].startswith("ready: one request a line")
+        for request, answer in exchanges:
+            process.stdin.write((request if isinstance(request, str) else json.dumps(request)) + "\n")
+            found = json.loads(process.stdout.readline())
+            if "error" in answer:
+                assert answer.pop("error") in found.pop("error")
+            assert _rounded(found) == _rounded(answer)
+        process.stdin.close()
+        assert process.wait() == 3, "some were not labelled"
+        timer.cancel()
+
+
+def test_a_session_in_which_all_went_well_ends_with_0(place: Place, photos: Path) -> None:
+    where = {"LABELDEP_RUNS": str(place.folder / "runs")}
+    lines = b'{"path": "%s", "id": 1}\n' % os.fsencode(photos / "a.png")
+    result = CliRunner().invoke(app, ["predict", "--stdin-json"], env=where, input=lines * 2)
+    assert result.exit_code == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 2
+    refused = CliRunner().invoke(app, ["predict", "--stdin-json"], env=where, input=b'{"path": "\xff"}\n' + lines)
+    assert refused.exit_code == 3
+    assert "no JSON" in json.loads(refused.stdout.splitlines()[0])["error"]
+
+
+def _rounded(value: object) -> object:
+    """Batches of other sizes move a probability's last digits."""
+    if isinstance(value, float):
+        return round(value, 5)
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list) else value

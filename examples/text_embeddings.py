@@ -3,10 +3,10 @@
     apt-cache dumpavail | python examples/debtags.py debtags.npz
     python examples/text_embeddings.py debtags.npz
 
-Any .npz will do: X [N, F] embeddings of texts (or of anything else), Y [N, L] of 1, 0 and -1 for unknown, label_names [L]
-and, if there is one, split [N] of train, val and test. Three classifiers are trained from the same start, over the same
-batches: on the cross-entropy alone, with the paper's critic in training, and with a density ratio that learns beside it
-and helps to choose the label sets at test time (`rerank`).
+Any .npz will do: X [N, F] embeddings of texts (or of anything else), Y [N, L] of 1, 0 and -1 for unknown, label_names
+[L] and, if there is one, split [N] of train, val and test. Three classifiers are trained, from the same start: on the
+cross-entropy alone, with the paper's critic in training, and with a density ratio that learns beside it and helps to
+choose the label sets at test time (`rerank`).
 """
 
 import argparse
@@ -23,7 +23,7 @@ def read(path):
     """{split: (x float32 [N, F], standardised, and y float32 [N, L])}; without splits a draw of 60, 15 and 25 %."""
     with np.load(path) as archive:
         x, y = (torch.from_numpy(archive[key]).float() for key in ("X", "Y"))
-        split = archive["split"] if "split" in archive else None
+        split = archive.get("split")
     if split is None:
         drawn = np.searchsorted([0.6, 0.75], np.random.default_rng(0).random(len(x)))
         split = np.array(["train", "val", "test"])[drawn]
@@ -41,9 +41,7 @@ def cross_entropy(logits, y):
 def train(x, y, width, epochs, seed, kind):
     """A classifier, and its critic where `kind` names one."""
     torch.manual_seed(seed)
-    classifier = nn.Sequential(
-        nn.Linear(x.shape[1], width), nn.ReLU(), nn.Dropout(0.2), nn.Linear(width, y.shape[1])
-    )
+    classifier = nn.Sequential(nn.Linear(x.shape[1], width), nn.ReLU(), nn.Dropout(0.2), nn.Linear(width, y.shape[1]))
     critic = LabelDependencyLoss(y.shape[1], x.shape[1], critic=kind, seed=seed) if kind else None
     optimizer = torch.optim.Adam(classifier.parameters(), 1e-3)
     for _ in range(epochs):

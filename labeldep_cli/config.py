@@ -351,6 +351,17 @@ class AdversarialConfig(TrainingConfig):
         return self.critic_layers
 
     @property
+    def critic_shape(self) -> dict[str, Any]:
+        """What builds the critic beside L and F, in a resolved config; JSON values, which a checkpoint keeps."""
+        return {
+            "layers": self.critic_depth,
+            "width": self.critic_width,
+            "projection": self.critic_projection,
+            "slope": self.leaky_slope,
+            "conditional": self.conditional,
+        }
+
+    @property
     def critic_learning_rate(self) -> float:
         """The critic's learning rate in a resolved config."""
         if self.critic_lr is None:

@@ -78,7 +78,7 @@ def read_image(file: ImageFile, at_least: int | None = None) -> Image.Image:
                     raise UnreadableImage(file, Reason.TOO_LARGE)
                 if at_least is not None:
                     image.draft(None, (at_least, at_least))
-                return _upright(_to_rgb(image), image)
+                return as_rgb(image)
     except FileNotFoundError:
         raise UnreadableImage(file, Reason.MISSING) from None
     except PermissionError:
@@ -91,6 +91,11 @@ def read_image(file: ImageFile, at_least: int | None = None) -> Image.Image:
         raise
     except Exception:  # what Pillow's decoders raise on damaged data is not one kind: struct.error, RuntimeError, ...
         raise UnreadableImage(file, Reason.BROKEN) from None
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An opened image as 8-bit RGB, the right way up."""
+    return _upright(_to_rgb(image), image)
 
 
 _UPRIGHT = {

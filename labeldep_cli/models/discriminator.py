@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,3 +97,10 @@ class Discriminator(nn.Module):
         for layer in list(self.score)[1:]:
             hidden = layer(hidden)
         return hidden.squeeze(2)
+
+
+def seeded_critic(n_labels: int, feature_dim: int, shape: Mapping[str, Any], seed: int) -> Discriminator:
+    """A critic with initial weights drawn from `seed` alone, leaving the global generator untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Discriminator(n_labels, feature_dim, **shape)

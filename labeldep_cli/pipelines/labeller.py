@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from labeldep_cli.config import DecisionConfig, Machine, Precision
 from labeldep_cli.devices import pick_device
@@ -29,26 +29,26 @@ class Labeller:
 
     Attributes:
         run: that it comes from.
-        generator: uint8 images [B, 3, side, side] -> logits [B, L].
+        generator: uint8 images [B, 3, side, side], or ready features [B, F] -> logits [B, L].
         frozen: f_ext, images -> features, where the critic decides; else None.
         decision: makes the label sets.
-        side: height and width of an image in pixels.
+        side: height and width of an image in pixels; 0 for ready features.
         device: that it computes on.
     """
 
     run: Run
     generator: Generator
-    frozen: InferenceEncoder | None
+    frozen: nn.Module | None
     decision: Decision
     side: int
     device: torch.device
 
     @torch.inference_mode()
     def label(self, images: Tensor) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Label images as the test transform gives them (`features.views.cut`, view 0).
+        """Label images as the test transform gives them (`features.views.cut`, view 0), or ready features.
 
         Args:
-            images: uint8 [B, 3, side, side].
+            images: uint8 [B, 3, side, side], or features [B, F].
 
         Returns:
             Probabilities [B, L] and label sets [B, L].
@@ -96,6 +96,17 @@ def open_labeller(
         if isinstance(generator.encoder, Encoder):
             generator.encoder = InferenceEncoder(generator.encoder)
     return Labeller(run, generator, frozen, decision_of(decision, run, device), row.side, device)
+
+
+def open_features_labeller(run: Run, machine: Machine, decision: DecisionConfig) -> Labeller:
+    """The same for a run on ready features, which labels features.
+
+    Raises:
+        CheckpointError: a decision that the run cannot make.
+        LabeldepError: flags that do not go together.
+    """
+    device = pick_device(machine.device)
+    return Labeller(run, run.generator(device), nn.Identity(), decision_of(decision, run, device), 0, device)
 
 
 def _frozen(run: Run, weights: str | None, device: torch.device, reporter: Reporter) -> InferenceEncoder:

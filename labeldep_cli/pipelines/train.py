@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from labeldep_cli.config import (
@@ -28,7 +27,7 @@ from labeldep_cli.distributed import World
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import lock, make_folder
 from labeldep_cli.inputs import Inputs
-from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.models.discriminator import seeded_critic
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.base import Head
@@ -275,13 +274,7 @@ def _facts(project: Project, config: TrainingConfig, record: Mapping[str, Any], 
 def _critic_shape(config: TrainingConfig) -> dict[str, Any] | None:
     if not isinstance(config, AdversarialConfig) or config.critic == "none":
         return None
-    return {
-        "layers": config.critic_depth,
-        "width": config.critic_width,
-        "projection": config.critic_projection,
-        "slope": config.leaky_slope,
-        "conditional": config.conditional,
-    }
+    return config.critic_shape
 
 
 def _generator(project: Project, config: TrainingConfig, start: Run | None, train: Inputs) -> Generator:
@@ -313,10 +306,7 @@ def _step(generator: Generator, train: Inputs, config: TrainingConfig, world: Wo
         return LogisticStep(generator, train, config, world=world)
     if config.critic == "none":
         return LogisticStep(generator, train, config, config.alpha, world)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        shape = _critic_shape(config) or {}
-        critic = Discriminator(len(train.space), train.feature_dim, **shape).to(train.device)
+    critic = seeded_critic(len(train.space), train.feature_dim, config.critic_shape, config.seed).to(train.device)
     return AdversarialStep(generator, critic, train, config, world)
 
 

@@ -150,6 +150,20 @@ def sample(logits: Tensor, noise: Tensor, inverse_temperature: float, sampling: 
     return (soft > 0.5).to(soft.dtype) + (soft - soft.detach())  # in this order the sum is exactly 0 or 1
 
 
+def hard_samples(logits: Tensor, noise: Tensor) -> Tensor:
+    """Draw label sets of zeros and ones, each label there with G's probability.
+
+    Args:
+        logits: [B, L].
+        noise: uniform [B, K, L].
+
+    Returns:
+        K sets an image [B, K, L].
+    """
+    p = torch.sigmoid(logits)[:, None, :]
+    return (noise < p).to(p.dtype)
+
+
 def generator_loss(fake_scores: Tensor) -> Tensor:
     """L_G of Eq. 3: minus the mean score [B] of generated label sets."""
     return -fake_scores.mean()

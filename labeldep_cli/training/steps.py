@@ -280,9 +280,9 @@ class AdversarialStep:
     @torch.no_grad()
     def _hard_samples(self, batch: Batch, count: int, purpose: str, key: int) -> Tensor:
         """Label sets of zeros and ones, `count` an image [B, K, L], each label there with G's probability."""
-        p = torch.sigmoid(self._in_parts(self.generator, batch, batch.y.shape[1]))[:, None, :]  # [B, 1, L]
-        noise = self._noise(batch, f"{purpose} noise", key, count, p.shape[2])
-        return known(batch.y)[:, None, :] * (noise < p).to(p.dtype)
+        logits = self._in_parts(self.generator, batch, batch.y.shape[1])
+        noise = self._noise(batch, f"{purpose} noise", key, count, logits.shape[1])
+        return known(batch.y)[:, None, :] * losses.hard_samples(logits, noise)
 
     @torch.no_grad()
     def _features(self, batch: Batch) -> Tensor:

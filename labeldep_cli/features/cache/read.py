@@ -11,7 +11,9 @@ from typing import Any
 
 import h5py
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Skipped
@@ -28,13 +30,13 @@ Read = Callable[[NDArray[np.int64], NDArray[np.float16]], None]
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """A finished cache.
+    """A finished cache, whose length is that of its usable rows.
 
     Attributes:
         path: its file.
         origin: what it was made from.
-        paths: N row names.
-        labels: int8 [N, L].
+        paths: names of all N rows of the split, those without features too.
+        labels: theirs, int8 [N, L]; -1 where unknown.
         reasons: uint8 [N]; 0 for a usable row, else a `Reason`.
         shape: of one view's features: (F,), or (S, F) for regions.
     """
@@ -47,13 +49,18 @@ class FeatureCache:
     shape: tuple[int, ...]
 
     @staticmethod
-    def open(path: Path, command: str = _ANEW) -> FeatureCache:
-        """Open a finished cache; its features stay on disk until `features` is called.
+    def open(path: Path | str, command: str = _ANEW) -> FeatureCache:
+        """Open a finished cache; its features stay on disk until they are asked for.
+
+        Args:
+            path: its file.
+            command: that makes it anew, for the messages.
 
         Raises:
             CacheError: the file is truncated, foreign or unfinished, or lacks one of its parts; it names the command
                 that makes it anew.
         """
+        path = Path(path)
         with reading(path, command) as file:
             origin, done = checked(file, path, command)
             if not done.all():
@@ -71,9 +78,17 @@ class FeatureCache:
             cache._require_part(part, rows, command)
         return cache
 
+    def __len__(self) -> int:
+        return len(self.usable)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The names of the usable rows."""
+        return tuple(self.paths[row] for row in self.usable)
+
     @property
     def space(self) -> LabelSpace:
-        """The labels."""
+        """The labels: `space.names` are in the order of the columns of `labels`."""
         return LabelSpace(self.origin.label_names)
 
     @property
@@ -102,6 +117,19 @@ class FeatureCache:
         with self.opened(views) as read:
             read(np.arange(n), kept)
         return kept
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """The usable rows as a `TensorDataset` takes them: `TensorDataset(*cache.tensors())`.
+
+        Returns:
+            Features of view 0, the test transform, float32 [usable rows, *shape]; and their labels, float32
+            [usable rows, L], -1 where unknown.
+
+        Raises:
+            CacheError: features that are not finite.
+        """
+        features, labels = self.features()[:, 0], self.labels[self.usable]
+        return torch.from_numpy(features.astype(np.float32)), torch.from_numpy(labels.astype(np.float32))
 
     @contextmanager
     def opened(self, views: int) -> Iterator[Read]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.features.decode import Decoded
@@ -61,10 +62,14 @@ def label(labeller: Labeller, paths: Sequence[str], decoded: Decoded) -> Iterato
         if reason:
             yield Skipped(path, Reason(reason).text)
             continue
-        p, chosen = next(rows)
-        ranked = sorted(np.flatnonzero(chosen), key=lambda k: (-p[k], k))
-        yield Prediction(
-            path,
-            tuple((names[k], float(p[k])) for k in ranked),
-            {name: float(value) for name, value in zip(names, p, strict=True)},
-        )
+        yield prediction_of(path, names, *next(rows))
+
+
+def prediction_of(path: str, names: Sequence[str], p: NDArray[np.float64], chosen: NDArray[np.bool_]) -> Prediction:
+    """An image's probabilities [L] and label set [L], with their names."""
+    ranked = sorted(map(int, np.flatnonzero(chosen)), key=lambda k: (-p[k], k))
+    return Prediction(
+        path,
+        tuple((names[k], float(p[k])) for k in ranked),
+        {name: float(value) for name, value in zip(names, p, strict=True)},
+    )

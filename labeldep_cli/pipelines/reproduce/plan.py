@@ -137,7 +137,7 @@ def _caches(project: Project, full: bool) -> Iterator[PlannedCache]:
     for name in SPLITS[:2] if full else SPLITS:
         split, path = project.dataset.split(name), project.cache_path(name)
         cache = project.finished_cache(name)
-        views = cache.origin.views if cache else 1
+        views = 1 if cache is None else cache.origin.views
         yield PlannedCache(path, cache is not None, len(split), views, cache_bytes(split, _shape(project), views) / 1e6)
 
 
@@ -161,8 +161,7 @@ def _checkpoint_bytes(project: Project, config: TrainingConfig) -> int:
             networks.append(architecture(project.row))
         moments = list(networks)
         if isinstance(config, AdversarialConfig) and config.critic != "none":
-            shape = (config.critic_depth, config.critic_width, config.critic_projection, config.leaky_slope)
-            networks.append(Discriminator(labels, width, *shape, conditional=config.conditional))
+            networks.append(Discriminator(labels, width, **config.critic_shape))
             moments = networks[-1:] if config.freeze_generator else networks
     values = sum(value.numel() for network in networks for value in network.state_dict().values())
     learned = sum(value.numel() for network in moments for value in network.parameters())

@@ -1,0 +1,306 @@
+"""The label-set critic for a training loop of one's own: any PyTorch classifier, of images or of anything else.
+
+B batch, L labels, F feature width.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from labeldep_cli.config import AdversarialConfig, Sampling
+from labeldep_cli.distributed import ALONE
+from labeldep_cli.errors import TrainingError
+from labeldep_cli.evaluation.rerank import rerank, tune_beta
+from labeldep_cli.models.discriminator import seeded_critic
+from labeldep_cli.training import losses
+from labeldep_cli.training.draws import mismatched_rows, uniform
+from labeldep_cli.training.steps import known, present
+from labeldep_cli.training.updates import adam, update, update_in_parts
+from labeldep_cli.training.wasserstein import Pairs, critic_update
+
+Reduction = Literal["mean", "sum", "image"]
+
+_PURPOSE = "label dependency"
+
+
+class LabelDependencyLoss:
+    """The critic D beside a classifier of your own: D's training, and what D adds to the classifier's loss.
+
+    ```
+    critic = LabelDependencyLoss(n_labels, feature_dim)
+    for x, y in batches:
+        features = frozen(x)                                      # [B, F]
+        logits = classifier(x)                                    # [B, L]
+        critic.step(logits, features, y)                          # D's own updates
+        loss = bce(logits, y) + critic.generator_loss(logits, features)
+        loss.backward()
+    ```
+
+    **What goes where.** Eq. 2 is L_G = -mean D(y_hat, x) + alpha * (cross-entropy summed over labels, averaged over
+    images). `generator_loss` is its first term over alpha, in the units of your cross-entropy, so that the sum above is
+    L_G times a constant and the cross-entropy keeps the weight, and your learning rate the meaning, that they have
+    without D:
+
+    | `bce_reduction` | your cross-entropy | `generator_loss` |
+    |---|---|---|
+    | "mean" | mean over all B * L entries, PyTorch's default | -mean D / (alpha * L) |
+    | "image" | summed over labels, averaged over images, Eq. 1 | -mean D / alpha |
+    | "sum" | summed over all B * L entries | -mean D * B / alpha |
+
+    **How it differs from `labeldep adversarial`.** There each update of D draws three batches (matched, generated and
+    mismatched pairs); here the one batch at hand serves for all three: noise, interpolation and mismatches are drawn
+    anew for each of the `critic_steps` updates, rows are not. For rows too, set `critic_steps=1` and call `step` with
+    several batches.
+
+    It is no `nn.Module`: as a part of your model its weights would be among `parameters()`, and your optimizer would
+    train D to be fooled. Save it by `state_dict`, move it by `to`. D computes in full precision under autocast too.
+    Draws belong to `seed` and to the calls made so far, and never touch the global generator.
+
+    Args:
+        n_labels: L.
+        feature_dim: F, of what D sees of an image or text: best of a frozen network, as in the paper.
+        bce_reduction: of the cross-entropy that `generator_loss` is added to.
+        critic: "wgan-gp", the paper's; or "nce", a density ratio, made for `rerank`.
+        alpha, lambda_gp, critic_steps, inverse_temperature, noise_samples, critic_layers, critic_width,
+            critic_projection, sampling, negatives, conditional, critic_lr, critic_beta1, critic_beta2, leaky_slope:
+            as in `labeldep_cli.config.AdversarialConfig`.
+        seed: of D's initial weights and of all draws.
+
+    Attributes:
+        network: D itself: (label sets [B, L] or [B, K, L], features [B, F]) -> scores [B] or [B, K].
+        optimizer: D's Adam.
+        config: all settings.
+
+    Raises:
+        ValueError: a critic of another kind, another reduction, or an alpha that is not above 0.
+    """
+
+    def __init__(
+        self,
+        n_labels: int,
+        feature_dim: int,
+        *,
+        bce_reduction: Reduction = "mean",
+        critic: Literal["wgan-gp", "nce"] = "wgan-gp",
+        alpha: float = AdversarialConfig.alpha,
+        lambda_gp: float = AdversarialConfig.lambda_gp,
+        critic_steps: int = AdversarialConfig.critic_steps,
+        inverse_temperature: float = AdversarialConfig.inverse_temperature,
+        noise_samples: int | None = AdversarialConfig.noise_samples,
+        critic_layers: int | None = AdversarialConfig.critic_layers,
+        critic_width: int = AdversarialConfig.critic_width,
+        critic_projection: int = AdversarialConfig.critic_projection,
+        sampling: Sampling = AdversarialConfig.sampling,
+        negatives: bool = AdversarialConfig.negatives,
+        conditional: bool = AdversarialConfig.conditional,
+        critic_lr: float | None = AdversarialConfig.critic_lr,
+        critic_beta1: float = AdversarialConfig.critic_beta1,
+        critic_beta2: float = AdversarialConfig.critic_beta2,
+        leaky_slope: float = AdversarialConfig.leaky_slope,
+        seed: int = AdversarialConfig.seed,
+    ) -> None:
+        if critic not in ("wgan-gp", "nce") or bce_reduction not in ("mean", "sum", "image") or not alpha > 0:
+            raise ValueError(
+                f"critic {critic!r}, bce_reduction {bce_reduction!r}, alpha {alpha}: critic is 'wgan-gp' or 'nce', "
+                "bce_reduction 'mean', 'sum' or 'image', alpha above 0"
+            )
+        self.config = config = AdversarialConfig(
+            critic=critic,
+            alpha=alpha,
+            lambda_gp=lambda_gp,
+            critic_steps=critic_steps,
+            inverse_temperature=inverse_temperature,
+            noise_samples=noise_samples,
+            critic_layers=critic_layers,
+            critic_width=critic_width,
+            critic_projection=critic_projection,
+            sampling=sampling,
+            negatives=negatives,
+            conditional=conditional,
+            critic_lr=critic_lr,
+            critic_beta1=critic_beta1,
+            critic_beta2=critic_beta2,
+            leaky_slope=leaky_slope,
+            seed=seed,
+        ).resolved()
+        self.bce_reduction = bce_reduction
+        self.n_labels = n_labels
+        self.feature_dim = feature_dim
+        self.network = seeded_critic(n_labels, feature_dim, config.critic_shape, seed)
+        self.optimizer = adam(self.network, config.critic_learning_rate, (critic_beta1, critic_beta2))
+        self._draws = 0
+
+    def step(self, logits: Tensor, features: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Update D `critic_steps` times; nothing flows back into logits or features.
+
+        Args:
+            logits: of the classifier, [B, L].
+            features: z of the same rows, [B, F].
+            y: their labels [B, L], 0 or 1; -1 where unknown, which every set leaves out.
+
+        Returns:
+            The losses of the last update, scalars without a gradient: "critic" (L_D of Eq. 4), "penalty" (Eq. 5) and
+            "wasserstein" (mean D(y, x) - mean D(y_hat, x)); of a density ratio "critic" and "margin".
+
+        Raises:
+            TrainingError: logits or features that are not finite, before D has seen them.
+            ValueError: shapes that do not fit.
+        """
+        z, logits = self._seen(features, logits.detach())
+        y = self._labels(y, logits)
+        for name, given in (("logits", logits), ("features", z)):
+            if not given.isfinite().all():
+                raise TrainingError(
+                    f"LabelDependencyLoss.step: the {name} are not finite",
+                    "Leave such a batch out, lower the learning rate, or compute in more than 16 bits.",
+                )
+        one_update = self._density_ratio if self.config.critic == "nce" else self._wasserstein
+        told: dict[str, Tensor] = {}
+        with torch.autocast(z.device.type, enabled=False):
+            for _ in range(self.config.critic_steps):
+                told = one_update(logits, z, y)
+        return told
+
+    def generator_loss(self, logits: Tensor, features: Tensor, y: Tensor | None = None) -> Tensor:
+        """What the classifier pays for label sets that D does not believe: Eq. 3, in the units of `bce_reduction`.
+
+        Its gradient goes into the logits alone, not into D or the features.
+
+        Args:
+            logits: of the classifier, [B, L].
+            features: z of the same rows, [B, F].
+            y: labels [B, L]; only needed where some are unknown (-1), which are left out of every set.
+
+        Returns:
+            Scalar.
+
+        Raises:
+            ValueError: shapes that do not fit.
+        """
+        z, logits = self._seen(features, logits)
+        config = self.config
+        fixed = {name: parameter.detach() for name, parameter in self.network.named_parameters()}
+        with torch.autocast(z.device.type, enabled=False):
+            noise = self._noise(logits, *logits.shape)
+            fake_set = losses.sample(logits, noise, config.inverse_temperature, config.sampling)
+            if y is not None:
+                fake_set = known(self._labels(y, logits)) * fake_set
+            return self._weight(len(logits)) * losses.generator_loss(
+                functional_call(self.network, fixed, (fake_set, z))
+            )
+
+    def rerank(self, logits: Tensor, features: Tensor, beta: float) -> Tensor:
+        """The critic at test time: each row's label set with the best log p(y|x) + beta * D(y, x).
+
+        Args:
+            logits: of the classifier, [N, L].
+            features: z, [N, F].
+            beta: weight of D, as `tune_beta` finds it; 0 gives the sets of the threshold 0.5.
+
+        Returns:
+            bool [N, L].
+        """
+        z, logits = self._seen(features, logits.detach())
+        return rerank(self.network, logits, z, beta)
+
+    def tune_beta(self, logits: Tensor, features: Tensor, y: Tensor) -> float:
+        """Choose the weight of D for `rerank` on VALIDATION rows, by the share of label sets that are right.
+
+        Args:
+            logits: of the classifier, [N, L].
+            features: z, [N, F].
+            y: labels [N, L]; -1 where unknown, which counts nowhere.
+
+        Returns:
+            The weight, 0 where D helps nothing.
+        """
+        z, logits = self._seen(features, logits.detach())
+        return tune_beta(self.network, logits, z, self._labels(y, logits), 1.0 if self.config.critic == "nce" else None)
+
+    def to(self, device: torch.device | str) -> LabelDependencyLoss:
+        """Move D and its Adam; call it before `load_state_dict` or after, it makes no difference."""
+        self.network.to(device)
+        self.optimizer.load_state_dict(self.optimizer.state_dict())  # moves its moments to where the weights are
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it takes to go on as if nothing had happened; saved, `torch.load(weights_only=True)` reads it."""
+        return {
+            "critic": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "draws": self._draws,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave; RuntimeError where the shapes are others."""
+        self.network.load_state_dict(state["critic"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._draws = int(state["draws"])
+
+    def _wasserstein(self, logits: Tensor, z: Tensor, y: Tensor) -> dict[str, Tensor]:
+        config = self.config
+        noise = self._noise(y, *y.shape)
+        fake_set = known(y) * losses.sample(logits, noise, config.inverse_temperature, config.sampling)  # y_hat, [B, L]
+        weight = self._noise(y, len(y), 1)
+        found = critic_update(
+            self.network,
+            Pairs(present(y), z),
+            Pairs(fake_set, z),
+            self._mismatched(z, y) if config.with_negatives else None,
+            between=weight * present(y) + (1 - weight) * fake_set,  # y* of Eq. 5
+            lambda_gp=config.lambda_gp,
+            whole=len(y),
+        )
+        told = {"critic": found.loss, "penalty": found.penalty, "wasserstein": found.wasserstein}
+        return update(self.optimizer, found.gradients, told, ALONE)
+
+    def _mismatched(self, z: Tensor, y: Tensor) -> Pairs:
+        """(y', x): other rows' label sets; one equal to the row's own is drawn again, at most 10 times."""
+        others = mismatched_rows(y.cpu(), torch.arange(len(y)), self.config.seed, f"{_PURPOSE} rows", self._next())
+        return Pairs(known(y) * present(y[others.to(y.device)]), z)
+
+    def _density_ratio(self, logits: Tensor, z: Tensor, y: Tensor) -> dict[str, Tensor]:
+        noise = self._noise(y, len(y), self.config.samples_per_image, self.n_labels)
+        fake_sets = known(y)[:, None, :] * losses.hard_samples(logits, noise)  # [B, K, L]
+        with torch.enable_grad():
+            scores = self.network(torch.cat([present(y)[:, None], fake_sets], dim=1), z)  # [B, 1 + K]
+            real, fake = scores[:, 0], scores[:, 1:]
+            loss = losses.density_ratio_loss(real, fake)
+        return update_in_parts(self.optimizer, ("critic", "margin"), [(loss, (loss, real.mean() - fake.mean()))], ALONE)
+
+    def _weight(self, batch: int) -> float:
+        """What turns the adversarial term of Eq. 2 into the units of the user's cross-entropy."""
+        entries = {"mean": 1 / self.n_labels, "image": 1.0, "sum": float(batch)}
+        return entries[self.bce_reduction] / self.config.alpha
+
+    def _next(self) -> int:
+        self._draws += 1
+        return self._draws
+
+    def _noise(self, like: Tensor, *shape: int) -> Tensor:
+        """Uniform noise of a shape, on [0, 1)."""
+        return uniform(shape, self.config.seed, _PURPOSE, self._next()).to(like.device, like.dtype)
+
+    def _seen(self, features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Features without a gradient, and logits, in D's precision."""
+        weight = self.network.project_labels.weight
+        if features.shape != (len(logits), self.feature_dim) or logits.shape[1:] != (self.n_labels,):
+            raise ValueError(
+                f"logits {tuple(logits.shape)} and features {tuple(features.shape)}: this critic takes "
+                f"[B, {self.n_labels}] and [B, {self.feature_dim}]"
+            )
+        if logits.device != weight.device or features.device != weight.device:
+            raise ValueError(
+                f"logits on {logits.device}, features on {features.device}, the critic on {weight.device}: "
+                "move it with .to(device)"
+            )
+        return features.detach().to(weight.dtype), logits.to(weight.dtype)
+
+    def _labels(self, y: Tensor, logits: Tensor) -> Tensor:
+        if y.shape != logits.shape:
+            raise ValueError(f"labels {tuple(y.shape)} for logits {tuple(logits.shape)}")
+        return y.to(logits)

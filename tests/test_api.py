@@ -19,6 +19,7 @@ import labeldep_cli
 from labeldep_cli import FeatureCache, LabelDependencyLoss, LabeldepError
 from labeldep_cli.config import AdversarialConfig
 from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.pipelines.predict import record
 from labeldep_cli.training import losses
 from labeldep_cli.training.draws import mismatched_rows, uniform
 from labeldep_cli.training.label_dependency import _PURPOSE
@@ -244,7 +245,7 @@ def test_load_says_what_predict_says(place: Place, decision) -> None:
     told = place.run("predict", *photos, "--run", run, "--json", "--all", "--decision", decision).stdout.splitlines()
     model = labeldep_cli.load(run, decision=decision)
     assert model.labels == ("cat", "dog", "mat") and model.decision["rule"] == decision
-    assert [one.to_json(True) for one in model.predict(photos)] == [json.loads(line) for line in told]
+    assert [record(one, True) for one in model.predict(photos)] == [json.loads(line) for line in told]
     opened = [Image.open(path) for path in photos]
     assert [one.labels for one in model.predict(opened)] == [one.labels for one in model.predict(map(str, photos))]
     images = torch.stack([model.prepare(path) for path in photos])

@@ -13,12 +13,24 @@ import typer
 from typer.core import TyperGroup
 
 from labeldep_cli import __version__
-from labeldep_cli.cli import compare, data, demo, dependency, evaluate, extract, predict, reproduce, torchrun, train
+from labeldep_cli.cli import (
+    audit,
+    compare,
+    data,
+    demo,
+    dependency,
+    evaluate,
+    extract,
+    predict,
+    reproduce,
+    torchrun,
+    train,
+)
 from labeldep_cli.cli.show import print_error, tell
 from labeldep_cli.errors import LabeldepError
 
 INTERRUPTED = 130
-_RESUMABLE = ("extract", "pretrain", "adversarial", "demo", "reproduce")
+_RESUMABLE = ("extract", "pretrain", "adversarial", "demo", "reproduce", "audit")
 
 
 class _Commands(TyperGroup):
@@ -89,6 +101,7 @@ app.command("predict")(predict.predict)
 app.command("compare")(compare.compare)
 app.command("dependency")(dependency.dependency)
 app.command("reproduce")(reproduce.reproduce)
+app.command("audit")(audit.audit)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Does `labeldep audit` find planted mistakes? Labels are flipped at random, and it looks for them.
 
-Every cell of the label matrix is flipped with probability NOISE, seeded; ready features or cached ones stay as they are.
+Every cell of the label matrix is flipped with probability NOISE, seeded; features stay as they are.
 Ours, |y - p| and cleanlab's rankings are scored by their average precision of finding the flipped cells. All take the
 same cross-fitted p, of `audit` itself; cleanlab's self-confidence ranks cells as |y - p| does, so that its other
 rankings stand here: confidence minus the label's mean (`adjust_pred_probs`), and the cells that its filter picks first.
@@ -10,19 +10,26 @@ What the data set itself has wrong counts as right here, for every ranking alike
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
+import torch
 import typer
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from labeldep_cli.pipelines.audit import Audit
-    from labeldep_cli.pipelines.project import Project
-    from labeldep_cli.progress import Reporter
+from benchmarks.show import Table, show
+from labeldep_cli.cli.show import Terminal
+from labeldep_cli.config import AuditConfig, Machine, Source, Workspace
+from labeldep_cli.datasets.split import SPLITS
+from labeldep_cli.evaluation.evaluate import collect_features, probabilities
+from labeldep_cli.files import make_folder
+from labeldep_cli.pipelines.audit import Audit, audit_dataset
+from labeldep_cli.pipelines.claims import Job
+from labeldep_cli.pipelines.project import Project, open_project
+from labeldep_cli.progress import Reporter
 
 WORK = Path("runs/audit-benchmark")
 NOISE = 0.05
@@ -38,54 +45,41 @@ def command(
     noise: Annotated[float, typer.Option(min=0.0, max=0.5, help="Share of cells that are flipped.")] = NOISE,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of flips, folds and networks.")] = SEEDS,
     first_seed: Annotated[int, typer.Option(min=0, help="Of these.")] = 0,
-    folds: Annotated[int | None, typer.Option(min=2, help="As for audit.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="As for audit.")] = None,
+    folds: Annotated[int, typer.Option(min=2, help="As for audit.")] = AuditConfig.folds,
+    repeats: Annotated[int, typer.Option(min=1, help="As for audit.")] = AuditConfig.repeats,
+    steps: Annotated[int | None, typer.Option(min=1, help="As for audit.")] = AuditConfig.steps,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Average precision of finding flipped labels: audit, |y - p|, cleanlab."""
-    from benchmarks.show import Table, show
-    from labeldep_cli.cli.show import Terminal
-    from labeldep_cli.config import AuditConfig, Machine, Source, Workspace
-    from labeldep_cli.pipelines.project import open_project
-
-    config = AuditConfig(folds=folds or AuditConfig.folds, steps=steps)
+    config = AuditConfig(folds=folds, repeats=repeats, steps=steps)
     workspace = Workspace(data_dir, work / "runs")
     project = open_project(workspace, Source(dataset, backbone, weights), Machine(), Terminal())
     found = run(project, work, config, noise, range(first_seed, first_seed + seeds), Terminal())
-    rows = [
-        [name, *(f"{value:.1f}" for value in values), f"{mean(values):.1f}"] for name, values in found["cells"].items()
-    ]
-    title = f"{found['dataset']}: {found['rows']} rows, {found['labels']} labels; average precision, flipped cells"
     header = ("ranking", *(f"seed {seed}" for seed in found["seeds"]), "mean")
-    images = [[n, *(f"{v:.1f}" for v in values), f"{mean(values):.1f}"] for n, values in found["images"].items()]
-    show(found, [Table(title, header, rows), Table("images with a flipped cell", header, images)], json)
+    titles = {
+        "cells": f"{found['dataset']}: {found['rows']} rows, {found['labels']} labels; AP of finding flipped cells",
+        "images": "AP of finding images with a flipped cell",
+    }
+    show(found, [Table(title, header, _rows(found[key])) for key, title in titles.items()], json)
+
+
+def _rows(found: Mapping[str, list[float]]) -> list[list[str]]:
+    return [[name, *(f"{value:.1f}" for value in values), f"{mean(values):.1f}"] for name, values in found.items()]
 
 
 def run(
     project: Project,
     work: Path,
-    config: Any,
+    config: AuditConfig,
     noise: float,
     seeds: range,
-    reporter: Reporter,  # noqa: ANN401
+    reporter: Reporter,
 ) -> dict[str, Any]:
     """Flip, audit and score, once a seed.
 
     Returns:
         `cells` and `images`: average precision in per cent of each ranking, a list over seeds.
     """
-    from dataclasses import replace
-
-    import numpy as np
-    import torch
-
-    from labeldep_cli.config import Machine, Source, Workspace
-    from labeldep_cli.datasets.split import SPLITS
-    from labeldep_cli.evaluation.evaluate import collect_features
-    from labeldep_cli.files import make_folder
-    from labeldep_cli.pipelines.audit import audit_dataset
-    from labeldep_cli.pipelines.claims import Job
-
     parts = project.held_together(dict.fromkeys((n for n in SPLITS if len(project.dataset.splits[n])), 1), full=False)
     x = torch.cat([collect_features(part) for part in parts]).cpu().numpy()
     clean = np.concatenate([part.labels.numpy() for part in parts])
@@ -119,11 +113,8 @@ def run(
 
 def _cells(found: Audit, flipped: NDArray[np.bool_]) -> dict[str, float]:
     """Average precision of finding the flipped cells, of those whose label is known."""
-    import numpy as np
     from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
     from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
-
-    from labeldep_cli.evaluation.evaluate import probabilities
 
     y, p = found.opinion.labels, probabilities(found.opinion.logits)
     sets = [np.flatnonzero(row).tolist() for row in y]
@@ -142,10 +133,7 @@ def _cells(found: Audit, flipped: NDArray[np.bool_]) -> dict[str, float]:
 
 def _images(found: Audit, flipped: NDArray[np.bool_]) -> dict[str, float]:
     """Average precision of finding the images with a flipped cell."""
-    import numpy as np
     from cleanlab.multilabel_classification.rank import get_label_quality_scores
-
-    from labeldep_cli.evaluation.evaluate import probabilities
 
     y, p = found.opinion.labels, probabilities(found.opinion.logits)
     sets = [np.flatnonzero(row).tolist() for row in y]
@@ -154,7 +142,7 @@ def _images(found: Audit, flipped: NDArray[np.bool_]) -> dict[str, float]:
         "|y - p|, its worst label": np.abs(y - p).max(axis=1),
         "cleanlab": 1 - get_label_quality_scores(sets, p),
     }
-    return _scored(flipped.any(axis=1), rankings)
+    return _scored(np.asarray(flipped.any(axis=1)), rankings)
 
 
 def _scored(wanted: NDArray[np.bool_], rankings: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:

@@ -376,11 +376,16 @@ class AuditConfig:
     folds: int = 5
     repeats: int = 2
     held_out: float = 0.1
-    patience: int = 3
+    patience: int = 2
     hidden: int | None = None
     steps: int | None = None
     seed: int = 0
     top: int = 100
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The settings of every network, as `TrainingConfig` takes them."""
+        return {name: getattr(self, name) for name in ("hidden", "steps", "seed")}
 
 
 @dataclass(frozen=True)

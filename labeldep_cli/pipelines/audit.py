@@ -183,17 +183,16 @@ def audit_run(
     names = [name for name in SPLITS[1:] if split == name or (split is None and len(project.dataset.splits[name]))]
     make_folder(folder)
     with lock(folder / ".lock", str(folder)), enough_memory():
-        opinions, skipped = [], ()
+        opinions: list[Opinion] = []
+        skipped: tuple[Skipped, ...] = ()
         for name in names:
             run.require_split(project, name)
             inputs = project.inputs(name, run.full)
             opinions.append(opinion_of(run, inputs, name, project.device))
             skipped += inputs.skipped
-        expected = run.facts.get("beta")
-        together = Opinion.joined(opinions)
-        return _audit(
-            project, str(run.folder), together, 1.0 if expected is None else float(expected), config, folder, skipped
-        )
+        beta = run.facts.get("beta")
+        expected = 1.0 if beta is None else float(beta)
+        return _audit(project, str(run.folder), Opinion.joined(opinions), expected, config, folder, skipped)
 
 
 def _audit(

@@ -137,13 +137,10 @@ def _fold(project: Project, whole: Split, rows: NDArray[np.int64], config: Audit
 def _trained(fold: Project, config: AuditConfig, job: Job) -> Run:
     """A fold's G, and a density ratio beside it."""
     folder = job.out or Path()
-    own = {"steps": config.steps, "hidden": config.hidden, "seed": config.seed}
-    first = PretrainConfig(**own).resolved()
+    first = PretrainConfig(**config.training).resolved()
     train_on(fold, first, None, Job(folder / "pretrain", job.fresh))
     start = open_run(str(folder / "pretrain"), folder)
-    second = AdversarialConfig(
-        critic="nce", freeze_generator=True, patience=config.patience, head=start.head_kind, **own
-    ).resolved()
-    second = replace(second, hidden=start.facts["hidden"])
+    second = AdversarialConfig(critic="nce", freeze_generator=True, patience=config.patience, **config.training)
+    second = replace(second.resolved(), head=start.head_kind, hidden=start.facts["hidden"])
     train_on(fold, second, start, Job(folder / "critic", job.fresh))
     return open_run(str(folder / "critic"), folder)

@@ -117,9 +117,9 @@ def _cells(found: Audit, flipped: NDArray[np.bool_]) -> dict[str, float]:
     from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
 
     y, p = found.opinion.labels, probabilities(found.opinion.logits)
-    sets = [np.flatnonzero(row).tolist() for row in y]
+    sets = [np.flatnonzero(row > 0).tolist() for row in y]
     adjusted = 1 - get_label_quality_scores_per_class(sets, p, adjust_pred_probs=True)
-    picked = np.stack(find_multilabel_issues_per_class(sets, p), axis=1)
+    picked = np.asarray(find_multilabel_issues_per_class(sets, p))  # [N, L], though its docstring says [L][N]
     distance = np.abs(y - p)
     rankings = {
         "audit": found.scores,
@@ -136,7 +136,7 @@ def _images(found: Audit, flipped: NDArray[np.bool_]) -> dict[str, float]:
     from cleanlab.multilabel_classification.rank import get_label_quality_scores
 
     y, p = found.opinion.labels, probabilities(found.opinion.logits)
-    sets = [np.flatnonzero(row).tolist() for row in y]
+    sets = [np.flatnonzero(row > 0).tolist() for row in y]
     rankings = {
         "audit, its worst label": found.scores.max(axis=1),
         "|y - p|, its worst label": np.abs(y - p).max(axis=1),

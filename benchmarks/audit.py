@@ -24,6 +24,7 @@ from benchmarks.show import Table, show
 from labeldep_cli.cli.show import Terminal
 from labeldep_cli.config import AuditConfig, Machine, Source, Workspace
 from labeldep_cli.datasets.split import SPLITS
+from labeldep_cli.evaluation.audit import fit_weights, suspicion
 from labeldep_cli.evaluation.evaluate import collect_features, probabilities
 from labeldep_cli.files import make_folder
 from labeldep_cli.pipelines.audit import Audit, audit_dataset
@@ -121,8 +122,10 @@ def _cells(found: Audit, flipped: NDArray[np.bool_]) -> dict[str, float]:
     adjusted = 1 - get_label_quality_scores_per_class(sets, p, adjust_pred_probs=True)
     picked = np.asarray(find_multilabel_issues_per_class(sets, p))  # [N, L], though its docstring says [L][N]
     distance = np.abs(y - p)
+    alone = fit_weights(found.opinion.logits, None, y)
     rankings = {
         "audit": found.scores,
+        "audit without its critic": suspicion(alone.log_odds(found.opinion.logits, None), y),
         "|y - p|": distance,
         "cleanlab, self-confidence": 1 - get_label_quality_scores_per_class(sets, p),
         "cleanlab, adjusted": adjusted,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labeldep_cli.cli import flags
-from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
+from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table, tell
 from labeldep_cli.config import AuditConfig, Machine, Place, Source, Workspace
+from labeldep_cli.datasets.registry import DATASETS
 
 if TYPE_CHECKING:
     from labeldep_cli.pipelines.audit import Audit
@@ -71,6 +72,8 @@ def audit(
         found = audit_run(place, what, machine, split, moved, config, out, Terminal())
     else:
         _refuse(ctx, ("split",), f"{what} is a data set, which is audited whole")
+        if what not in DATASETS and not Path(what).exists():
+            tell(f"no run {what!r} in {runs_dir}: taken for a data set")
         workspace, source = Workspace(data_dir, runs_dir, features_dir), Source(what, backbone, weights)
         found = audit_dataset(workspace, source, machine, config, Job(out, fresh), Terminal())
     _show(found, json)

@@ -6,7 +6,18 @@ import sys
 
 import typer
 
-from benchmarks import contention, distributed, extraction, full_step, planted, prediction, rerank_cost, scale, step
+from benchmarks import (
+    audit,
+    contention,
+    distributed,
+    extraction,
+    full_step,
+    planted,
+    prediction,
+    rerank_cost,
+    scale,
+    step,
+)
 from benchmarks.planted import in_training
 from labeldep_cli.cli.show import print_error
 from labeldep_cli.errors import LabeldepError
@@ -25,6 +36,7 @@ app.command("distributed")(distributed.command)
 app.command("scale")(scale.command)
 app.command("step")(step.command)
 app.command("contention")(contention.command)
+app.command("audit")(audit.command)
 
 
 def main() -> int:

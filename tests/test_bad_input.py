@@ -560,7 +560,7 @@ def test_names_that_are_nearly_right(made: Work, tmp_path: Path) -> None:
 
 
 def test_wrong_usage(made: Work) -> None:
-    misused(run("extrct"), "No such command 'extrct'", "Did you mean 'extract'?")
+    misused(run("predct"), "No such command 'predct'", "Did you mean 'predict'?")
     misused(run("pretrain", "--alpha", 3), "No such option: --alpha")
     misused(run("adversarial", "--sampling", "gumble"), "'--sampling'", "'gumbel'", "'straight-through'")
     misused(run("extract", "--views", 3), "'--views'", "'21'")
@@ -741,7 +741,8 @@ def test_two_processes_and_an_interrupt_in_training(work: Work, tmp_path: Path) 
     command = (*work.pretrain, "--steps", 1_000_000, "--out", out)
     with running(command, log) as process:
         wait_for(process, (out / "last.safetensors").exists)
-        refused(run(*command), f"another labeldep process is writing {out}", "Wait for it to end, or .* --out")
+        remedy = "Wait for it to end, or name another place .*--out"
+        refused(run(*command), f"another labeldep process is writing {out}", remedy)
         interrupt_when(process, lambda: True, log)
     kept = (out / "last.safetensors").stat().st_mtime_ns
     with running(command, log) as process:

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from labeldep_cli import __version__
 from labeldep_cli.cli import (
+    audit,
     compare,
     data,
     demo,
@@ -33,7 +34,7 @@ from labeldep_cli.cli.show import print_error, tell
 from labeldep_cli.errors import LabeldepError
 
 INTERRUPTED = 130
-_RESUMABLE = ("extract", "pretrain", "adversarial", "demo", "reproduce")
+_RESUMABLE = ("extract", "pretrain", "adversarial", "demo", "reproduce", "audit")
 
 
 class _Commands(TyperGroup):
@@ -96,18 +97,19 @@ def labeldep(
 
 
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 app.command("data")(data.data)
 app.command("extract")(extract.extract)
 app.command("pretrain")(train.pretrain)
 app.command("adversarial")(train.adversarial)
+app.command("runs")(runs.runs)
 app.command("eval")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.command("export")(export.export)
 app.command("compare")(compare.compare)
 app.command("dependency")(dependency.dependency)
+app.command("audit")(audit.audit)
+app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("reproduce")(reproduce.reproduce)
-app.command("runs")(runs.runs)
-app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:

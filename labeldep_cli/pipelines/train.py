@@ -99,7 +99,7 @@ def pretrain(
     start = _head_run(project, config) if config.full else None
     if start is not None:
         config = replace(config, hidden=start.facts["hidden"])
-    return _train(project, config.resolved(), start, job)
+    return train_on(project, config.resolved(), start, job)
 
 
 def _head_run(project: Project, config: PretrainConfig) -> Run | None:
@@ -152,7 +152,7 @@ def adversarial(
         run, looked = open_run(str(first.folder), workspace.runs_dir), first.looked
     require_head(run, config)
     config = replace(config, head=run.head_kind, hidden=run.facts["hidden"])
-    return _train(project.for_head(run.head_kind), config.resolved(), run, job, looked)
+    return train_on(project.for_head(run.head_kind), config.resolved(), run, job, looked)
 
 
 def _existing(project: Project, config: TrainingConfig) -> Run | None:
@@ -179,7 +179,19 @@ def _folder(project: Project, config: TrainingConfig) -> Path:
     return project.workspace.runs_dir / f"{project.name}{head}{'-full' if config.full else ''}-{config.stage}"
 
 
-def _train(project: Project, config: TrainingConfig, start: Run | None, job: Job, looked: bool = False) -> Trained:
+def train_on(project: Project, config: TrainingConfig, start: Run | None, job: Job, looked: bool = False) -> Trained:
+    """Train a run on an open project, or find it finished.
+
+    Args:
+        project: data, backbone and machine.
+        config: resolved.
+        start: the run that it starts from; None for a fresh G.
+        job: where it is written.
+        looked: images were read on the way here.
+
+    Raises:
+        LabeldepError: as for `pretrain`; a start that does not fit.
+    """
     if job.tensorboard:
         require_tensorboard()
     require_loss(config)

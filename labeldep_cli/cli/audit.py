@@ -1,0 +1,121 @@
+"""`labeldep audit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from labeldep_cli.cli import flags
+from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table, tell
+from labeldep_cli.config import AuditConfig, Machine, Place, Source, Workspace
+from labeldep_cli.datasets.registry import DATASETS
+
+if TYPE_CHECKING:
+    from labeldep_cli.pipelines.audit import Audit
+
+SHOWN = 10
+"""Findings on the terminal."""
+
+
+def audit(
+    ctx: typer.Context,
+    what: Annotated[
+        str,
+        typer.Argument(metavar="DATASET|RUN", help="A data set as for --dataset, or a run's folder or name."),
+    ],
+    backbone: flags.BackboneName = Source.backbone,
+    weights: flags.WeightsSpec = Source.weights,
+    split: Annotated[
+        flags.SplitName | None,
+        typer.Option(help="Of a run: val or test alone; both if not given.", rich_help_panel=flags.WHAT),
+    ] = None,
+    folds: Annotated[
+        int, typer.Option(min=2, help="Parts of a data set, each scored without it.", rich_help_panel=flags.HOW)
+    ] = AuditConfig.folds,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Draws of the folds, averaged: steadier, longer.", rich_help_panel=flags.HOW)
+    ] = AuditConfig.repeats,
+    steps: flags.Steps = AuditConfig.steps,
+    hidden: flags.Hidden = AuditConfig.hidden,
+    seed: flags.Seed = AuditConfig.seed,
+    data_dir: flags.DataDir = Workspace.data_dir,
+    runs_dir: flags.RunsDir = Workspace.runs_dir,
+    features_dir: flags.FeaturesDir = Workspace.features_dir,
+    out: Annotated[
+        Path, typer.Option(help="Folder of audit.csv, audit.html and the folds' runs.", rich_help_panel=flags.OUTPUT)
+    ] = Path("audit"),
+    top: Annotated[
+        int, typer.Option(min=0, help="Findings in the gallery; audit.csv has all.", rich_help_panel=flags.OUTPUT)
+    ] = AuditConfig.top,
+    device: flags.Device = Machine.device,
+    workers: flags.Workers = Machine.workers,
+    max_skipped: flags.MaxSkipped = Machine.max_skipped,
+    fresh: flags.Fresh = False,
+    json: flags.Json = False,
+) -> None:
+    """Find written labels that image and other labels speak against: likely mistakes, ranked, with a gallery."""
+    from labeldep_cli.pipelines.audit import audit_dataset, audit_run, is_run
+    from labeldep_cli.pipelines.claims import Job
+
+    machine = Machine(device, workers, max_skipped)
+    config = AuditConfig(folds=folds, repeats=repeats, hidden=hidden, steps=steps, seed=seed, top=top)
+    if is_run(what, runs_dir):
+        _refuse(
+            ctx,
+            ("backbone", "folds", "repeats", "steps", "hidden", "seed", "fresh"),
+            f"{what} is a run, trained already",
+        )
+        place = Place(runs_dir, data_dir if _is_given(ctx, "data_dir") else None, features_dir)
+        moved = weights if _is_given(ctx, "weights") else None
+        found = audit_run(place, what, machine, split, moved, config, out, Terminal())
+    else:
+        _refuse(ctx, ("split",), f"{what} is a data set, which is audited whole")
+        if what not in DATASETS and not Path(what).exists():
+            tell(f"no run {what!r} in {runs_dir}: taken for a data set")
+        workspace, source = Workspace(data_dir, runs_dir, features_dir), Source(what, backbone, weights)
+        found = audit_dataset(workspace, source, machine, config, Job(out, fresh), Terminal())
+    _show(found, json)
+    name_skipped(found.skipped)
+    raise typer.Exit(3 if found.looked and found.skipped else 0)
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    """Whether a flag stands on the command line."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _refuse(ctx: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """Refuse flags that would do nothing."""
+    for name in names:
+        if _is_given(ctx, name):
+            raise typer.BadParameter(f"{why}: leave it out", param_hint=f"--{name}")
+
+
+def _show(found: Audit, json: bool) -> None:
+    if json:
+        print_json(found.to_json())
+        return
+    share = 100 * len(found.findings) / found.n_labels
+    typer.echo(
+        f"{found.of}: {len(found.findings)} of {found.n_labels} written labels ({share:.1f} %) on {found.n_images} "
+        "rows are likelier to be the other way"
+    )
+    header = ["row", "label", "written", "score", "p(label)", "critic"]
+    rows = [
+        [
+            one.path,
+            one.label,
+            "present" if one.written else "absent",
+            f"{one.score:.2f}",
+            f"{one.probability:.3f}",
+            "-" if one.critic is None else f"{one.critic:+.2f}",
+        ]
+        for one in found.findings[:SHOWN]
+    ]
+    if rows:
+        print_table("the most suspicious", header, rows, text=3)
+    typer.echo("score: log-odds of the other way by image and other labels; critic: what the other labels add to p's.")
+    typer.echo(f"all of them: {found.folder / 'audit.csv'}; to look at: {found.folder / 'audit.html'}")

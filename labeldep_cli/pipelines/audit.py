@@ -1,0 +1,277 @@
+"""`labeldep audit`: the written labels of a data set that are likely to be mistakes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeldep_cli.config import AuditConfig, Machine, Place, Source, Workspace
+from labeldep_cli.datasets.image_file import ImageFile
+from labeldep_cli.datasets.split import SPLITS, Skipped
+from labeldep_cli.devices import enough_memory
+from labeldep_cli.errors import CheckpointError, LabeldepError
+from labeldep_cli.evaluation.audit import Weights, fit_weights, most_suspicious, suspicion
+from labeldep_cli.evaluation.evaluate import probabilities
+from labeldep_cli.features.images import UnreadableImage
+from labeldep_cli.files import lock, make_folder, write_text
+from labeldep_cli.pipelines.claims import Job
+from labeldep_cli.pipelines.crossfit import Opinion, cross_fit, opinion_of
+from labeldep_cli.pipelines.project import Project, open_project
+from labeldep_cli.pipelines.runs import open_told
+from labeldep_cli.progress import Reporter
+from labeldep_cli.reports.page import render, thumbnail
+from labeldep_cli.training.run_files import CONFIG
+
+TABLE, PAGE, RUNS = "audit.csv", "audit.html", "runs"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A written label that is likely to be a mistake.
+
+    Attributes:
+        path, split: the row.
+        label: its name.
+        written: whether it is written as present.
+        score: log-odds that it is the other way, by image and other labels together; above 0.
+        probability: G's, that it is present, by the image alone.
+        critic: what D adds to the label's log-odds given the other labels, as weighed in the score; None without D.
+        others: the other labels that are written as present.
+    """
+
+    path: str
+    split: str
+    label: str
+    written: bool
+    score: float
+    probability: float
+    critic: float | None
+    others: tuple[str, ...]
+
+    @property
+    def suggested(self) -> str:
+        """What the label would be the other way."""
+        return "absent" if self.written else "present"
+
+    def to_json(self) -> dict[str, Any]:
+        """The columns of the table."""
+        return {
+            "path": self.path,
+            "split": self.split,
+            "label": self.label,
+            "written": "present" if self.written else "absent",
+            "suggested": self.suggested,
+            "score": self.score,
+            "probability": self.probability,
+            "critic": self.critic,
+            "other_labels": list(self.others),
+        }
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found.
+
+    Attributes:
+        of: the data set's name, or the run's folder.
+        folder: that holds table and gallery.
+        findings: the most suspicious first.
+        n_images, n_labels: rows that were looked at, labels that are written on them.
+        weights: what G and D count for in the scores.
+        scores: of every label, [N, L]; -inf where it is unknown.
+        opinion: what the scores are made of.
+        skipped: rows that could not be looked at.
+        looked: images were read, rather than a finished cache.
+    """
+
+    of: str
+    folder: Path
+    findings: tuple[Finding, ...]
+    n_images: int
+    n_labels: int
+    weights: Weights
+    scores: NDArray[np.float64]
+    opinion: Opinion
+    skipped: tuple[Skipped, ...]
+    looked: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """One object; the findings are in the table."""
+        return {
+            "audited": self.of,
+            "table": str(self.folder / TABLE),
+            "gallery": str(self.folder / PAGE),
+            "n_images": self.n_images,
+            "n_labels": self.n_labels,
+            "n_findings": len(self.findings),
+            "weights": vars(self.weights),
+            "findings": [finding.to_json() for finding in self.findings],
+            "skipped": [skip.to_json() for skip in self.skipped],
+        }
+
+
+def is_run(name: str, runs_dir: Path) -> bool:
+    """Whether a run of that folder or name has been begun."""
+    return any((folder / CONFIG).is_file() for folder in (Path(name), runs_dir / name))
+
+
+def audit_dataset(
+    workspace: Workspace, source: Source, machine: Machine, config: AuditConfig, job: Job, reporter: Reporter
+) -> Audit:
+    """Audit all rows of a data set, each by networks that were trained without it.
+
+    Args:
+        workspace, source, machine: as for training in head mode.
+        config: folds, how to train, how many findings to show.
+        job: the folder of table, gallery and the folds' runs.
+        reporter: takes notes and progress.
+
+    Raises:
+        LabeldepError: data, weights, caches, disk or what the folder holds do not allow it.
+    """
+    folder = job.out or Path()
+    project = open_project(workspace, source, machine, reporter)
+    make_folder(folder)
+    with lock(folder / ".lock", str(folder)), enough_memory():
+        opinion, parts = cross_fit(project, config, Job(folder / RUNS, job.fresh))
+        return _audit(project, project.dataset.name, opinion, 1.0, config, folder, project.skipped(*parts))
+
+
+def audit_run(
+    place: Place,
+    run_name: str,
+    machine: Machine,
+    split: str | None,
+    weights: str | None,
+    config: AuditConfig,
+    folder: Path,
+    reporter: Reporter,
+) -> Audit:
+    """Audit rows that a run was not trained on, by its own G, and its D where it has one.
+
+    Args:
+        place: where runs lie, and where their data lie now.
+        run_name: a folder or a name.
+        machine: to compute on.
+        split: val or test; None for both.
+        weights: a path in place of the recorded one.
+        config: how many findings to show.
+        folder: of table and gallery.
+        reporter: takes notes and progress.
+
+    Raises:
+        CheckpointError: no such run; the train split, whose labels it has learnt.
+        LabeldepError: its data set or weights have changed.
+    """
+    run = open_told(run_name, place.runs_dir, reporter)
+    if split == "train":
+        raise CheckpointError(
+            f"{run.folder} has learnt the written labels of train, mistakes and all: it cannot audit them",
+            "Audit the data set, whose rows are all scored by networks trained without them: "
+            f"labeldep audit {shlex.quote(run.source().dataset)}",
+        )
+    if run.facts["critic"] is None:
+        reporter.note(f"{run.folder} has no critic: labels are judged by the image alone")
+    project = run.project(place, weights, machine, reporter)
+    names = [name for name in SPLITS[1:] if split == name or (split is None and len(project.dataset.splits[name]))]
+    make_folder(folder)
+    with lock(folder / ".lock", str(folder)), enough_memory():
+        opinions: list[Opinion] = []
+        skipped: tuple[Skipped, ...] = ()
+        for name in names:
+            run.require_split(project, name)
+            inputs = project.inputs(name, run.full)
+            opinions.append(opinion_of(run, inputs, name, project.device))
+            skipped += inputs.skipped
+        beta = run.facts.get("beta")
+        expected = 1.0 if beta is None else float(beta)
+        return _audit(project, str(run.folder), Opinion.joined(opinions), expected, config, folder, skipped)
+
+
+def _audit(
+    project: Project,
+    of: str,
+    opinion: Opinion,
+    expected: float,
+    config: AuditConfig,
+    folder: Path,
+    skipped: tuple[Skipped, ...],
+) -> Audit:
+    """Weigh what G and D say, rank it, and write table and gallery."""
+    known = opinion.labels >= 0
+    if not known.any():
+        raise LabeldepError(f"no label of {of} is known", "There is nothing to audit: annotate some rows.")
+    weights = fit_weights(opinion.logits, opinion.evidence, opinion.labels, expected)
+    scores = suspicion(weights.log_odds(opinion.logits, opinion.evidence), opinion.labels)
+    places = most_suspicious(scores)
+    findings = tuple(_finding(project, opinion, weights, scores, *place) for place in places)
+    write_text(folder / TABLE, table(findings))
+    n_images = len(opinion.labels)
+    found = Audit(
+        of, folder, findings, n_images, int(known.sum()), weights, scores, opinion, skipped, bool(project.looked)
+    )
+    write_text(folder / PAGE, gallery(found, _pictures(project, findings[: config.top])))
+    return found
+
+
+def _finding(
+    project: Project, opinion: Opinion, weights: Weights, scores: NDArray[np.float64], row: int, label: int
+) -> Finding:
+    names = project.dataset.space.names
+    others = (name for k, name in enumerate(names) if k != label and opinion.labels[row, k] > 0)
+    return Finding(
+        opinion.paths[row],
+        opinion.splits[row],
+        names[label],
+        bool(opinion.labels[row, label] > 0),
+        float(scores[row, label]),
+        float(probabilities(opinion.logits[row, label])),
+        None if opinion.evidence is None else weights.critic * float(opinion.evidence[row, label]),
+        tuple(others),
+    )
+
+
+def table(findings: Sequence[Finding]) -> str:
+    """The findings as CSV, the other labels with `;` between them."""
+    stream = io.StringIO()
+    names = ("path", "split", "label", "written", "suggested", "score", "probability", "critic", "other_labels")
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
+    writer.writeheader()
+    for finding in findings:
+        critic = "" if finding.critic is None else f"{finding.critic:.6g}"
+        told = {"score": f"{finding.score:.6g}", "probability": f"{finding.probability:.6g}", "critic": critic}
+        writer.writerow({**finding.to_json(), **told, "other_labels": ";".join(finding.others)})
+    return stream.getvalue()
+
+
+def gallery(found: Audit, pictures: Sequence[str | None]) -> str:
+    """The first findings as a page, one picture (or None) each."""
+    shown = list(zip(found.findings, pictures, strict=False))
+    return render("audit.html.j2", found=found, shown=shown, table=TABLE)
+
+
+def _pictures(project: Project, findings: Sequence[Finding]) -> list[str | None]:
+    """A thumbnail of each finding's image; None where there is none, or it can no longer be read."""
+    if project.dataset.has_features:
+        return [None] * len(findings)
+    rows = {
+        name: {path: row for row, path in enumerate(project.dataset.splits[name].paths)}
+        for name in {finding.split for finding in findings}
+    }
+    files = [project.dataset.splits[one.split].file(rows[one.split][one.path]) for one in findings]
+    return [_picture(file) for file in files]
+
+
+def _picture(file: ImageFile) -> str | None:
+    try:
+        return thumbnail(file)
+    except UnreadableImage:
+        return None

@@ -1,0 +1,199 @@
+"""`labeldep audit`: what is suspicious by hand, planted mistakes that are found, table and gallery as they are read."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_cli import BACKBONE, LABELS, Place, make_table
+
+from labeldep_cli.evaluation.audit import Weights, fit_weights, most_suspicious, suspicion
+
+QUICK = ("--steps", 30, "--folds", 2, "--repeats", 1)
+
+
+def test_suspicion_by_hand():
+    logits, evidence = np.array([[2.0, -1.0, 3.0]], np.float32), np.array([[-4.0, 1.0, 5.0]], np.float32)
+    log_odds = Weights(prior=0.5, critic=2.0, offset=1.0).log_odds(logits, evidence)
+    assert log_odds.tolist() == [[-6.0, 2.5, 12.5]], "0.5 x 2 + 2 x -4 + 1; 0.5 x -1 + 2 x 1 + 1; 0.5 x 3 + 2 x 5 + 1"
+    scores = suspicion(log_odds, np.array([[1, 0, -1]], np.int8))
+    assert scores.tolist() == [[6.0, 2.5, -np.inf]], "present against its odds, absent against them, unknown"
+    assert most_suspicious(scores) == [(0, 0), (0, 1)]
+    assert most_suspicious(np.array([[-1.0, 0.0, 2.0], [3.0, 2.0, -np.inf]])) == [(1, 0), (0, 2), (1, 1)]
+
+
+def test_weights_are_those_that_the_labels_were_drawn_with():
+    rng = np.random.default_rng(0)
+    logits, evidence = rng.normal(size=(2, 20_000, 3)).astype(np.float32)
+    p = 1 / (1 + np.exp(-(0.5 * logits + 1.5 * evidence - 0.7)))
+    labels = (rng.random(p.shape) < p).astype(np.int8)
+    found = fit_weights(logits, evidence, labels)
+    assert [found.prior, found.critic, found.offset] == pytest.approx([0.5, 1.5, -0.7], abs=0.04)
+    labels[::2] = -1
+    half = fit_weights(np.where(labels < 0, 99, logits), evidence, labels)
+    assert [half.prior, half.critic, half.offset] == pytest.approx([0.5, 1.5, -0.7], abs=0.06), "unknown: left out"
+
+
+def test_without_labels_to_learn_from_theory_stands():
+    nothing = np.zeros((1, 2), np.float32)
+    found = fit_weights(nothing, nothing, np.array([[1, 0]], np.int8), expected=3.0)
+    assert [found.prior, found.critic, found.offset] == pytest.approx([1, 3, 0], abs=1e-5)
+
+
+def test_a_critic_that_speaks_against_the_truth_is_not_heard():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (500, 2)).astype(np.int8)
+    wrong = (1 - 2 * labels).astype(np.float32) + rng.normal(size=labels.shape).astype(np.float32)
+    found = fit_weights(np.zeros(labels.shape, np.float32), wrong, labels)
+    assert found.critic == 0
+    assert found == fit_weights(np.zeros(labels.shape, np.float32), None, labels)
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, np.ndarray]:
+    """Features tell label 2 alone; 0 and 1 go together. 5 % of the labels are flipped, some unknown."""
+    place = Place(tmp_path_factory.mktemp("planted"))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 6)).astype(np.float32)
+    hidden = rng.integers(0, 2, 400)
+    y = np.stack([hidden, hidden, x[:, 0] > 0], axis=1).astype(np.int8)
+    flipped = rng.random(y.shape) < 0.05
+    written = np.where(flipped, 1 - y, y)
+    written[:5, 2] = -1
+    np.savez(place.folder / "x.npz", X=x, Y=written, label_names=np.array(LABELS))
+    flipped[:5, 2] = False
+    return place, flipped
+
+
+def test_planted_mistakes_are_found(planted: tuple[Place, np.ndarray]) -> None:
+    place, flipped = planted
+    out = place.folder / "found"
+    found = place.json("audit", place.folder / "x.npz", "--out", out, "--steps", 100, "--folds", 2, "--repeats", 1)
+    assert (found["n_images"], found["n_labels"]) == (400, 1195), "five are unknown"
+    rows = list(csv.DictReader((out / "audit.csv").open()))
+    assert len(rows) == found["n_findings"]
+    assert ",".join(rows[0]) == "path,split,label,written,suggested,score,probability,critic,other_labels"
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[-1] > 0
+    cells = [(int(row["path"].removeprefix("row-")), LABELS.index(row["label"])) for row in rows]
+    image = [cell for cell in cells if cell[1] == 2]
+    wanted = int(flipped[:, 2].sum())
+    assert np.mean([flipped[cell] for cell in image[:wanted]]) > 0.6, "by the image"
+    # Of a pair that parts, either may be the mistake; that one of them is, no image tells: it is the critic's finding.
+    parted = flipped[:, 0] ^ flipped[:, 1]
+    pairs = [row for row, label in cells if label < 2]
+    assert np.mean(parted[pairs[: int(parted.sum())]]) > 0.9, "by the other label"
+    assert found["weights"]["critic"] > 0.3
+
+
+def test_the_same_audit_again_trains_nothing_and_gives_the_same_bytes(planted: tuple[Place, np.ndarray]) -> None:
+    place, _ = planted
+    words = ("audit", place.folder / "x.npz", *QUICK, "--out", place.folder / "twice")
+    place.json(*words)
+    table = place.folder / "twice" / "audit.csv"
+    runs = place.folder / "twice" / "runs"
+    before = table.read_bytes(), {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")}
+    assert len(before[1]) == 2 * 2 * 2, "two folds, two stages, last and best"
+    table.unlink()
+    place.json(*words)
+    assert (table.read_bytes(), {path: path.stat().st_mtime_ns for path in before[1]}) == before
+    other = place.run(*words, "--seed", 1)
+    assert other.exit_code == 1
+    assert "holds a run with other settings" in other.stderr
+    place.json(*words, "--seed", 1, "--fresh")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    place = Place(tmp_path_factory.mktemp("audit"))
+    make_table(place.table.parent)
+    return place
+
+
+def test_gallery_of_a_data_set_of_images(place: Place) -> None:
+    result = place.run("audit", place.table, *BACKBONE, *QUICK, "--top", 3, "--out", place.folder / "audit")
+    assert result.exit_code == 0, result.stderr
+    assert "of 180 written labels" in result.stdout
+    page = (place.folder / "audit" / "audit.html").read_text()
+    rows = list(csv.DictReader((place.folder / "audit" / "audit.csv").open()))
+    assert re.findall(r'alt="(.*?)"', page) == [row["path"] for row in rows[:3]]
+    assert page.count('src="data:image/jpeg;base64,') == 3
+    assert "http" not in page, "nothing is fetched"
+    words = {"present": "Without", "absent": "With"}
+    titles = re.findall(r'<h2>(\w+) <span class="\w+">(?:\+ )?(\w+)</span>\?</h2>', page)
+    assert titles == [(words[row["written"]], row["label"]) for row in rows[:3]]
+    truth = {line.split(",")[0]: line.split(",")[2:] for line in place.table.read_text().splitlines()[1:]}
+    for row in rows:
+        own = {name for name, value in zip(LABELS, truth[row["path"]], strict=True) if value == "1"}
+        assert (row["label"] in own) == (row["written"] == "present")
+        assert {name for name in row["other_labels"].split(";") if name} == own - {row["label"]}
+
+
+def test_a_run_is_audited_on_what_it_has_not_seen(place: Place) -> None:
+    words = ("adversarial", "--dataset", place.table, *BACKBONE, "--critic", "nce", "--freeze-generator", "--steps", 3)
+    run = Path(str(place.json(*words)["run"]))
+    found = place.json("audit", run.name, "--out", place.folder / "of-run")
+    assert (found["n_images"], found["n_labels"]) == (24, 72), "val and test"
+    assert {finding["split"] for finding in found["findings"]} <= {"val", "test"}
+    assert place.json("audit", run, "--split", "val", "--out", place.folder / "of-val")["n_images"] == 12
+    refused = place.run("audit", run, "--split", "train", "--out", place.folder / "none")
+    assert refused.exit_code == 1
+    assert "mistakes and all" in refused.stderr
+    assert f"labeldep audit {place.table}" in refused.stderr
+
+
+def test_a_run_without_a_critic_says_so(place: Place) -> None:
+    (run,) = (place.folder / "runs").glob("*-pretrain")
+    result = place.run("audit", run.name, "--out", place.folder / "plain", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "has no critic" in result.stderr
+    findings = json.loads(result.stdout)["findings"]
+    assert all(finding["critic"] is None for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("x.npz", "--split", "test"), 2, "--split"),
+        (("x.npz", "--folds", 999), 1, "too few for 999 folds"),
+        (("nothing-here",), 1, "there is no data set 'nothing-here'"),
+    ],
+)
+def test_errors(planted: tuple[Place, np.ndarray], words: tuple[object, ...], code: int, told: str) -> None:
+    place, _ = planted
+    what = place.folder / words[0] if words[0] == "x.npz" else words[0]
+    result = place.run("audit", what, *words[1:], "--out", place.folder / "no")
+    assert result.exit_code == code
+    assert told in result.stderr
+
+
+def test_flags_that_a_trained_run_cannot_follow_are_refused(place: Place) -> None:
+    (run,) = (place.folder / "runs").glob("*-pretrain")
+    result = place.run("audit", run.name, "--folds", 3, "--out", place.folder / "no")
+    assert result.exit_code == 2
+    assert "trained already" in result.stderr
+
+
+def test_beside_cleanlab() -> None:
+    """Self-confidence ranks cells as |y - p| does; and cleanlab finds what it should in the benchmark's scoring."""
+    pytest.importorskip("cleanlab")
+    from benchmarks.audit import _cells
+    from labeldep_cli.pipelines.audit import Audit
+    from labeldep_cli.pipelines.crossfit import Opinion
+
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (300, 3)).astype(np.float32)
+    right = (logits + rng.logistic(size=logits.shape) > 0).astype(np.int8)
+    flipped = rng.random(right.shape) < 0.05
+    opinion = Opinion([], [], np.where(flipped, 1 - right, right).astype(np.int8), logits, None)
+    scores = suspicion(logits.astype(float), opinion.labels)
+    found = Audit("", Path(), (), 300, 900, Weights(1, 0, 0), scores, opinion, (), False)
+    ap = _cells(found, flipped)
+    assert ap["|y - p|"] == pytest.approx(ap["cleanlab, self-confidence"])
+    assert ap["audit"] == pytest.approx(ap["|y - p|"]), "the same ranking, where no critic and no weight is at work"
+    assert ap["cleanlab, filter first"] > 5 * 100 * flipped.mean()

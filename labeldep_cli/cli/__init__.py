@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from labeldep_cli import __version__
-from labeldep_cli.cli import compare, data, demo, dependency, evaluate, extract, predict, reproduce, torchrun, train
+from labeldep_cli.cli import compare, data, demo, dependency, evaluate, extract, predict, report, reproduce, torchrun, train
 from labeldep_cli.cli.show import print_error, tell
 from labeldep_cli.errors import LabeldepError
 
@@ -88,6 +88,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("compare")(compare.compare)
 app.command("dependency")(dependency.dependency)
+app.command("report")(report.report)
 app.command("reproduce")(reproduce.reproduce)
 
 

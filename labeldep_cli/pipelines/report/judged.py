@@ -6,7 +6,7 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.pipelines.evaluate import Evaluation, Seen
 from labeldep_cli.pipelines.runs import Run
 from labeldep_cli.reports import tables
+
+Judgement = Literal["right", "wrong", "missed", "unknown"]
 
 _HALF, _TUNED, _CRITIC = DecisionConfig(), DecisionConfig(threshold="tuned"), DecisionConfig("rerank")
 
@@ -73,6 +75,18 @@ class Judged:
     def wrong(self) -> NDArray[np.int64]:
         """How many labels of each image its set has wrong, [N]; unknown ones are not counted."""
         return np.asarray(((self.sets != (self.labels > 0)) & (self.labels >= 0)).sum(axis=1))
+
+    def judgements(self, row: int) -> list[tuple[Judgement, str]]:
+        """What is to be said of the labels in an image's own set and of those it misses, in label order."""
+        chosen, truth = self.sets[row], self.labels[row]
+        told: dict[tuple[bool, int], Judgement] = {
+            (True, 1): "right",
+            (True, 0): "wrong",
+            (True, -1): "unknown",
+            (False, 1): "missed",
+        }
+        named = np.flatnonzero(chosen | (truth > 0))
+        return [(told[bool(chosen[k]), int(truth[k])], self.run.space.names[k]) for k in named]
 
     def scores(self) -> list[dict[str, Any]]:
         """The records of `labeldep eval --json`, by decision."""

@@ -13,7 +13,19 @@ import typer
 from typer.core import TyperGroup
 
 from labeldep_cli import __version__
-from labeldep_cli.cli import compare, data, demo, dependency, evaluate, extract, predict, report, reproduce, torchrun, train
+from labeldep_cli.cli import (
+    compare,
+    data,
+    demo,
+    dependency,
+    evaluate,
+    extract,
+    predict,
+    report,
+    reproduce,
+    torchrun,
+    train,
+)
 from labeldep_cli.cli.show import print_error, tell
 from labeldep_cli.errors import LabeldepError
 

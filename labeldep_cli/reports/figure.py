@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
@@ -26,7 +26,7 @@ _COLOURS = [f"#0202{k:02x}" for k in range(len(RUNS))]
 _VARIABLES = {_INK: "ink", _QUIET: "quiet", _LINE: "line", **dict(zip(_COLOURS, RUNS, strict=True))}
 """Stand-ins that no plot would choose, and the CSS variables put in their place."""
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: it takes the page's font, and can be searched and read aloud
     "svg.hashsalt": "labeldep",  # the same bytes each time
     "font.size": 11,
@@ -97,7 +97,7 @@ def figure(name: str, title: str, told: str, x: str, y: str, lines: Sequence[Lin
             axes.legend(frameon=False, handlelength=3.2, ncols=len(lines), loc="best")
         stream = io.StringIO()
         sheet.savefig(stream, format="svg", metadata={"Date": None})
-    return Markup(_inline(stream.getvalue(), name, f"{title}. {told}"))  # noqa: S704 - matplotlib escapes its text
+    return Markup(_inline(stream.getvalue(), name, f"{title}. {told}"))  # matplotlib escapes its text
 
 
 def _draw(axes: Axes, line: Line) -> None:
@@ -112,7 +112,8 @@ def _inline(svg: str, name: str, told: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\s*\n\s*", " ", svg)
-    svg = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{escape(told)}">', svg)
+    (box,) = re.findall(r'<svg [^>]*(viewBox="[^"]*")[^>]*>', svg)
+    svg = f'<svg {box} role="img" aria-label="{escape(told)}">{svg[svg.index(">") + 1 :]}'
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{name}-", svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")

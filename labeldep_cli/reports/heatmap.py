@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 _ABOVE, _BELOW = (213, 94, 0), (0, 114, 178)
-"""Okabe and Ito's vermilion and blue, told apart without colour vision; the closer to 0, the more of the ground shows."""
+"""Okabe and Ito's vermilion and blue, told apart without colour vision; near 0 the ground shows through."""
 
 _PIXELS = 6
 _BAR = slice(2, 4)

@@ -125,5 +125,13 @@ def _write(judged: Sequence[Judged], seed: int, out: Path, reporter: Reporter) -
     write_text(out, page)
     runs = {one.letter: str(one.run.folder) for one in judged}
     n_unreadable = 0 if first.run.has_features else chosen.unreadable
-    size = len(page.encode())
-    return Report(out, size, first.project.dataset.name, first.split, runs, len(first.logits), len(chosen.rows), n_unreadable)
+    return Report(
+        out,
+        len(page.encode()),
+        first.project.dataset.name,
+        first.split,
+        runs,
+        len(first.logits),
+        len(chosen.rows),
+        n_unreadable,
+    )

@@ -58,8 +58,8 @@ def _gained_and_lost(first: Judged, other: Judged) -> tuple[Wall, Wall]:
 def _disagreeing(judged: Sequence[Judged]) -> Wall:
     differing = np.max([(a.sets != b.sets).sum(axis=1) for a, b in combinations(judged, 2)], axis=0)
     told = (
-        f"The sets of two runs differ on {int((differing > 0).sum())} of {len(differing)} images; these are the ones with "
-        "the most labels that differ, whoever is right."
+        f"The sets of two runs differ on {int((differing > 0).sum())} of {len(differing)} images; these are the ones "
+        "with the most labels that differ, whoever is right."
     )
     return Wall("Most disagreed on", told, _largest(differing))
 

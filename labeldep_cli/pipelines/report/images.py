@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labeldep_cli.evaluation.evaluate import collect_features
 from labeldep_cli.evaluation.evidence import critic_evidence
 from labeldep_cli.inputs import Request
 from labeldep_cli.models.encoder import pooled
@@ -110,7 +109,7 @@ def evidence(one: Judged, rows: Sequence[int]) -> NDArray[np.float32]:
     """What the critic adds to the log-odds of each label, the others of the run's own set staying: [len(rows), L]."""
     inputs, found = one.seen.inputs, []
     critic = one.run.critic(inputs.device)
-    parts = torch.tensor(rows, dtype=torch.int64).split(inputs.batch)
+    parts = torch.split(torch.tensor(rows, dtype=torch.int64), inputs.batch)
     for batch in inputs.stream(Request(part, torch.zeros_like(part), len(part)) for part in parts):
         z = pooled(inputs.encoder(batch.x).float())
         sets = torch.from_numpy(one.sets)[batch.rows].to(z.device)

@@ -114,7 +114,7 @@ def freezes(run: Run) -> bool:
 
 def is_control(run: Run) -> bool:
     """Whether it is the adversarial stage without a critic."""
-    return run.config["settings"].get("critic") == "none"
+    return bool(run.config["settings"].get("critic") == "none")
 
 
 def kind_of(run: Run) -> str:

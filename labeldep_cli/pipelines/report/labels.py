@@ -93,7 +93,7 @@ def _maps(judged: Sequence[Judged], lifts: Sequence[NDArray[np.float64]]) -> tup
     real, *predicted = lifts
     drawn = [("real", real)]
     for one, own in zip(judged, predicted, strict=True):
-        drawn += [(f"{one.letter} predicted", own), (f"{one.letter} less real", own - real)]
+        drawn += [(f"{one.letter} predicted", own), (f"{one.letter} \N{MINUS SIGN} real", own - real)]
     return tuple((title, heatmap.picture(values, _MOST)) for title, values in drawn)
 
 

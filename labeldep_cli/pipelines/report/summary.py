@@ -76,14 +76,14 @@ def _beside_control(one: Judged, control: Judged) -> str:
         for name, k in _GAINS
     )
     return (
-        f"{one.letter} beside its control {control.letter}, which trained on without a critic: {gains}. That much is the "
-        f"critic's, if it is more than chance: labeldep compare {control.run.folder.name} {one.run.folder.name} puts "
+        f"{one.letter} beside its control {control.letter}, which trained on without a critic: {gains}. That much is "
+        f"the critic's, if it is more than chance: labeldep compare {control.run.folder.name} {one.run.folder.name} puts "
         "intervals to it."
     )
 
 
 def _lacks_control(one: Judged) -> str:
     return (
-        f"{one.letter} was trained with a critic, and no control stands beside it: what it has over other runs may come "
-        "from training on alone. labeldep adversarial --critic none trains the control."
+        f"{one.letter} was trained with a critic, and no control stands beside it: what it has over other runs may "
+        "come from training on alone. labeldep adversarial --critic none trains the control."
     )

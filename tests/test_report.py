@@ -219,7 +219,8 @@ def test_it_fits_and_is_accessible(browser, page: Path, width: int, scheme: str)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     tab.evaluate((Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
     # Single marks of figures and cells of maps are many, and all alike: one figure and one map stand for the rest.
-    tab.evaluate("document.querySelectorAll('.figures > :not(:first-child), .map:not(:first-child)').forEach((e) => e.remove())")
+    alike = ".figures > :not(:first-child), .map:not(:first-child)"
+    tab.evaluate(f"document.querySelectorAll('{alike}').forEach((one) => one.remove())")
     assert _violations(tab, "document") == []
     tab.locator(".look").first.click()
     assert _violations(tab, "document.getElementById('looked')") == []

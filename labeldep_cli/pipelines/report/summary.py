@@ -77,8 +77,8 @@ def _beside_control(one: Judged, control: Judged) -> str:
     )
     return (
         f"{one.letter} beside its control {control.letter}, which trained on without a critic: {gains}. That much is "
-        f"the critic's, if it is more than chance: labeldep compare {control.run.folder.name} {one.run.folder.name} puts "
-        "intervals to it."
+        f"the critic's, if it is more than chance: labeldep compare {control.run.folder.name} {one.run.folder.name} "
+        "puts intervals to it."
     )
 
 

@@ -6,16 +6,24 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import draw_image
 from test_cli import BACKBONE, Place, make_table
 
+from labeldep_cli import config
 from labeldep_cli.evaluation.cooccurrence import clustered, log_lift
 from labeldep_cli.evaluation.curves import by_threshold, precision_recall
+from labeldep_cli.evaluation.evaluate import collect_features
 from labeldep_cli.evaluation.metrics import score
+from labeldep_cli.pipelines.evaluate import see
+from labeldep_cli.pipelines.report.images import evidence
+from labeldep_cli.pipelines.report.judged import judge
+from labeldep_cli.pipelines.runs import open_run
 from labeldep_cli.progress import Silent
 from labeldep_cli.reports.heatmap import picture
 from labeldep_cli.reports.thumbnails import thumbnails
@@ -137,8 +145,25 @@ def test_the_same_runs_give_the_same_bytes(place: Place, page: Path) -> None:
     assert again.read_bytes() == page.read_bytes()
 
 
-def test_evidence_is_that_of_the_critic(place: Place, page: Path) -> None:
-    """With the whole set decided on, beta times the difference of two scores, in hundredths."""
+@torch.inference_mode()
+def test_evidence_is_what_the_critic_adds(place: Place) -> None:
+    """Beta times D of the run's own set with a label, less D without it; of the rows asked for, in their order."""
+    run = open_run("critic", place.folder / "runs")
+    run = replace(run, facts={**run.facts, "beta": 2.0})
+    where = config.Place(place.folder / "runs")
+    (one,) = judge([see(run, where, config.Machine("cpu", workers=0), "test", None, Silent())])
+    found = evidence(one, [7, 2])
+    critic, z = run.critic(torch.device("cpu")), collect_features(one.seen.inputs)
+    for k, row in enumerate((7, 2)):
+        for label in range(3):
+            own = torch.from_numpy(one.sets[row : row + 1]).float()
+            with_it, without = own.clone(), own.clone()
+            with_it[0, label], without[0, label] = 1, 0
+            added = 2 * (critic(with_it, z[row : row + 1]) - critic(without, z[row : row + 1]))
+            assert found[k, label] == pytest.approx(added.item(), abs=1e-5)
+
+
+def test_what_the_script_reads(place: Place, page: Path) -> None:
     data = re.search(r'id="report-data">(.*?)</script>', page.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert data is not None
     told = json.loads(data[1])

@@ -10,7 +10,7 @@ from typing import Any
 from labeldep_cli.config import Machine, Place
 from labeldep_cli.devices import enough_memory
 from labeldep_cli.errors import LabeldepError
-from labeldep_cli.files import write_text
+from labeldep_cli.files import make_folder, write_text
 from labeldep_cli.pipelines.compare import differences
 from labeldep_cli.pipelines.evaluate import see
 from labeldep_cli.pipelines.paired import open_paired, see_paired
@@ -85,6 +85,7 @@ def report(
         raise LabeldepError(
             f"{len(names)} runs are more than a page can tell apart: {len(RUNS)} at most", "Name fewer runs."
         )
+    make_folder(out.parent)  # before the work: where it cannot be, nothing is computed in vain
     with enough_memory():
         if len(names) == 1:  # alone it may be unfinished
             run = open_told(names[0], place.runs_dir, reporter)

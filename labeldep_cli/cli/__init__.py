@@ -27,6 +27,11 @@ from labeldep_cli.cli import (
     reproduce,
     runs,
     termination,
+    evaluate,
+    extract,
+    predict,
+    report,
+    reproduce,
     torchrun,
     train,
 )
@@ -109,6 +114,7 @@ app.command("dependency")(dependency.dependency)
 app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
+app.command("report")(report.report)
 app.command("reproduce")(reproduce.reproduce)
 
 

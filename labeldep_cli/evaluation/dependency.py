@@ -135,7 +135,7 @@ def measure(
     )
 
 
-def _together(sets: NDArray[Any]) -> NDArray[np.float64]:
+def together(sets: NDArray[Any]) -> NDArray[np.float64]:
     """Images with both labels, [L, L]; the diagonal has the single counts."""
     x = sets.astype(np.float64)
     return np.asarray(x.T @ x)
@@ -151,7 +151,7 @@ def _pairs(
     real: NDArray[np.bool_], decided: NDArray[np.bool_], p: NDArray[np.float64], names: Sequence[str]
 ) -> tuple[Pair, ...]:
     n = len(real)
-    counted, predicted, expected = _together(real), _together(decided), _together(p)
+    counted, predicted, expected = together(real), together(decided), together(p)
     lift, predicted_lift = _lift(counted, n), _lift(predicted, n)
     first, second = np.triu_indices(len(names), k=1)
     order = np.argsort(-np.abs(counted[first, second] - expected[first, second]), kind="stable")
@@ -169,12 +169,12 @@ def _pairs(
 
 
 def _statistics(real: NDArray[np.bool_], sets: NDArray[np.bool_], train: NDArray[np.bool_], seed: int) -> SetStatistics:
-    counted, predicted = _together(real), _together(sets)
+    counted, predicted = together(real), together(sets)
     width = len(counted)
     upper = np.triu(np.ones((width, width), dtype=bool), k=1)
     mine, theirs = _shares(sets, width), _shares(real, width)
     pairs = predicted[upper].sum()
-    unseen = predicted[upper & (_together(train) == 0)].sum()
+    unseen = predicted[upper & (together(train) == 0)].sum()
     known_sets = {row.tobytes() for row in np.packbits(train, axis=1)}
     new_sets = [row.tobytes() not in known_sets for row in np.packbits(sets, axis=1)]
     return SetStatistics(

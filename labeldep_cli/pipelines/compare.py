@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.config import DecisionConfig, Machine, Place, changed
+from labeldep_cli.config import DecisionConfig, Machine, Place
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.evaluation.bootstrap import (
     LEVEL,
@@ -21,12 +21,12 @@ from labeldep_cli.evaluation.bootstrap import (
     set_scores,
     weights,
 )
-from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, probabilities
+from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.evaluation.thresholds import DEFAULT_THRESHOLD
-from labeldep_cli.inputs import Inputs
-from labeldep_cli.pipelines.decisions import decision_of
-from labeldep_cli.pipelines.runs import Run, open_run
-from labeldep_cli.progress import Reporter, Silent
+from labeldep_cli.pipelines.evaluate import Seen
+from labeldep_cli.pipelines.paired import open_paired, see_paired
+from labeldep_cli.pipelines.runs import Run
+from labeldep_cli.progress import Reporter
 
 RULES = ("p > 0.5", "tuned", "equal labels")
 """The decisions under which sets are compared (protocol: "a gain is three gains"): the threshold 0.5, each run's own
@@ -149,63 +149,36 @@ def compare(
     """
     if len(names) < 2:
         raise LabeldepError("there is nothing to compare with", "Name two runs or more: labeldep compare RUN RUN")
-    runs = [open_run(name, place.runs_dir) for name in names]
-    for run in runs:
-        if not run.finished:
-            raise LabeldepError(
-                f"{run.folder} is unfinished, which is no match for a finished run",
-                "Let it train on: the same command that began it.",
-            )
-    for run in runs[1:]:
-        _require_same_protocol(runs[0], run)
-    # The data set's notes are told once, though every run opens it through its own backbone.
-    projects = [run.project(place, None, machine, reporter if run is runs[0] else Silent()) for run in runs]
-    runs[0].require_split(projects[0], split)
-    target = float(runs[0].facts["val"]["true_labels_per_image"])
-    first_seen: Inputs | None = None
+    runs = open_paired(names, place.runs_dir)
+    return differences(see_paired(runs, place, machine, split, reporter), seed)
+
+
+def differences(seen: Iterable[Seen], seed: int) -> Comparison:
+    """Compare runs with the first one.
+
+    Args:
+        seen: what two runs or more say of the same rows; each is looked at once, in turn.
+        seed: of the resampling.
+    """
+    runs: list[Run] = []
     scored: list[_Scored] = []
-    for run, project in zip(runs, projects, strict=True):
-        inputs = project.inputs(split, run.full)
-        first_seen = first_seen or inputs
-        if list(inputs.paths) != list(first_seen.paths):  # paired by row: as many images are not enough
-            raise LabeldepError(
-                f"{run.folder} and {runs[0].folder} do not see the same images of {split}",
-                "Extract both backbones' features anew: the images that can be read have changed (--fresh).",
-            )
-        scored.append(_score(run, inputs, target, seed, scored[0] if scored else None))
-    first = scored[0]
-    return Comparison(
-        projects[0].dataset.name,
-        split,
-        len(first_seen.labels) if first_seen else 0,
-        runs[0].folder,
-        target,
-        tuple(_difference(run, one, first) for run, one in zip(runs[1:], scored[1:], strict=True)),
-    )
+    target = 0.0
+    for one in seen:
+        if not scored:
+            target = float(one.run.facts["val"]["true_labels_per_image"])
+            dataset, split, n_images = one.project.dataset.name, one.split, len(one.logits)
+        runs.append(one.run)
+        scored.append(_score(one, target, seed, scored[0] if scored else None))
+    found = tuple(_difference(run, one, scored[0]) for run, one in zip(runs[1:], scored[1:], strict=True))
+    return Comparison(dataset, split, n_images, runs[0].folder, target, found)
 
 
-def _require_same_protocol(first: Run, other: Run) -> None:
-    mine, theirs = ({"data set": run.config["dataset"]["name"], **_rows(run)} for run in (first, other))
-    differences = changed(theirs, mine)
-    if differences or first.space != other.space:
-        raise LabeldepError(
-            f"{first.folder} and {other.folder} have another protocol: {'; '.join(differences) or 'their labels'}",
-            "Compare runs on the same data set, drawn with the same --split-seed and fractions.",
-        )
-
-
-def _rows(run: Run) -> dict[str, str]:
-    return {f"{name} rows": value[:12] for name, value in run.config["dataset"]["fingerprints"].items()}
-
-
-def _score(run: Run, inputs: Inputs, target: float, seed: int, reference: _Scored | None) -> _Scored:
+def _score(seen: Seen, target: float, seed: int, reference: _Scored | None) -> _Scored:
     """Score a run under every rule; None for the reference itself, whose critic has nothing to stand beside."""
-    logits = collect_logits(run.generator(inputs.device), inputs)
-    scored = _Scored(logits, inputs.labels.numpy(), weights(len(logits), seed))
-    scored.by_threshold(float(run.facts["thresholds"]["tuned"]), target)
-    if reference is not None and run.facts["critic"] is not None:
-        rule = decision_of(DecisionConfig("rerank"), run, inputs.device)
-        scored.beside(reference, rule.decide(logits, lambda: collect_features(inputs)))
+    scored = _Scored(seen.logits, seen.inputs.labels.numpy(), weights(len(seen.logits), seed))
+    scored.by_threshold(float(seen.run.facts["thresholds"]["tuned"]), target)
+    if reference is not None and seen.run.facts["critic"] is not None:
+        scored.beside(reference, seen.decided(DecisionConfig("rerank"))[1])
     return scored
 
 

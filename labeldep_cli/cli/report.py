@@ -1,0 +1,45 @@
+"""`labeldep report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labeldep_cli.cli import flags
+from labeldep_cli.cli.show import Terminal, print_json
+from labeldep_cli.config import Machine, Place, Workspace
+
+
+def report(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders or names; all beside the first.")],
+    out: Annotated[Path, typer.Option(help="The page's file.", rich_help_panel=flags.OUTPUT)] = Path("report.html"),
+    split: Annotated[
+        flags.SplitName, typer.Option(help="Split of the runs' data set.", rich_help_panel=flags.WHAT)
+    ] = "test",
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the resampling and of sampled sets.", rich_help_panel=flags.HOW)
+    ] = 0,
+    data_dir: flags.MovedData = Place.data_dir,
+    runs_dir: flags.RunsDir = Workspace.runs_dir,
+    features_dir: flags.FeaturesDir = Workspace.features_dir,
+    device: flags.Device = Machine.device,
+    workers: flags.Workers = Machine.workers,
+    max_skipped: flags.MaxSkipped = Machine.max_skipped,
+    json: flags.Json = False,
+) -> None:
+    """Write one HTML page about one run or several: scores, curves, labels, pairs, training, images."""
+    from labeldep_cli.pipelines.report.command import report as write
+
+    place, machine = Place(runs_dir, data_dir, features_dir), Machine(device, workers, max_skipped)
+    found = write(place, runs, machine, split, seed, out, Terminal())
+    if json:
+        print_json(found.to_json())
+        return
+    named = ", ".join(f"{letter} {Path(folder).name}" for letter, folder in found.runs.items())
+    typer.echo(f"{found.file}: {found.size / 1e6:.1f} MB, {found.n_images} images of {found.dataset}, {split}; {named}")
+    if found.n_choosable < found.n_images:
+        typer.echo(f"{found.n_choosable} of them can be looked at one by one: more would make the page too large")
+    if found.n_unreadable:
+        typer.echo(f"{found.n_unreadable} images can no longer be read: they are named without a picture")

@@ -1,0 +1,1 @@
+"""`labeldep report`: one page about one run or several."""

@@ -1,0 +1,120 @@
+"""Figures: small plots as SVG that a page holds in itself, in the page's own colours, light and dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RUNS = ("one", "two", "three", "four", "five", "six")
+"""The page's colours of the runs, in order; each has a dash and a sign too, so that colour is not needed."""
+
+_DASHES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5)), (0, (8, 2)), (0, (1.5, 3)))
+_SIGNS = ("o", "s", "^", "D", "v", "P")
+_INK, _QUIET, _LINE = "#010100", "#010101", "#010102"
+_COLOURS = [f"#0202{k:02x}" for k in range(len(RUNS))]
+_VARIABLES = {_INK: "ink", _QUIET: "quiet", _LINE: "line", **dict(zip(_COLOURS, RUNS, strict=True))}
+"""Stand-ins that no plot would choose, and the CSS variables put in their place."""
+
+_STYLE: Any = {
+    "svg.fonttype": "none",  # text stays text: it takes the page's font, and can be searched and read aloud
+    "svg.hashsalt": "labeldep",  # the same bytes each time
+    "font.size": 11,
+    "font.family": "sans-serif",
+    "axes.edgecolor": _QUIET,
+    "axes.labelcolor": _INK,
+    "axes.titlecolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": _LINE,
+    "grid.linewidth": 0.8,
+    "xtick.color": _QUIET,
+    "ytick.color": _QUIET,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "text.color": _INK,
+}
+_WIDTH, _HEIGHT = 5.0, 3.6  # inches of 72 units: as wide as a phone's page, so that 11 units stay 11 pixels
+
+_Numbers = Sequence[float] | NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run in a plot.
+
+    Attributes:
+        run: its number; colour, dash and sign follow from it.
+        letter: its name in the legend.
+        x, y: points [T] of the line.
+        marks: (x, y, filled) of single points on it or beside it.
+    """
+
+    run: int
+    letter: str
+    x: _Numbers
+    y: _Numbers
+    marks: Sequence[tuple[float, float, bool]] = ()
+
+
+def figure(name: str, title: str, told: str, x: str, y: str, lines: Sequence[Line]) -> Markup:
+    """Draw a plot.
+
+    Args:
+        name: of the figure within its page; letters and `-`.
+        title: above it.
+        told: what it shows, for those who do not see it.
+        x, y: the axes' labels; none where empty.
+        lines: at least one.
+
+    Returns:
+        An `<svg>` as wide as its place.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        sheet = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained", facecolor="none")
+        axes = sheet.add_subplot(facecolor="none")
+        axes.set_title(title, fontsize=12, loc="left")
+        axes.set_xlabel(x)
+        if y:
+            axes.set_ylabel(y)
+        for line in lines:
+            _draw(axes, line)
+        if len(lines) > 1:
+            axes.legend(frameon=False, handlelength=3.2, ncols=len(lines), loc="best")
+        stream = io.StringIO()
+        sheet.savefig(stream, format="svg", metadata={"Date": None})
+    return Markup(_inline(stream.getvalue(), name, f"{title}. {told}"))  # matplotlib escapes its text
+
+
+def _draw(axes: Axes, line: Line) -> None:
+    colour, sign = _COLOURS[line.run], _SIGNS[line.run]
+    axes.plot(line.x, line.y, color=colour, linestyle=_DASHES[line.run], linewidth=2, label=line.letter)
+    for x, y, filled in line.marks:
+        axes.plot([x], [y], sign, color=colour, markersize=8, markerfacecolor=colour if filled else "none", mew=1.8)
+
+
+def _inline(svg: str, name: str, told: str) -> str:
+    """The `<svg>` element alone, its colours the page's, its ids its own among several on one page."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"\s*\n\s*", " ", svg)
+    (box,) = re.findall(r'<svg [^>]*(viewBox="[^"]*")[^>]*>', svg)
+    svg = f'<svg {box} role="img" aria-label="{escape(told)}">{svg[svg.index(">") + 1 :]}'
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{name}-", svg)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    return svg.replace("xlink:href", "href")

@@ -1,0 +1,296 @@
+"""The report: what it computes, what it refuses, and how it does in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw_image
+from test_cli import BACKBONE, Place, make_table
+
+from labeldep_cli import config
+from labeldep_cli.evaluation.cooccurrence import clustered, log_lift
+from labeldep_cli.evaluation.curves import by_threshold, precision_recall
+from labeldep_cli.evaluation.evaluate import collect_features
+from labeldep_cli.evaluation.metrics import score
+from labeldep_cli.pipelines.evaluate import see
+from labeldep_cli.pipelines.report.images import evidence
+from labeldep_cli.pipelines.report.judged import judge
+from labeldep_cli.pipelines.runs import open_run
+from labeldep_cli.progress import Silent
+from labeldep_cli.reports.heatmap import picture
+from labeldep_cli.reports.thumbnails import thumbnails
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FEATURES = ("f1", "ap", "precision", "recall")
+
+
+def test_a_curve_holds_the_scores_of_every_threshold() -> None:
+    rng = np.random.default_rng(0)
+    logits = np.round(rng.normal(size=(50, 4)), 1).astype(np.float32)  # with ties
+    labels = rng.choice([-1, 0, 0, 1], size=(50, 4)).astype(np.int8)
+    labels[:, 3] = np.minimum(labels[:, 3], 0)  # a label that never occurs
+    p = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    thresholds = np.array([0.1, 0.5, float(p[3, 1]), 0.9])
+    curve = by_threshold(p, labels, thresholds)
+    for k, threshold in enumerate(thresholds):
+        wanted = score(logits, p > threshold, labels, tuple("abcd"))
+        for name in ("CF1", "OP", "OR", "OF1", "labels_per_image"):
+            assert getattr(curve, name)[k] == pytest.approx(getattr(wanted, name))
+
+
+def test_precision_and_recall_by_hand() -> None:
+    """Ranked right, wrong, right: one of one, then two of three."""
+    curve = precision_recall(np.array([[0.9, 0.8, 0.7]]), np.array([[1, 0, 1]], dtype=np.int8))
+    assert curve.OP[[0, -1]] == pytest.approx([100, 200 / 3])
+    assert curve.OR[[0, -1]] == pytest.approx([50, 100])
+
+
+def test_lift_by_hand() -> None:
+    """7 of 16 images have both of two labels of 8 each, which chance gives 4: (7 + .5) / (4 + .5)."""
+    found = log_lift(np.array([[8.0, 7.0], [7.0, 8.0]]), 16)
+    assert found[0, 1] == pytest.approx(np.log2(7.5 / 4.5))
+    assert found[0, 0] == 0
+
+
+def test_labels_that_go_together_stand_together() -> None:
+    similarity = np.zeros((6, 6))
+    for group in ((0, 3, 5), (1, 2, 4)):
+        similarity[np.ix_(group, group)] = 2
+    similarity[0, 3] = similarity[3, 0] = 3
+    order = clustered(similarity)
+    assert sorted(order) == list(range(6))
+    assert {frozenset(order[:3]), frozenset(order[3:])} == {frozenset((0, 3, 5)), frozenset((1, 2, 4))}
+    assert abs(order.index(0) - order.index(3)) == 1
+
+
+def test_a_value_below_zero_is_a_bar() -> None:
+    import base64
+    import io
+
+    from PIL import Image
+
+    uri = picture(np.array([[1.0, -1.0], [0.0, 0.5]]), most=1.0)
+    alpha = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))[..., 3]
+    assert (alpha[:6, :6] == 255).all()
+    assert alpha[:6, 6].tolist() == [0, 0, 255, 255, 0, 0]
+    assert not alpha[6:, :6].any()
+    assert alpha[8, 8] == 128
+
+
+def test_thumbnails_keep_to_their_budget(tmp_path: Path) -> None:
+    files = [draw_image(tmp_path / f"{k}.png", k, (400, 300)) for k in range(5)]
+    files[2].write_bytes(b"no image")
+    whole = thumbnails(files, 1_000_000, Silent())
+    assert [bool(uri) for uri in whole] == [True, True, False, True, True]
+    size = sum(map(len, whole))
+    smaller = thumbnails(files, size - 1, Silent())
+    assert len(smaller) == 5
+    assert sum(map(len, smaller)) < size
+    assert len(thumbnails(files, len(smaller[0]) // 2, Silent())) < 5
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """On small images a baseline, an adversarial run and a critic; on ready features a run, and one split otherwise."""
+    place = Place(tmp_path_factory.mktemp("report"))
+    make_table(place.table.parent)
+    words = ("--dataset", place.table, *BACKBONE)
+    place.json("pretrain", *words, "--steps", 20, "--out", place.folder / "runs" / "base")
+    for name, critic in (("adv", ("--critic-layers", 2)), ("critic", ("--critic", "nce", "--freeze-generator"))):
+        out = ("--from", "base", "--steps", 4, "--out", place.folder / "runs" / name)
+        place.json("adversarial", *words, *critic, *out)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 5)).astype(np.float32)
+    names = ["<b>one</b>", "two & three", "four"]
+    np.savez(place.folder / "x.npz", X=x, Y=(x[:, :3] > 0).astype(np.int8), label_names=names)
+    for name, seed in (("ready", 0), ("elsewhere", 1)):
+        flags = ("--steps", 5, "--split-seed", seed, "--out", place.folder / "runs" / name)
+        place.json("pretrain", "--dataset", place.folder / "x.npz", *flags)
+    return place
+
+
+@pytest.fixture(scope="module")
+def page(place: Place) -> Path:
+    """The report of three runs on images."""
+    file = place.folder / "page.html"
+    found = place.json("report", "base", "adv", "critic", "--out", file)
+    assert found["bytes"] == file.stat().st_size < 5_000_000
+    assert (found["n_images"], found["n_choosable"], found["n_unreadable"]) == (12, 12, 0)
+    assert list(found["runs"]) == ["A", "B", "C"]
+    return file
+
+
+def test_the_page_holds_the_scores_of_eval(place: Place, page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for flags in ((), ("--threshold", "tuned"), ("--decision", "rerank")):
+        scores = place.json("eval", "critic", *flags)
+        assert f"<td>{scores['CF1']:.2f}</td>" in text
+    assert scores["provenance"]["ids_sha256"][:12] in text
+    assert "no control stands beside it" in text
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)", text), "nothing is fetched"
+    assert str(place.folder) not in text, "no path of this machine"
+
+
+def test_the_same_runs_give_the_same_bytes(place: Place, page: Path) -> None:
+    again = place.folder / "again.html"
+    place.json("report", "base", "adv", "critic", "--out", again)
+    assert again.read_bytes() == page.read_bytes()
+
+
+@torch.inference_mode()
+def test_evidence_is_what_the_critic_adds(place: Place) -> None:
+    """Beta times D of the run's own set with a label, less D without it; of the rows asked for, in their order."""
+    run = open_run("critic", place.folder / "runs")
+    run = replace(run, facts={**run.facts, "beta": 2.0})
+    where = config.Place(place.folder / "runs")
+    (one,) = judge([see(run, where, config.Machine("cpu", workers=0), "test", None, Silent())])
+    found = evidence(one, [7, 2])
+    critic, z = run.critic(torch.device("cpu")), collect_features(one.seen.inputs)
+    for k, row in enumerate((7, 2)):
+        for label in range(3):
+            own = torch.from_numpy(one.sets[row : row + 1]).float()
+            with_it, without = own.clone(), own.clone()
+            with_it[0, label], without[0, label] = 1, 0
+            added = 2 * (critic(with_it, z[row : row + 1]) - critic(without, z[row : row + 1]))
+            assert found[k, label] == pytest.approx(added.item(), abs=1e-5)
+
+
+def test_what_the_script_reads(place: Place, page: Path) -> None:
+    data = re.search(r'id="report-data">(.*?)</script>', page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert data is not None
+    told = json.loads(data[1])
+    assert len(told["records"]) == 12
+    results = [place.folder / "runs" / name / "result.json" for name in ("base", "adv", "critic")]
+    weighed = [k for k, result in enumerate(results) if json.loads(result.read_text())["beta"]]
+    assert told["critics"] == weighed
+    for record in told["records"]:
+        assert [len(label[4]) for label in record["labels"]] == [len(weighed)] * 3
+        assert all(0 <= p <= 1000 for label in record["labels"] for p in label[3])
+        for run, wrong in enumerate(record["wrong"]):
+            assert wrong == sum((label[2] >> run & 1) != label[1] for label in record["labels"])
+
+
+def test_ready_features_are_named_without_pictures_and_names_are_text(place: Place) -> None:
+    file = place.folder / "ready.html"
+    result = place.run("report", "ready", "--out", file)
+    assert result.exit_code == 0, result.stderr
+    text = file.read_text(encoding="utf-8")
+    assert "data:image/jpeg" not in text
+    assert "<b>one</b>" not in text
+    assert "&lt;b&gt;one&lt;/b&gt;" in text
+    assert "MB, 20 images of" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["ready", "elsewhere"], "ready and .*elsewhere have another protocol: .*rows"),
+        (["base", "ready"], "have another protocol: .*data set"),
+        (["base"] * 7, "7 runs are more than a page can tell apart: 6 at most"),
+        (["bse"], "there is no run 'bse'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(place: Place, names: list[str], told: str) -> None:
+    result = place.run("report", *names, "--out", place.folder / "none.html")
+    assert result.exit_code == 1
+    assert re.search(told, result.stderr)
+    assert not (place.folder / "none.html").exists()
+
+
+def test_images_that_are_gone_leave_their_names(place: Place, tmp_path: Path) -> None:
+    shutil.move(place.table.parent / "img", tmp_path / "img")
+    try:
+        found = place.json("report", "base", "--out", tmp_path / "gone.html")
+    finally:
+        shutil.move(tmp_path / "img", place.table.parent / "img")
+    assert found["n_unreadable"] == found["n_choosable"] == 12
+    assert "12 can no longer be read" in (tmp_path / "gone.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def _violations(tab, part: str) -> list[tuple[str, str]]:
+    found = tab.evaluate(f"axe.run({part}, {{resultTypes: ['violations']}})")["violations"]
+    return [(one["id"], one["impact"]) for one in found if one["impact"] in ("serious", "critical")]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_it_fits_and_is_accessible(browser, page: Path, width: int, scheme: str) -> None:
+    axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    tab = context.new_page()
+    told: list[str] = []
+    tab.on("console", lambda message: told.append(message.text))
+    tab.on("pageerror", lambda error: told.append(str(error)))
+    tab.on("request", lambda request: told.append(request.url) if request.url[:5] not in ("file:", "data:") else None)
+    tab.goto(page.as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    tab.evaluate((Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
+    # Single marks of figures and cells of maps are many, and all alike: one figure and one map stand for the rest.
+    alike = ".figures > :not(:first-child), .map:not(:first-child)"
+    tab.evaluate(f"document.querySelectorAll('{alike}').forEach((one) => one.remove())")
+    assert _violations(tab, "document") == []
+    tab.locator(".look").first.click()
+    assert _violations(tab, "document.getElementById('looked')") == []
+    assert told == []
+    context.close()
+
+
+def test_it_is_used_by_keyboard(browser, page: Path) -> None:
+    tab = browser.new_page()
+    tab.goto(page.as_uri())
+    names = "[...document.querySelectorAll('#label-table tbody tr:not([hidden]) th')].map((head) => head.textContent)"
+    tab.focus("#label-table th:nth-child(1) button")
+    tab.keyboard.press("Enter")
+    assert tab.evaluate(names) == ["cat", "dog", "mat"]
+    tab.keyboard.press("Enter")
+    assert tab.evaluate(names) == ["mat", "dog", "cat"]
+    assert tab.get_attribute("#label-table th:nth-child(1)", "aria-sort") == "descending"
+    tab.keyboard.press("Tab")
+    tab.keyboard.press("Enter")
+    counts = [int(cell) for cell in tab.locator("#label-table tbody td:nth-child(2)").all_inner_texts()]
+    assert counts == sorted(counts, reverse=True)
+    tab.focus("#label-filter")
+    tab.keyboard.type("O")
+    assert tab.evaluate(names) == ["dog"]
+    tab.focus(".map .scroll")
+    tab.keyboard.press("ArrowRight")
+    assert re.search(r"^\w+ \+ \w+: truth \d+ images, lift .*; A \d+", tab.inner_text("#pair"))
+    tab.focus("#all .look")
+    tab.keyboard.press("Enter")
+    assert tab.evaluate("document.getElementById('looked').open")
+    assert tab.locator("#looked-labels tr").count() == 3
+    first = tab.inner_text("#looked-name")
+    tab.focus("[data-by='1']")
+    tab.keyboard.press("Enter")
+    assert tab.inner_text("#looked-name") != first
+    tab.keyboard.press("Escape")
+    assert not tab.evaluate("document.getElementById('looked').open")
+    assert tab.evaluate("document.activeElement.classList.contains('look')"), "the focus goes back"
+
+
+def test_without_scripts_it_is_a_plain_page(browser, page: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto(page.as_uri())
+    for score_name in FEATURES:
+        assert tab.locator(f"#label-table td[data-score={score_name}]").first.is_visible()
+    assert not tab.locator("#label-filter").is_visible()
+    context.close()

@@ -16,6 +16,11 @@ from labeldep_cli.cli import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+OF_THE_EXAMPLES = {"--model", "--pretrained", "--critic", "--size", "--epochs", "--lr", "--seeds"}
+"""Flags of the scripts in examples/, told in docs/api.md."""
 
 
 def test_every_command_is_told() -> None:
@@ -28,7 +33,8 @@ def test_no_placeholder_is_left() -> None:
     assert re.findall(r"^[A-Z]+_[A-Z]+$", README, flags=re.MULTILINE) == []
 
 
-def test_every_flag_that_is_told_exists() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_flag_that_is_told_exists(page: Path) -> None:
     import typer.main
     from torch.distributed.run import get_args_parser
 
@@ -39,8 +45,15 @@ def test_every_flag_that_is_told_exists() -> None:
         for word in [*parameter.opts, *parameter.secondary_opts]
     }
     known |= {word for action in get_args_parser()._actions for word in action.option_strings}  # torchrun's
-    told = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README))
-    assert told - known - {"--help"} == set()
+    told = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", page.read_text(encoding="utf-8")))
+    assert told - known - {"--help", "--install-completion", "--show-completion"} - OF_THE_EXAMPLES == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.fixture

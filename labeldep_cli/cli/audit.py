@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SHOWN = 10
 """Findings on the terminal."""
 
+_DRAW = ("val_fraction", "test_fraction", "split_seed")
+"""All rows are audited; the draw says which caches hold them."""
+
 
 def audit(
     ctx: typer.Context,
@@ -27,6 +30,9 @@ def audit(
     ],
     backbone: flags.BackboneName = Source.backbone,
     weights: flags.WeightsSpec = Source.weights,
+    val_fraction: flags.ValFraction = Source.val_fraction,
+    test_fraction: flags.TestFraction = Source.test_fraction,
+    split_seed: flags.SplitSeed = Source.split_seed,
     split: Annotated[
         flags.SplitName | None,
         typer.Option(help="Of a run: val or test alone; both if not given.", rich_help_panel=flags.WHAT),
@@ -64,7 +70,7 @@ def audit(
     if is_run(what, runs_dir):
         _refuse(
             ctx,
-            ("backbone", "folds", "repeats", "steps", "hidden", "seed", "fresh"),
+            ("backbone", *_DRAW, "folds", "repeats", "steps", "hidden", "seed", "fresh"),
             f"{what} is a run, trained already",
         )
         place = Place(runs_dir, data_dir if _is_given(ctx, "data_dir") else None, features_dir)
@@ -74,7 +80,8 @@ def audit(
         _refuse(ctx, ("split",), f"{what} is a data set, which is audited whole")
         if what not in DATASETS and not Path(what).exists():
             tell(f"no run {what!r} in {runs_dir}: taken for a data set")
-        workspace, source = Workspace(data_dir, runs_dir, features_dir), Source(what, backbone, weights)
+        workspace = Workspace(data_dir, runs_dir, features_dir)
+        source = Source(what, backbone, weights, val_fraction, test_fraction, split_seed)
         found = audit_dataset(workspace, source, machine, config, Job(out, fresh), Terminal())
     _show(found, json)
     name_skipped(found.skipped)
@@ -91,7 +98,7 @@ def _refuse(ctx: typer.Context, names: tuple[str, ...], why: str) -> None:
     """Refuse flags that would do nothing."""
     for name in names:
         if _is_given(ctx, name):
-            raise typer.BadParameter(f"{why}: leave it out", param_hint=f"--{name}")
+            raise typer.BadParameter(f"{why}: leave it out", param_hint=f"--{name.replace('_', '-')}")
 
 
 def _show(found: Audit, json: bool) -> None:

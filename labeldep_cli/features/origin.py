@@ -85,12 +85,18 @@ class Origin:
         ):
             mine, theirs = getattr(self, name), getattr(wanted, name)
             if mine != theirs:
-                raise CacheError(f"{path} does not fit: {told} {_short(mine)}, wanted {_short(theirs)}", remedy)
+                what = f"{path} does not fit: {told} {_short(mine)}, wanted {_short(theirs)}"
+                raise CacheError(what, f"{_SAME_DRAW}{remedy}" if name == "fingerprint" else remedy)
         if self.views < wanted.views:
             raise CacheError(
                 f"{path} does not fit: views {self.views}, wanted {wanted.views}",
                 f"{remedy}\n(which replaces it: the one view is among the {wanted.views}, so nothing is lost)",
             )
+
+
+_SAME_DRAW = (
+    "If the data set is as it was: the same --val-fraction, --test-fraction and --split-seed as then. Otherwise:\n"
+)
 
 
 def _short(value: Any) -> str:  # noqa: ANN401 - a field of Origin

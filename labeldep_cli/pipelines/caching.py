@@ -76,9 +76,7 @@ def _extract_parts(
             project.reporter.note(f"going on after {before} rows that are there already")
         try_unread_again([share.writer for share in mine], project.limit(), len(split), project.world)
         paces = []
-        with project.reporter.bar(
-            f"extracting {split.name}", sum(len(share.split) for share in mine), "images"
-        ) as bar:
+        with project.reporter.bar(f"extracting {split.name}", sum(len(share.split) for share in mine), "images") as bar:
             for share in mine:
                 pace = extract_split(
                     share.split,

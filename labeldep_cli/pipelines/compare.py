@@ -85,7 +85,12 @@ class Difference:
                 f"{self.run.name} differs by a threshold alone: no label dependency "
                 f"({told_half} [{half.low:+.1f}, {half.high:+.1f}], but {told_equal})"
             )
-        return f"{self.run.name} does not differ for sure beyond its threshold: {told_half}, {told_equal}"
+        told_critic = ""
+        if CRITIC in self.sets:
+            exact = self.sets[CRITIC]["exact_match"]
+            bounds = f"[{exact.low:+.1f}, {exact.high:+.1f}]"
+            told_critic = f"; its critic's sets: exact match {exact.difference:+.1f} {bounds}"
+        return f"{self.run.name} does not differ for sure beyond its threshold: {told_half}, {told_equal}{told_critic}"
 
 
 @dataclass(frozen=True)

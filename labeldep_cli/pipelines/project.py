@@ -171,6 +171,9 @@ class Project:
             words += ["--precision", self.asked.precision]
         if weights.spec != "default":
             words += ["--weights", weights.spec]
+        for name in ("val_fraction", "test_fraction", "split_seed"):
+            if getattr(self.source, name) != getattr(Source, name):
+                words += [f"--{name.replace('_', '-')}", str(getattr(self.source, name))]
         if self.workspace.data_dir != Workspace.data_dir:
             words += ["--data-dir", str(self.workspace.data_dir)]
         if self.workspace.features_dir is not None:

@@ -19,6 +19,8 @@ _LOSSES = {
     "wasserstein": "Wasserstein estimate",
     "margin": "Margin of the critic",
     "generator": "What the critic makes of G's sets",
+    "critic_gradient": "The critic's gradient norm on sets",
+    "generator_gradient": "Gradient norm of G",
     "critic_val": "The critic on val",
 }
 _ON_VAL = {

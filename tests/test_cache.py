@@ -323,7 +323,8 @@ class TestRefused:
         with pytest.raises(CacheError) as caught:
             origin.require_fits(replace(ORIGIN, **{field: other}), finished, "labeldep extract --dataset x")
         assert str(finished) in caught.value.what and told in caught.value.what
-        assert caught.value.remedy == "Run: labeldep extract --dataset x"
+        assert "Run: labeldep extract --dataset x" in caught.value.remedy.splitlines()
+        assert ("--split-seed" in caught.value.remedy) == (field == "fingerprint")
 
     def test_more_views_and_other_versions_fit(self, finished):
         origin = FeatureCache.open(finished).origin

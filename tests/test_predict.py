@@ -10,12 +10,15 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from conftest import draw_image
 from PIL import Image
 from test_cli import Place, make_table
@@ -29,6 +32,7 @@ from labeldep_cli.features.images import read_image
 from labeldep_cli.pipelines.predict import Copies, Prediction, expand, predict
 from labeldep_cli.pipelines.predict import paths as path_room
 from labeldep_cli.pipelines.predict.paths import BATCH, as_they_come
+from labeldep_cli.pipelines.predict.serve import settle_threads
 from labeldep_cli.progress import Silent
 from labeldep_cli.reports.annotate import LONGEST, annotate
 
@@ -420,3 +424,17 @@ def _rounded(value: object) -> object:
     if isinstance(value, dict):
         return {key: _rounded(one) for key, one in value.items()}
     return [_rounded(one) for one in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(("slow", "taken"), [(2, 1), (1, 2)])
+def test_one_request_at_a_time_takes_the_threads_that_are_quicker_for_it(slow: int, taken: int) -> None:
+    def label(images: torch.Tensor) -> None:
+        time.sleep(0.02 if torch.get_num_threads() == slow else 0.0)
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        settle_threads(SimpleNamespace(side=4, device=torch.device("cpu"), label=label))  # type: ignore[arg-type]
+        assert torch.get_num_threads() == taken
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,26 @@
+"""The words that settings are chosen from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+DEFAULT_BACKBONE = "resnet101"
+"""Table 3 is made with it."""
+
+PAPER_BACKBONES = ("vgg16", "inception_v3", "resnet101", "resnet152")
+"""Sect. 3.1."""
+
+BACKBONE_NAMES = (*PAPER_BACKBONES, "googlenet", "scenesnet")
+"""The rows of BACKBONES, for where torch is not imported; any other classifier of torchvision goes too."""
+
+Sampling = Literal["gumbel", "straight-through", "none"]
+Loss = Literal["logistic", "focal", "asl", "warp"]
+CriticKind = Literal["wgan-gp", "nce", "none"]
+Selection = Literal["mAP", "CF1", "OF1", "exact_match"]
+HeadKind = Literal["linear", "cnn-rnn", "att-rnn", "rlsd", "ml-decoder", "gcn"]
+DEFAULT_HEAD: HeadKind = "linear"
+
+ExportFormat = Literal["onnx", "torch"]
+DEFAULT_EXPORT_FORMAT: ExportFormat = "onnx"
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Decided = Literal["threshold", "rerank", "expected-f1"]

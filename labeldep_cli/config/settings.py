@@ -1,0 +1,22 @@
+"""Settings as values: compared, and built again from a record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+
+def changed(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Name the settings that differ, each as "alpha 10.0 there, 5.0 here"."""
+    return [
+        f"{name} {theirs.get(name)!r} there, {mine.get(name)!r} here"
+        for name in sorted(mine.keys() | theirs.keys())
+        if mine.get(name) != theirs.get(name)
+    ]
+
+
+def pick(config: type[Any], settings: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an instance of the class given
+    """Build a config from the settings that it knows, ignoring others."""
+    known = {f.name for f in fields(config)}
+    return config(**{name: value for name, value in settings.items() if name in known})

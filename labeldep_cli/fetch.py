@@ -23,6 +23,7 @@ _BLOCK = 1 << 16
 _MEGABYTE = 1_000_000
 _LONGEST_BACKOFF = 60.0  # seconds
 _AGENT = f"labeldep/{__version__}"
+_DIGITS = re.compile(r"[0-9]+")
 _BUSY = {429, 503}
 _PASSING = _BUSY | {408, 425, 500, 502, 504}
 """HTTP's words for: another time."""
@@ -123,7 +124,7 @@ def _asked_wait(told: str | None) -> float | None:
     """Seconds of a Retry-After: a number, or a date."""
     if told is None:
         return None
-    if told.strip().isdigit():
+    if _DIGITS.fullmatch(told.strip()):
         return float(told)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(told).timestamp() - time.time())
@@ -275,7 +276,7 @@ def _extent(answer: HTTPResponse) -> tuple[int, int | None]:
 def _length(answer: HTTPResponse) -> int | None:
     """The bytes of an answer, where it says so."""
     told = answer.headers.get("Content-Length", "")
-    return int(told) if told.isdigit() else None
+    return int(told) if _DIGITS.fullmatch(told) else None
 
 
 def size_told(n: int) -> str:

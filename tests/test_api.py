@@ -327,3 +327,31 @@ def test_texts_become_embeddings_and_a_classifier(tmp_path: Path) -> None:
     told = example("text_embeddings.py", tmp_path / "tags.npz", "--epochs", 1, "--width", 8)
     assert [line.split("  ")[1] for line in told.splitlines() if "p > 0.5" in line] == ["no critic", "wgan-gp", "nce"]
     assert told.count("rerank") == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"sampling": "gumble"}, "gumbel, straight-through, none"),
+        ({"critic_steps": 0}, "critic_steps 0"),
+        ({"lambda_gp": -1.0}, "lambda_gp -1.0"),
+        ({"critic": "nce", "noise_samples": 0}, "noise_samples 0"),
+        ({"alpha": float("inf")}, "alpha inf"),
+        ({"inverse_temperature": float("nan")}, "inverse_temperature nan"),
+    ],
+)
+def test_settings_that_train_nothing_are_refused(settings: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        LabelDependencyLoss(3, 4, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["wgan-gp", "nce"])
+def test_labels_that_are_none_do_not_reach_the_critic(kind: str) -> None:
+    critic = LabelDependencyLoss(3, 4, critic=kind)  # type: ignore[arg-type]
+    before = critic.network.score[-1].weight.detach().clone()
+    y = torch.tensor([[0.0, 1.0, float("nan")], [1.0, 0.0, -1.0]])
+    with pytest.raises(ValueError, match="labels are 0, 1, or -1"):
+        critic.step(torch.zeros(2, 3), torch.zeros(2, 4), y)
+    with pytest.raises(ValueError, match="at least one row"):
+        critic.step(torch.zeros(0, 3), torch.zeros(0, 4), torch.zeros(0, 3))
+    assert torch.equal(critic.network.score[-1].weight, before)

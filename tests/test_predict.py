@@ -32,7 +32,7 @@ from labeldep_cli.features.images import read_image
 from labeldep_cli.pipelines.predict import Copies, Prediction, expand, predict
 from labeldep_cli.pipelines.predict import paths as path_room
 from labeldep_cli.pipelines.predict.paths import BATCH, as_they_come
-from labeldep_cli.pipelines.predict.serve import settle_threads
+from labeldep_cli.pipelines.predict.serve import threads_for_one
 from labeldep_cli.progress import Silent
 from labeldep_cli.reports.annotate import LONGEST, annotate
 
@@ -427,14 +427,35 @@ def _rounded(value: object) -> object:
 
 
 @pytest.mark.parametrize(("slow", "taken"), [(2, 1), (1, 2)])
-def test_one_request_at_a_time_takes_the_threads_that_are_quicker_for_it(slow: int, taken: int) -> None:
+def test_one_request_at_a_time_takes_the_threads_that_are_quicker_for_it(
+    slow: int, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def label(images: torch.Tensor) -> None:
         time.sleep(0.02 if torch.get_num_threads() == slow else 0.0)
 
+    labeller = SimpleNamespace(side=4, device=torch.device("cpu"), label=label)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        settle_threads(SimpleNamespace(side=4, device=torch.device("cpu"), label=label))  # type: ignore[arg-type]
-        assert torch.get_num_threads() == taken
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        assert threads_for_one(labeller) == taken  # type: ignore[arg-type]
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        assert threads_for_one(labeller) == 2, "the user's own word"  # type: ignore[arg-type]
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_name_that_cannot_be_looked_at_is_skipped_and_the_rest_are_done(place: Place) -> None:
+    images = [str(path) for path in sorted(place.table.parent.rglob("*.png"))[:2]]
+    result = place.run("predict", images[0], "x" * 5000, images[1], "--json")
+    assert result.exit_code == 3, result.stderr
+    told = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [one["path"] for one in told if "labels" in one] == images
+    assert [one["path"] for one in told if "skipped" in one] == ["x" * 5000]
+
+
+def test_copies_never_land_on_each_other(tmp_path: Path) -> None:
+    paths = [str(draw_image(tmp_path / name, seed)) for seed, name in enumerate(("a.bmp", "a.bmp.jpg"))]
+    copies = Copies(tmp_path / "copies", paths)
+    assert len({copies.place(path) for path in paths}) == 2

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, BinaryIO, TextIO
 
 import typer
 
@@ -158,7 +158,7 @@ def _serve(by: _By, everything: bool) -> int:
     from labeldep_cli.pipelines.predict import complete, serve
 
     all_complete = True
-    for answer in serve(*by, sys.stdin.buffer, everything, Terminal()):
+    for answer in serve(*by, _stdin(), everything, Terminal()):
         print_json(answer)
         all_complete = all_complete and complete(answer)
     return 0 if all_complete else SKIPPED
@@ -182,6 +182,19 @@ def _destination(out: Path | None) -> Iterator[TextIO]:
         yield stream
 
 
+def _stdin() -> BinaryIO:
+    """Stdin's bytes.
+
+    Raises:
+        LabeldepError: it is closed.
+    """
+    if sys.stdin is None:
+        raise LabeldepError(
+            "stdin is closed, and is to be read from", "Give it a pipe or a file: labeldep predict - < FILE"
+        )
+    return sys.stdin.buffer
+
+
 def _words(images: list[str]) -> Iterator[str]:
     for word in images:
         if word == "-":
@@ -192,7 +205,7 @@ def _words(images: list[str]) -> Iterator[str]:
 
 def _lines() -> Iterator[str]:
     """The lines of stdin, read below its buffer: a thread that waits there would keep Python from ending on Ctrl-C."""
-    source = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+    source = getattr(_stdin(), "raw", _stdin())
     rest = b""
     while block := source.read(1 << 16):
         *lines, rest = (rest + block).split(b"\n")

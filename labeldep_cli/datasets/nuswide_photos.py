@@ -79,11 +79,13 @@ def download(root: Path, wanted: Collection[str], urls: Path, how: DownloadConfi
 
     account = _Account(known, how.failures, reporter)
     with (
+        warnings.catch_warnings(),  # Pillow's remarks on sizes and EXIF; here, since filters belong to all threads
         storing(root / GONE),
         _appending(root) as gone,
         reporter.bar("photos", len(wanted), "photos") as bar,
         closing(_all(getting, listed())) as outcomes,
     ):
+        warnings.simplefilter("ignore")
         account.take(outcomes, gone, bar)
     _tell(account.states, len(unlisted), root, urls, reporter)
 
@@ -265,8 +267,7 @@ def _receive(url: str, timeout: float) -> bytes:
             raise Refused(410)
         content = read_whole(answer, _LARGEST_PHOTO)
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as image:
-            warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(content)) as image:
             kind = image.format
             image.load()
     except Exception:  # what Pillow's decoders raise on damaged data is not one kind

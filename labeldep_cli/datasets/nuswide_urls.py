@@ -40,7 +40,7 @@ def read_urls(file: Path, wanted: Collection[str]) -> Iterator[Photo]:
                     continue
                 understood += 1
                 path = "/".join(found["file"].replace("\\", "/").split("/")[-2:])
-                if path in wanted and ".." not in path.split("/"):
+                if path in wanted and not {"", ".", ".."} & set(path.split("/")):
                     yield Photo(path, _urls(found["urls"].split()))
     except OSError as error:
         raise DatasetError(f"{file} cannot be read: {error.strerror}", "Name NUS-WIDE's NUS-WIDE-urls.txt.") from None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import torch
@@ -82,6 +83,10 @@ def decision_of(config: DecisionConfig, run: Run, device: torch.device) -> Decis
         CheckpointError: a decision by the critic with a run that has none.
         LabeldepError: flags that do not go together, or a threshold that is none.
     """
+    if config.rule not in get_args(Decided):
+        raise LabeldepError(f"there is no decision {config.rule!r}", f"Take one of {', '.join(get_args(Decided))}.")
+    if config.beta is not None and not 0 <= config.beta < math.inf:
+        raise LabeldepError(f"beta {config.beta} is no weight", "Name a number from 0 on.")
     if config.rule == "threshold":
         if config.beta is not None:
             raise LabeldepError(

@@ -131,9 +131,11 @@ def _memory() -> dict[str, int | None]:
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         kib = {line.split(":")[0]: int(line.split()[1]) for line in meminfo.read_text().splitlines()}
-        limit = _cgroup("memory.max")[0]
-        for name, key in (("total", "MemTotal"), ("available", "MemAvailable")):
-            found[name] = min(1024 * kib[key], limit or 1024 * kib[key])
+        limit, used = _cgroup("memory.max")[0], _cgroup("memory.current")[0]
+        found["total"] = min(1024 * kib["MemTotal"], limit or 1024 * kib["MemTotal"])
+        # In a container without a limit the machine's own word stands.
+        room = max(limit - used, 0) if limit and used else 1024 * kib["MemAvailable"]
+        found["available"] = min(1024 * kib["MemAvailable"], room)
     if Path("/dev/shm").is_dir():
         shared = shutil.disk_usage("/dev/shm")
         found |= {"shm_total": shared.total, "shm_free": shared.free}
@@ -199,7 +201,9 @@ def _disks(workspace: Workspace) -> list[dict[str, Any]]:
     found = []
     checkpoints = Path(torch.hub.get_dir())
     for what, folder in (("caches", workspace.features), ("runs", workspace.runs_dir), ("weights", checkpoints)):
-        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+        # os.path's answer is False where Path's method raises: a folder that may not be entered.
+        above = (folder.absolute(), *folder.absolute().parents)
+        there = next(path for path in above if os.path.isdir(path))  # noqa: PTH112
         usage = shutil.disk_usage(there)
         found.append({"what": what, "folder": str(folder), "free": usage.free, "total": usage.total})
     return found

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -83,7 +85,8 @@ def list_runs(runs_dir: Path, reporter: Reporter) -> list[RunRow]:
 def run_folders(runs_dir: Path) -> Iterator[Path]:
     """The folders that may be runs, by name."""
     for pattern in ("*", "*/*"):
-        yield from (folder for folder in sorted(runs_dir.glob(pattern)) if folder.is_dir())
+        # os.path's answer is False where Path's method raises: a folder that may not be entered.
+        yield from (folder for folder in sorted(runs_dir.glob(pattern)) if os.path.isdir(folder))  # noqa: PTH112
 
 
 def record_of(folder: Path) -> dict[str, Any] | None:
@@ -95,13 +98,18 @@ def record_of(folder: Path) -> dict[str, Any] | None:
     if not (folder / CONFIG).is_file():
         return None
     record = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    of_a_run = isinstance(record, dict) and record.get("command") in _STAGES and "settings" in record
-    return record if of_a_run else None
+    if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
+        return None
+    return record if record.get("command") in [*_STAGES] else None
 
 
 def folder_bytes(folder: Path) -> int:
     """The size of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # a training at work renames its files while they are looked at
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _row(folder: Path, runs_dir: Path, record: dict[str, Any]) -> RunRow:
@@ -121,7 +129,7 @@ def _row(folder: Path, runs_dir: Path, record: dict[str, Any]) -> RunRow:
         seed=config.seed,
         state=_state(folder),
         step=step,
-        steps=record["steps"],
+        steps=int(record["steps"]),
         best_step=best["step"] if best else None,
         val={name: best["val"][name] for name in SCORES} if best else None,
         bytes=folder_bytes(folder),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from labeldep_cli.config import Decided, DecisionConfig, Machine, Workspace
 from labeldep_cli.errors import DatasetError
-from labeldep_cli.features.images import UnreadableImage, as_rgb, read_image
+from labeldep_cli.features.images import Reason, UnreadableImage, as_rgb, read_image
 from labeldep_cli.features.views import cut
 from labeldep_cli.pipelines.labeller import Labeller, open_features_labeller, open_labeller
 from labeldep_cli.pipelines.predict.paths import BATCH
@@ -109,7 +109,11 @@ class Model:
         if self.labeller.run.has_features:
             return torch.as_tensor(image, dtype=torch.float32)
         if isinstance(image, Image.Image):
-            rgb = as_rgb(image)
+            try:
+                rgb = as_rgb(image)
+            except Exception as error:  # what Pillow's decoders raise on damaged data is not one kind
+                told = _path(image) or "a PIL image"
+                raise DatasetError(f"{told}: {Reason.BROKEN.text}", "Leave it out, or mend the file.") from error
         elif isinstance(image, str | PathLike):
             try:
                 rgb = read_image(Path(image), self.side if self.labeller.run.draft else None)

@@ -133,10 +133,10 @@ def _found(folder: Path, wanted: Wanted) -> tuple[str, tuple[Path, ...]]:
     whole = (*(folder / name for name in _OWN), *scraps)
     try:
         record = record_of(folder)
+        if record is None:
+            return (_EMPTY, ()) if [path.name for path in folder.iterdir()] == [LOCK] else ("", ())
     except (ValueError, OSError):
         return "", ()
-    if record is None:
-        return (_EMPTY, ()) if [path.name for path in folder.iterdir()] == [LOCK] else ("", ())
     if wanted.named and not wanted.last:
         return "named", whole
     if not (folder / BEST).exists() and not (folder / LAST).exists():

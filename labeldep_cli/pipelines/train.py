@@ -47,9 +47,8 @@ from labeldep_cli.pipelines.requirements import (
 from labeldep_cli.pipelines.runs import Run, open_run, protocol_of, read_config, result_of
 from labeldep_cli.progress import Once, Reporter
 from labeldep_cli.reports.tensorboard import Recorded, make_up, require_tensorboard
-from labeldep_cli.training import checkpoint
 from labeldep_cli.training.fit import Schedule, fit
-from labeldep_cli.training.run_files import BEST, CONFIG, LAST, LOCK
+from labeldep_cli.training.run_files import BEST, CONFIG, LOCK
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
 
 
@@ -216,7 +215,7 @@ def train_on(project: Project, config: TrainingConfig, start: Run | None, job: J
             reporter = Recorded(project.reporter, folder) if job.tensorboard and world.first else project.reporter
             _fit(project, config, start, train, val, record, folder, reporter)
         elif job.tensorboard and world.first:
-            make_up(folder, checkpoint.read_facts(folder / LAST).get("history", ()))
+            make_up(folder)
         run = open_run(str(folder), project.workspace.runs_dir)
         provenance = protocol_of(run, project.dataset.split("val"), "step")
         result = _result(folder, project, val)

@@ -16,6 +16,9 @@ from labeldep_cli.reports.pictures import Font, font_of
 LONGEST = 1024
 """Pixels of a copy's longer side at most; a smaller image keeps its size."""
 
+_MOST_LABELS = 200
+"""Drawn at most, the first ones; the rest are counted. A JPEG has at most 65,500 rows."""
+
 _LEAST = 320  # pixels of a copy's width, so that a label fits below the smallest image
 _PAPER, _INK, _EMPTY, _FULL = (24, 24, 24), (255, 255, 255), (64, 64, 64), (0, 96, 150)
 
@@ -67,8 +70,13 @@ def _laid_out(labels: Sequence[tuple[str, float]], font: Font, width: int, size:
     margin = size // 2
     chips: list[_Chip] = []
     left = top = margin
-    for name, p in labels or [("(no label)", 0.0)]:
-        text = _shortened(" ".join(name.split()), f" {p:.2f}" if labels else "", font, width - 4 * margin)
+    shown = list(labels[:_MOST_LABELS]) or [("(no label)", 0.0)]
+    if len(labels) > _MOST_LABELS:
+        shown.append((f"and {len(labels) - _MOST_LABELS} more", 0.0))
+    for k, (name, p) in enumerate(shown):
+        text = _shortened(
+            " ".join(name.split()), f" {p:.2f}" if k < min(len(labels), _MOST_LABELS) else "", font, width - 4 * margin
+        )
         length = round(font.getlength(text)) + 2 * margin
         if left > margin and left + length > width - margin:
             left, top = margin, top + 2 * size + margin

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.files import storing
 from labeldep_cli.progress import Course, Reporter, Through, Together, Watch
-from labeldep_cli.training.run_files import TENSORBOARD
+from labeldep_cli.training.run_files import METRICS, TENSORBOARD
 
 
 def require_tensorboard() -> None:
@@ -104,14 +105,13 @@ class Events:
                 self._writer.add_scalar(tag, value, step)
 
 
-def make_up(run: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Write the events of a finished run that was trained without.
-
-    Args:
-        run: its folder.
-        history: its evaluations, the records of metrics.jsonl.
-    """
-    if history and not _begun(run / TENSORBOARD):
+def make_up(run: Path) -> None:
+    """Write the events of a finished run that was trained without, from its metrics.jsonl."""
+    if _begun(run / TENSORBOARD):
+        return
+    with storing(run / METRICS):
+        history = [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
+    if history:
         Events(run / TENSORBOARD, Course(run.name, history[-1]["step"], tuple(history))).close()
 
 

@@ -5,7 +5,8 @@ B batch, L labels, F feature width.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -127,6 +128,7 @@ class LabelDependencyLoss:
             leaky_slope=leaky_slope,
             seed=seed,
         ).resolved()
+        _require_sensible(config)
         self.bce_reduction = bce_reduction
         self.n_labels = n_labels
         self.feature_dim = feature_dim
@@ -301,6 +303,32 @@ class LabelDependencyLoss:
         return features.detach().to(weight.dtype), logits.to(weight.dtype)
 
     def _labels(self, y: Tensor, logits: Tensor) -> Tensor:
-        if y.shape != logits.shape:
-            raise ValueError(f"labels {tuple(y.shape)} for logits {tuple(logits.shape)}")
-        return y.to(logits)
+        if y.shape != logits.shape or not len(y):
+            raise ValueError(f"labels {tuple(y.shape)} for logits {tuple(logits.shape)}; at least one row")
+        y = y.to(logits)
+        if not ((y == 0) | (y == 1) | (y == -1)).all():
+            raise ValueError("labels are 0, 1, or -1 where unknown; found others")
+        return y
+
+
+def _require_sensible(config: AdversarialConfig) -> None:
+    """Refuse settings that would train nothing, or something else.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    if config.sampling not in get_args(Sampling):
+        raise ValueError(f"sampling {config.sampling!r}: one of {', '.join(get_args(Sampling))}")
+    whole = (
+        "critic_steps",
+        "critic_width",
+        "critic_projection",
+        *(("noise_samples",) if config.critic == "nce" else ()),
+    )
+    for name in (*whole, "alpha", "inverse_temperature", "critic_lr"):
+        value = getattr(config, name)
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} {value}: a number above 0")
+    for name in ("lambda_gp", "critic_layers"):
+        if not 0 <= getattr(config, name) < math.inf:
+            raise ValueError(f"{name} {getattr(config, name)}: a number from 0 on")

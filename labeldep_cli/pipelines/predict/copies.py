@@ -42,8 +42,12 @@ class Copies:
         """Where the copy of an image lies; what is neither JPEG nor PNG becomes a JPEG, `scan.tif.jpg`."""
         absolute = Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute keeps `..`, resolve follows links
         below = absolute.relative_to(self._base if self._base in absolute.parents else absolute.anchor)
-        kept = below.suffix.lower() in (".jpg", ".jpeg", ".png")
-        return self.folder / (below if kept else below.with_name(f"{below.name}.jpg"))
+        if below.suffix.lower() in (".jpg", ".jpeg", ".png"):
+            return self.folder / below
+        name = f"{below.name}.jpg"
+        while absolute.with_name(name).exists():  # an image of its own, whose copy has this name
+            name = f"{name.removesuffix('.jpg')}.copy.jpg"
+        return self.folder / below.with_name(name)
 
     def write(self, found: Prediction) -> Prediction | Skipped:
         """Write the copy of a labelled image.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -20,10 +21,11 @@ _GRACE = 0.005  # seconds that a batch waits for its next path
 def expand(words: Iterable[str]) -> Iterator[str]:
     """Turn what the user names into image paths: files as they are, folders and globs as the images in them, sorted."""
     for word in words:
-        path = Path(word)
-        if path.is_dir():
-            yield from (str(p) for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        elif not path.exists() and glob.has_magic(word):
+        # os.path's answer is False where Path's methods raise: a name too long, a folder that may not be entered.
+        if os.path.isdir(word):  # noqa: PTH112
+            files = sorted(Path(word).rglob("*"))
+            yield from (str(p) for p in files if p.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(p))  # noqa: PTH113
+        elif not os.path.exists(word) and glob.has_magic(word):  # noqa: PTH110
             matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 - the pattern may be absolute
             yield from matches or [word]
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -58,23 +59,30 @@ def serve(
     """
     run = open_told(run_name, runs_dir, reporter)
     labeller = open_labeller(run, machine, decision, weights, reporter)
-    settle_threads(labeller)
+    few, every = threads_for_one(labeller), torch.get_num_threads()
     reporter.note(f"ready: one request a line, {_FORMS}")
-    for line in requests:
-        yield _answer(labeller, line, everything)
+    try:
+        for line in requests:
+            torch.set_num_threads(every if b'"paths"' in line else few)
+            yield _answer(labeller, line, everything)
+    finally:
+        torch.set_num_threads(every)
 
 
-def settle_threads(labeller: Labeller) -> None:
-    """Take one thread for all that follows where it labels an image sooner than all threads together.
+def threads_for_one(labeller: Labeller) -> int:
+    """How many threads label a single image soonest: one, or all that torch has.
 
     They sleep between requests, and waking them for each layer of a small network costs more than they save: a request
-    took 1.3 forward passes of SqueezeNet with one of two threads, 2.1 with both.
+    took 1.3 forward passes of SqueezeNet with one of two threads, 2.1 with both. A user's own OMP_NUM_THREADS stands.
     """
     image = torch.zeros(1, 3, labeller.side, labeller.side, dtype=torch.uint8)
     labeller.label(image)  # a first pass costs more
-    if labeller.device.type == "cpu":
-        seconds = {threads: _seconds(labeller, image, threads) for threads in (torch.get_num_threads(), 1)}
-        torch.set_num_threads(min(seconds, key=seconds.__getitem__))
+    every = torch.get_num_threads()
+    if labeller.device.type != "cpu" or "OMP_NUM_THREADS" in os.environ:
+        return every
+    seconds = {threads: _seconds(labeller, image, threads) for threads in (every, 1)}
+    torch.set_num_threads(every)
+    return min(seconds, key=seconds.__getitem__)
 
 
 def _seconds(labeller: Labeller, image: torch.Tensor, threads: int) -> float:
@@ -116,12 +124,17 @@ def _answer(labeller: Labeller, line: bytes, everything: bool) -> Answer:
 
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
-        request = json.loads(line)
+        request = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise _Malformed(f"no JSON: {error}; a request is {_FORMS}") from None
     if not isinstance(request, dict):
         raise _Malformed(f"no JSON object; a request is {_FORMS}")
     return request
+
+
+def _no_number(text: str) -> None:
+    """NaN and Infinity are no JSON."""
+    raise ValueError(f"{text} is no JSON number")
 
 
 def _one_path(labeller: Labeller, path: object, everything: bool) -> Answer:

@@ -45,7 +45,7 @@ def compare(
         return
     typer.echo(
         f"{found.n_images} images of {found.dataset}, {split}; differences in points from {found.reference}, "
-        f"{LEVEL:g} % intervals; equal labels: {found.labels_per_image:.2f} an image"
+        f"{LEVEL:g} % intervals; equal labels: {found.labels_per_image:.2f} an image, as val truly has"
     )
     for one in found.differences:
         rows = [

@@ -104,6 +104,8 @@ def _require_fitting(dataset: str, download: bool, wish: DownloadConfig) -> None
 
 
 def _print(report: DataReport) -> None:
+    from labeldep_cli.features.images import Reason
+
     splits = report.splits
     train, val, test = (splits[name].images for name in ("train", "val", "test"))
     counts = f"train {train + val} ({train} + {val} held out)" if report.held_out else f"train {train}, val {val}"
@@ -125,6 +127,9 @@ def _print(report: DataReport) -> None:
     for group in report.duplicates:
         leak = "  <- in different splits" if group.leaks else ""
         typer.echo(f"the same file: {', '.join(group.paths)}{leak}")
+    gone = sum(skip.reason == Reason.MISSING.text for skip in report.unreadable)
+    of_these = f" ({gone} of them not there)" if gone else ""
     typer.echo(
-        f"missing {len(report.missing)}, unreadable {len(report.unreadable)}, duplicates {len(report.duplicates)}"
+        f"missing {len(report.missing)}, unreadable {len(report.unreadable)}{of_these}, "
+        f"duplicates {len(report.duplicates)}"
     )

@@ -68,7 +68,7 @@ DataDir = Annotated[
     Path, typer.Option(envvar="LABELDEP_DATA", help="Folder of the data sets and caches.", rich_help_panel=WHERE)
 ]
 MovedData = Annotated[
-    Path | None, typer.Option(help="Where the data sets lie now, if they were moved.", rich_help_panel=WHERE)
+    Path | None, typer.Option(help="Where coco, nuswide or scenes lie now, if they were moved.", rich_help_panel=WHERE)
 ]
 RunsDir = Annotated[Path, typer.Option(envvar="LABELDEP_RUNS", help="Folder of the runs.", rich_help_panel=WHERE)]
 FeaturesDir = Annotated[

@@ -118,7 +118,7 @@ def load(name: str, data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
     else:
         raise DatasetError(
             f"there is no data set {name!r}",
-            f"{nearest(name, DATASETS)} Or give the path of your own: CSV, JSONL, COCO-format JSON, .tar, .npz or .h5.",
+            f"{nearest(name, DATASETS)}\nOr give the path of your own: CSV, JSONL, COCO JSON, .tar, .npz or .h5.",
         )
     for note in dataset.notes:
         reporter.note(note)

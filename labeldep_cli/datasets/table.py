@@ -184,7 +184,8 @@ def _strip_cells(file: Path, line: int, cells: list[str], columns: _Columns) -> 
         if cell.strip() not in _CODES:
             raise DatasetError(
                 f"{file}, line {line}, column {name!r}: {cell!r} is not a label value",
-                "Write 1 (present), 0 (absent), -1 or nothing (unknown).",
+                "Write 1 (present), 0 (absent), -1 or nothing (unknown)."
+                + (" A column of names has the header `labels`." if len(cells) == 1 else ""),
             )
     return bytes(_CODES[cell.strip()] for cell in cells)
 

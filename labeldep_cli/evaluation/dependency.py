@@ -53,8 +53,8 @@ class SetStatistics:
     """How one kind of predicted sets differs from the real ones.
 
     Attributes:
-        lift_error: mean |ln lift - ln real lift| over pairs seen together in at least MIN_COUNT real images; a pair
-            that is never predicted counts as if it were half a time.
+        lift_error: mean |ln lift - ln real lift| over pairs seen together in at least MIN_COUNT real images; a pair that
+            is never predicted counts as if it were half a time. None where no pair is so frequent.
         cardinality: share of images with 0, 1, 2, ... predicted labels.
         cardinality_distance: total variation distance to the real shares, 0..1.
         unseen_pairs: share of predicted pairs that no training image has.
@@ -62,7 +62,7 @@ class SetStatistics:
         p_value: of the two-sample test that real and predicted sets have the same single labels and pairs.
     """
 
-    lift_error: float
+    lift_error: float | None
     cardinality: tuple[float, ...]
     cardinality_distance: float
     unseen_pairs: float
@@ -189,14 +189,14 @@ def _statistics(real: NDArray[np.bool_], sets: NDArray[np.bool_], train: NDArray
 
 def _lift_error(
     counted: NDArray[np.float64], predicted: NDArray[np.float64], upper: NDArray[np.bool_], n: int
-) -> float:
+) -> float | None:
     judged = upper & (counted >= MIN_COUNT)
     single = np.diag(predicted)
     # ln lift = ln n_ab + ln n - ln n_a - ln n_b, half a count standing for none.
     lifts = np.log(np.maximum(predicted, 0.5)) + np.log(n)
     lifts -= np.log(np.maximum(single, 0.5))[:, None] + np.log(np.maximum(single, 0.5))[None, :]
     if not judged.any():
-        return 0.0
+        return None
     return float(np.abs(lifts[judged] - np.log(_lift(counted, n)[judged])).mean())
 
 

@@ -81,11 +81,11 @@ class Model:
         """Decide on the label sets of what `__call__` takes: probabilities [B, L] and sets [B, L]."""
         return self.labeller.label(x)
 
-    def predict(self, images: Iterable[Looked]) -> list[Prediction]:
+    def predict(self, images: Iterable[Looked] | str | PathLike[str] | Image.Image) -> list[Prediction]:
         """Label images, 32 at a time, as `labeldep predict` does.
 
         Args:
-            images: paths or PIL images; for a run on ready features rows [F].
+            images: paths or PIL images, or one of them; for a run on ready features rows [F].
 
         Returns:
             One `Prediction` each, in their order: `labels`, (name, probability) of its label set, most probable first;
@@ -94,7 +94,8 @@ class Model:
         Raises:
             DatasetError: an image that cannot be read; names it.
         """
-        found, waiting = [], iter(images)
+        several = [images] if isinstance(images, str | PathLike | Image.Image) else images
+        found, waiting = [], iter(several)
         while some := list(islice(waiting, BATCH)):
             rows = zip(some, *self.label(torch.stack([self.prepare(one) for one in some])), strict=True)
             found += [prediction_of(_path(one), self.labels, p, chosen) for one, p, chosen in rows]

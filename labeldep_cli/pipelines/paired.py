@@ -50,7 +50,13 @@ def see_paired(runs: Sequence[Run], place: Place, machine: Machine, split: str, 
 
 
 def _require_same_protocol(first: Run, other: Run) -> None:
-    mine, theirs = ({"data set": run.config["dataset"]["name"], **_rows(run)} for run in (first, other))
+    names = [run.config["dataset"]["name"] for run in (first, other)]
+    if names[0] != names[1]:
+        raise LabeldepError(
+            f"{first.folder} was trained on {names[0]}, and {other.folder} on {names[1]}",
+            "Compare runs on the same data set.",
+        )
+    mine, theirs = (_rows(run) for run in (first, other))
     differences = changed(theirs, mine)
     if differences or first.space != other.space:
         raise LabeldepError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from labeldep_cli.config import DEFAULT_HEAD, ExtractConfig, HeadKind, Machine, Place, Source, Workspace, pick
+from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import CheckpointError, DatasetError, nearest
@@ -134,7 +136,16 @@ class Run:
         workspace = Workspace(place.data_dir or Path(self.config["data_dir"]), place.runs_dir, features)
         found = None if row is None else self.weights(row, weights)
         asked = ExtractConfig(draft=self.draft)
-        project = open_project(workspace, self.source(), machine, reporter, found, self.spatial, asked=asked)
+        source = self.source()
+        try:
+            project = open_project(workspace, source, machine, reporter, found, self.spatial, asked=asked)
+        except DatasetError as error:
+            if source.dataset in registry.DATASETS or Path(source.dataset).exists():
+                raise
+            raise DatasetError(
+                f"{error.what}, which {self.folder} was trained on",
+                f"Put it back, or make a link to where it lies now: ln -s NEW {shlex.quote(source.dataset)}",
+            ) from error
         self.space.require_same(project.dataset.space, f"the run {self.folder.name}", "the data set")
         return project
 
@@ -207,8 +218,9 @@ def find_run(name: str | None, runs_dir: Path) -> Path:
     if name is None:
         if not runs:
             raise CheckpointError(
-                f"there is no trained run in {runs_dir} yet",
-                "Train one: labeldep adversarial --dataset DATASET (or see it all at once: labeldep demo)",
+                f"there is no trained run in {runs_dir.absolute()} yet",
+                "Train one: labeldep adversarial --dataset DATASET (or see it all at once: labeldep demo).\n"
+                "If yours lie elsewhere: --runs-dir FOLDER",
             )
         return runs[-1].parent
     for folder in (Path(name), runs_dir / name):
@@ -222,7 +234,7 @@ def find_run(name: str | None, runs_dir: Path) -> Path:
         f"there is no run {name!r}: it is no run's folder, and no name in {runs_dir}",
         nearest(Path(name).name, [path.parent.name for path in runs])
         if runs
-        else f"{runs_dir} holds no trained run at all; if yours lie elsewhere: --runs-dir FOLDER",
+        else f"{runs_dir.absolute()} holds no trained run at all; if yours lie elsewhere: --runs-dir FOLDER",
     )
 
 

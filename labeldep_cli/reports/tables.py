@@ -89,7 +89,7 @@ def dependency_rows(rule: Mapping[str, Any], found: Mapping[str, Any]) -> list[R
     return [
         [
             name,
-            f"{kind['lift_error']:.3f}",
+            "-" if kind["lift_error"] is None else f"{kind['lift_error']:.3f}",  # no pair is frequent enough
             f"{kind['cardinality_distance']:.3f}",
             f"{100 * kind['unseen_pairs']:.1f} %",
             f"{100 * kind['unseen_sets']:.1f} %",

@@ -21,11 +21,12 @@ if (report.pairing) {
       svg.append(cursor);
       read(...at);
     };
-    svg.addEventListener("pointermove", (event) => {
+    const point = (event) => {
       const box = svg.getBoundingClientRect();
       const [x, y] = [event.clientX - box.left, event.clientY - box.top].map((v) => Math.floor((v - left) / cell));
       if (x >= 0 && y >= 0) move(y, x);
-    });
+    };
+    for (const kind of ["pointermove", "click"]) svg.addEventListener(kind, point); // a finger's tap does not move
     const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
     place.addEventListener("keydown", (event) => {
       const step = steps[event.key];

@@ -193,7 +193,7 @@ def test_ready_features_are_named_without_pictures_and_names_are_text(place: Pla
     ("names", "told"),
     [
         (["ready", "elsewhere"], "ready and .*elsewhere have another protocol: .*rows"),
-        (["base", "ready"], "have another protocol: .*data set"),
+        (["base", "ready"], "base was trained on pets-.*, and .*ready on x-"),
         (["base"] * 7, "7 runs are more than a page can tell apart: 6 at most"),
         (["bse"], "there is no run 'bse'"),
     ],

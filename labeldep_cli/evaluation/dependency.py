@@ -53,8 +53,8 @@ class SetStatistics:
     """How one kind of predicted sets differs from the real ones.
 
     Attributes:
-        lift_error: mean |ln lift - ln real lift| over pairs seen together in at least MIN_COUNT real images; a pair that
-            is never predicted counts as if it were half a time. None where no pair is so frequent.
+        lift_error: mean |ln lift - ln real lift| over pairs seen together in at least MIN_COUNT real images; a pair
+            that is never predicted counts as if it were half a time. None where no pair is so frequent.
         cardinality: share of images with 0, 1, 2, ... predicted labels.
         cardinality_distance: total variation distance to the real shares, 0..1.
         unseen_pairs: share of predicted pairs that no training image has.

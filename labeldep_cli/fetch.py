@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from labeldep_cli import __version__
 from labeldep_cli.config import DownloadConfig
 from labeldep_cli.errors import DownloadError
-from labeldep_cli.files import storing
+from labeldep_cli.files import size_told, storing
 from labeldep_cli.progress import Bar, Reporter
 
 _BLOCK = 1 << 16
@@ -277,11 +277,3 @@ def _length(answer: HTTPResponse) -> int | None:
     """The bytes of an answer, where it says so."""
     told = answer.headers.get("Content-Length", "")
     return int(told) if _DIGITS.fullmatch(told) else None
-
-
-def size_told(n: int) -> str:
-    """Bytes in words: 13.5 GB, 252.9 MB."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n >= size:
-            return f"{n / size:.1f} {unit}"
-    return f"{n} bytes"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -182,3 +183,11 @@ def locked(path: Path) -> bool:
         except OSError:
             return True
     return False
+
+
+def size_told(n: float) -> str:
+    """Bytes for a person: "512 B", "4.1 kB", "170.5 MB"."""
+    if n < 1000:
+        return f"{n:.0f} B"
+    unit = min(int(math.log10(n)) // 3, 4)
+    return f"{n / 1000**unit:.1f} {' kMGT'[unit]}B"

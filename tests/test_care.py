@@ -18,10 +18,9 @@ from typer.testing import CliRunner
 
 from labeldep_cli import config
 from labeldep_cli.cli import app
-from labeldep_cli.files import lock
+from labeldep_cli.files import lock, size_told
 from labeldep_cli.models.backbones import BACKBONES
 from labeldep_cli.pipelines import doctor as checkup
-from labeldep_cli.reports.tables import size
 
 ROOT = Path(__file__).parents[1]
 
@@ -287,7 +286,7 @@ def test_doctor_knows_what_the_package_needs() -> None:
     ("n", "told"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (178_814_045, "178.8 MB"), (2e15, "2000.0 TB")]
 )
 def test_sizes_for_a_person(n: float, told: str) -> None:
-    assert size(n) == told
+    assert size_told(n) == told
 
 
 # Completion

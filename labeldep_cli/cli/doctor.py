@@ -10,6 +10,7 @@ import typer
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.show import Terminal, print_json
 from labeldep_cli.config import Workspace
+from labeldep_cli.files import size_told
 
 if TYPE_CHECKING:
     from labeldep_cli.pipelines.doctor import Checkup
@@ -49,9 +50,8 @@ def _print(title: str, lines: Iterable[str]) -> None:
 
 
 def _size(n: int | None) -> str:
-    from labeldep_cli.reports.tables import size
 
-    return "?" if n is None else size(n)
+    return "?" if n is None else size_told(n)
 
 
 def _versions(versions: Mapping[str, str | None]) -> str:

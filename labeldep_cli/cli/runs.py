@@ -12,6 +12,7 @@ import typer
 from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.show import Terminal, print_json, print_table, tell
 from labeldep_cli.config import Workspace
+from labeldep_cli.files import size_told
 
 if TYPE_CHECKING:
     from labeldep_cli.pipelines.listing import RunRow
@@ -77,7 +78,7 @@ def runs(
 
 def _print(rows: list[RunRow]) -> None:
     from labeldep_cli.pipelines.listing import SCORES
-    from labeldep_cli.reports.tables import number, size
+    from labeldep_cli.reports.tables import number
 
     header = ["run", "data set", "backbone", "stage", "critic", "state"]
     cells = [
@@ -90,7 +91,7 @@ def _print(rows: list[RunRow]) -> None:
             row.state,
             f"{row.step:,}" if row.state == "finished" else f"{row.step:,} of {row.steps:,}",
             *(number(row.val[name] if row.val else None) for name in SCORES),
-            size(row.bytes),
+            size_told(row.bytes),
             _age(row.changed),
         ]
         for row in rows
@@ -128,7 +129,6 @@ def _clean(runs_dir: Path, names: tuple[str, ...], unfinished: bool, last: bool,
 
 
 def _print_removals(found: list[Removal], runs_dir: Path) -> None:
-    from labeldep_cli.reports.tables import size
 
     if not found:
         tell(f"nothing to clean in {runs_dir}")
@@ -138,7 +138,7 @@ def _print_removals(found: list[Removal], runs_dir: Path) -> None:
             str(removal.folder),
             "in use: stays" if removal.in_use else removal.why,
             ", ".join(path.name for path in removal.files) or "the empty folder",
-            size(removal.bytes),
+            size_told(removal.bytes),
         ]
         for removal in found
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,14 +31,6 @@ Row = Sequence[str]
 def number(value: float | None) -> str:
     """A score for a person: two decimals, a dash for none."""
     return "-" if value is None else f"{value:.2f}"
-
-
-def size(n: float) -> str:
-    """Bytes for a person: "512 B", "4.1 kB", "170.5 MB"."""
-    if n < 1000:
-        return f"{n:.0f} B"
-    unit = min(int(math.log10(n)) // 3, 4)
-    return f"{n / 1000**unit:.1f} {' kMGT'[unit]}B"
 
 
 def summary(scores: Mapping[str, Any]) -> list[str]:

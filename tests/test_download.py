@@ -310,7 +310,7 @@ class TestCoco:
 
     def test_room_is_looked_for_first(self, server, small_coco, tmp_path, monkeypatch):
         monkeypatch.setattr(coco_archives.shutil, "disk_usage", lambda path: _Disk(free=5))
-        with pytest.raises(StorageError, match=r"has 5 bytes free, but .* take up to \d+\.\d kB more"):
+        with pytest.raises(StorageError, match=r"has 5 B free, but .* take up to \d+\.\d kB more"):
             self.get(tmp_path, server, small_coco)
         assert server.asked == []
 

@@ -206,9 +206,10 @@ def test_what_does_not_fit_is_refused(place: Place, names: list[str], told: str)
 
 
 def test_images_that_are_gone_leave_their_names(place: Place, tmp_path: Path) -> None:
+    place.json("eval", "base")  # its cache is there from now on
     shutil.move(place.table.parent / "img", tmp_path / "img")
     try:
-        found = place.json("report", "base", "--out", tmp_path / "gone.html")
+        found = place.json("report", "base", "--out", tmp_path / "gone.html", code=3)
     finally:
         shutil.move(tmp_path / "img", place.table.parent / "img")
     assert found["n_unreadable"] == found["n_choosable"] == 12
@@ -294,3 +295,16 @@ def test_without_scripts_it_is_a_plain_page(browser, page: Path) -> None:
         assert tab.locator(f"#label-table td[data-score={score_name}]").first.is_visible()
     assert not tab.locator("#label-filter").is_visible()
     context.close()
+
+
+def test_what_cannot_be_read_is_listed(place: Place) -> None:
+    """In full mode images are read to be scored: exit 3, as `eval` does."""
+    folder = place.folder / "holes"
+    make_table(folder)
+    (folder / "img" / "48.png").write_bytes(b"no image")  # of test, the last fifth
+    words = (*BACKBONE, "--full", "--steps", 1, "--out", place.folder / "whole")
+    run = place.json("pretrain", "--dataset", folder / "labels.csv", *words)["run"]
+    words = ("--out", place.folder / "holes.html", "--max-skipped", 0.5)
+    found = place.json("report", run, *words, code=3)
+    assert [skip["path"] for skip in found["skipped"]] == ["img/48.png"]
+    assert "skipped: img/48.png: not an image" in place.run("report", run, *words).stderr

@@ -51,7 +51,7 @@ def audit(
     features_dir: flags.FeaturesDir = Workspace.features_dir,
     out: Annotated[
         Path, typer.Option(help="Folder of audit.csv, audit.html and the folds' runs.", rich_help_panel=flags.OUTPUT)
-    ] = Path("audit"),
+    ] = AuditConfig.out,
     top: Annotated[
         int, typer.Option(min=0, help="Findings in the gallery; audit.csv has all.", rich_help_panel=flags.OUTPUT)
     ] = AuditConfig.top,

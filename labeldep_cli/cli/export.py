@@ -13,7 +13,7 @@ from labeldep_cli.config import DEFAULT_EXPORT_FORMAT, ExportFormat, Workspace
 
 
 def export(
-    run: Annotated[str | None, typer.Argument(help="A run's folder or name; the newest if not given.")] = None,
+    run: flags.Run = None,
     kind: Annotated[
         ExportFormat,
         typer.Option(

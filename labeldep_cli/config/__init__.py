@@ -18,7 +18,7 @@ from labeldep_cli.config.choices import (
 from labeldep_cli.config.place import DownloadConfig, ExtractConfig, Machine, Place, Source, Workspace
 from labeldep_cli.config.settings import changed, pick
 from labeldep_cli.config.training import AdversarialConfig, Config, PretrainConfig, TrainingConfig
-from labeldep_cli.config.using import AuditConfig, DecisionConfig, ReproduceConfig
+from labeldep_cli.config.using import AuditConfig, DecisionConfig, ReportConfig, ReproduceConfig
 
 __all__ = [
     "BACKBONE_NAMES",
@@ -41,6 +41,7 @@ __all__ = [
     "Place",
     "Precision",
     "PretrainConfig",
+    "ReportConfig",
     "ReproduceConfig",
     "Sampling",
     "Selection",

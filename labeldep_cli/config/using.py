@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from labeldep_cli.config.choices import Decided
@@ -32,6 +33,21 @@ class DecisionConfig:
 
 
 @dataclass(frozen=True)
+class ReportConfig:
+    """How a page about runs is made.
+
+    Attributes:
+        split: of their data set.
+        seed: of the resampling and of the sampled sets.
+        out: the page's file.
+    """
+
+    split: Literal["train", "val", "test"] = "test"
+    seed: int = 0
+    out: Path = Path("report.html")
+
+
+@dataclass(frozen=True)
 class AuditConfig:
     """How a data set's labels are audited by networks that have not seen them.
 
@@ -45,6 +61,7 @@ class AuditConfig:
         hidden, steps: of the networks; None for each stage's default.
         seed: of folds and networks.
         top: findings in the gallery.
+        out: the folder of table, gallery and the folds' runs.
     """
 
     folds: int = 5
@@ -55,6 +72,7 @@ class AuditConfig:
     steps: int | None = None
     seed: int = 0
     top: int = 100
+    out: Path = Path("audit")
 
     @property
     def training(self) -> dict[str, Any]:

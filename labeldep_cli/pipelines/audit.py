@@ -6,6 +6,7 @@ import csv
 import io
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,11 @@ from labeldep_cli.features.images import UnreadableImage
 from labeldep_cli.files import lock, make_folder, write_text
 from labeldep_cli.pipelines.claims import Job
 from labeldep_cli.pipelines.crossfit import Opinion, cross_fit, opinion_of
+from labeldep_cli.pipelines.listing import record_of
 from labeldep_cli.pipelines.project import Project, open_project
-from labeldep_cli.pipelines.runs import open_told
+from labeldep_cli.pipelines.runs import Run, open_told
 from labeldep_cli.progress import Reporter
 from labeldep_cli.reports.page import render, thumbnail
-from labeldep_cli.training.run_files import CONFIG
 
 TABLE, PAGE, RUNS = "audit.csv", "audit.html", "runs"
 
@@ -120,7 +121,11 @@ class Audit:
 
 def is_run(name: str, runs_dir: Path) -> bool:
     """Whether a run of that folder or name has been begun."""
-    return any((folder / CONFIG).is_file() for folder in (Path(name), runs_dir / name))
+    for folder in (Path(name), runs_dir / name):
+        with suppress(ValueError, OSError):  # a broken config.json, or a folder that may not be entered
+            if record_of(folder) is not None:
+                return True
+    return False
 
 
 def audit_dataset(
@@ -176,7 +181,7 @@ def audit_run(
         raise CheckpointError(
             f"{run.folder} has learnt the written labels of train, mistakes and all: it cannot audit them",
             "Audit the data set, whose rows are all scored by networks trained without them: "
-            f"labeldep audit {shlex.quote(run.source().dataset)}",
+            f"labeldep audit {shlex.join(_named_again(run))}",
         )
     if run.facts["critic"] is None:
         reporter.note(f"{run.folder} has no critic: labels are judged by the image alone")
@@ -194,6 +199,17 @@ def audit_run(
         beta = run.facts.get("beta")
         expected = 1.0 if beta is None else float(beta)
         return _audit(project, str(run.folder), Opinion.joined(opinions), expected, config, folder, skipped)
+
+
+def _named_again(run: Run) -> list[str]:
+    """A run's data set and backbone in the words of the command line."""
+    source = run.source()
+    words = [source.dataset]
+    for name in ("backbone", "weights", "val_fraction", "test_fraction", "split_seed"):
+        value = getattr(source, name)
+        if value != getattr(Source, name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
 
 
 def _audit(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from labeldep_cli.config import DecisionConfig, Machine, Place
 from labeldep_cli.datasets.split import Skipped
@@ -117,10 +119,15 @@ class Seen:
     inputs: Inputs
     logits: NDArray[np.float32]
 
+    @cached_property
+    def features(self) -> Tensor:
+        """Z of the rows as the critic sees it, float32 [N, F]; in full mode a pass over the images, so made once."""
+        return collect_features(self.inputs)
+
     def decided(self, decision: DecisionConfig) -> tuple[Decision, NDArray[np.bool_]]:
         """The rule that is asked for, and the label sets [N, L] that it makes."""
         rule = decision_of(decision, self.run, self.project.device)
-        return rule, rule.decide(self.logits, lambda: collect_features(self.inputs))
+        return rule, rule.decide(self.logits, lambda: self.features)
 
     def evaluated(self, decision: DecisionConfig) -> tuple[Evaluation, NDArray[np.bool_]]:
         """Scores under one decision rule, and the label sets [N, L] that it makes."""

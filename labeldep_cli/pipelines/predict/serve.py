@@ -23,6 +23,9 @@ from labeldep_cli.progress import Reporter
 
 _FORMS = '{"path": FILE}, {"paths": [FILE, ...]} or {"image": BASE64}'
 
+_WORTH = 1.5
+"""Times quicker that all threads must be: whoever asks wants a core too, and then they wait for one another."""
+
 _REST = 0.02  # seconds: threads are asleep by then, as they are when a request comes
 
 Answer = Mapping[str, Any]
@@ -70,7 +73,7 @@ def serve(
 
 
 def threads_for_one(labeller: Labeller) -> int:
-    """How many threads label a single image soonest: one, or all that torch has.
+    """How many threads to label a single image with: one, or all that torch has where they are much quicker.
 
     They sleep between requests, and waking them for each layer of a small network costs more than they save: a request
     took 1.3 forward passes of SqueezeNet with one of two threads, 2.1 with both. A user's own OMP_NUM_THREADS stands.
@@ -80,9 +83,9 @@ def threads_for_one(labeller: Labeller) -> int:
     every = torch.get_num_threads()
     if labeller.device.type != "cpu" or "OMP_NUM_THREADS" in os.environ:
         return every
-    seconds = {threads: _seconds(labeller, image, threads) for threads in (every, 1)}
+    together, alone = (_seconds(labeller, image, threads) for threads in (every, 1))
     torch.set_num_threads(every)
-    return min(seconds, key=seconds.__getitem__)
+    return 1 if alone < _WORTH * together else every
 
 
 def _seconds(labeller: Labeller, image: torch.Tensor, threads: int) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from labeldep_cli.config import Machine, Place
+from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.devices import enough_memory
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.files import make_folder, write_text
@@ -39,6 +40,8 @@ class Report:
         n_images: scored.
         n_choosable: that can be looked at one by one.
         n_unreadable: of these, without a picture though there should be one.
+        skipped: rows of the split without an image that can be read.
+        looked: images were read to score them, rather than finished caches.
     """
 
     file: Path
@@ -49,6 +52,8 @@ class Report:
     n_images: int
     n_choosable: int
     n_unreadable: int
+    skipped: tuple[Skipped, ...]
+    looked: bool
 
     def to_json(self) -> dict[str, Any]:
         """One object."""
@@ -61,6 +66,7 @@ class Report:
             "n_images": self.n_images,
             "n_choosable": self.n_choosable,
             "n_unreadable": self.n_unreadable,
+            "skipped": [skip.to_json() for skip in self.skipped],
         }
 
 
@@ -135,4 +141,6 @@ def _write(judged: Sequence[Judged], seed: int, out: Path, reporter: Reporter) -
         len(first.logits),
         len(chosen.rows),
         n_unreadable,
+        first.inputs.skipped,
+        any(one.seen.project.looked for one in judged),
     )

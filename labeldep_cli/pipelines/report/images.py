@@ -11,8 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from labeldep_cli.evaluation.evidence import critic_evidence
-from labeldep_cli.inputs import Request
-from labeldep_cli.models.encoder import pooled
 from labeldep_cli.pipelines.report.gallery import Wall
 from labeldep_cli.pipelines.report.judged import Judged
 from labeldep_cli.progress import Reporter
@@ -107,11 +105,7 @@ def asks_critic(one: Judged) -> bool:
 @torch.inference_mode()
 def evidence(one: Judged, rows: Sequence[int]) -> NDArray[np.float32]:
     """What the critic adds to the log-odds of each label, the others of the run's own set staying: [len(rows), L]."""
-    inputs, found = one.seen.inputs, []
-    critic = one.run.critic(inputs.device)
-    parts = torch.split(torch.tensor(rows, dtype=torch.int64), inputs.batch)
-    for batch in inputs.stream(Request(part, torch.zeros_like(part), len(part)) for part in parts):
-        z = pooled(inputs.encoder(batch.x).float())
-        sets = torch.from_numpy(one.sets)[batch.rows].to(z.device)
-        found.append(one.run.facts["beta"] * critic_evidence(critic, sets, z))
-    return np.asarray(torch.cat(found).cpu().numpy())
+    z = one.seen.features[list(rows)]
+    sets = torch.from_numpy(one.sets[list(rows)]).to(z.device)
+    found = one.run.facts["beta"] * critic_evidence(one.run.critic(z.device), sets, z)
+    return np.asarray(found.cpu().numpy())

@@ -20,11 +20,11 @@ from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.progress import Silent
+from labeldep_cli.run_files import BEST, LAST, METRICS, RESULT
 from labeldep_cli.training import checkpoint, losses, steps, updates
 from labeldep_cli.training import fit as fitting
 from labeldep_cli.training.draws import epoch_rows, keyed, mismatched_rows, random_rows, random_views, uniform
 from labeldep_cli.training.fit import Schedule, fit
-from labeldep_cli.training.run_files import BEST, LAST, METRICS, RESULT
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep
 from labeldep_cli.training.wasserstein import critic_update
 

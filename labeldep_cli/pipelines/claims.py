@@ -18,8 +18,8 @@ from labeldep_cli.pipelines.project import Project
 from labeldep_cli.pipelines.runs import Run, read_config, result_of
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
+from labeldep_cli.run_files import BEST, CONFIG, LAST, METRICS, RESULT, TENSORBOARD
 from labeldep_cli.training import checkpoint
-from labeldep_cli.training.run_files import BEST, CONFIG, LAST, METRICS, RESULT, TENSORBOARD
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, PretrainConfig, TrainingConfig, pick
 from labeldep_cli.files import locked
 from labeldep_cli.progress import Reporter
-from labeldep_cli.training.run_files import BEST, CONFIG, LAST, LOCK, METRICS, RESULT
+from labeldep_cli.run_files import BEST, CONFIG, LAST, LOCK, METRICS, RESULT
 
 SCORES = ("mAP", "CF1", "OF1", "exact_match")
 _STAGES: dict[str, type[TrainingConfig]] = {"pretrain": PretrainConfig, "adversarial": AdversarialConfig}

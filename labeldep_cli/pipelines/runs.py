@@ -27,8 +27,8 @@ from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
+from labeldep_cli.run_files import BEST, CONFIG, RESULT
 from labeldep_cli.training import checkpoint
-from labeldep_cli.training.run_files import BEST, CONFIG, RESULT
 from labeldep_cli.weights import Weights, locate_weights
 
 _RECORDED = ("command", "settings", "data_dir", "features_dir", "dataset", "labels", "weights", "start")

@@ -13,8 +13,8 @@ from labeldep_cli.errors import CheckpointError, nearest
 from labeldep_cli.files import lock, locked, storing
 from labeldep_cli.pipelines.listing import record_of, run_folders
 from labeldep_cli.pipelines.runs import result_of
+from labeldep_cli.run_files import BEST, CONFIG, LAST, LOCK, METRICS, RESULT, SCRATCH, TENSORBOARD
 from labeldep_cli.training import checkpoint
-from labeldep_cli.training.run_files import BEST, CONFIG, LAST, LOCK, METRICS, RESULT, SCRATCH, TENSORBOARD
 
 _OWN = (RESULT, BEST, LAST, METRICS, TENSORBOARD, CONFIG)
 """A run's own; the result first, so that a kill on the way leaves no run that looks finished."""

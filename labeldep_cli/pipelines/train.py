@@ -47,8 +47,8 @@ from labeldep_cli.pipelines.requirements import (
 from labeldep_cli.pipelines.runs import Run, open_run, protocol_of, read_config, result_of
 from labeldep_cli.progress import Once, Reporter
 from labeldep_cli.reports.tensorboard import Recorded, make_up, require_tensorboard
+from labeldep_cli.run_files import BEST, CONFIG, LOCK
 from labeldep_cli.training.fit import Schedule, fit
-from labeldep_cli.training.run_files import BEST, CONFIG, LOCK
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.files import storing
 from labeldep_cli.progress import Course, Reporter, Through, Together, Watch
-from labeldep_cli.training.run_files import METRICS, TENSORBOARD
+from labeldep_cli.run_files import METRICS, TENSORBOARD
 
 
 def require_tensorboard() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import publish, storage_error, storing
-from labeldep_cli.training.run_files import SCRATCH
+from labeldep_cli.run_files import SCRATCH
 
 FORMAT = 1
 _KEY = "labeldep"  # one key only: safetensors writes several in random order, and the file's bytes would change

@@ -22,8 +22,8 @@ from labeldep_cli.files import write_json, write_text
 from labeldep_cli.inputs import Inputs
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.progress import Course, Reporter
+from labeldep_cli.run_files import BEST, LAST, METRICS, RESULT
 from labeldep_cli.training import checkpoint
-from labeldep_cli.training.run_files import BEST, LAST, METRICS, RESULT
 from labeldep_cli.training.steps import Step
 from labeldep_cli.training.tally import Tally, diverged
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from labeldep_cli.evaluation.curves import Curve, by_threshold, precision_recall
 from labeldep_cli.pipelines.report.judged import Judged
 from labeldep_cli.reports.figure import Line, figure
-from labeldep_cli.training.run_files import METRICS
+from labeldep_cli.run_files import METRICS
 
 _LOSSES = {
     "critic": "Loss of the critic",

@@ -32,7 +32,7 @@ from labeldep_cli.pipelines.reproduce.matrix import BASELINE, CRITIC, Training
 from labeldep_cli.pipelines.runs import open_run, result_of
 from labeldep_cli.pipelines.train import Trained, adversarial, pretrain
 from labeldep_cli.progress import Reporter, Silent
-from labeldep_cli.training.run_files import BEST
+from labeldep_cli.run_files import BEST
 
 HALF, TUNED, EQUAL = RULES
 NON_EMPTY = "tuned, never empty"

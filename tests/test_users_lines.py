@@ -85,7 +85,7 @@ def test_the_three_lines(
             ["annotations_trainval2014.zip", "train2014.zip", "val2014.zip", "--data-dir"],
         ),
         ("labeldep adversarial --dataset nuswide", "nuswide", ["Groundtruth", "ImageList", "--data-dir"]),
-        ("labeldep predict img.jpg", "there is no trained run in runs", ["labeldep adversarial", "labeldep demo"]),
+        ("labeldep predict img.jpg", "there is no trained run in ", ["labeldep adversarial", "labeldep demo"]),
     ],
 )
 def test_in_an_empty_folder(

@@ -186,7 +186,7 @@ def test_ready_features_are_named_without_pictures_and_names_are_text(place: Pla
     assert "data:image/jpeg" not in text
     assert "<b>one</b>" not in text
     assert "&lt;b&gt;one&lt;/b&gt;" in text
-    assert "MB, 20 images of" in result.stdout
+    assert "kB, 20 images of" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import typer
 
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table, tell
-from labeldep_cli.config import AuditConfig, Machine, Place, Source, Workspace
+from labeldep_cli.config import DRAW, AuditConfig, Machine, Place, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
 
 if TYPE_CHECKING:
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 """Findings on the terminal."""
-
-_DRAW = ("val_fraction", "test_fraction", "split_seed")
-"""All rows are audited; the draw says which caches hold them."""
 
 
 def audit(
@@ -70,7 +67,7 @@ def audit(
     if is_run(what, runs_dir):
         _refuse(
             ctx,
-            ("backbone", *_DRAW, "folds", "repeats", "steps", "hidden", "seed", "fresh"),
+            ("backbone", *DRAW, "folds", "repeats", "steps", "hidden", "seed", "fresh"),
             f"{what} is a run, trained already",
         )
         place = Place(runs_dir, data_dir if _is_given(ctx, "data_dir") else None, features_dir)
@@ -125,4 +122,4 @@ def _show(found: Audit, json: bool) -> None:
     if rows:
         print_table("the most suspicious", header, rows, text=3)
     typer.echo("score: log-odds of the other way by image and other labels; critic: what the other labels add to p's.")
-    typer.echo(f"all of them: {found.folder / 'audit.csv'}; to look at: {found.folder / 'audit.html'}")
+    typer.echo(f"all of them: {found.table}; to look at: {found.gallery}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from labeldep_cli.config import BACKBONE_NAMES, Workspace
+from labeldep_cli.config import BACKBONE_NAMES, TUNED, Workspace
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.run_files import BEST, CONFIG
 
@@ -25,7 +25,7 @@ def backbone(incomplete: str) -> list[str]:
 
 def threshold(incomplete: str) -> list[str]:
     """The two words."""
-    return _beginning(("tuned", "tuned-per-label"), incomplete)
+    return _beginning(TUNED, incomplete)
 
 
 def run(ctx: typer.Context, incomplete: str) -> list[str]:

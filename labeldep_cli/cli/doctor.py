@@ -50,7 +50,6 @@ def _print(title: str, lines: Iterable[str]) -> None:
 
 
 def _size(n: int | None) -> str:
-
     return "?" if n is None else size_told(n)
 
 

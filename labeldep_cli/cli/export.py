@@ -10,6 +10,7 @@ import typer
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.show import Terminal, print_json
 from labeldep_cli.config import DEFAULT_EXPORT_FORMAT, ExportFormat, Workspace
+from labeldep_cli.files import size_told
 
 
 def export(
@@ -40,7 +41,7 @@ def export(
     facts = made.facts
     shape = ", ".join(map(str, facts["input"]["shape"]))
     form = f"ONNX, opset {made.opset}" if made.opset else "torch's ExportedProgram"
-    typer.echo(f"{made.path}: {made.size / 1e6:.1f} MB, {form}")
+    typer.echo(f"{made.path}: {size_told(made.size)}, {form}")
     typer.echo(
         f"{facts['input']['name']} {facts['input']['dtype']} [{shape}] -> probabilities [N, {len(facts['labels'])}]"
     )

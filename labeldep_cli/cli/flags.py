@@ -14,6 +14,7 @@ from labeldep_cli.config import (
     DEFAULT_BACKBONE,
     DEFAULT_HEAD,
     PAPER_BACKBONES,
+    TUNED,
     AdversarialConfig,
     Decided,
     HeadKind,
@@ -161,7 +162,7 @@ def read_threshold(text: str) -> str:
     Raises:
         typer.BadParameter: it is none of these.
     """
-    if text not in ("tuned", "tuned-per-label"):
+    if text not in TUNED:
         try:
             inside = 0 <= float(text) <= 1
         except ValueError:

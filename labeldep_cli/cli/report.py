@@ -10,6 +10,7 @@ import typer
 from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json
 from labeldep_cli.config import Machine, Place, ReportConfig, Workspace
+from labeldep_cli.files import size_told
 
 if TYPE_CHECKING:
     from labeldep_cli.pipelines.report.command import Report
@@ -51,9 +52,8 @@ def report(
 
 def _print(found: Report) -> None:
     named = ", ".join(f"{letter} {Path(folder).name}" for letter, folder in found.runs.items())
-    typer.echo(
-        f"{found.file}: {found.size / 1e6:.1f} MB, {found.n_images} images of {found.dataset}, {found.split}; {named}"
-    )
+    rows = f"{found.n_images} images of {found.dataset}, {found.split}"
+    typer.echo(f"{found.file}: {size_told(found.size)}, {rows}; {named}")
     if found.n_choosable < found.n_images:
         typer.echo(f"{found.n_choosable} of them can be looked at one by one: more would make the page too large")
     if found.n_unreadable:

@@ -129,7 +129,6 @@ def _clean(runs_dir: Path, names: tuple[str, ...], unfinished: bool, last: bool,
 
 
 def _print_removals(found: list[Removal], runs_dir: Path) -> None:
-
     if not found:
         tell(f"nothing to clean in {runs_dir}")
         return

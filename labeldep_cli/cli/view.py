@@ -10,20 +10,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from labeldep_cli.cli.lines import SCORES, Clock, losses_of, title
+from labeldep_cli.cli.lines import SCORES, Clock, losses_of
 from labeldep_cli.progress import Course
-
-NAMES = {
-    "critic": "critic loss",
-    "penalty": "gradient penalty",
-    "wasserstein": "Wasserstein estimate",
-    "critic_gradient": "critic gradient norm",
-    "generator": "generator loss",
-    "logistic": "logistic loss",
-    "generator_gradient": "generator gradient norm",
-    "labels_per_image": "labels an image",
-}
-"""Of quantities that have a longer one than in metrics.jsonl."""
+from labeldep_cli.reports.quantities import name_of
 
 _TREND = 30
 _BESIDE_TREND = 48  # columns
@@ -91,18 +80,14 @@ class View:
         table.add_column("", justify="right", no_wrap=True, min_width=8)
         table.add_column("", style="cyan", no_wrap=True)
         for name, values in self._losses.items():
-            table.add_row(_named(name), f"{values[-1]:.4g}", "", _signs(values[-trend:]) if trend else "")
+            table.add_row(name_of(name), f"{values[-1]:.4g}", "", _signs(values[-trend:]) if trend else "")
         best = self._best
         heading = ("validation", "now", f"best ({best['step']})" if best else "", "")
         table.add_row(*heading, style="dim not bold")
         for name, values in self._scores.items():
             told = [f"{value:{SCORES[name]}}" for value in (values[-1], *([best["val"][name]] if best else []))]
-            table.add_row(_named(name), told[0], *told[1:] or [""], _signs(values[-trend:]) if trend else "")
+            table.add_row(name_of(name), told[0], *told[1:] or [""], _signs(values[-trend:]) if trend else "")
         return table
-
-
-def _named(name: str) -> str:
-    return NAMES.get(name, title(name))
 
 
 def _longer(trends: Trends, values: Mapping[str, float]) -> Trends:

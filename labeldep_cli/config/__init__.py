@@ -6,6 +6,7 @@ from labeldep_cli.config.choices import (
     DEFAULT_EXPORT_FORMAT,
     DEFAULT_HEAD,
     PAPER_BACKBONES,
+    TUNED,
     CriticKind,
     Decided,
     ExportFormat,
@@ -15,8 +16,17 @@ from labeldep_cli.config.choices import (
     Sampling,
     Selection,
 )
-from labeldep_cli.config.place import DownloadConfig, ExtractConfig, Machine, Place, Source, Workspace
-from labeldep_cli.config.settings import changed, pick
+from labeldep_cli.config.place import (
+    DRAW,
+    DownloadConfig,
+    ExtractConfig,
+    Machine,
+    Place,
+    Source,
+    Workspace,
+    usable_cores,
+)
+from labeldep_cli.config.settings import changed, flags_of, pick
 from labeldep_cli.config.training import AdversarialConfig, Config, PretrainConfig, TrainingConfig
 from labeldep_cli.config.using import AuditConfig, DecisionConfig, ReportConfig, ReproduceConfig
 
@@ -25,7 +35,9 @@ __all__ = [
     "DEFAULT_BACKBONE",
     "DEFAULT_EXPORT_FORMAT",
     "DEFAULT_HEAD",
+    "DRAW",
     "PAPER_BACKBONES",
+    "TUNED",
     "AdversarialConfig",
     "AuditConfig",
     "Config",
@@ -49,5 +61,7 @@ __all__ = [
     "TrainingConfig",
     "Workspace",
     "changed",
+    "flags_of",
     "pick",
+    "usable_cores",
 ]

@@ -23,4 +23,7 @@ DEFAULT_HEAD: HeadKind = "linear"
 ExportFormat = Literal["onnx", "torch"]
 DEFAULT_EXPORT_FORMAT: ExportFormat = "onnx"
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+TUNED = ("tuned", "tuned-per-label")
+"""Thresholds found on val and kept in the checkpoint."""
+
 Decided = Literal["threshold", "rerank", "expected-f1"]

@@ -32,6 +32,10 @@ class Place:
     features_dir: Path | None = None
 
 
+DRAW = ("val_fraction", "test_fraction", "split_seed")
+"""The settings of a Source that say how missing splits are drawn."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Which data, seen through which backbone.
@@ -51,6 +55,11 @@ class Source:
     val_fraction: float = 0.05
     test_fraction: float = 0.25
     split_seed: int = 0
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -76,8 +85,7 @@ class Machine:
         """The number of decoding processes."""
         if self.workers is not None:
             return self.workers
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-        return min(max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1), 8)
+        return min(max(usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1), 8)
 
 
 @dataclass(frozen=True)

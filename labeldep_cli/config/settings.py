@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -20,3 +20,10 @@ def pick(config: type[Any], settings: Mapping[str, Any]) -> Any:  # noqa: ANN401
     """Build a config from the settings that it knows, ignoring others."""
     known = {f.name for f in fields(config)}
     return config(**{name: value for name, value in settings.items() if name in known})
+
+
+def flags_of(config: object, names: Iterable[str]) -> list[str]:
+    """The words of the command line that say what differs from the defaults: "--val-fraction", "0.2"."""
+    given = ((name, getattr(config, name)) for name in names)
+    changes = ((name, value) for name, value in given if value != getattr(type(config), name))
+    return [word for name, value in changes for word in (f"--{name.replace('_', '-')}", str(value))]

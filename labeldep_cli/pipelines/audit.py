@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.config import AuditConfig, Machine, Place, Source, Workspace
+from labeldep_cli.config import DRAW, AuditConfig, Machine, Place, Source, Workspace, flags_of
 from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.datasets.split import SPLITS, Skipped
 from labeldep_cli.devices import enough_memory
@@ -27,7 +27,7 @@ from labeldep_cli.pipelines.claims import Job
 from labeldep_cli.pipelines.crossfit import Opinion, cross_fit, opinion_of
 from labeldep_cli.pipelines.listing import record_of
 from labeldep_cli.pipelines.project import Project, open_project
-from labeldep_cli.pipelines.runs import Run, open_told
+from labeldep_cli.pipelines.runs import open_told
 from labeldep_cli.progress import Reporter
 from labeldep_cli.reports.page import render, thumbnail
 
@@ -104,12 +104,22 @@ class Audit:
     skipped: tuple[Skipped, ...]
     looked: bool
 
+    @property
+    def table(self) -> Path:
+        """The findings as CSV."""
+        return self.folder / TABLE
+
+    @property
+    def gallery(self) -> Path:
+        """The page with the first of them."""
+        return self.folder / PAGE
+
     def to_json(self) -> dict[str, Any]:
         """One object; the findings are in the table."""
         return {
             "audited": self.of,
-            "table": str(self.folder / TABLE),
-            "gallery": str(self.folder / PAGE),
+            "table": str(self.table),
+            "gallery": str(self.gallery),
             "n_images": self.n_images,
             "n_labels": self.n_labels,
             "n_findings": len(self.findings),
@@ -178,10 +188,11 @@ def audit_run(
     """
     run = open_told(run_name, place.runs_dir, reporter)
     if split == "train":
+        source = run.source()
         raise CheckpointError(
             f"{run.folder} has learnt the written labels of train, mistakes and all: it cannot audit them",
             "Audit the data set, whose rows are all scored by networks trained without them: "
-            f"labeldep audit {shlex.join(_named_again(run))}",
+            f"labeldep audit {shlex.join([source.dataset, *flags_of(source, ('backbone', 'weights', *DRAW))])}",
         )
     if run.facts["critic"] is None:
         reporter.note(f"{run.folder} has no critic: labels are judged by the image alone")
@@ -199,17 +210,6 @@ def audit_run(
         beta = run.facts.get("beta")
         expected = 1.0 if beta is None else float(beta)
         return _audit(project, str(run.folder), Opinion.joined(opinions), expected, config, folder, skipped)
-
-
-def _named_again(run: Run) -> list[str]:
-    """A run's data set and backbone in the words of the command line."""
-    source = run.source()
-    words = [source.dataset]
-    for name in ("backbone", "weights", "val_fraction", "test_fraction", "split_seed"):
-        value = getattr(source, name)
-        if value != getattr(Source, name):
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return words
 
 
 def _audit(

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from labeldep_cli import __version__
-from labeldep_cli.config import DEFAULT_BACKBONE, PAPER_BACKBONES, Machine, Workspace
+from labeldep_cli.config import DEFAULT_BACKBONE, PAPER_BACKBONES, Machine, Workspace, usable_cores
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.features.views import N_VIEWS, SIDE
 from labeldep_cli.models.backbones import find_backbone
@@ -154,7 +154,7 @@ def _cgroup(name: str) -> tuple[int | None, ...]:
 def _threads() -> dict[str, Any]:
     quota, period = _cgroup("cpu.max")
     return {
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "quota": quota / period if quota and period else None,
         "torch": torch.get_num_threads(),
         "decoding": Machine().n_workers,

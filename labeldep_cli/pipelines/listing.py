@@ -14,7 +14,7 @@ from typing import Any, Literal
 from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, PretrainConfig, TrainingConfig, pick
 from labeldep_cli.files import locked
 from labeldep_cli.progress import Reporter
-from labeldep_cli.run_files import BEST, CONFIG, LAST, LOCK, METRICS, RESULT
+from labeldep_cli.run_files import BEST, CONFIG, LAST, LOCK, RESULT, read_metrics
 
 SCORES = ("mAP", "CF1", "OF1", "exact_match")
 _STAGES: dict[str, type[TrainingConfig]] = {"pretrain": PretrainConfig, "adversarial": AdversarialConfig}
@@ -147,9 +147,7 @@ def _state(folder: Path) -> State:
 
 def _progress(folder: Path, config: TrainingConfig) -> tuple[int, dict[str, Any] | None]:
     """The last step that was evaluated, and the record of the best evaluation as training chooses it."""
-    if not (folder / METRICS).exists():
-        return 0, None
-    records = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
+    records = read_metrics(folder)
     updated = [record for record in records if record["step"]]
     # Where G is frozen, its scores on val stay as they are, and the critic's own chooses.
     best = max(updated, key=lambda record: record.get("critic_val", record["val"][config.select]), default=None)

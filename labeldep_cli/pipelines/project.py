@@ -13,17 +13,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labeldep_cli.config import DEFAULT_BACKBONE, ExtractConfig, HeadKind, Machine, Precision, Source, Workspace
+from labeldep_cli.config import (
+    DEFAULT_BACKBONE,
+    DRAW,
+    ExtractConfig,
+    HeadKind,
+    Machine,
+    Precision,
+    Source,
+    Workspace,
+    flags_of,
+)
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.split import SPLITS, Dataset, Draw, Skipped, Split
 from labeldep_cli.devices import pick_device
 from labeldep_cli.distributed import ALONE, World, join
 from labeldep_cli.errors import BackboneError, CacheError, DatasetError
-from labeldep_cli.features.cache import (
-    FeatureCache,
-    read_origin,
-    skipped_rows,
-)
+from labeldep_cli.features.cache import FeatureCache, read_origin, skipped_rows
 from labeldep_cli.features.decode import unreadable
 from labeldep_cli.features.extract import Limit, Pace
 from labeldep_cli.features.origin import Origin
@@ -171,13 +177,7 @@ class Project:
             words += ["--precision", self.asked.precision]
         if weights.spec != "default":
             words += ["--weights", weights.spec]
-        for name in ("val_fraction", "test_fraction", "split_seed"):
-            if getattr(self.source, name) != getattr(Source, name):
-                words += [f"--{name.replace('_', '-')}", str(getattr(self.source, name))]
-        if self.workspace.data_dir != Workspace.data_dir:
-            words += ["--data-dir", str(self.workspace.data_dir)]
-        if self.workspace.features_dir is not None:
-            words += ["--features-dir", str(self.workspace.features_dir)]
+        words += flags_of(self.source, DRAW) + flags_of(self.workspace, ("data_dir", "features_dir"))
         return shlex.join(words)
 
     def cache_path(self, split: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -12,7 +11,7 @@ from typing import Any
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.files import storing
 from labeldep_cli.progress import Course, Reporter, Through, Together, Watch
-from labeldep_cli.run_files import METRICS, TENSORBOARD
+from labeldep_cli.run_files import TENSORBOARD, read_metrics
 
 
 def require_tensorboard() -> None:
@@ -109,8 +108,7 @@ def make_up(run: Path) -> None:
     """Write the events of a finished run that was trained without, from its metrics.jsonl."""
     if _begun(run / TENSORBOARD):
         return
-    with storing(run / METRICS):
-        history = [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
+    history = read_metrics(run)
     if history:
         Events(run / TENSORBOARD, Course(run.name, history[-1]["step"], tuple(history))).close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,24 +10,11 @@ from markupsafe import Markup
 from labeldep_cli.evaluation.curves import Curve, by_threshold, precision_recall
 from labeldep_cli.pipelines.report.judged import Judged
 from labeldep_cli.reports.figure import Line, figure
-from labeldep_cli.run_files import METRICS
+from labeldep_cli.reports.quantities import name_of
+from labeldep_cli.run_files import read_metrics
 
-_LOSSES = {
-    "critic": "Loss of the critic",
-    "penalty": "Gradient penalty",
-    "wasserstein": "Wasserstein estimate",
-    "margin": "Margin of the critic",
-    "generator": "What the critic makes of G's sets",
-    "critic_gradient": "The critic's gradient norm on sets",
-    "generator_gradient": "Gradient norm of G",
-    "critic_val": "The critic on val",
-}
-_ON_VAL = {
-    "CF1": "CF1 on val, p > 0.5",
-    "mAP": "mAP on val",
-    "exact_match": "Exact match on val, p > 0.5",
-    "labels_per_image": "Labels an image on val",
-}
+_ON_VAL = {"CF1": ", p > 0.5", "mAP": "", "exact_match": ", p > 0.5", "labels_per_image": ", p > 0.5"}
+"""The scores on val that have a figure, and the decision that they hang on."""
 
 _Histories = Sequence[tuple[Judged, Sequence[Mapping[str, Any]]]]
 
@@ -73,14 +59,20 @@ def _line(one: Judged, curve: Curve, x: str, y: str) -> Line:
 
 def training_figures(judged: Sequence[Judged]) -> list[Markup]:
     """A figure for each thing that training recorded; a line for each run that recorded it."""
-    histories = [(one, _history(one)) for one in judged]
+    histories = [(one, read_metrics(one.run.folder)) for one in judged]
     recorded = dict.fromkeys(name for _, history in histories for record in history for name in record)
-    titles = {name: _LOSSES.get(name, f"Loss of G, {name}") for name in recorded if name not in ("step", "val")}
+    titles = {name: _title(name) for name in recorded if name not in ("step", "val")}
+    scores = {name: f"{_title(name)} on val{decided}" for name, decided in _ON_VAL.items()}
     on_val = [(one, [{"step": r["step"], **r["val"]} for r in history]) for one, history in histories]
     return [
         *_training(histories, titles, "training"),
-        *_training(on_val, _ON_VAL, "val"),
+        *_training(on_val, scores, "val"),
     ]
+
+
+def _title(quantity: str) -> str:
+    name = name_of(quantity)
+    return name if name == "mAP" else name[0].upper() + name[1:]
 
 
 def _training(histories: _Histories, titles: Mapping[str, str], name: str) -> Iterator[Markup]:
@@ -95,11 +87,3 @@ def _training(histories: _Histories, titles: Mapping[str, str], name: str) -> It
 def _over_steps(one: Judged, points: Sequence[tuple[int, float]]) -> Line:
     best = [(float(step), value, True) for step, value in points if step == one.run.facts["step"]]
     return Line(one.number, one.letter, [step for step, _ in points], [value for _, value in points], best)
-
-
-def _history(one: Judged) -> list[dict[str, Any]]:
-    """The lines of its metrics.jsonl; none where that is gone."""
-    path = one.run.folder / METRICS
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -118,9 +118,7 @@ def run(
     Raises:
         LabeldepError: too few images.
     """
-    paths = tuple(str(Path(path).absolute()) for _, path in zip(range(count), expand([str(folder)]), strict=False))
-    if len(paths) < 8 * BATCH:  # a quarter has to last beyond its first group
-        raise LabeldepError(f"{len(paths)} images of {folder} are too few", f"Give {8 * BATCH} at least.")
+    paths = photos_of(folder, count)
     workers = Machine().n_workers
     tasks: dict[str, tuple[Callable[[Task], float], Task]] = {
         _PLAIN: (_plain, Task(backbone, weights, paths, VARIANTS["extract"], workers)),
@@ -140,13 +138,29 @@ def run(
         }
         for name in (_PLAIN, _QUARTER, *variants)
     }
+    return {**circumstances(tasks[_PLAIN][1], repeats), "measured": measured}
+
+
+def photos_of(folder: Path, count: int) -> tuple[str, ...]:
+    """The first images of a folder.
+
+    Raises:
+        LabeldepError: too few for a quarter of them to last beyond its first group.
+    """
+    paths = tuple(str(Path(path).absolute()) for _, path in zip(range(count), expand([str(folder)]), strict=False))
+    if len(paths) < 8 * BATCH:
+        raise LabeldepError(f"{len(paths)} images of {folder} are too few", f"Give {8 * BATCH} at least.")
+    return paths
+
+
+def circumstances(task: Task, repeats: int) -> dict[str, Any]:
+    """What measurements of a task hang on."""
     return {
-        "backbone": backbone,
-        "images": len(paths),
-        "workers": workers,
+        "backbone": task.backbone,
+        "images": len(task.paths),
+        "workers": task.workers,
         "threads": torch.get_num_threads(),
         "repeats": repeats,
-        "measured": measured,
     }
 
 

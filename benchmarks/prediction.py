@@ -22,14 +22,14 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks.extraction import BATCH, Task, extract_rate, median_ratio, rates_in_turn
+from benchmarks.extraction import BATCH, Task, circumstances, extract_rate, median_ratio, photos_of, rates_in_turn
 from benchmarks.show import Table, show
 from labeldep_cli.config import DecisionConfig, ExtractConfig, Machine, PretrainConfig, Source, Workspace
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.features.decode import decode_here
 from labeldep_cli.pipelines.claims import Job
 from labeldep_cli.pipelines.labeller import open_labeller
-from labeldep_cli.pipelines.predict import Prediction, expand, predict
+from labeldep_cli.pipelines.predict import Prediction, predict
 from labeldep_cli.pipelines.runs import open_run
 from labeldep_cli.pipelines.train import pretrain
 from labeldep_cli.progress import Silent
@@ -83,9 +83,7 @@ def run(folder: Path, backbone: str, weights: str, count: int, repeats: int, req
     Raises:
         LabeldepError: too few images.
     """
-    paths = tuple(str(Path(path).absolute()) for _, path in zip(range(count), expand([str(folder)]), strict=False))
-    if len(paths) < 8 * BATCH:  # a quarter has to last beyond its first batch
-        raise LabeldepError(f"{len(paths)} images of {folder} are too few", f"Give {8 * BATCH} at least.")
+    paths = photos_of(folder, count)
     workers = Machine().n_workers
     task = Task(backbone, weights, paths, ExtractConfig(), workers)
     quarter = Task(backbone, weights, paths[: len(paths) // 4], ExtractConfig(), workers)
@@ -101,11 +99,7 @@ def run(folder: Path, backbone: str, weights: str, count: int, repeats: int, req
         )
         asked, forward = _requests(made, paths, requests)
     return {
-        "backbone": backbone,
-        "images": len(paths),
-        "workers": workers,
-        "threads": torch.get_num_threads(),
-        "repeats": repeats,
+        **circumstances(task, repeats),
         "measured": {
             name: {
                 "images_per_second": statistics.median(rates[name]),

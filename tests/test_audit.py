@@ -12,6 +12,7 @@ import pytest
 from test_cli import BACKBONE, LABELS, Place, make_table
 
 from labeldep_cli.evaluation.audit import Weights, fit_weights, most_suspicious, suspicion
+from labeldep_cli.pipelines.audit import is_run
 
 QUICK = ("--steps", 30, "--folds", 2, "--repeats", 1)
 
@@ -144,7 +145,7 @@ def test_a_run_is_audited_on_what_it_has_not_seen(place: Place) -> None:
     refused = place.run("audit", run, "--split", "train", "--out", place.folder / "none")
     assert refused.exit_code == 1
     assert "mistakes and all" in refused.stderr
-    assert f"labeldep audit {place.table}" in refused.stderr
+    assert f"labeldep audit {place.table} --backbone squeezenet1_1 --weights none" in refused.stderr
 
 
 def test_a_run_without_a_critic_says_so(place: Place) -> None:
@@ -197,3 +198,12 @@ def test_beside_cleanlab() -> None:
     assert ap["|y - p|"] == pytest.approx(ap["cleanlab, self-confidence"])
     assert ap["audit"] == pytest.approx(ap["|y - p|"]), "the same ranking, where no critic and no weight is at work"
     assert ap["cleanlab, filter first"] > 5 * 100 * flipped.mean()
+
+
+def test_a_data_set_with_another_programs_config_beside_it_is_no_run(place: Place, tmp_path: Path) -> None:
+    make_table(tmp_path / "pets")
+    for text in ('{"command": "pretrain", "settings": []}', '{"lr": 0.1}', "no JSON"):
+        (tmp_path / "pets" / "config.json").write_text(text)
+        assert not is_run(str(tmp_path / "pets"), place.folder / "runs")
+    run = place.json("pretrain", "--dataset", place.table, *BACKBONE, "--steps", 1, "--out", tmp_path / "run")["run"]
+    assert is_run(str(run), place.folder / "runs")

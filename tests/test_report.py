@@ -123,7 +123,7 @@ def page(place: Place) -> Path:
     file = place.folder / "page.html"
     found = place.json("report", "base", "adv", "critic", "--out", file)
     assert found["bytes"] == file.stat().st_size < 5_000_000
-    assert (found["n_images"], found["n_choosable"], found["n_unreadable"]) == (12, 12, 0)
+    assert (found["n_images"], found["n_choosable"], found["unreadable"]) == (12, 12, [])
     assert list(found["runs"]) == ["A", "B", "C"]
     return file
 
@@ -212,7 +212,8 @@ def test_images_that_are_gone_leave_their_names(place: Place, tmp_path: Path) ->
         found = place.json("report", "base", "--out", tmp_path / "gone.html", code=3)
     finally:
         shutil.move(tmp_path / "img", place.table.parent / "img")
-    assert found["n_unreadable"] == found["n_choosable"] == 12
+    assert len(found["unreadable"]) == found["n_choosable"] == 12
+    assert found["unreadable"][0] == {"path": "img/48.png", "reason": "can no longer be read"}
     assert "12 can no longer be read" in (tmp_path / "gone.html").read_text(encoding="utf-8")
 
 

@@ -46,8 +46,8 @@ def report(
         print_json(found.to_json())
     else:
         _print(found)
-    name_skipped(found.skipped)
-    raise typer.Exit(3 if (found.looked and found.skipped) or found.n_unreadable else 0)
+    name_skipped((*found.skipped, *found.unreadable))
+    raise typer.Exit(3 if (found.looked and found.skipped) or found.unreadable else 0)
 
 
 def _print(found: Report) -> None:
@@ -56,5 +56,3 @@ def _print(found: Report) -> None:
     typer.echo(f"{found.file}: {size_told(found.size)}, {rows}; {named}")
     if found.n_choosable < found.n_images:
         typer.echo(f"{found.n_choosable} of them can be looked at one by one: more would make the page too large")
-    if found.n_unreadable:
-        typer.echo(f"{found.n_unreadable} images can no longer be read: they are named without a picture")

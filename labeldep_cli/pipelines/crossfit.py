@@ -118,9 +118,14 @@ def _draws(n: int, config: AuditConfig) -> Iterator[NDArray[np.int64]]:
 
 def _one_split(project: Project, parts: Sequence[Inputs]) -> Split:
     """All usable rows as ready features."""
-    features = torch.cat([collect_features(part) for part in parts]).cpu().numpy()
     labels = np.concatenate([part.labels.numpy() for part in parts])
     paths = tuple(path for part in parts for path in part.paths)
+    features = np.empty((len(labels), parts[0].feature_dim), dtype=np.float32)
+    start = 0
+    for part in parts:  # one after the other: all of them together would stand in memory twice
+        end = start + len(part.labels)
+        features[start:end] = collect_features(part).cpu().numpy()
+        start = end
     return Split("all", paths, labels, project.dataset.space, Path(), features)
 
 

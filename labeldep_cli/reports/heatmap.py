@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from labeldep_cli.reports.page import data_uri
 
 _ABOVE, _BELOW = (213, 94, 0), (0, 114, 178)
 """Okabe and Ito's vermilion and blue, told apart without colour vision; near 0 the ground shows through."""
@@ -69,6 +69,4 @@ def picture(values: NDArray[np.float64], most: float) -> str:
     row = np.arange(len(large)) % _PIXELS
     outside_bar = (row < _BAR.start) | (row >= _BAR.stop)
     large[np.repeat(np.repeat(values < 0, _PIXELS, axis=0), _PIXELS, axis=1) & outside_bar[:, None], 3] = 0
-    stream = io.BytesIO()
-    Image.fromarray(large).save(stream, format="PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    return data_uri(Image.fromarray(large), "PNG")

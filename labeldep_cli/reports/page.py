@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
 
@@ -50,6 +50,11 @@ def thumbnail(file: ImageFile, side: int = THUMBNAIL) -> str:
     """
     image = read_image(file, side)
     image.thumbnail((side, side), Image.Resampling.BILINEAR)
+    return data_uri(image, "JPEG", quality=70)
+
+
+def data_uri(image: Image.Image, kind: Literal["JPEG", "PNG"], **options: int) -> str:
+    """An image within a URI; the options are those of Pillow's writer."""
     stream = io.BytesIO()
-    image.save(stream, format="JPEG", quality=70, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    image.save(stream, format=kind, optimize=True, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"

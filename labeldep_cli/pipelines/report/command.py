@@ -39,8 +39,8 @@ class Report:
         runs: their folders, by letter.
         n_images: scored.
         n_choosable: that can be looked at one by one.
-        n_unreadable: of these, without a picture though there should be one.
-        skipped: rows of the split without an image that can be read.
+        skipped: rows of the split without an image that could be read.
+        unreadable: choosable rows whose image can no longer be read: they are named without a picture.
         looked: images were read to score them, rather than finished caches.
     """
 
@@ -51,8 +51,8 @@ class Report:
     runs: dict[str, str]
     n_images: int
     n_choosable: int
-    n_unreadable: int
     skipped: tuple[Skipped, ...]
+    unreadable: tuple[Skipped, ...]
     looked: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -65,8 +65,8 @@ class Report:
             "runs": self.runs,
             "n_images": self.n_images,
             "n_choosable": self.n_choosable,
-            "n_unreadable": self.n_unreadable,
             "skipped": [skip.to_json() for skip in self.skipped],
+            "unreadable": [skip.to_json() for skip in self.unreadable],
         }
 
 
@@ -131,7 +131,6 @@ def _write(judged: Sequence[Judged], seed: int, out: Path, reporter: Reporter) -
     )
     write_text(out, page)
     runs = {one.letter: str(one.run.folder) for one in judged}
-    n_unreadable = 0 if first.run.has_features else chosen.unreadable
     return Report(
         out,
         len(page.encode()),
@@ -140,7 +139,7 @@ def _write(judged: Sequence[Judged], seed: int, out: Path, reporter: Reporter) -
         runs,
         len(first.logits),
         len(chosen.rows),
-        n_unreadable,
         first.inputs.skipped,
+        () if first.run.has_features else chosen.unreadable,
         any(one.seen.project.looked for one in judged),
     )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.evaluation.evidence import critic_evidence
 from labeldep_cli.pipelines.report.gallery import Wall
 from labeldep_cli.pipelines.report.judged import Judged
@@ -41,9 +42,10 @@ class Choosable:
     records: list[dict[str, Any]]
 
     @property
-    def unreadable(self) -> int:
-        """Rows without a picture."""
-        return sum(not picture for picture in self.pictures)
+    def unreadable(self) -> tuple[Skipped, ...]:
+        """Images that can no longer be read; meaningless for ready features, which have no pictures."""
+        named = zip(self.records, self.pictures, strict=True)
+        return tuple(Skipped(record["name"], "can no longer be read") for record, picture in named if not picture)
 
 
 def choosable(judged: Sequence[Judged], shown: Sequence[Wall], reporter: Reporter) -> Choosable:

@@ -125,6 +125,7 @@ def test_gallery_of_a_data_set_of_images(place: Place) -> None:
     assert re.findall(r'alt="(.*?)"', page) == [row["path"] for row in rows[:3]]
     assert page.count('src="data:image/jpeg;base64,') == 3
     assert "http:" not in page and "https:" not in page, "nothing is fetched"
+    assert re.findall(r'(?:src|href)="(?!data:)', page) == []
     words = {"present": "Without", "absent": "With"}
     titles = re.findall(r'<h2>(\w+) <span class="\w+">(?:\+ )?(\w+)</span>\?</h2>', page)
     assert titles == [(words[row["written"]], row["label"]) for row in rows[:3]]

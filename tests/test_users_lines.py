@@ -85,7 +85,11 @@ def test_the_three_lines(
             ["annotations_trainval2014.zip", "train2014.zip", "val2014.zip", "--data-dir"],
         ),
         ("labeldep adversarial --dataset nuswide", "nuswide", ["Groundtruth", "ImageList", "--data-dir"]),
-        ("labeldep predict img.jpg", "there is no trained run in ", ["labeldep adversarial", "labeldep demo"]),
+        (
+            "labeldep predict img.jpg",
+            "there is no trained run in {here}/runs yet",
+            ["labeldep adversarial", "labeldep demo"],
+        ),
     ],
 )
 def test_in_an_empty_folder(
@@ -95,7 +99,7 @@ def test_in_an_empty_folder(
     result = run(line)
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
-    assert what in result.stderr.splitlines()[0]
+    assert what.format(here=tmp_path) in result.stderr.splitlines()[0]
     assert [remedy for remedy in remedies if remedy not in result.stderr] == []
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 

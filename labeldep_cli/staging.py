@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, cycle
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -30,14 +30,20 @@ class Staging:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._slots = cycle([_Slot() for _ in range(_SLOTS)])
+        self._slots = [_Slot() for _ in range(_SLOTS)]
+        self._calls = 0
+
+    def __reduce__(self) -> tuple[type[Staging], tuple[torch.device]]:
+        """A copy has buffers of its own."""
+        return Staging, (self.device,)
 
     def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The same tensors on the device."""
         if self.device.type == "cpu":
             return list(tensors)
         *starts, size = accumulate((-(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT for tensor in tensors), initial=0)
-        slot = next(self._slots)
+        slot = self._slots[self._calls % _SLOTS]
+        self._calls += 1
         packed = slot.take(size)
         for start, tensor in zip(starts, tensors, strict=True):
             _part(packed, start, tensor).copy_(tensor)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from itertools import islice
 
 import pytest
 import torch
 from on_device import CPU, CUDA, Race, simulated_cuda
-from test_on_device import make_inputs, make_step
+from test_on_device import CRITIC, F, L, make_inputs, make_step
 
-from labeldep_cli import staging
+from labeldep_cli import LabelDependencyLoss, staging
 from labeldep_cli.distributed import World
 from labeldep_cli.inputs import in_order
 from labeldep_cli.staging import Staging
@@ -55,6 +57,13 @@ class TestStaging:
             for k in range(12):
                 stage([torch.full((4,), k)])[0].add(1)  # one kernel a call
             assert [wait.queued for wait in device.waits] == [4] * 8
+
+    def test_a_copy_of_it_has_buffers_of_its_own(self):
+        with simulated_cuda() as device:
+            stage = Staging(CUDA)
+            for one in (stage, copy.deepcopy(stage), pickle.loads(pickle.dumps(stage))):
+                assert one([torch.ones(3)])[0].device == CUDA
+            assert not device.waits
 
     def test_without_that_wait_a_copy_would_be_overtaken(self, monkeypatch):
         with pytest.raises(Race, match=r"staging\.py:\d+: the source"), simulated_cuda():
@@ -126,3 +135,21 @@ def test_processes_share_an_update_and_its_draws():
             assert all(part.whole == batch.whole for part in own)
             for drawn, *pieces in zip(batch.draws, *(part.draws for part in own), strict=True):
                 assert torch.equal(drawn, torch.cat(pieces)) and len(drawn) == len(batch.rows)
+
+
+@pytest.mark.parametrize("kind", ["wgan-gp", "nce"])
+def test_the_loss_for_one_s_own_loop_looks_at_what_it_is_given_and_waits_for_nothing_else(kind):
+    with simulated_cuda() as device:
+        critic = LabelDependencyLoss(L, F, critic=kind, **CRITIC).to(CUDA)
+        x, y = torch.rand(8, F, device=CUDA), torch.eye(8, L, device=CUDA)
+        logits = x[:, :L].clone().requires_grad_()
+        critic.step(logits, x, y)
+        device.clear()
+        critic.step(logits, x, y)
+        assert len(device.copies) == 3 and all(copied.free for copied in device.copies), device.told()
+        looks = [wait for wait in device.waits if wait.why != "Event.synchronize"]
+        assert len(looks) == (3 if kind == "wgan-gp" else 2), "labels, finite numbers; labels to draw mismatches from"
+        device.clear()
+        critic.generator_loss(logits, x).backward()
+        assert len(device.copies) == 1 and device.copies[0].free
+        assert all(wait.why == "Event.synchronize" for wait in device.waits), device.told()

@@ -64,7 +64,8 @@ class _Slot:
         if self._copied is not None:
             self._copied.synchronize()
         if len(self._buffer) < size:
-            self._buffer = torch.empty(size, dtype=torch.uint8, pin_memory=True)
+            with torch.inference_mode(False):  # one that evaluation makes is written in training too
+                self._buffer = torch.empty(size, dtype=torch.uint8, pin_memory=True)
         return self._buffer[:size]
 
     def is_copied_by(self, stream: torch.cuda.Stream) -> None:

@@ -58,6 +58,15 @@ class TestStaging:
                 stage([torch.full((4,), k)])[0].add(1)  # one kernel a call
             assert [wait.queued for wait in device.waits] == [4] * 8
 
+    def test_a_buffer_that_evaluation_made_can_be_written_in_training(self, monkeypatch):
+        """In real inference mode, which the simulated device does without; but there is no page-locked memory here."""
+        empty = torch.empty
+        monkeypatch.setattr(torch, "empty", lambda *size, pin_memory=False, **how: empty(*size, **how))
+        slot = staging._Slot()
+        with torch.inference_mode():
+            slot.take(8)
+        assert slot.take(8).fill_(1).sum() == 8
+
     def test_a_copy_of_it_has_buffers_of_its_own(self):
         with simulated_cuda() as device:
             stage = Staging(CUDA)

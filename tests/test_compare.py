@@ -53,6 +53,14 @@ def test_a_weight_is_a_repetition(seed: int) -> None:
         assert ranking[row] == pytest.approx(wanted.mAP)
 
 
+def test_a_label_that_no_drawn_image_carries_is_left_out_of_the_mean() -> None:
+    """Each label is on one image of its own. Where the first is drawn twice, only its label has a precision: 1."""
+    logits = np.array([[2.0, -1.0], [-1.0, -2.0]], dtype=np.float32)  # label 1 is ranked the wrong way round
+    labels = np.eye(2, dtype=np.int8)
+    found = mean_average_precision(logits, labels, np.array([[1, 1], [2, 0], [0, 2]], dtype=np.int32))
+    assert found.tolist() == [75, 100, 100], "(1 + 1/2) / 2, then a label each"
+
+
 def test_an_interval_by_hand() -> None:
     """Resampled differences 0, 1, ..., 100: the middle 95 % reach from 2.5 to 97.5."""
     mine, theirs = np.concatenate([[50.0], np.arange(101.0)]), np.zeros(102)

@@ -99,6 +99,14 @@ class TestTwoSamples:
         real = np.stack([both, both], axis=1)
         assert two_sample_p(real, rng.random((400, 2)) < 0.5, 0) < 0.01
 
+    def test_a_difference_that_is_the_same_in_every_image(self) -> None:
+        """Real {a}, predicted {b}: each term is 4 - 1 - 1 + 4 = 6, and they add up to 6 (sum of signs)^2.
+
+        Of 20 images one flip in 2^19 gives as much as the sample itself; of one image every flip does.
+        """
+        assert two_sample_p(sets(*["10"] * 20) > 0, sets(*["01"] * 20) > 0, 0) == 1 / 1000
+        assert two_sample_p(sets("10") > 0, sets("01") > 0, 0) == 1
+
     def test_it_holds_its_level(self) -> None:
         """Two samples of one distribution: p below 0.1 in about 10 of 100 trials."""
         below = 0

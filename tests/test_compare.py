@@ -144,6 +144,21 @@ def test_a_threshold_is_no_dependency(runs: Place, shifted: Path) -> None:
         assert "differs by a threshold alone: no label dependency" in found["verdict"]
 
 
+def test_thresholds_and_the_number_of_labels_are_those_of_val(runs: Place) -> None:
+    """Checkpoints that say of val: nothing above 1 is to be chosen, and there are two labels an image."""
+    folder = runs.folder / "runs" / "told"
+    shutil.copytree(runs.folder / "runs" / "good", folder)
+    tensors, facts = checkpoint.load(folder / "best.safetensors")
+    facts["thresholds"] = {**facts["thresholds"], "tuned": 1.0}
+    facts["val"] = {**facts["val"], "true_labels_per_image": 2.0}
+    checkpoint.save(folder / "best.safetensors", tensors, facts)
+    record = runs.json("compare", "told", "good")
+    assert record["equal_labels_per_image"] == 2
+    assert record["differences"][0]["sets"]["equal labels"]["labels_per_image"] == pytest.approx(2, abs=0.02)
+    (found,) = runs.json("compare", "good", "told")["differences"]
+    assert found["sets"]["tuned"]["labels_per_image"] == 0
+
+
 @pytest.fixture(scope="module")
 def exclusive(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """Exactly one of two labels, and nothing tells which: no threshold can know, a critic can."""

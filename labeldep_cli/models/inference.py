@@ -93,8 +93,12 @@ class InferenceEncoder(nn.Module):
             note(f"--compile failed, going on without it: {first}")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise and encode images, a slice at a time."""
-        return torch.cat([self._encode(part) for part in torch.split(images, _SLICE[self.device.type])])
+        """Normalise and encode images, a slice at a time, in this encoder's own dtype whatever autocast is around it.
+
+        So D sees an image alike while G trains in mixed precision, at test time, and in a cache.
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            return torch.cat([self._encode(part) for part in torch.split(images, _SLICE[self.device.type])])
 
     def _eager(self, maps: Tensor) -> Tensor:
         features: Tensor = self.backbone(maps)

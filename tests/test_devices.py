@@ -6,24 +6,52 @@ off replaced functions of torch.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
-from test_models import some_images, with_statistics
+from test_cli import Place, make_table, only
+from test_models import load, some_images, with_statistics
+from torch import nn
 
+import labeldep_cli
+from labeldep_cli import LabelDependencyLoss
 from labeldep_cli.config import AdversarialConfig
 from labeldep_cli.evaluation.evaluate import collect_features
 from labeldep_cli.inputs import Batch
 from labeldep_cli.models.backbones import architecture, find_backbone
-from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.models.discriminator import Discriminator, seeded_critic
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
-from labeldep_cli.models.heads.registry import seeded_head
+from labeldep_cli.models.heads.registry import HEADS, seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.training import steps
 from labeldep_cli.training.steps import AdversarialStep
+from labeldep_cli.weights import RANDOM_SEED
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[1]
+EYES = ("--backbone", "scenesnet", "--workers", 0)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A workspace with a run of each mode on images, both with a critic, and a run on ready features."""
+    place = Place(tmp_path_factory.mktemp("devices"))
+    make_table(place.table.parent, 30)
+    x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    np.savez(place.folder / "x.npz", X=x, Y=(x[:, :3] > 0).astype(np.int8), label_names=np.array(list("abc")))
+    for words in ((place.table, *EYES), (place.table, *EYES, "--full"), (place.folder / "x.npz",)):
+        result = place.run("adversarial", "--dataset", *words, *SMALL)
+        assert result.exit_code == 0, result.stderr
+    return place
+
+
+SMALL = ("--steps", 2, "--batch-size", 8, "--critic-layers", 1, "--critic-width", 16, "--critic-projection", 8)
 
 
 def mixed(*_: object) -> torch.autocast:
@@ -75,3 +103,72 @@ def test_d_sees_the_same_features_in_training_and_at_test_time(monkeypatch) -> N
     step = AdversarialStep(generator, Discriminator(3, 256, **config.critic_shape), images, config)
     (batch,) = images.stream([next(step.requests(0))])
     assert torch.equal(step._features(batch), collect_features(images)[batch.rows])
+
+
+# Random numbers
+
+
+@pytest.fixture
+def seeds_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where every device's generator is started anew, as torch.manual_seed does whether there is a GPU or not."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the generators of the GPUs were started anew")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
+    with pytest.raises(AssertionError, match="started anew"):
+        torch.manual_seed(0)
+
+
+BUILT: dict[str, Callable[[], nn.Module]] = {
+    "critic": lambda: seeded_critic(3, 5, AdversarialConfig().resolved().critic_shape, seed=7),
+    "critic of the API": lambda: LabelDependencyLoss(3, 5, seed=7).network,
+    **{kind: lambda kind=kind: seeded_head(kind, 6, 3, 8, seed=7) for kind in HEADS},
+    **{name: lambda name=name: load(name).module for name in ("squeezenet1_1", "googlenet", "scenesnet", "vgg16")},
+}
+
+
+@pytest.mark.parametrize("what", BUILT)
+def test_initial_weights_leave_everybody_s_random_numbers_alone(what: str, seeds_no_gpu: None) -> None:
+    before = torch.get_rng_state()
+    BUILT[what]()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_initial_weights_are_those_of_torch_s_own_seed() -> None:
+    shape = AdversarialConfig().resolved().critic_shape
+    for what, seed, build in (
+        ("critic", 7, lambda: Discriminator(3, 5, **shape)),
+        ("ml-decoder", 7, lambda: HEADS["ml-decoder"](6, 3, 8)),
+        ("squeezenet1_1", RANDOM_SEED, lambda: architecture(find_backbone("squeezenet1_1"))),
+    ):
+        torch.manual_seed(seed)
+        expected, found = build().state_dict(), BUILT[what]().state_dict()
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("run", ["pets-*scenesnet-adversarial", "pets-*-full-adversarial", "x-*-adversarial"])
+def test_opening_a_run_leaves_everybody_s_random_numbers_alone(place: Place, run: str, seeds_no_gpu: None) -> None:
+    before = torch.get_rng_state()
+    labeldep_cli.load(only(place.folder / "runs", run), decision="rerank")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_no_command_starts_the_gpus_generators_anew(place: Place, tmp_path: Path, seeds_no_gpu: None) -> None:
+    fresh = Place(tmp_path)
+    result = fresh.run("adversarial", "--dataset", place.table, *EYES, *SMALL)
+    assert result.exit_code == 0, result.stderr
+    image = next((place.table.parent / "img").glob("*.png"))
+    run = only(tmp_path / "runs", "*-adversarial")
+    for words in (("eval",), ("predict", image), ("audit", run, "--out", tmp_path / "audit")):
+        result = fresh.run(*words)
+        assert result.exit_code == 0, result.stderr
+
+
+def test_nothing_that_is_imported_seeds_all_devices() -> None:
+    """Examples and scripts are programs of their own, which may seed what they like."""
+    files = [path for folder in ("labeldep_cli", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    calls = re.compile(r"(torch|random|cuda)\.(manual_seed(_all)?|seed(_all)?)\(")
+    assert len(files) > 150
+    assert [str(path) for path in files if calls.search(path.read_text())] == []

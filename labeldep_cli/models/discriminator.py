@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from labeldep_cli.models.seeded import seeded
+
 
 class Discriminator(nn.Module):
     """(label sets [B, L] or [B, K, L], image features [B, F]) -> scores [B] or [B, K].
@@ -104,7 +106,6 @@ class Discriminator(nn.Module):
 
 
 def seeded_critic(n_labels: int, feature_dim: int, shape: Mapping[str, Any], seed: int) -> Discriminator:
-    """A critic with initial weights drawn from `seed` alone, leaving the global generator untouched."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    """A critic with initial weights drawn from `seed` alone, leaving the global generators untouched."""
+    with seeded(seed):
         return Discriminator(n_labels, feature_dim, **shape)

@@ -13,14 +13,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import draw_image
 from test_cli import Place, make_table, only
 from test_models import load, some_images, with_statistics
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 import labeldep_cli
 from labeldep_cli import LabelDependencyLoss
 from labeldep_cli.config import AdversarialConfig
+from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.evaluation.evaluate import collect_features
+from labeldep_cli.features import extract as extraction
+from labeldep_cli.features.decode import decode
+from labeldep_cli.features.images import read_image
+from labeldep_cli.features.views import N_VIEWS, cut
 from labeldep_cli.inputs import Batch
 from labeldep_cli.models.backbones import architecture, find_backbone
 from labeldep_cli.models.discriminator import Discriminator, seeded_critic
@@ -29,6 +36,7 @@ from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import HEADS, seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.models.regions import RegionFeatures
+from labeldep_cli.pipelines.predict.prediction import label
 from labeldep_cli.training import steps
 from labeldep_cli.training.steps import AdversarialStep
 from labeldep_cli.weights import RANDOM_SEED
@@ -172,3 +180,63 @@ def test_nothing_that_is_imported_seeds_all_devices() -> None:
     calls = re.compile(r"(torch|random|cuda)\.(manual_seed(_all)?|seed(_all)?)\(")
     assert len(files) > 150
     assert [str(path) for path in files if calls.search(path.read_text())] == []
+
+
+# Copies
+
+
+class Copies(TorchFunctionMode):
+    """Remembers what is asked of Tensor.to: the tensor, where to, and whether the copy may go on by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[torch.Tensor, torch.device, bool]] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.to and len(args) > 1 and isinstance(args[1], str | torch.device):
+            self.asked.append((args[0], torch.device(args[1]), bool((kwargs or {}).get("non_blocking"))))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Path]:
+    """Four images, the second one broken."""
+    paths = [draw_image(tmp_path / f"{k}.png", k) for k in range(4)]
+    paths[1].write_bytes(b"broken")
+    return paths
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("n_views", [1, 2, N_VIEWS])
+def test_a_view_of_a_batch_can_be_copied_as_it_lies(photos: list[Path], workers: int, n_views: int) -> None:
+    items = [(path, tuple(range(n_views))) for path in photos]
+    (decoded,) = decode(Path, [items], 16, workers)
+    assert decoded.images.shape == (4, n_views, 3, 16, 16)
+    for view in range(n_views):
+        seen = decoded.images[:, view]
+        assert seen.is_contiguous(memory_format=torch.channels_last)
+        assert not seen[1].any()
+        assert (seen[2].numpy() == cut(read_image(photos[2]), (view,), 16)[0]).all()
+
+
+def test_extraction_copies_views_as_they_lie_and_waits_for_features_off_a_gpu(photos: list[Path]) -> None:
+    (decoded,) = decode(Path, [[(path, (0, 7, 20)) for path in photos]], 16, 0)
+    with Copies() as copies:
+        extraction._encode(nn.Flatten(), decoded, CPU)
+    images = [tensor for tensor, _, _ in copies.asked if tensor.dtype == torch.uint8]
+    assert len(images) == 3 and all(one.is_contiguous(memory_format=torch.channels_last) for one in images)
+    waits = [not alone for tensor, device, alone in copies.asked if tensor.dtype == torch.float16 and device == CPU]
+    assert waits == [True] * 3
+
+
+def test_predict_copies_a_pinned_batch_as_it_is(place: Place, photos: list[Path]) -> None:
+    labeller = labeldep_cli.load(only(place.folder / "runs", "pets-*scenesnet-adversarial"), device="cpu").labeller
+    for paths in (photos, [photos[0], *photos[2:]]):
+        (decoded,) = decode(Path, [[(path, (0,)) for path in paths]], labeller.side, 0)
+        with Copies() as copies:
+            found = list(label(labeller, [str(path) for path in paths], decoded))
+        (image, _, alone), *_ = [one for one in copies.asked if one[0].dtype == torch.uint8]
+        assert alone
+        assert [isinstance(one, Skipped) for one in found] == [path == photos[1] for path in paths]
+        if photos[1] not in paths:
+            assert image.data_ptr() == decoded.images.data_ptr(), "a copy of it would not lie in pinned memory"

@@ -53,7 +53,7 @@ class Labeller:
         Returns:
             Probabilities [B, L] and label sets [B, L].
         """
-        seen = images.to(self.device)
+        seen = images.to(self.device, non_blocking=True)  # the logits' way back waits for it
         logits = self.generator(seen).float().cpu().numpy()
         return probabilities(logits), self.decision.decide(logits, lambda: self._features(seen))
 

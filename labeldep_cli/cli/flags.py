@@ -18,6 +18,7 @@ from labeldep_cli.config import (
     AdversarialConfig,
     Decided,
     HeadKind,
+    LabelReduction,
     Loss,
     PretrainConfig,
     Selection,
@@ -32,7 +33,7 @@ SplitName = Literal["train", "val", "test"]
 Views = Literal["1", "21"]
 
 
-_OF_A_STAGE = ("epochs", "steps", "batch_size", "lr", "patience")
+_OF_A_STAGE = ("epochs", "steps", "batch_size", "lr", "patience", "select")
 """Settings that one command's run does not hand on to another command: a head is pretrained at another rate."""
 
 
@@ -220,9 +221,21 @@ Hidden = Annotated[
         rich_help_panel=HOW,
     ),
 ]
+LabelReductionName = Annotated[
+    LabelReduction,
+    typer.Option(help="Eq. 1 averaged or summed over labels; summed, alpha mutes the critic.", rich_help_panel=PAPER),
+]
+MaxGradientNorm = Annotated[
+    float,
+    typer.Option(min=0.0, help="Longer gradients are scaled down to this norm; 0: never.", rich_help_panel=HOW),
+]
 Select = Annotated[
-    Selection,
-    typer.Option(help="The score on val that chooses the best evaluation.", rich_help_panel=HOW),
+    Selection | None,
+    typer.Option(
+        help="The evaluation to keep: the last, or the best on val by a score; "
+        f"pretrain {PretrainConfig.SELECT}, adversarial {AdversarialConfig.SELECT} (with --patience mAP).",
+        rich_help_panel=HOW,
+    ),
 ]
 Patience = Annotated[
     int,

@@ -16,6 +16,7 @@ from labeldep_cli.config import (
     Machine,
     PretrainConfig,
     Sampling,
+    Selection,
     Source,
     TrainingConfig,
     Workspace,
@@ -44,10 +45,12 @@ def pretrain(
     batch_size: flags.BatchSize = PretrainConfig.batch_size,
     lr: flags.LearningRate = PretrainConfig.lr,
     loss: flags.LossName = TrainingConfig.loss,
+    label_reduction: flags.LabelReductionName = PretrainConfig.label_reduction,
     head: flags.HeadName = PretrainConfig.head,
     hidden: flags.Hidden = PretrainConfig.hidden,
     select: flags.Select = PretrainConfig.select,
     patience: flags.Patience = PretrainConfig.patience,
+    max_gradient_norm: flags.MaxGradientNorm = PretrainConfig.max_gradient_norm,
     train_bn: flags.TrainBn = PretrainConfig.train_bn,
     accumulate: flags.Accumulate = PretrainConfig.accumulate,
     checkpoint_activations: flags.CheckpointActivations = PretrainConfig.checkpoint_activations,
@@ -71,6 +74,7 @@ def pretrain(
     from labeldep_cli.pipelines.train import pretrain as run
 
     _require_sense(full, train_bn, accumulate, checkpoint_activations)
+    _require_score(select, patience)
     training = PretrainConfig(
         full=full,
         views=views,
@@ -79,10 +83,12 @@ def pretrain(
         batch_size=batch_size,
         lr=lr,
         loss=loss,
+        label_reduction=label_reduction,
         head=head,
         hidden=hidden,
         select=select,
         patience=patience,
+        max_gradient_norm=max_gradient_norm,
         train_bn=train_bn,
         accumulate=accumulate,
         checkpoint_activations=checkpoint_activations,
@@ -110,6 +116,12 @@ def _require_sense(full: bool, train_bn: bool, accumulate: int, checkpoint_activ
         raise typer.BadParameter(
             "with --train-bn the batch norms would see every batch twice", param_hint="--checkpoint-activations"
         )
+
+
+def _require_score(select: Selection | None, patience: int) -> None:
+    """Refuse to wait for a better evaluation where the last one is always the best."""
+    if patience and select == "last":
+        raise typer.BadParameter("it waits for a better score: name one, such as --select mAP", param_hint="--patience")
 
 
 def _paper(text: str, least: float | None = None, most: float | None = None) -> typer.models.OptionInfo:
@@ -197,10 +209,12 @@ def adversarial(
     batch_size: flags.BatchSize = AdversarialConfig.batch_size,
     lr: flags.LearningRate = AdversarialConfig.lr,
     loss: flags.LossName = TrainingConfig.loss,
+    label_reduction: flags.LabelReductionName = AdversarialConfig.label_reduction,
     head: flags.HeadName = AdversarialConfig.head,
     hidden: flags.Hidden = AdversarialConfig.hidden,
     select: flags.Select = AdversarialConfig.select,
     patience: flags.Patience = AdversarialConfig.patience,
+    max_gradient_norm: flags.MaxGradientNorm = AdversarialConfig.max_gradient_norm,
     train_bn: flags.TrainBn = AdversarialConfig.train_bn,
     accumulate: flags.Accumulate = AdversarialConfig.accumulate,
     checkpoint_activations: flags.CheckpointActivations = AdversarialConfig.checkpoint_activations,
@@ -228,6 +242,7 @@ def adversarial(
             "with --critic none there is nothing to train but the generator", param_hint="--freeze-generator"
         )
     _require_sense(full, train_bn, accumulate, checkpoint_activations)
+    _require_score(select, patience)
     training = AdversarialConfig(
         full=full,
         views=views,
@@ -236,10 +251,12 @@ def adversarial(
         batch_size=batch_size,
         lr=lr,
         loss=loss,
+        label_reduction=label_reduction,
         head=head,
         hidden=hidden,
         select=select,
         patience=patience,
+        max_gradient_norm=max_gradient_norm,
         train_bn=train_bn,
         accumulate=accumulate,
         checkpoint_activations=checkpoint_activations,
@@ -271,6 +288,16 @@ def adversarial(
     _show(run(workspace, source, machine, training, start, Job(out, fresh, tensorboard), Terminal()), json)
 
 
+def _kept(trained: Trained) -> str:
+    """Which evaluation a run has kept, and why."""
+    step = f"step {trained.result['best_step']} of {trained.result['steps']}"
+    if trained.provenance["stage"] == "critic":
+        return f"{step} is the best on val by its critic"
+    if trained.select == "last":
+        return f"{step}, the last"
+    return f"{step} is the best on val by its {trained.select.replace('_', ' ')}"
+
+
 def _show(trained: Trained, json: bool) -> None:
     from labeldep_cli.reports.tables import SUMMARY, protocol, summary
 
@@ -278,9 +305,7 @@ def _show(trained: Trained, json: bool) -> None:
         print_json(trained.to_json())
     else:
         result = trained.result
-        by = "critic" if trained.provenance["stage"] == "critic" else trained.select.replace("_", " ")
-        best = f"step {result['best_step']} of {result['steps']} is the best on val by its {by}"
-        print_table(f"{trained.folder}: {best}; val, p > 0.5", SUMMARY, [summary(result["val"])], text=0)
+        print_table(f"{trained.folder}: {_kept(trained)}; val, p > 0.5", SUMMARY, [summary(result["val"])], text=0)
         if result["beta"] is not None:
             typer.echo(f"the critic's weight for --decision rerank, chosen on val: beta {result['beta']:g}")
         typer.echo(protocol("val", trained.provenance))

@@ -15,8 +15,10 @@ BACKBONE_NAMES = (*PAPER_BACKBONES, "googlenet", "scenesnet")
 
 Sampling = Literal["gumbel", "straight-through", "none"]
 Loss = Literal["logistic", "focal", "asl", "warp"]
+LabelReduction = Literal["mean", "sum"]
+"""How the losses of an image's known labels become one number."""
 CriticKind = Literal["wgan-gp", "nce", "none"]
-Selection = Literal["mAP", "CF1", "OF1", "exact_match"]
+Selection = Literal["last", "mAP", "CF1", "OF1", "exact_match"]
 HeadKind = Literal["linear", "cnn-rnn", "att-rnn", "rlsd", "ml-decoder", "gcn"]
 DEFAULT_HEAD: HeadKind = "linear"
 

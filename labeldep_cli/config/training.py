@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
-from labeldep_cli.config.choices import DEFAULT_HEAD, CriticKind, HeadKind, Loss, Sampling, Selection
+from labeldep_cli.config.choices import DEFAULT_HEAD, CriticKind, HeadKind, LabelReduction, Loss, Sampling, Selection
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,19 @@ class TrainingConfig:
         lr: Adam's learning rate for the generator (Sect. 4.1 has 1e-4 for both networks).
         loss: the generator's: the paper's logistic loss, a stronger companion of today (focal, asl), or the ranking
             loss of Tables 1 and 2 (warp).
+        label_reduction: the loss averaged or summed over the known labels of an image. Eq. 1 prints a sum, but with
+            that and alpha = 10 the critic can move next to nothing (`AdversarialConfig.critic_reach`).
         head: what turns features into logits: the paper's own linear one, or a rival's. None in the adversarial stage
             means: as in the run that it starts from.
         hidden: width of one hidden layer in the linear head, 0 for none; of the inner layers of the other heads, 0 for
             their own default.
-        select: the score on val, sets at p > 0.5, that chooses the best evaluation. A critic in training may pull G
-            towards coherent sets at the cost of a little mAP, which then chooses an evaluation from before it.
-        patience: evaluations without a better one after which training stops; 0 for never.
+        select: which evaluation a run keeps: the last one, or the one with the best score on val (sets at p > 0.5).
+            None for the stage's default: mAP where G is pretrained; the last one beside a critic and for its control,
+            since a critic trades a little mAP for recall: the best mAP would choose an evaluation from before it acted.
+        patience: evaluations without a better one after which training stops; 0 for never. With it `select` is mAP, if
+            not given.
+        max_gradient_norm: a network's gradient is scaled down to this norm where it is longer; 0 for never (the paper
+            tells of none).
         train_bn: in full mode, update the batch norms' running statistics.
         accumulate: parts that a batch passes G in. Their gradients are added up: memory falls, the mathematics stays.
         checkpoint_activations: in full mode, G's blocks compute their activations anew in the backward pass, instead of
@@ -49,10 +55,12 @@ class TrainingConfig:
     batch_size: int | None = None
     lr: float | None = None
     loss: Loss = "logistic"
+    label_reduction: LabelReduction = "mean"
     head: HeadKind | None = None
     hidden: int | None = None
-    select: Selection = "mAP"
+    select: Selection | None = None
     patience: int = 0
+    max_gradient_norm: float = 0.0
     train_bn: bool = False
     accumulate: int = 1
     checkpoint_activations: bool = False
@@ -61,6 +69,7 @@ class TrainingConfig:
     seed: int = 0
 
     STAGE: ClassVar[str] = ""
+    SELECT: ClassVar[Selection] = "mAP"
     HEAD: ClassVar[Mapping[str, Any]] = {}
     FULL: ClassVar[Mapping[str, Any]] = {}
     HEAD_LENGTH: ClassVar[tuple[int, int]] = (1, 1)
@@ -77,6 +86,11 @@ class TrainingConfig:
         if self.batch_size is None:
             raise ValueError("the config is not resolved yet")
         return self.batch_size
+
+    @property
+    def selection(self) -> Selection:
+        """Which evaluation a run of these settings keeps."""
+        return self.select or ("mAP" if self.patience else self.SELECT)
 
     @property
     def learning_rate(self) -> float:
@@ -101,7 +115,7 @@ class TrainingConfig:
 
     def resolved(self: Config) -> Config:
         """The same settings with every mode-dependent None filled in."""
-        stage = self.FULL if self.full else self.HEAD
+        stage = {**(self.FULL if self.full else self.HEAD), "select": self.selection}
         return replace(self, **{name: value for name, value in stage.items() if getattr(self, name) is None})
 
     def settings(self) -> dict[str, Any]:
@@ -173,6 +187,7 @@ class AdversarialConfig(TrainingConfig):
     leaky_slope: float = 0.2
 
     STAGE: ClassVar[str] = "adversarial"
+    SELECT: ClassVar[Selection] = "last"
     HEAD: ClassVar[Mapping[str, Any]] = {"batch_size": 128, "lr": 1e-4}
     FULL: ClassVar[Mapping[str, Any]] = {"batch_size": 32, "lr": 1e-4}
     HEAD_LENGTH: ClassVar[tuple[int, int]] = (20, 200)  # epochs, and updates at least
@@ -224,6 +239,30 @@ class AdversarialConfig(TrainingConfig):
         if self.noise_samples is None:
             raise ValueError("the config is not resolved yet")
         return self.noise_samples
+
+    def critic_reach(self, n_labels: int) -> float | None:
+        """How far a Wasserstein critic can hold one probability away from what the logistic loss wants, at most.
+
+        The penalty holds the norm of D's slope over a whole label set near 1, so |dD/dy_l| <= 1 for a label. A soft
+        sample passes on at most a quarter of it (times the inverse temperature), since s (1 - s) <= 1/4; so do the
+        probabilities themselves. The logistic loss pulls back with alpha * w * (p - y), w being 1 for a sum over labels
+        and 1 / L for a mean. They balance where |p - y| is
+
+            inverse_temperature / (4 alpha w):      0.0225 for a sum and alpha = 10; L times that for a mean.
+
+        Of k probabilities that the critic pulls at alike each moves 1 / sqrt(k) of that.
+
+        Args:
+            n_labels: L.
+
+        Returns:
+            A difference of probabilities, above 1 where nothing bounds it; None for a critic without that penalty.
+        """
+        if self.critic != "wgan-gp" or self.freeze_generator:
+            return None
+        passed = 1.0 if self.sampling == "none" else self.inverse_temperature
+        weight = self.alpha * (1 / n_labels if self.label_reduction == "mean" else 1.0)
+        return passed / (4 * weight) if weight else float("inf")
 
     @property
     def stage(self) -> str:

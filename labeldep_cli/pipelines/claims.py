@@ -15,7 +15,7 @@ from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import sha256, write_json
 from labeldep_cli.inputs import Blocks, Inputs
 from labeldep_cli.pipelines.project import Project
-from labeldep_cli.pipelines.runs import Run, read_config, result_of
+from labeldep_cli.pipelines.runs import LABEL_REDUCTION_BEFORE, Run, read_config, result_of
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
 from labeldep_cli.run_files import BEST, CONFIG, LAST, METRICS, RESULT, TENSORBOARD
@@ -86,10 +86,14 @@ _LEFT_OUT = ("dataset", "weights", "checkpoint_activations")
 the same. No number depends on whether activations are kept: a run may go on the other way, where memory ran out."""
 
 
+_BEFORE = {"label_reduction": LABEL_REDUCTION_BEFORE, "max_gradient_norm": 0.0}
+"""What a run was trained with that knows nothing of these settings."""
+
+
 def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     """What makes two runs the same: settings and fingerprints, without paths, versions, device or clock."""
-    # A run of an older version knows nothing of a newer setting: it was trained with what is now its default.
-    known = {**AdversarialConfig(head=DEFAULT_HEAD).settings(), **record["settings"]}
+    # A run of an older version knows nothing of a newer setting: it was trained with what is now its default, or not.
+    known = {**AdversarialConfig(head=DEFAULT_HEAD).settings(), **_BEFORE, **record["settings"]}
     settings = {f"--{name.replace('_', '-')}": value for name, value in known.items() if name not in _LEFT_OUT}
     weights, start, blocks = record["weights"], record["start"], record.get("blocks")
     return {

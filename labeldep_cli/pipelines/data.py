@@ -24,6 +24,7 @@ from labeldep_cli.datasets.split import Dataset, Draw, Skipped, Split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.images import Reason, UnreadableImage, read_image
 from labeldep_cli.pipelines.download import download
+from labeldep_cli.pipelines.mute import note_reach_after
 from labeldep_cli.progress import Reporter
 
 STRONGEST = 10
@@ -167,7 +168,9 @@ def data(
     if wish is not None:
         download(data_dir, source, wish, reporter)
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
-    return check(registry.load(source.dataset, data_dir, draw, reporter), machine.n_workers, reporter)
+    dataset = registry.load(source.dataset, data_dir, draw, reporter)
+    note_reach_after(None, len(dataset.space), reporter)
+    return check(dataset, machine.n_workers, reporter)
 
 
 def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:

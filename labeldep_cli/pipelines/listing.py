@@ -150,5 +150,9 @@ def _progress(folder: Path, config: TrainingConfig) -> tuple[int, dict[str, Any]
     records = read_metrics(folder)
     updated = [record for record in records if record["step"]]
     # Where G is frozen, its scores on val stay as they are, and the critic's own chooses.
-    best = max(updated, key=lambda record: record.get("critic_val", record["val"][config.select]), default=None)
+    def value(record: dict[str, Any]) -> float:
+        chosen = record["step"] if config.selection == "last" else record["val"][config.selection]
+        return float(record.get("critic_val", chosen))
+
+    best = max(updated, key=value, default=None)
     return (records[-1]["step"] if records else 0), best

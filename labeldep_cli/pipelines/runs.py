@@ -11,7 +11,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from labeldep_cli.config import DEFAULT_HEAD, ExtractConfig, HeadKind, Machine, Place, Source, Workspace, pick
+from labeldep_cli.config import (
+    DEFAULT_HEAD,
+    ExtractConfig,
+    HeadKind,
+    LabelReduction,
+    Machine,
+    Place,
+    Source,
+    Workspace,
+    pick,
+)
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
@@ -34,6 +44,9 @@ from labeldep_cli.weights import Weights, locate_weights
 
 _RECORDED = ("command", "settings", "data_dir", "features_dir", "dataset", "labels", "weights", "start")
 _FACTS = ("backbone", "feature_dim", "full", "hidden", "labels", "stage", "step", "thresholds", "weights_sha256")
+
+LABEL_REDUCTION_BEFORE: LabelReduction = "sum"
+"""How runs read Eq. 1 that were trained before there was a choice, and say nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,12 @@ class Run:
         """What turns its features into logits; runs from before there was a choice are linear."""
         kind: HeadKind = self.facts.get("head", DEFAULT_HEAD)
         return kind
+
+    @property
+    def label_reduction(self) -> LabelReduction:
+        """How its training read Eq. 1's cross-entropy: averaged or summed over labels."""
+        reduction: LabelReduction = self.facts.get("label_reduction", LABEL_REDUCTION_BEFORE)
+        return reduction
 
     @property
     def spatial(self) -> bool:
@@ -307,6 +326,7 @@ def protocol_of(run: Run, split: Split, ap: str) -> dict[str, Any]:
         "full": run.full,
         "step": run.facts["step"],
         "seed": run.facts["seed"],
+        "label_reduction": run.label_reduction,
         "checkpoint_sha256": sha256(run.best),
         "versions": versions(),
     }

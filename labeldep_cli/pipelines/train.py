@@ -35,6 +35,7 @@ from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.pipelines.claims import Job, begun, blocks_of, claim, clear, record_of
 from labeldep_cli.pipelines.critic_features import give_z, reads_cache
+from labeldep_cli.pipelines.mute import note_reach_after, note_share
 from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.pipelines.requirements import (
     note_small_val,
@@ -62,7 +63,7 @@ class Trained:
         skipped: rows that training and validation left out.
         provenance: what the scores on val depend on.
         looked: this command read images itself, rather than a finished cache alone.
-        select: the score that chose its best evaluation, where G was trained.
+        select: which evaluation it keeps, where G was trained.
     """
 
     folder: Path
@@ -206,6 +207,7 @@ def train_on(project: Project, config: TrainingConfig, start: Run | None, job: J
         views = config.views or before.get("views")
         train, val = project.held_together({"train": views, "val": 1}, config.full, blocks_of(before))
         note_small_val(project, val)
+        note_reach_after(config, len(project.dataset.space), project.reporter)
         if start is not None:
             require_eyes(start, project, train)
         cached_z = world.hear(reads_cache(project, config, train, before))
@@ -220,7 +222,7 @@ def train_on(project: Project, config: TrainingConfig, start: Run | None, job: J
         provenance = protocol_of(run, project.dataset.split("val"), "step")
         result = _result(folder, project, val)
         looked = looked or bool(project.looked)
-        return Trained(folder, result, project.skipped(train, val), provenance, looked, config.select)
+        return Trained(folder, result, project.skipped(train, val), provenance, looked, config.selection)
 
 
 def _claimed(folder: Path, record: dict[str, Any], fresh: bool, project: Project) -> bool:
@@ -260,7 +262,8 @@ def _fit(
     step = _step(generator, train, config, project.world)
     facts = _facts(project, config, record, train)
     schedule = _schedule(config, train, record["steps"])
-    fit(step, generator, train, val, schedule, folder, facts, reporter, project.world)
+    state = fit(step, generator, train, val, schedule, folder, facts, reporter, project.world)
+    note_share(state.history, reporter)
 
 
 def _facts(project: Project, config: TrainingConfig, record: Mapping[str, Any], train: Inputs) -> dict[str, Any]:
@@ -278,6 +281,7 @@ def _facts(project: Project, config: TrainingConfig, record: Mapping[str, Any], 
         "head": config.head,
         "hidden": config.hidden,
         "seed": config.seed,
+        "label_reduction": config.label_reduction,
         "critic": _critic_shape(config),
     }
 
@@ -324,4 +328,4 @@ def _step(generator: Generator, train: Inputs, config: TrainingConfig, world: Wo
 def _schedule(config: TrainingConfig, train: Inputs, steps: int) -> Schedule:
     per_epoch = math.ceil(len(train.labels) / config.rows_per_batch)
     # A head's epoch may take milliseconds: then most of the time would go into evaluations and checkpoints.
-    return Schedule(steps, per_epoch, config.patience, 1 if config.full else 50, config.select)
+    return Schedule(steps, per_epoch, config.patience, 1 if config.full else 50, config.selection)

@@ -11,6 +11,7 @@ _NAMES = {
     "critic_val": "critic on val",
     "generator": "generator loss",
     "logistic": "logistic loss",
+    "critic_share": "critic's share of the gradient",
     "generator_gradient": "generator gradient norm",
     "labels_per_image": "labels an image",
 }

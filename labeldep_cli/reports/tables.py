@@ -27,6 +27,8 @@ DEMO = tuple(_COLUMNS[name] for name in _DEMO)
 
 Row = Sequence[str]
 
+_OVER_LABELS = {"mean": "averaged over", "sum": "summed over"}
+
 
 def number(value: float | None) -> str:
     """A score for a person: two decimals, a dash for none."""
@@ -71,7 +73,8 @@ def protocol(split: str, provenance: Mapping[str, Any]) -> str:
         f"protocol: {split} rows {provenance['ids_sha256'][:8]} (split seed {provenance['split_seed']}), "
         f"labels {provenance['labels_sha256'][:8]}, {provenance['backbone'] or 'ready features'}{weights}, "
         f"{provenance['transform'] or 'no transform'}, {provenance['stage']}{' full' if provenance['full'] else ''} "
-        f"step {provenance['step']} seed {provenance['seed']}, {provenance['ap']} AP; {versions}"
+        f"step {provenance['step']} seed {provenance['seed']}, "
+        f"loss {_OVER_LABELS[provenance['label_reduction']]} labels, {provenance['ap']} AP; {versions}"
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import publish, storage_error, storing
 from labeldep_cli.run_files import SCRATCH
+from labeldep_cli.training.updates import laid_out_like
 
 FORMAT = 1
 _KEY = "labeldep"  # one key only: safetensors writes several in random order, and the file's bytes would change
@@ -130,10 +131,16 @@ def pack_optimizer(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, T
 
 
 def unpack_optimizer(prefix: str, tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
-    """Load what `pack_optimizer` gave; the learning rate and betas are the optimizer's own."""
+    """Load what `pack_optimizer` gave; the learning rate and betas are the optimizer's own.
+
+    A file holds tensors row by row; Adam's moments get the strides of their weights again.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith(f"{prefix}."):
             index, name = key[len(prefix) + 1 :].split(".")
-            state.setdefault(int(index), {})[name] = value
+            weight = parameters[int(index)]
+            moment = laid_out_like(weight, value) if value.shape == weight.shape else value
+            state.setdefault(int(index), {})[name] = moment
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

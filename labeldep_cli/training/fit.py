@@ -55,14 +55,14 @@ class Schedule:
         steps_per_epoch: ceil(N / batch size).
         patience: evaluations without a better one; 0 for no limit.
         min_interval: steps between evaluations at least.
-        select: the score on val that chooses the best evaluation.
+        select: the evaluation to keep: the last one, or the one with the best such score on val.
     """
 
     steps: int
     steps_per_epoch: int
     patience: int = 0
     min_interval: int = 1
-    select: Selection = "mAP"
+    select: Selection = "last"
 
     @property
     def interval(self) -> int:
@@ -174,7 +174,12 @@ def _evaluate(
     scores, thresholds = _val_scores(generator, val, state.step, folder, world)
     quality = world.hear(step.quality(val))  # processes on unlike machines may differ in a last digit
     _record(state, told if quality is None else {**told, "critic_val": quality}, scores)
-    value = scores[schedule.select] if quality is None else quality
+    if quality is not None:
+        value = quality
+    elif schedule.select == "last":
+        value = float(state.step)
+    else:
+        value = scores[schedule.select]
     if not state.best or value > state.best["value"]:
         state.best = {"step": state.step, "value": value, "val": scores, "thresholds": thresholds}
     since = sum(record["step"] > state.best["step"] for record in state.history)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from labeldep_cli.config import AdversarialConfig, Sampling
+from labeldep_cli.config import AdversarialConfig, LabelReduction, Sampling
 from labeldep_cli.distributed import ALONE
 from labeldep_cli.errors import TrainingError
 from labeldep_cli.evaluation.rerank import rerank, tune_beta
@@ -20,7 +20,7 @@ from labeldep_cli.models.discriminator import seeded_critic
 from labeldep_cli.training import losses
 from labeldep_cli.training.draws import mismatched_rows, uniform
 from labeldep_cli.training.steps import known, present
-from labeldep_cli.training.updates import adam, update, update_in_parts
+from labeldep_cli.training.updates import Part, adam, update, update_in_parts
 from labeldep_cli.training.wasserstein import Pairs, critic_update
 
 Reduction = Literal["mean", "sum", "image"]
@@ -41,16 +41,16 @@ class LabelDependencyLoss:
         loss.backward()
     ```
 
-    **What goes where.** Eq. 2 is L_G = -mean D(y_hat, x) + alpha * (cross-entropy summed over labels, averaged over
-    images). `generator_loss` is its first term over alpha, in the units of your cross-entropy, so that the sum above is
-    L_G times a constant and the cross-entropy keeps the weight, and your learning rate the meaning, that they have
-    without D:
+    **What goes where.** Eq. 2 is L_G = -mean D(y_hat, x) + alpha * cross-entropy, which is averaged over images and,
+    by `label_reduction`, averaged or summed over labels. `generator_loss` is its first term over alpha, in the units of
+    your cross-entropy, so that the sum above is L_G times a constant and the cross-entropy keeps the weight, and your
+    learning rate the meaning, that they have without D:
 
-    | `bce_reduction` | your cross-entropy | `generator_loss` |
-    |---|---|---|
-    | "mean" | mean over all B * L entries, PyTorch's default | -mean D / (alpha * L) |
-    | "image" | summed over labels, averaged over images, Eq. 1 | -mean D / alpha |
-    | "sum" | summed over all B * L entries | -mean D * B / alpha |
+    | `bce_reduction` | your cross-entropy | `generator_loss` | with `label_reduction="sum"` |
+    |---|---|---|---|
+    | "mean" | mean over all B * L entries, PyTorch's default | -mean D / alpha | -mean D / (alpha * L) |
+    | "image" | summed over labels, averaged over images | -mean D * L / alpha | -mean D / alpha |
+    | "sum" | summed over all B * L entries | -mean D * B * L / alpha | -mean D * B / alpha |
 
     **How it differs from `labeldep adversarial`.** There each update of D draws three batches (matched, generated and
     mismatched pairs); here the one batch at hand serves for all three: noise, interpolation and mismatches are drawn
@@ -65,10 +65,11 @@ class LabelDependencyLoss:
         n_labels: L.
         feature_dim: F, of what D sees of an image or text: best of a frozen network, as in the paper.
         bce_reduction: of the cross-entropy that `generator_loss` is added to.
+        label_reduction: of the cross-entropy in Eq. 2, which alpha weighs: with "sum" the critic has 1 / L of the say.
         critic: "wgan-gp", the paper's; or "nce", a density ratio, made for `rerank`.
         alpha, lambda_gp, critic_steps, inverse_temperature, noise_samples, critic_layers, critic_width,
-            critic_projection, sampling, negatives, conditional, critic_lr, critic_beta1, critic_beta2, leaky_slope:
-            as in `labeldep_cli.config.AdversarialConfig`.
+            critic_projection, sampling, negatives, conditional, critic_lr, critic_beta1, critic_beta2, leaky_slope,
+            max_gradient_norm: as in `labeldep_cli.config.AdversarialConfig`.
         seed: of D's initial weights and of all draws.
 
     Attributes:
@@ -86,6 +87,7 @@ class LabelDependencyLoss:
         feature_dim: int,
         *,
         bce_reduction: Reduction = "mean",
+        label_reduction: LabelReduction = AdversarialConfig.label_reduction,
         critic: Literal["wgan-gp", "nce"] = "wgan-gp",
         alpha: float = AdversarialConfig.alpha,
         lambda_gp: float = AdversarialConfig.lambda_gp,
@@ -102,6 +104,7 @@ class LabelDependencyLoss:
         critic_beta1: float = AdversarialConfig.critic_beta1,
         critic_beta2: float = AdversarialConfig.critic_beta2,
         leaky_slope: float = AdversarialConfig.leaky_slope,
+        max_gradient_norm: float = AdversarialConfig.max_gradient_norm,
         seed: int = AdversarialConfig.seed,
     ) -> None:
         if critic not in ("wgan-gp", "nce") or bce_reduction not in ("mean", "sum", "image") or not alpha > 0:
@@ -126,6 +129,8 @@ class LabelDependencyLoss:
             critic_beta1=critic_beta1,
             critic_beta2=critic_beta2,
             leaky_slope=leaky_slope,
+            max_gradient_norm=max_gradient_norm,
+            label_reduction=label_reduction,
             seed=seed,
         ).resolved()
         _require_sensible(config)
@@ -258,7 +263,7 @@ class LabelDependencyLoss:
             whole=len(y),
         )
         told = {"critic": found.loss, "penalty": found.penalty, "wasserstein": found.wasserstein}
-        return update(self.optimizer, found.gradients, told, ALONE)
+        return update(self.optimizer, found.gradients, told, ALONE, config.max_gradient_norm)
 
     def _mismatched(self, z: Tensor, y: Tensor) -> Pairs:
         """(y', x): other rows' label sets; one equal to the row's own is drawn again, at most 10 times."""
@@ -272,12 +277,14 @@ class LabelDependencyLoss:
             scores = self.network(torch.cat([present(y)[:, None], fake_sets], dim=1), z)  # [B, 1 + K]
             real, fake = scores[:, 0], scores[:, 1:]
             loss = losses.density_ratio_loss(real, fake)
-        return update_in_parts(self.optimizer, ("critic", "margin"), [(loss, (loss, real.mean() - fake.mean()))], ALONE)
+        parts = [Part(loss, (loss, real.mean() - fake.mean()))]
+        return update_in_parts(self.optimizer, ("critic", "margin"), parts, ALONE, self.config.max_gradient_norm)
 
     def _weight(self, batch: int) -> float:
         """What turns the adversarial term of Eq. 2 into the units of the user's cross-entropy."""
-        entries = {"mean": 1 / self.n_labels, "image": 1.0, "sum": float(batch)}
-        return entries[self.bce_reduction] / self.config.alpha
+        summed = {"mean": 1 / self.n_labels, "image": 1.0, "sum": float(batch)}[self.bce_reduction]
+        over_labels = float(self.n_labels) if self.config.label_reduction == "mean" else 1.0
+        return summed * over_labels / self.config.alpha
 
     def _next(self) -> int:
         self._draws += 1

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
-from labeldep_cli.config import Loss, Sampling
+from labeldep_cli.config import LabelReduction, Loss, Sampling
 
 NORM_EPSILON = 1e-12
 """Beneath the penalty's square root, whose slope at 0 is infinite: a critic that is flat somewhere would give NaN."""
@@ -17,23 +17,43 @@ Critic = Callable[[Tensor, Tensor], Tensor]
 """(label sets [B, L], features [B, F]) -> scores [B]."""
 
 
-def logistic_loss(logits: Tensor, y: Tensor) -> Tensor:
-    """Binary cross-entropy, summed over labels and averaged over images (Eq. 1).
+def over_labels(each: Tensor, y: Tensor, reduction: LabelReduction) -> Tensor:
+    """A loss of each label, averaged or summed over an image's known labels, then averaged over images.
 
-    Eq. 1 lacks its minus sign. The sum (not a mean) over labels sets the scale that alpha = 10 belongs to.
+    Args:
+        each: [B, L].
+        y: [B, L]; -1 where unknown.
+        reduction: "mean" or "sum". An image without a known label counts as 0.
+
+    Returns:
+        Scalar.
+    """
+    known = y >= 0
+    summed = (each * known).sum(dim=1)  # [B]
+    if reduction == "mean":
+        summed = summed / known.sum(dim=1).clamp(min=1)
+    return summed.mean()
+
+
+def logistic_loss(logits: Tensor, y: Tensor, reduction: LabelReduction) -> Tensor:
+    """Binary cross-entropy (Eq. 1, which lacks its minus sign).
+
+    Eq. 1 prints a sum over labels. Averaged over them instead, it leaves a critic L times as much room beside
+    alpha = 10 (`AdversarialConfig.critic_reach`).
 
     Args:
         logits: [B, L].
         y: [B, L], 0 or 1; -1 where unknown, which counts nowhere.
+        reduction: over labels; over images it is a mean.
 
     Returns:
-        Scalar in nats an image.
+        Scalar in nats a label ("mean") or an image ("sum").
     """
     each = binary_cross_entropy_with_logits(logits, y.clamp(min=0), reduction="none")
-    return (each * (y >= 0)).sum(dim=1).mean()
+    return over_labels(each, y, reduction)
 
 
-def focal_loss(logits: Tensor, y: Tensor, gamma: float = 2.0) -> Tensor:
+def focal_loss(logits: Tensor, y: Tensor, reduction: LabelReduction, gamma: float = 2.0) -> Tensor:
     """Focal loss (Lin et al. 2017), for multi-label sets without its class weight.
 
     Each label's cross-entropy is weighted by (1 - p_t)^gamma, p_t the probability of what is true: labels that are
@@ -42,18 +62,23 @@ def focal_loss(logits: Tensor, y: Tensor, gamma: float = 2.0) -> Tensor:
     Args:
         logits: [B, L].
         y: [B, L], 0 or 1; -1 where unknown, which counts nowhere.
+        reduction: over labels.
         gamma: 2 in the paper; 0 gives the logistic loss.
 
     Returns:
-        Scalar, summed over labels, averaged over images.
+        Scalar, averaged over images.
     """
     log_true = logsigmoid(torch.where(y > 0, logits, -logits))
-    each = -((1 - log_true.exp()) ** gamma) * log_true
-    return (each * (y >= 0)).sum(dim=1).mean()
+    return over_labels(-((1 - log_true.exp()) ** gamma) * log_true, y, reduction)
 
 
 def asymmetric_loss(
-    logits: Tensor, y: Tensor, gamma_negative: float = 4.0, gamma_positive: float = 1.0, margin: float = 0.05
+    logits: Tensor,
+    y: Tensor,
+    reduction: LabelReduction,
+    gamma_negative: float = 4.0,
+    gamma_positive: float = 1.0,
+    margin: float = 0.05,
 ) -> Tensor:
     """Asymmetric loss (ASL, Ridnik et al. 2021), with the defaults of its authors' code.
 
@@ -63,21 +88,22 @@ def asymmetric_loss(
     Args:
         logits: [B, L].
         y: [B, L], 0 or 1; -1 where unknown, which counts nowhere.
+        reduction: over labels.
         gamma_negative, gamma_positive: focusing exponents.
         margin: probability by which absent labels are shifted.
 
     Returns:
-        Scalar, summed over labels, averaged over images.
+        Scalar, averaged over images.
     """
     p = torch.sigmoid(logits)
     absent = (1 - p + margin).clamp(max=1)  # 1 - p_m
     log_true = torch.where(y > 0, logsigmoid(logits), absent.clamp(min=1e-8).log())
     with torch.no_grad():
         focus = torch.where(y > 0, (1 - p) ** gamma_positive, (1 - absent) ** gamma_negative)
-    return (-focus * log_true * (y >= 0)).sum(dim=1).mean()
+    return over_labels(-focus * log_true, y, reduction)
 
 
-def warp_loss(logits: Tensor, y: Tensor) -> Tensor:
+def warp_loss(logits: Tensor, y: Tensor, reduction: LabelReduction) -> Tensor:
     """Weighted approximate ranking loss (Gong et al. 2013, after Weston et al. 2011).
 
     Each present label j pays L(r_j) = 1 + 1/2 + ... + 1/r_j for its rank r_j among the absent ones, times its mean
@@ -89,25 +115,32 @@ def warp_loss(logits: Tensor, y: Tensor) -> Tensor:
     Args:
         logits: scores f [B, L].
         y: [B, L], 0 or 1; -1 where unknown, which counts nowhere.
+        reduction: over labels, of which absent ones pay nothing. Weston et al. sum.
 
     Returns:
-        Scalar, summed over present labels, averaged over images.
+        Scalar, averaged over images.
     """
     present, absent = (y > 0).to(logits.dtype), (y == 0).to(logits.dtype)
     hinge = (1 - logits[:, :, None] + logits[:, None, :]).clamp(min=0) * absent[:, None, :]  # [B, j, k]
     rank = (hinge > 0).sum(dim=2)  # r_j, [B, L]
     harmonic = torch.cat([logits.new_zeros(1), (1 / torch.arange(1, y.shape[1] + 1, device=y.device)).cumsum(0)])
     weight = harmonic[rank] / rank.clamp(min=1)
-    return (present * weight * hinge.sum(dim=2)).sum(dim=1).mean()
+    return over_labels(present * weight * hinge.sum(dim=2), y, reduction)
 
 
-LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
+LOSSES: dict[Loss, Callable[[Tensor, Tensor, LabelReduction], Tensor]] = {
     "logistic": logistic_loss,
     "focal": focal_loss,
     "asl": asymmetric_loss,
     "warp": warp_loss,
 }
 """Losses of the generator by the names of `--loss`."""
+
+
+def loss_of_logits(loss: Loss, reduction: LabelReduction) -> Callable[[Tensor, Tensor], Tensor]:
+    """The generator's loss (logits [B, L], y [B, L]) -> scalar by the names of `--loss` and `--label-reduction`."""
+    named = LOSSES[loss]
+    return lambda logits, y: named(logits, y, reduction)
 
 
 def gumbel_sigmoid(logits: Tensor, noise: Tensor, inverse_temperature: float) -> Tensor:

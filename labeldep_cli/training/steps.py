@@ -92,16 +92,16 @@ class LogisticStep:
     def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
         """Update G once."""
         batch = next(batches)
-        of_logits = losses.LOSSES[self.config.loss]
+        of_logits = losses.loss_of_logits(self.config.loss, self.config.label_reduction)
 
         def parts() -> Iterator[Part]:
             for rows, share in parts_of(batch, self.config.accumulate):
                 with mixed_precision(self.inputs.device):
                     loss = share * self.generator.loss(batch.x[rows], batch.y[rows], of_logits)
-                yield self.weight * loss, (loss,)
+                yield Part(self.weight * loss, (loss,))
 
         name = "sequence" if self.generator.head.sequential else self.config.loss
-        return update_in_parts(self.optimizer, (name,), parts(), self.world)
+        return update_in_parts(self.optimizer, (name,), parts(), self.world, self.config.max_gradient_norm)
 
     def quality(self, val: Inputs) -> float | None:
         """None: the generator's own score chooses the best evaluation."""
@@ -230,7 +230,7 @@ class AdversarialStep:
             "wasserstein": found.wasserstein,
             "critic_gradient": found.slope,
         }
-        return update(self.optimizer_d, found.gradients, told, self.world)
+        return update(self.optimizer_d, found.gradients, told, self.world, self.config.max_gradient_norm)
 
     def _density_ratio(self, key: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
         """One update of a critic that learns log p(y|x) / p_G(y|x): real sets against hard samples, same images."""
@@ -243,9 +243,10 @@ class AdversarialStep:
                 scores = self.critic(sets, self._features(matched))  # [B, 1 + K]
                 real, fake = scores[:, 0], scores[:, 1:]
                 loss = share * losses.density_ratio_loss(real, fake)
-                yield loss, (loss, share * (real.mean() - fake.mean()))
+                yield Part(loss, (loss, share * (real.mean() - fake.mean())))
 
-        return update_in_parts(self.optimizer_d, ("critic", "margin"), parts(), self.world)
+        names = ("critic", "margin")
+        return update_in_parts(self.optimizer_d, names, parts(), self.world, self.config.max_gradient_norm)
 
     def _mismatched(self, batch: Batch, key: int) -> Pairs:
         """(y', x): real label sets put to other images."""
@@ -257,18 +258,24 @@ class AdversarialStep:
         config = self.config
         z = self._features(batch)  # [B, F]
         noise = self._noise(batch, "generator noise", step, batch.y.shape[1])
+        of_logits = losses.loss_of_logits(config.loss, config.label_reduction)
 
         def parts() -> Iterator[Part]:
             for rows, share in parts_of(batch, config.accumulate):
                 y = batch.y[rows]
                 with mixed_precision(self.inputs.device):
                     logits = self.generator(batch.x[rows])  # [B / K, L]
-                fake_set = known(y) * losses.sample(logits, noise[rows], config.inverse_temperature, config.sampling)
+                leaf = logits.detach().requires_grad_()  # Eq. 2's two terms pull at the logits: each is measured
+                fake_set = known(y) * losses.sample(leaf, noise[rows], config.inverse_temperature, config.sampling)
                 fooling = share * losses.generator_loss(self.critic(fake_set, z[rows]))  # Eq. 3
-                logistic = share * losses.LOSSES[config.loss](logits, y)
-                yield fooling + config.alpha * logistic, (fooling, logistic)  # Eq. 2
+                logistic = share * of_logits(leaf, y)
+                (by_critic,) = torch.autograd.grad(fooling, leaf)  # [B / K, L]
+                (by_labels,) = torch.autograd.grad(config.alpha * logistic, leaf)
+                measured = (fooling.detach(), logistic.detach(), share * critic_share(by_critic, by_labels))
+                yield Part(logits, measured, by_critic + by_labels)
 
-        return update_in_parts(self.optimizer_g, ("generator", config.loss), parts(), self.world)
+        names = ("generator", config.loss, "critic_share")
+        return update_in_parts(self.optimizer_g, names, parts(), self.world, config.max_gradient_norm)
 
     @torch.no_grad()
     def _sample(self, batch: Batch, purpose: str, key: int) -> Tensor:
@@ -331,6 +338,21 @@ def share_of(rows: Tensor, views: Tensor, world: World) -> Request:
     """This process's share of a batch."""
     part = world.share(len(rows))
     return Request(rows[part], views[part], len(rows))
+
+
+def critic_share(by_critic: Tensor, by_labels: Tensor) -> Tensor:
+    """The critic's part of the gradient at G's logits: its norm over the sum of both norms.
+
+    Args:
+        by_critic: gradient of L_G (Eq. 3) with respect to the logits, [B, L].
+        by_labels: that of alpha times the logistic loss.
+
+    Returns:
+        Scalar in [0, 1]; near 0 for a critic that is mute beside the labels.
+    """
+    critic: Tensor = torch.linalg.vector_norm(by_critic)
+    labels: Tensor = torch.linalg.vector_norm(by_labels)
+    return critic / (critic + labels).clamp(min=torch.finfo(critic.dtype).tiny)
 
 
 def present(y: Tensor) -> Tensor:

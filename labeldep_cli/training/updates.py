@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from labeldep_cli.distributed import World
 from labeldep_cli.inputs import Batch
 
-Part = tuple[Tensor, Sequence[Tensor]]
-"""A part of the loss that is gone down, and of the losses that are told, scalars."""
+
+class Part(NamedTuple):
+    """A part of a batch, as an update sees it.
+
+    Attributes:
+        output: what the network's gradient is taken of: a loss, or the logits where `gradient` is given.
+        losses: of the part, scalars, for the record.
+        gradient: the loss's gradient with respect to `output`, of its shape; None where `output` is the loss itself.
+    """
+
+    output: Tensor
+    losses: Sequence[Tensor]
+    gradient: Tensor | None = None
 
 
 def adam(network: nn.Module, lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
@@ -34,7 +47,7 @@ def parts_of(batch: Batch, count: int) -> Iterator[tuple[slice, float]]:
 
 
 def update_in_parts(
-    optimizer: torch.optim.Optimizer, names: Sequence[str], parts: Iterable[Part], world: World
+    optimizer: torch.optim.Optimizer, names: Sequence[str], parts: Iterable[Part], world: World, max_norm: float
 ) -> dict[str, Tensor]:
     """One step down a sum of losses; each is computed when the one before has let go of its activations.
 
@@ -45,6 +58,7 @@ def update_in_parts(
         names: of the losses that are told.
         parts: of this process.
         world: the processes that train together.
+        max_norm: as for `update`.
 
     Returns:
         The losses of the whole batch, detached.
@@ -52,19 +66,19 @@ def update_in_parts(
     parameters = _parameters(optimizer)
     taken: Sequence[Tensor] | None = None
     told: Tensor | None = None
-    for loss, values in parts:
-        more = torch.autograd.grad(loss, parameters, materialize_grads=True)
+    for output, values, gradient in parts:
+        more = torch.autograd.grad(output, parameters, gradient, materialize_grads=True)
         # Not in place: two parameters that are added up have one gradient between them.
         taken = more if taken is None else [one + other for one, other in zip(taken, more, strict=True)]
         value = torch.stack([value.detach() for value in values])
         told = value if told is None else told + value
     if taken is None or told is None:  # this process has no row of the batch
         taken, told = [torch.zeros_like(p) for p in parameters], parameters[0].new_zeros(len(names))
-    return update(optimizer, taken, dict(zip(names, told, strict=True)), world)
+    return update(optimizer, taken, dict(zip(names, told, strict=True)), world, max_norm)
 
 
 def update(
-    optimizer: torch.optim.Optimizer, taken: Sequence[Tensor], told: dict[str, Tensor], world: World
+    optimizer: torch.optim.Optimizer, taken: Sequence[Tensor], told: dict[str, Tensor], world: World, max_norm: float
 ) -> dict[str, Tensor]:
     """One step down, after gradients and losses are summed over the processes that train together.
 
@@ -73,15 +87,46 @@ def update(
         taken: this process's part of the gradient of each of its parameters.
         told: this process's parts of the losses, scalars.
         world: those processes.
+        max_norm: the whole gradient is scaled down to this norm where it is longer; 0 for never.
 
     Returns:
         The losses of the whole batch.
     """
-    world.add([*taken, *told.values()])
-    for parameter, gradient in zip(_parameters(optimizer), taken, strict=True):
+    parameters = _parameters(optimizer)
+    gradients = [laid_out_like(parameter, one) for parameter, one in zip(parameters, taken, strict=True)]
+    world.add([*gradients, *told.values()])
+    if max_norm:
+        gradients = _shortened(gradients, max_norm)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     optimizer.step()
     return told
+
+
+def _shortened(gradients: Sequence[Tensor], max_norm: float) -> list[Tensor]:
+    """As `torch.nn.utils.clip_grad_norm_`, but not in place: two parameters may have one gradient between them."""
+    factor = (max_norm / (get_total_norm(gradients) + 1e-6)).clamp(max=1.0)
+    return [gradient * factor for gradient in gradients]
+
+
+def laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A value with the strides of its parameter, as fused Adam needs its gradients and moments.
+
+    Fused Adam walks the memory of weight, gradient and moments side by side, so their strides must be equal: a CPU
+    moves entries by other entries' gradients where they are not, a GPU refuses. `backward()` gives every gradient its
+    parameter's strides; `autograd.grad` gives what the kernel made, which for a convolution over channels-last images
+    is channels last. Sides of length 1 count too: then no later check has to know that they do not matter.
+
+    Args:
+        parameter: the weight.
+        value: its gradient or one of its moments, of the same shape.
+
+    Returns:
+        `value` itself where its strides are the parameter's, else a copy.
+    """
+    if value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -1,0 +1,56 @@
+"""What is said where settings or a training leave the critic next to no say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from labeldep_cli.config import AdversarialConfig, TrainingConfig
+from labeldep_cli.progress import Reporter
+
+MUTE_REACH, MUTE_SHARE = 0.05, 0.02
+"""A critic that can hold no probability further than the first from what the labels say, or that makes up less than
+the second of the gradient at G's logits, changes next to nothing."""
+
+
+def note_reach(config: AdversarialConfig, n_labels: int, reporter: Reporter, command: str = "") -> None:
+    """Say so where settings leave the critic next to no say, before hours are spent on it.
+
+    Args:
+        config: of the adversarial stage.
+        n_labels: L.
+        reporter: takes the note.
+        command: the command that would train so, where this is another one.
+    """
+    reach = config.critic_reach(n_labels)
+    if reach is None or reach >= MUTE_REACH:
+        return
+    remedy = "--label-reduction mean, or " if config.label_reduction == "sum" and n_labels > 1 else ""
+    reporter.note(
+        f"{command}the critic is all but mute: with --alpha {config.alpha:g} and --label-reduction "
+        f"{config.label_reduction} over {n_labels} labels it can move no probability by more than {reach:.2g}; "
+        f"give it more say: {remedy}a smaller --alpha"
+    )
+
+
+def note_share(history: Sequence[Mapping[str, Any]], reporter: Reporter) -> None:
+    """Say so where a critic in training was measured to make up next to nothing of G's gradient.
+
+    Args:
+        history: the lines of metrics.jsonl.
+        reporter: takes the note.
+    """
+    shares = [record["critic_share"] for record in history if "critic_share" in record]
+    if shares and max(shares) < MUTE_SHARE:
+        reporter.note(
+            f"the critic was mute: it made up {100 * max(shares):.2g} % of the gradient at G's logits at most; "
+            "with a smaller --alpha it has more say"
+        )
+
+
+def note_reach_after(config: TrainingConfig | None, n_labels: int, reporter: Reporter) -> None:
+    """`note_reach` of a run's own critic; of the default one where the run has no critic yet, or there is no run."""
+    if isinstance(config, AdversarialConfig):
+        note_reach(config, n_labels, reporter)
+    else:
+        note_reach(AdversarialConfig(), n_labels, reporter, "in `labeldep adversarial` with its defaults ")

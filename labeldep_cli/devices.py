@@ -31,12 +31,26 @@ def pick_device(name: str) -> torch.device:
         raise LabeldepError(
             f"there is no device {name!r} here: {count} CUDA devices found", "Use --device cpu, or --device auto."
         )
-    if count == 0 or kind == "cpu":
-        return torch.device("cpu")
+    return torch.device("cpu") if count == 0 or kind == "cpu" else torch.device("cuda", int(index))
+
+
+def settle_on(device: torch.device) -> None:
+    """Have torch repeat its numbers on a device, and make it the process's own: for commands.
+
+    Not for `labeldep_cli.load`: in a process of the user's these settings are the user's.
+
+    Args:
+        device: to compute on; nothing is to be done for a CPU, which repeats its numbers anyway.
+    """
+    if device.type != "cuda":
+        return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Or every new tensor is filled with NaN first, by a kernel of its own.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    return torch.device("cuda", int(index))
+    torch.backends.cudnn.allow_tf32 = False  # evaluation in float32 means it; training computes in bf16
+    torch.cuda.set_device(device)  # or pinned memory would take some of the first GPU's
 
 
 @contextmanager
@@ -57,5 +71,10 @@ def enough_memory() -> Iterator[None]:
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
-    """bf16 for the convolutions on a GPU; nothing on a CPU."""
-    return torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda")
+    """bf16 for the convolutions on a GPU that computes in it; nothing elsewhere.
+
+    GPUs before compute capability 8.0 only imitate bf16, slower than they compute in float32; and gradients in fp16
+    would have to be scaled.
+    """
+    has_it = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.autocast("cuda", torch.bfloat16, enabled=has_it)

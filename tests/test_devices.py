@@ -1,20 +1,24 @@
 """What depends on the device: precision, repeatable numbers, memory, and which GPU is whose.
 
-There is no GPU where these run. Autocast and pinning are tested with the CPU's own; what a GPU would be asked is read
-off replaced functions of torch.
+There is no GPU where these run: it is simulated (`on_device.py`), or what it would be asked is read off the settings of
+torch.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import draw_image
+from on_device import CUDA, simulated_cuda
 from test_cli import Place, make_table, only
+from test_full_mode import transformer
 from test_models import load, some_images, with_statistics
 from torch import nn
 from torch.overrides import TorchFunctionMode
@@ -23,6 +27,7 @@ import labeldep_cli
 from labeldep_cli import LabelDependencyLoss
 from labeldep_cli.config import AdversarialConfig
 from labeldep_cli.datasets.split import Skipped
+from labeldep_cli.devices import mixed_precision
 from labeldep_cli.evaluation.evaluate import collect_features
 from labeldep_cli.features import extract as extraction
 from labeldep_cli.features.decode import decode
@@ -35,6 +40,7 @@ from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import HEADS, seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
+from labeldep_cli.models.kernels import exact_convolutions
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.pipelines.predict.prediction import label
 from labeldep_cli.training import steps
@@ -111,6 +117,158 @@ def test_d_sees_the_same_features_in_training_and_at_test_time(monkeypatch) -> N
     step = AdversarialStep(generator, Discriminator(3, 256, **config.critic_shape), images, config)
     (batch,) = images.stream([next(step.requests(0))])
     assert torch.equal(step._features(batch), collect_features(images)[batch.rows])
+
+
+@pytest.mark.parametrize(("capability", "bf16"), [((7, 5), False), ((8, 0), True), ((9, 0), True), ((12, 0), True)])
+def test_g_trains_in_bf16_where_the_gpu_computes_in_it(monkeypatch, capability, bf16) -> None:
+    with simulated_cuda():
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        with mixed_precision(CUDA):
+            assert torch.is_autocast_enabled("cpu") == bf16, "the simulated device's autocast is the CPU's"
+    with mixed_precision(CPU):
+        assert not torch.is_autocast_enabled("cpu") and not torch.is_autocast_enabled("cuda")
+
+
+class Asking(nn.Module):
+    """A backbone that remembers in which precision float32 convolutions would compute on a GPU."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen = tf32_setting()
+        return images.mean((2, 3))
+
+
+def tf32_setting() -> object:
+    cudnn = torch.backends.cudnn
+    return cudnn.conv.fp32_precision if hasattr(cudnn, "conv") else cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_what_is_called_float32_is_computed_in_it_on_a_gpu(precision) -> None:
+    own = tf32_setting()
+    assert own in ("tf32", True)
+    with simulated_cuda():
+        frozen = InferenceEncoder(Encoder(Asking()).to(CUDA), precision)
+        frozen(some_images().to(CUDA))
+    assert frozen.backbone.seen == (own if precision == "float16" else {"tf32": "ieee", True: False}[own])
+    assert tf32_setting() == own, "a user's other networks compute as before"
+    plain = InferenceEncoder(Encoder(Asking()))
+    plain(some_images())
+    assert plain.backbone.seen == own
+
+
+def test_older_torch_is_asked_for_float32_by_its_own_switch(monkeypatch) -> None:
+    switches = SimpleNamespace(allow_tf32=True)
+    monkeypatch.setattr(torch.backends, "cudnn", switches)
+    with pytest.raises(ZeroDivisionError), exact_convolutions(CUDA, torch.float32):
+        assert switches.allow_tf32 is False
+        _ = 1 / 0
+    assert switches.allow_tf32 is True
+
+
+# Repeatable numbers
+
+
+@pytest.fixture
+def attended(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """Which kernels attention could choose from, each time that it was asked for."""
+    found = []
+    attention = torch.nn.functional.scaled_dot_product_attention
+    names = ("flash", "mem_efficient", "cudnn", "math")
+
+    def asked(*args, **kwargs):
+        found.append({name for name in names if getattr(torch.backends.cuda, f"{name}_sdp_enabled")()})
+        return attention(*args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", asked)
+    return found
+
+
+def small_head(kind: str = "linear", width: int = 12) -> nn.Module:
+    return seeded_head(kind, width, 3, 16, seed=0)
+
+
+@pytest.mark.parametrize("device", [CPU, CUDA], ids=str)
+def test_attention_whose_gradient_is_asked_for_repeats_itself_on_a_gpu(device, attended) -> None:
+    fused = {"flash", "mem_efficient", "cudnn", "math"}
+    with simulated_cuda():
+        generator = Generator(nn.Identity(), small_head("ml-decoder")).to(device)
+        regions = torch.rand(2, 4, 12).to(device)
+        generator(regions).sum().backward()
+        assert attended == [{"math"} if device == CUDA else fused]
+        with torch.no_grad():
+            generator(regions)
+        assert attended[1:] == [fused], "forward, the fused kernels repeat their numbers"
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_a_transformer_s_attention_repeats_itself_when_it_is_computed_again_too(attended, checkpointed) -> None:
+    with simulated_cuda():
+        encoder = Encoder(transformer()).trainable_copy(False, checkpointed)
+        generator = Generator(encoder, small_head(width=encoder(some_images(1, 64)).shape[1])).to(CUDA)
+        attended.clear()
+        loss = generator(some_images(2, 64).to(CUDA)).sum()
+        forward = len(attended)
+        loss.backward()
+    assert forward and len(attended) == (2 * forward if checkpointed else forward)
+    assert attended == [{"math"}] * len(attended)
+
+
+def settings() -> tuple[object, ...]:
+    """All of torch's that decide whether a GPU repeats its numbers, and which ones these are."""
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+        torch.backends.cudnn.benchmark,
+        torch.backends.cudnn.allow_tf32,
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
+
+
+@pytest.fixture
+def own_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[object, ...]]:
+    """The settings of a user who wants speed; put back afterwards as they were."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    before = settings()
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = True
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    yield settings()
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+    torch.utils.deterministic.fill_uninitialized_memory = before[2]
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = before[3:5]
+
+
+@pytest.mark.parametrize("words", [("eval",), ("predict", "IMAGE"), ("predict", "--stdin-json")], ids=" ".join)
+def test_a_command_has_a_gpu_repeat_its_numbers_and_takes_that_gpu_alone(
+    place: Place, monkeypatch, own_settings, words
+) -> None:
+    images, run = place.table.parent / "img", only(place.folder / "runs", "pets-*scenesnet-adversarial")
+    words = [images / "0.png" if word == "IMAGE" else word for word in words]
+    taken = []
+    with simulated_cuda():
+        monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+        result = place.run(*words, *([run] if words[0] == "eval" else ["--run", run]), "--device", "cuda")
+        assert result.exit_code == 0, result.stderr
+        assert settings() == (True, True, False, False, False, ":4096:8")
+    assert taken == [CUDA]
+
+
+def test_on_a_cpu_a_command_changes_no_settings(place: Place, own_settings) -> None:
+    assert place.run("eval", only(place.folder / "runs", "x-*-adversarial"), "--device", "cpu").exit_code == 0
+    assert settings() == own_settings
+
+
+@pytest.mark.parametrize("run", ["pets-*scenesnet-adversarial", "pets-*-full-adversarial", "x-*-adversarial"])
+def test_a_loaded_run_leaves_the_user_s_settings_alone(place: Place, monkeypatch, own_settings, run) -> None:
+    def refuse(device: object) -> None:
+        raise AssertionError("the user's current GPU was changed")
+
+    with simulated_cuda():
+        monkeypatch.setattr(torch.cuda, "set_device", refuse)
+        model = labeldep_cli.load(only(place.folder / "runs", run), decision="rerank", device="cuda")
+        model.predict([place.table.parent / "img" / "0.png"] if model.side else np.zeros((2, 5), np.float32))
+        assert settings() == own_settings
 
 
 # Random numbers

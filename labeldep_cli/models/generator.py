@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from labeldep_cli.models.heads.base import Head
+from labeldep_cli.models.kernels import repeatable_attention
 
 
 class Generator(nn.Module):
@@ -25,9 +26,10 @@ class Generator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, L]; the head computes in full precision under mixed precision too."""
-        features: Tensor = self.encoder(x).to(torch.get_default_dtype())
-        with torch.autocast(features.device.type, enabled=False):
-            logits: Tensor = self.head(features)
+        with repeatable_attention(x):
+            features = self._features(x)
+            with torch.autocast(features.device.type, enabled=False):
+                logits: Tensor = self.head(features)
         return logits
 
     def loss(self, x: Tensor, y: Tensor, of_logits: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -43,6 +45,11 @@ class Generator(nn.Module):
         """
         if not self.head.sequential:
             return of_logits(self(x), y)
+        with repeatable_attention(x):
+            features = self._features(x)
+            with torch.autocast(features.device.type, enabled=False):
+                return self.head.sequence_loss(features, y)
+
+    def _features(self, x: Tensor) -> Tensor:
         features: Tensor = self.encoder(x).to(torch.get_default_dtype())
-        with torch.autocast(features.device.type, enabled=False):
-            return self.head.sequence_loss(features, y)
+        return features

@@ -14,6 +14,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 from labeldep_cli.config import Precision
 from labeldep_cli.models.encoder import Encoder
+from labeldep_cli.models.kernels import exact_convolutions
 from labeldep_cli.models.regions import RegionFeatures
 
 # Images that pass at once. The first maps of 8 images of 224 pixels fit the caches better than those of 32, and stay
@@ -97,7 +98,7 @@ class InferenceEncoder(nn.Module):
 
         So D sees an image alike while G trains in mixed precision, at test time, and in a cache.
         """
-        with torch.autocast(self.device.type, enabled=False):
+        with torch.autocast(self.device.type, enabled=False), exact_convolutions(self.device, self.dtype):
             return torch.cat([self._encode(part) for part in torch.split(images, _SLICE[self.device.type])])
 
     def _eager(self, maps: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ def pick_device(name: str) -> torch.device:
     """Resolve `--device`.
 
     Args:
-        name: auto (a GPU where there is one), cpu, cuda or cuda:N. Under torchrun auto and cuda are the process's own
-            GPU.
+        name: auto (a GPU where there is one), cpu, cuda or cuda:N. Of several processes on a machine (torchrun, SLURM)
+            auto and cuda give each one its own GPU, whether it sees all of them or only that one; `join` finds out if
+            two processes would share one all the same.
 
     Raises:
         LabeldepError: the device does not exist here.
@@ -26,7 +27,7 @@ def pick_device(name: str) -> torch.device:
     if kind not in ("auto", "cpu", "cuda") or (":" in name and not (kind == "cuda" and index.isdigit())):
         raise LabeldepError(f"there is no device {name!r}", "Name auto, cpu, cuda or cuda:N.")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    index = index or str(local_rank())
+    index = index or str(local_rank() % max(count, 1))
     if kind == "cuda" and int(index) >= count:
         raise LabeldepError(
             f"there is no device {name!r} here: {count} CUDA devices found", "Use --device cpu, or --device auto."

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -52,23 +51,6 @@ def settle_on(device: torch.device) -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False  # evaluation in float32 means it; training computes in bf16
     torch.cuda.set_device(device)  # or pinned memory would take some of the first GPU's
-
-
-@contextmanager
-def enough_memory() -> Iterator[None]:
-    """Turn a GPU's running out of memory into an error that a user can mend.
-
-    Raises:
-        LabeldepError: names the flags that need less.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise LabeldepError(
-            f"the GPU has too little memory: {str(error).splitlines()[0]}",
-            "Take a smaller --batch-size, --accumulate 4 (with --full also --checkpoint-activations) when training, "
-            "another --device cuda:N, or --device cpu.",
-        ) from error
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:

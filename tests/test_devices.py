@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import typer
 from conftest import draw_image
 from on_device import CUDA, simulated_cuda
 from test_cli import Place, make_table, only
@@ -25,6 +26,7 @@ from torch.overrides import TorchFunctionMode
 
 import labeldep_cli
 from labeldep_cli import LabelDependencyLoss
+from labeldep_cli.cli import app
 from labeldep_cli.config import AdversarialConfig
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.devices import mixed_precision
@@ -50,6 +52,8 @@ from labeldep_cli.weights import RANDOM_SEED
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
 EYES = ("--backbone", "scenesnet", "--workers", 0)
+SMALL = ("--steps", 2, "--batch-size", 8, "--critic-layers", 1, "--critic-width", 16, "--critic-projection", 8)
+FULL = "pets-*-full-adversarial"
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +67,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         result = place.run("adversarial", "--dataset", *words, *SMALL)
         assert result.exit_code == 0, result.stderr
     return place
-
-
-SMALL = ("--steps", 2, "--batch-size", 8, "--critic-layers", 1, "--critic-width", 16, "--critic-projection", 8)
 
 
 def mixed(*_: object) -> torch.autocast:
@@ -259,7 +260,7 @@ def test_on_a_cpu_a_command_changes_no_settings(place: Place, own_settings) -> N
     assert settings() == own_settings
 
 
-@pytest.mark.parametrize("run", ["pets-*scenesnet-adversarial", "pets-*-full-adversarial", "x-*-adversarial"])
+@pytest.mark.parametrize("run", ["pets-*scenesnet-adversarial", FULL, "x-*-adversarial"])
 def test_a_loaded_run_leaves_the_user_s_settings_alone(place: Place, monkeypatch, own_settings, run) -> None:
     def refuse(device: object) -> None:
         raise AssertionError("the user's current GPU was changed")
@@ -314,7 +315,7 @@ def test_initial_weights_are_those_of_torch_s_own_seed() -> None:
         assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-@pytest.mark.parametrize("run", ["pets-*scenesnet-adversarial", "pets-*-full-adversarial", "x-*-adversarial"])
+@pytest.mark.parametrize("run", ["pets-*scenesnet-adversarial", FULL, "x-*-adversarial"])
 def test_opening_a_run_leaves_everybody_s_random_numbers_alone(place: Place, run: str, seeds_no_gpu: None) -> None:
     before = torch.get_rng_state()
     labeldep_cli.load(only(place.folder / "runs", run), decision="rerank")
@@ -398,3 +399,85 @@ def test_predict_copies_a_pinned_batch_as_it_is(place: Place, photos: list[Path]
         assert [isinstance(one, Skipped) for one in found] == [path == photos[1] for path in paths]
         if photos[1] not in paths:
             assert image.data_ptr() == decoded.images.data_ptr(), "a copy of it would not lie in pinned memory"
+
+
+# Memory
+
+
+COMMANDS: dict[str, Callable[[Place], tuple[object, ...]]] = {
+    "demo": lambda place: (),
+    "extract": lambda place: ("--dataset", place.table, *EYES, "--fresh"),
+    "pretrain": lambda place: ("--dataset", place.folder / "x.npz"),
+    "adversarial": lambda place: ("--dataset", place.table, *EYES, "--full", "--steps", 3, "--fresh"),
+    "eval": lambda place: (only(place.folder / "runs", "pets-*scenesnet-adversarial"),),
+    "compare": lambda place: tuple(place.folder.glob("runs/pets-*scenesnet-*l")),
+    "dependency": lambda place: (only(place.folder / "runs", "x-*-adversarial"),),
+    "audit": lambda place: (only(place.folder / "runs", "x-*-adversarial"),),
+    "predict": lambda place: (place.table.parent / "img" / "0.png", "--run", only(place.folder / "runs", FULL)),
+    "report": lambda place: (only(place.folder / "runs", "x-*-adversarial"),),
+    "reproduce": lambda place: ("--dataset", place.folder / "x.npz", "--seeds", 1, "--steps", 2),
+}
+"""What each command needs to come to the GPU."""
+
+
+def flags_of(command: str) -> set[str]:
+    return {flag for parameter in typer.main.get_command(app).commands[command].params for flag in parameter.opts}
+
+
+def test_every_command_that_computes_on_a_gpu_is_among_these() -> None:
+    commands = typer.main.get_command(app).commands
+    assert {name for name in commands if "--device" in flags_of(name)} == COMMANDS.keys()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_gpu_without_memory_is_no_traceback_and_the_remedy_fits_the_command(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has 80 GiB")
+
+    flags = flags_of(command)
+    out = ("--out", tmp_path / "out") if "--out" in flags else ()
+    if command == "demo":  # it paints its data set first, for seconds
+        monkeypatch.setattr("labeldep_cli.pipelines.demo.demo", full)
+    with simulated_cuda() as device:
+        monkeypatch.setattr(type(device), "take_in", full)
+        result = place.run(command, *COMMANDS[command](place), *out, "--device", "cuda")
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == 1
+    what, *remedy = result.stderr[result.stderr.index("error: ") :].splitlines()
+    assert what == "error: the GPU has too little memory: CUDA out of memory. Tried to allocate 20.00 MiB."
+    named = set(re.findall(r"--[a-z-]+", " ".join(remedy)))
+    assert "--device" in named and named <= flags
+    helping = {"--batch-size", "--accumulate", "--checkpoint-activations", "--max-memory"}
+    assert named - {"--device"} - {"--full"} == flags & helping
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be"), "CUDA error: out of memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), "cublasCreate"),
+        (RuntimeError("NCCL error: unhandled\nCuda failure 2 'out of memory'"), "Cuda failure 2"),
+        (
+            torch.OutOfMemoryError("Caught OutOfMemoryError in pin memory thread.\n  CUDA out of memory. Tried"),
+            ": CUDA out of memory. Tried",
+        ),
+    ],
+)
+def test_every_way_of_running_out_of_memory_is_told(monkeypatch, place: Place, error, told) -> None:
+    def raises(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("labeldep_cli.pipelines.evaluate.evaluate_run", raises)
+    result = place.run("eval")
+    assert result.exit_code == 1 and told in result.stderr.splitlines()[0]
+
+
+def test_another_error_of_torch_keeps_its_traceback(monkeypatch, place: Place) -> None:
+    def raises(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("labeldep_cli.pipelines.evaluate.evaluate_run", raises)
+    result = place.run("eval")
+    assert isinstance(result.exception, RuntimeError) and "illegal" in str(result.exception)

@@ -184,9 +184,7 @@ class Plain:
         logits = self.generator(x)
         fake = losses.gumbel_sigmoid(logits, self._noise(logits.shape, "generator noise", self.number), 0.9)
         fooling = -self.critic(fake, x).mean()  # Eq. 3
-        logistic = (
-            nn.functional.binary_cross_entropy_with_logits(logits, y, reduction="none").sum(dim=1).mean()
-        )  # Eq. 1
+        logistic = nn.functional.binary_cross_entropy_with_logits(logits, y)  # Eq. 1, averaged over labels
         self.adam_g.zero_grad()
         self.critic.requires_grad_(False)
         (fooling + self.config.alpha * logistic).backward()  # Eq. 2

@@ -101,23 +101,24 @@ def test_a_step_is_the_one_of_training_s_equations(batch, negatives, in_double_p
             torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("over_labels", ["mean", "sum"])
 @pytest.mark.parametrize("reduction", ["mean", "image", "sum"])
-def test_the_sum_of_both_losses_is_eq_2_times_a_constant(batch, reduction) -> None:
+def test_the_sum_of_both_losses_is_eq_2_times_a_constant(batch, reduction, over_labels) -> None:
     logits, z, y = batch
-    critic = make(bce_reduction=reduction, alpha=7.0)
+    critic = make(bce_reduction=reduction, alpha=7.0, label_reduction=over_labels)
     logits.requires_grad_(True)
     each = nn.functional.binary_cross_entropy_with_logits(logits, y, reduction="none")
     bce = {"mean": each.mean(), "image": each.sum(dim=1).mean(), "sum": each.sum()}[reduction]
     (mine,) = torch.autograd.grad(bce + critic.generator_loss(logits, z), logits)
     fake = losses.gumbel_sigmoid(logits, uniform((B, L), 0, _PURPOSE, 1), 0.9)
-    eq_2 = losses.generator_loss(critic.network(fake, z)) + 7 * losses.logistic_loss(logits, y)
+    eq_2 = losses.generator_loss(critic.network(fake, z)) + 7 * losses.logistic_loss(logits, y, over_labels)
     (theirs,) = torch.autograd.grad(eq_2, logits)
-    scale = {"mean": 1 / (7 * L), "image": 1 / 7, "sum": B / 7}[reduction]
+    scale = {"mean": 1 / (7 * L), "image": 1 / 7, "sum": B / 7}[reduction] * (L if over_labels == "mean" else 1)
     torch.testing.assert_close(mine, scale * theirs)
 
 
 def test_a_critic_that_likes_a_pair_pulls_its_logits_together() -> None:
-    """D = 3 y0 y1 and p = (0.5, 0.5): minus D falls by 3 * 0.5 * 0.25 along either logit, over alpha * L."""
+    """D = 3 y0 y1 and p = (0.5, 0.5): minus D falls by 3 * 0.5 * 0.25 along either logit, over alpha."""
     critic = make(sampling="none", alpha=10.0)
 
     class Pair(nn.Module):
@@ -129,7 +130,7 @@ def test_a_critic_that_likes_a_pair_pulls_its_logits_together() -> None:
     critic.network = Pair()
     logits = torch.zeros(1, L, requires_grad=True)
     critic.generator_loss(logits, torch.zeros(1, F)).backward()
-    expected = -3 * 0.5 * 0.25 / (10 * L)
+    expected = -3 * 0.5 * 0.25 / 10
     assert logits.grad[0].tolist() == pytest.approx([expected, expected, 0, 0])
     # Of (p0, p1) = (0.6, 0.4) the four sets weigh .24 .36 .16 .24; at beta 1 the pair's .24 e^3 is the most.
     unsure = torch.tensor([[0.4054651, -0.4054651, -9.0, -9.0]])

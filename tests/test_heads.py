@@ -88,7 +88,7 @@ def train(head: Head, x: Tensor, y: Tensor, steps: int, rate: float, batch: int 
     optimizer, draws, losses = torch.optim.Adam(head.parameters(), lr=rate), torch.Generator().manual_seed(0), []
     for _ in range(steps):
         rows = torch.randint(len(x), (batch,), generator=draws)
-        loss = head.sequence_loss(x[rows], y[rows]) if head.sequential else logistic_loss(head(x[rows]), y[rows])
+        loss = head.sequence_loss(x[rows], y[rows]) if head.sequential else logistic_loss(head(x[rows]), y[rows], "sum")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -29,14 +29,30 @@ class TestLogisticLoss:
         y = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
         by_hand = ((math.log(4 / 3) + math.log(2)) + (math.log(2) + math.log(4))) / 2  # nats an image: 1.5301
         assert by_hand == pytest.approx(1.5301, abs=1e-4)
-        assert logistic_loss(logits, y).item() == pytest.approx(by_hand, rel=1e-6)
+        assert logistic_loss(logits, y, "sum").item() == pytest.approx(by_hand, rel=1e-6)
+
+    def test_averages_over_the_known_labels_of_each_image(self):
+        logits = torch.tensor([[math.log(3), 0.0, 9.0], [0.0, 9.0, 9.0], [9.0, 9.0, 9.0]], requires_grad=True)
+        y = torch.tensor([[1.0, 0.0, -1.0], [1.0, -1.0, -1.0], [-1.0, -1.0, -1.0]])  # two, one and no label known
+        loss = logistic_loss(logits, y, "mean")
+        by_hand = ((math.log(4 / 3) + math.log(2)) / 2 + math.log(2) + 0) / 3
+        assert loss.item() == pytest.approx(by_hand, rel=1e-6)
+        loss.backward()
+        # (p - y) / known labels / images: (3/4 - 1) / 2 / 3, 1/2 / 2 / 3; (1/2 - 1) / 3
+        expected = [[-1 / 24, 1 / 12, 0], [-1 / 6, 0, 0], [0, 0, 0]]
+        torch.testing.assert_close(logits.grad, torch.tensor(expected))
+
+    def test_a_mean_is_the_sum_over_l(self):
+        logits, y = torch.randn(6, 80, generator=torch.Generator().manual_seed(1)), uniform(6, 80).round()
+        torch.testing.assert_close(80 * logistic_loss(logits, y, "mean"), logistic_loss(logits, y, "sum"))
 
     def test_a_certain_zero_logit_costs_ln_2_a_label(self):
-        assert logistic_loss(torch.zeros(5, 80), torch.zeros(5, 80)).item() == pytest.approx(80 * math.log(2), rel=1e-6)
+        zeros = torch.zeros(5, 80)
+        assert logistic_loss(zeros, zeros, "sum").item() == pytest.approx(80 * math.log(2), rel=1e-6)
 
     def test_an_unknown_label_counts_neither_in_value_nor_in_gradient(self):
         logits = torch.tensor([[math.log(3), 7.0], [0.0, 0.0]], requires_grad=True)
-        loss = logistic_loss(logits, torch.tensor([[1.0, -1.0], [-1.0, 0.0]]))
+        loss = logistic_loss(logits, torch.tensor([[1.0, -1.0], [-1.0, 0.0]]), "sum")
         assert loss.item() == pytest.approx((math.log(4 / 3) + math.log(2)) / 2, rel=1e-6)
         loss.backward()
         # (p - y) / images for the known ones: (3/4 - 1) / 2 and (1/2 - 0) / 2
@@ -44,14 +60,14 @@ class TestLogisticLoss:
 
     def test_extreme_logits_stay_finite(self):
         logits = torch.tensor([[200.0, -200.0]], requires_grad=True)
-        loss = logistic_loss(logits, torch.tensor([[0.0, 1.0]]))
+        loss = logistic_loss(logits, torch.tensor([[0.0, 1.0]]), "sum")
         loss.backward()
         assert loss.item() == 400.0 and logits.grad.tolist() == [[1.0, -1.0]]
 
     def test_agrees_with_binary_cross_entropy_of_probabilities(self):
         logits, y = torch.randn(6, 9, generator=torch.Generator().manual_seed(1)), uniform(6, 9).round()
         reference = binary_cross_entropy(torch.sigmoid(logits), y, reduction="sum") / 6
-        torch.testing.assert_close(logistic_loss(logits, y), reference)
+        torch.testing.assert_close(logistic_loss(logits, y, "sum"), reference)
 
 
 class TestGumbelSigmoid:

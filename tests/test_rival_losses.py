@@ -22,29 +22,33 @@ def batch(seed: int = 0):
 def test_focal_by_hand() -> None:
     """Logit ln 3: p = 3/4. Present: (1/4)^2 ln(4/3). Absent: (3/4)^2 ln 4."""
     logits = torch.full((1, 2), math.log(3))
-    found = focal_loss(logits, torch.tensor([[1.0, 0.0]]))
+    found = focal_loss(logits, torch.tensor([[1.0, 0.0]]), "sum")
     assert float(found) == pytest.approx(math.log(4 / 3) / 16 + 9 / 16 * math.log(4))
 
 
 def test_asymmetric_by_hand() -> None:
     """p = 3/4. Present: (1/4)^1 ln(4/3). Absent: p_m = 0.7, 0.7^4 times -ln 0.3."""
     logits = torch.full((1, 2), math.log(3))
-    found = asymmetric_loss(logits, torch.tensor([[1.0, 0.0]]))
+    found = asymmetric_loss(logits, torch.tensor([[1.0, 0.0]]), "sum")
     assert float(found) == pytest.approx(math.log(4 / 3) / 4 - 0.7**4 * math.log(0.3))
 
 
 def test_absent_labels_below_the_margin_are_left_alone() -> None:
     logits = torch.tensor([[math.log(0.04 / 0.96)]], requires_grad=True)
-    loss = asymmetric_loss(logits, torch.zeros(1, 1))
+    loss = asymmetric_loss(logits, torch.zeros(1, 1), "sum")
     loss.backward()
     assert float(loss.detach()) == 0
     assert float(logits.grad) == 0
 
 
-@pytest.mark.parametrize("plain", [lambda x, y: focal_loss(x, y, 0.0), lambda x, y: asymmetric_loss(x, y, 0, 0, 0)])
-def test_without_focus_they_are_the_logistic_loss(plain) -> None:
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize(("loss", "unfocused"), [(focal_loss, (0.0,)), (asymmetric_loss, (0, 0, 0))])
+def test_without_focus_they_are_the_logistic_loss(loss, unfocused, reduction) -> None:
     logits, y = batch()
-    assert float(plain(logits, y)) == pytest.approx(float(logistic_loss(logits, y)), rel=1e-5)
+    y[::3, 1] = -1
+    assert float(loss(logits, y, reduction, *unfocused)) == pytest.approx(
+        float(logistic_loss(logits, y, reduction)), rel=1e-5
+    )
 
 
 def test_warp_by_hand() -> None:
@@ -53,25 +57,28 @@ def test_warp_by_hand() -> None:
     Their hinges are 0.5 and 0.8: the loss is 1.5 * 0.65.
     """
     logits = torch.tensor([[1.0, 0.5, 0.8, -3.0]])
-    assert float(warp_loss(logits, torch.tensor([[1.0, 0, 0, 0]]))) == pytest.approx(1.5 * 0.65)
-    assert float(warp_loss(logits, torch.tensor([[1.0, -1, 0, 0]]))) == pytest.approx(0.8), "an unknown label is none"
-    assert float(warp_loss(logits, torch.zeros(1, 4))) == 0, "no present label, nothing to rank"
+    assert float(warp_loss(logits, torch.tensor([[1.0, 0, 0, 0]]), "sum")) == pytest.approx(1.5 * 0.65)
+    masked = torch.tensor([[1.0, -1, 0, 0]])
+    assert float(warp_loss(logits, masked, "sum")) == pytest.approx(0.8), "an unknown label is none"
+    assert float(warp_loss(logits, masked, "mean")) == pytest.approx(0.8 / 3)
+    assert float(warp_loss(logits, torch.zeros(1, 4), "sum")) == 0, "no present label, nothing to rank"
 
 
 def test_warp_stops_where_all_present_labels_lead_by_the_margin() -> None:
     logits = torch.tensor([[3.0, 2.5, 1.0, 0.0]], requires_grad=True)
-    loss = warp_loss(logits, torch.tensor([[1.0, 1, 0, 0]]))
+    loss = warp_loss(logits, torch.tensor([[1.0, 1, 0, 0]]), "sum")
     loss.backward()
     assert float(loss.detach()) == 0
     assert logits.grad.abs().sum() == 0
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("name", list(LOSSES))
-def test_unknown_labels_get_no_gradient(name: str) -> None:
+def test_unknown_labels_get_no_gradient(name: str, reduction) -> None:
     logits, y = batch()
     logits.requires_grad_(True)
     y[:, 2] = -1
-    LOSSES[name](logits, y).backward()
+    LOSSES[name](logits, y, reduction).backward()
     assert (logits.grad[:, 2] == 0).all()
     assert logits.grad.abs().sum() > 0
 
@@ -80,7 +87,7 @@ def test_unknown_labels_get_no_gradient(name: str) -> None:
 @pytest.mark.parametrize("size", [-200.0, 200.0])
 def test_extreme_logits_stay_finite(name: str, size: float) -> None:
     logits = torch.full((2, 3), size, requires_grad=True)
-    loss = LOSSES[name](logits, torch.tensor([[1.0, 0, 1], [0, 1, 0]]))
+    loss = LOSSES[name](logits, torch.tensor([[1.0, 0, 1], [0, 1, 0]]), "mean")
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(logits.grad).all()

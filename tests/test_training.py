@@ -210,7 +210,7 @@ class TestLogisticStep:
     def test_the_control_weighs_its_loss(self, monkeypatch):
         seen = []
 
-        def remember(optimizer, taken, told, world):
+        def remember(optimizer, taken, told, world, max_norm):
             seen.append(taken[0])
             return told
 
@@ -371,16 +371,16 @@ class TestAdversarialStep:
 
     @pytest.mark.parametrize("alpha", [10.0, 0.5])
     def test_the_losses_add_up_as_in_eqs_2_and_4(self, monkeypatch, alpha):
-        updates, expected, totals = [], [], []
+        updates, expected, pulls = [], [], []
 
-        def no_update(optimizer, taken, told, world):
+        def no_update(optimizer, taken, told, world, max_norm):
             updates.append((optimizer, taken))
             return told
 
-        def in_parts(optimizer, names, parts, world):
-            ((loss, values),) = parts
-            totals.append(loss.item())
-            return no_update(optimizer, None, dict(zip(names, values, strict=True)), world)
+        def in_parts(optimizer, names, parts, world, max_norm):
+            ((logits, values, gradient),) = parts
+            pulls.append((logits.detach(), gradient))
+            return no_update(optimizer, None, dict(zip(names, values, strict=True)), world, max_norm)
 
         monkeypatch.setattr(steps, "update", no_update)
         monkeypatch.setattr(steps, "update_in_parts", in_parts)
@@ -401,7 +401,15 @@ class TestAdversarialStep:
             for mine, theirs in zip(taken, gradients, strict=True):
                 torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(told["critic"], expected[1][0].detach(), rtol=1e-5, atol=1e-6)
-        assert totals == [pytest.approx((told["generator"] + alpha * told["logistic"]).item(), rel=1e-6)]  # Eq. 2
+        ((logits, gradient),) = pulls  # Eq. 2 at G's logits: L_G's gradient, and alpha (p - y) / labels / images
+        (batch,) = inputs.stream([steps.generator_request(inputs, step.order, 0)])
+        by_labels = alpha * (torch.sigmoid(logits) - batch.y) / L / len(logits)
+        leaf = logits.clone().requires_grad_()
+        fake = losses.gumbel_sigmoid(leaf, uniform(leaf.shape, 0, "generator noise", 0), 0.9)
+        (by_critic,) = torch.autograd.grad(-step.critic(fake, batch.x).mean(), leaf)
+        torch.testing.assert_close(gradient, by_critic + by_labels)
+        share = by_critic.norm() / (by_critic.norm() + by_labels.norm())
+        torch.testing.assert_close(told["critic_share"], share)
 
     def test_a_step_depends_on_its_number_alone(self):
         inputs, results = make_inputs(30), []
@@ -467,6 +475,7 @@ class TestFit:
         assert [record["step"] for record in records] == [0, 2, 4, 6, 8, 10, 12]
         assert set(records[0]) == {"step", "val"}  # before any update
         told = {"critic", "penalty", "wasserstein", "critic_gradient", "generator", "logistic", "generator_gradient"}
+        told |= {"critic_share"}
         assert set(records[1]) == {"step", "val"} | told
         result = json.loads((whole_run / RESULT).read_text())
         assert result["steps"] == 12 and not result["stopped_early"]

@@ -28,9 +28,7 @@ WORK = Path("runs/planted")
 ROWS = 40_000
 HIDDEN = 512
 SEEDS = 3
-PRETRAIN_EPOCHS, JOINT_STEPS, FROZEN_STEPS = 15, 400, 3000
-CRITIC_LAYERS, CRITIC_WIDTH = 2, 256
-"""Two cores train a critic of this size in minutes; the paper's has 8 layers of 512."""
+PRETRAIN_EPOCHS, FROZEN_STEPS = 15, 3000
 
 
 def command(
@@ -40,10 +38,12 @@ def command(
     rows: Annotated[int, typer.Option(min=100, help="Training rows.")] = ROWS,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the data, each with a training of its own.")] = SEEDS,
     joint_steps: Annotated[
-        int, typer.Option(min=1, help="Generator updates beside a critic, and of the control.")
-    ] = JOINT_STEPS,
-    critic_layers: Annotated[int, typer.Option(min=1, help="Of every critic; the paper has 8.")] = CRITIC_LAYERS,
-    critic_width: Annotated[int, typer.Option(min=2, help="Of these; the paper has 512.")] = CRITIC_WIDTH,
+        int | None, typer.Option(min=1, help="Generator updates beside a critic, and of the control; or their default.")
+    ] = None,
+    critic_layers: Annotated[
+        int | None, typer.Option(min=1, help="Of every critic; 8 in training, 2 against a frozen generator.")
+    ] = None,
+    critic_width: Annotated[int | None, typer.Option(min=2, help="Of these; 512 and 256.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few rows and steps: says nothing, but runs all.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -53,8 +53,18 @@ def command(
     from labeldep_cli.cli.show import Terminal
 
     names = tuple(name for name in cases.split(",") if name)
-    sizes = {"rows": rows, "joint_steps": joint_steps, "critic_layers": critic_layers, "critic_width": critic_width}
-    found = run(labels, work, names, seeds, quick, Terminal(), **sizes)
+    found = run(
+        labels,
+        work,
+        names,
+        seeds,
+        quick,
+        Terminal(),
+        rows=rows,
+        joint_steps=joint_steps,
+        critic_layers=critic_layers,
+        critic_width=critic_width,
+    )
     show(found, tables(found), json)
 
 
@@ -67,9 +77,9 @@ def run(
     reporter: Reporter | None = None,
     *,
     rows: int = ROWS,
-    joint_steps: int = JOINT_STEPS,
-    critic_layers: int = CRITIC_LAYERS,
-    critic_width: int = CRITIC_WIDTH,
+    joint_steps: int | None = None,
+    critic_layers: int | None = None,
+    critic_width: int | None = None,
 ) -> dict[str, Any]:
     """Run the benchmark; arguments as the flags of `command`.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.planted.cases import Case, CaseName, Sizes, draw
 from benchmarks.planted.rows import Scale, decide, systems, train
-from benchmarks.planted.score import INTERVAL_LEVEL, Row, score
+from benchmarks.planted.score import COLUMNS, INTERVAL_LEVEL, Row, score
 from benchmarks.show import Table, told
 from labeldep_cli.evaluation.thresholds import DecisionRule, tune
 from labeldep_cli.progress import Reporter
@@ -61,19 +61,20 @@ def tables(found: Mapping[str, Any]) -> Iterator[Table]:
     for case in found["cases"]:
         yield Table(
             f"{case['case']}: {found['seeds']} seeds, simulated evidence; gain in exact match over the first row, and "
-            f"that gain as % of the true posterior's, {INTERVAL_LEVEL:g} % intervals",
-            ("system", "decision", "CF1", "OF1", "mAP", "exact", "labels", "gain", "% of the true gain"),
+            f"that gain as % of the true posterior's, {INTERVAL_LEVEL:g} % intervals over images",
+            ("system", "decision", *COLUMNS, "mAP", "gain", "% of the true gain"),
             [_cells(row) for row in case["rows"]],
             words=2,
         )
         yield Table(
-            f"{case['case']}: critics in training less their control, trained as long without a critic",
-            ("system", "decision", "CF1", "OF1", "exact match", "mAP"),
+            f"{case['case']}: critics in training less their control, trained as long without a critic; "
+            f"{INTERVAL_LEVEL:g} % intervals over images and seeds",
+            ("system", "decision", *COLUMNS, "mAP"),
             [
                 (
                     row["system"],
                     row["decision"],
-                    *(told(row[metric]) for metric in ("CF1", "OF1", "exact_match")),
+                    *(told(row[metric], digits=2 if metric == "labels_per_image" else 1) for metric in COLUMNS),
                     f"{row['mAP']:+.2f}",
                 )
                 for row in case["beside_control"]
@@ -83,7 +84,7 @@ def tables(found: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    numbers = (f"{row[key]:.2f}" for key in ("CF1", "OF1", "mAP", "exact_match", "labels_per_image"))
+    numbers = (f"{row[key]:.2f}" for key in (*COLUMNS, "mAP"))
     decision = row["decision"]
     if row["beta"] is not None:
         decision = f"{decision}, beta {'/'.join(f'{beta:g}' for beta in row['beta'])}"

@@ -77,32 +77,34 @@ class Scale:
     Attributes:
         pretrain: epochs of the baseline.
         hidden: width of the hidden layer of every head: a linear one could learn no coherent sets at all.
-        joint: generator updates of the control and of every critic in training.
+        joint: generator updates of the control and of every critic in training; None for the command's own default.
         frozen: updates of the density-ratio critic against a frozen generator.
-        layers, width: of every critic; its projections are half as wide, as in the paper (8 layers of 512 there).
+        layers, width: of every critic; its projections are half as wide, as in the paper. None for the command's own
+            default in training (the paper's 8 layers of 512), and for 2 layers of 256 against a frozen generator.
     """
 
     pretrain: int
     hidden: int
-    joint: int
+    joint: int | None
     frozen: int
-    layers: int
-    width: int
+    layers: int | None = None
+    width: int | None = None
 
+
+FROZEN_LAYERS, FROZEN_WIDTH = 2, 256
+"""Two cores train a critic of this size in minutes."""
 
 FROZEN_CRITIC_LR = 1e-3
 """Against a fixed generator the critic may learn fast: at the paper's 1e-4 it takes ten times as many updates."""
 
 
 def systems(scale: Scale) -> tuple[System, ...]:
-    """Every run of the benchmark; critics in training keep the paper's settings but for their length and size."""
-    paper = AdversarialConfig(
-        steps=scale.joint,
-        critic_layers=scale.layers,
-        critic_width=scale.width,
-        critic_projection=scale.width // 2,
+    """Every run of the benchmark; critics in training keep all defaults that the scale leaves alone."""
+    paper = _sized(AdversarialConfig(steps=scale.joint), scale.layers, scale.width)
+    frozen = AdversarialConfig(
+        steps=scale.frozen, critic_steps=1, critic_lr=FROZEN_CRITIC_LR, freeze_generator=True
     )
-    frozen = replace(paper, steps=scale.frozen, critic_steps=1, critic_lr=FROZEN_CRITIC_LR, freeze_generator=True)
+    frozen = _sized(frozen, scale.layers or FROZEN_LAYERS, scale.width or FROZEN_WIDTH)
     return (
         System(BASELINE, None, ("p > 0.5", "tuned", "tuned, never empty", "equal labels")),
         System(CONTROL, replace(paper, critic="none"), TRAINED),
@@ -114,6 +116,13 @@ def systems(scale: Scale) -> tuple[System, ...]:
         System("wgan-gp-frozen", replace(frozen, steps=-(-scale.frozen // 3)), ("rerank",)),
         System("nce-frozen", replace(frozen, critic="nce"), ("rerank",)),
     )
+
+
+def _sized(config: AdversarialConfig, layers: int | None, width: int | None) -> AdversarialConfig:
+    """The same settings with a critic of another size; None leaves it."""
+    if width is not None:
+        config = replace(config, critic_width=width, critic_projection=width // 2)
+    return config if layers is None else replace(config, critic_layers=layers)
 
 
 def train(system: System, case: Case, folder: Path, scale: Scale, seed: int, reporter: Reporter) -> None:

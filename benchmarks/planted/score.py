@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 
 from labeldep_cli.evaluation.bootstrap import (
     LEVEL,
+    METRICS,
     Interval,
     interval,
     mean_average_precision,
+    seeded_interval,
     set_scores,
     weights,
 )
+
+COLUMNS = METRICS
+"""Of the tables, in order."""
 
 Vectors = Mapping[str, NDArray[np.float64]]
 """Scores [1 + B] by metric: of the sample itself, then of each resample of its images."""
@@ -29,9 +34,8 @@ class Row:
 
     Attributes:
         system, rule: what it is.
-        vectors: CF1, OF1, exact_match.
+        vectors: each of METRICS.
         ranking: mAP.
-        labels_per_image: of its sets.
         beta: the critic's weight; None without a critic.
     """
 
@@ -39,7 +43,6 @@ class Row:
     rule: str
     vectors: Vectors
     ranking: float
-    labels_per_image: float
     beta: float | None = None
 
 
@@ -58,7 +61,7 @@ def score(
     """
     w = _weights(len(labels), seed)
     ranking = float(mean_average_precision(ranked, labels, w[:1])[0])
-    return Row(system, rule, set_scores(sets, labels, w), ranking, float(sets.sum(axis=1).mean()), beta)
+    return Row(system, rule, set_scores(sets, labels, w), ranking, beta)
 
 
 @lru_cache(maxsize=1)
@@ -78,7 +81,7 @@ def summary(
         dependent: whether labels depend on each other at all; if not, there is no gain to take a fraction of.
 
     Returns:
-        Per row: system, decision, mean CF1, OF1, exact_match, mAP, labels_per_image; exact_match_per_seed; `gain`, of
+        Per row: system, decision, means of METRICS and mAP; exact_match_per_seed; `gain`, of
         exact match over the baseline in points; `fraction` of the best row's gain (None where there is none to
         reach); beta by seed.
     """
@@ -94,7 +97,6 @@ def summary(
                 "decision": row.rule,
                 **{metric: float(values[0]) for metric, values in means.items()},
                 "mAP": float(np.mean([rows[k].ranking for rows in per_seed])),
-                "labels_per_image": float(np.mean([rows[k].labels_per_image for rows in per_seed])),
                 "exact_match_per_seed": [float(rows[k].vectors["exact_match"][0]) for rows in per_seed],
                 "gain": interval(exact, reference).to_json(),
                 "fraction": fraction(exact, reference, top).to_json() if there else None,
@@ -113,7 +115,8 @@ def fraction(mine: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[
 def beside(per_seed: Sequence[Sequence[Row]], control: str, systems: Sequence[str]) -> list[dict[str, Any]]:
     """Every row of some systems beside the control's row of the same decision.
 
-    Differences of CF1, OF1, exact match and mAP; `wins` are the metrics whose interval lies above zero.
+    Differences of METRICS and mAP, with intervals over images and seeds; `wins` are the metrics whose interval lies
+    above zero.
     """
     records: list[dict[str, Any]] = []
     reference = {row.rule: k for k, row in enumerate(per_seed[0]) if row.system == control}
@@ -121,17 +124,25 @@ def beside(per_seed: Sequence[Sequence[Row]], control: str, systems: Sequence[st
         if row.system not in systems or row.rule not in reference:
             continue
         other = reference[row.rule]
-        found = {metric: interval(_mean(per_seed, k, metric), _mean(per_seed, other, metric)) for metric in row.vectors}
+        found = {
+            metric: seeded_interval(_stack(per_seed, k, metric), _stack(per_seed, other, metric), RESAMPLING_SEED)
+            for metric in METRICS
+        }
         records.append(
             {
                 "system": row.system,
                 "decision": row.rule,
                 **{metric: difference.to_json() for metric, difference in found.items()},
                 "mAP": float(np.mean([rows[k].ranking - rows[other].ranking for rows in per_seed])),
-                "wins": [metric for metric, difference in found.items() if difference.sign > 0],
+                "wins": [metric for metric, difference in found.items() if difference.low > 0],
             }
         )
     return records
+
+
+def _stack(per_seed: Sequence[Sequence[Row]], row: int, metric: str) -> NDArray[np.float64]:
+    """A row's scores [S, 1 + B], a seed each."""
+    return np.stack([rows[row].vectors[metric] for rows in per_seed])
 
 
 def _mean(per_seed: Sequence[Sequence[Row]], row: int, metric: str) -> NDArray[np.float64]:
@@ -142,3 +153,6 @@ def _mean(per_seed: Sequence[Sequence[Row]], row: int, metric: str) -> NDArray[n
 
 INTERVAL_LEVEL = LEVEL
 """Per cent."""
+
+RESAMPLING_SEED = 0
+"""Of the draws from Student's t."""

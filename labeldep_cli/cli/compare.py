@@ -13,6 +13,9 @@ from labeldep_cli.config import Machine, Place, Workspace
 if TYPE_CHECKING:
     from labeldep_cli.evaluation.bootstrap import Interval
 
+_SHOWN = ("CF1", "OF1", "exact_match")
+"""Of the differences, what fits a terminal; --json has them all."""
+
 
 def compare(
     runs: Annotated[
@@ -35,7 +38,7 @@ def compare(
     json: flags.Json = False,
 ) -> None:
     """Take the difference between runs apart: what is left of it once a threshold has done its part?"""
-    from labeldep_cli.evaluation.bootstrap import LEVEL, METRICS
+    from labeldep_cli.evaluation.bootstrap import LEVEL
     from labeldep_cli.pipelines.compare import compare as run
 
     place, machine = Place(runs_dir, data_dir, features_dir), Machine(device, workers, max_skipped, max_memory)
@@ -49,7 +52,7 @@ def compare(
     )
     for one in found.differences:
         rows = [
-            [rule, *(_told(metrics[name]) for name in METRICS), f"{one.labels_per_image[rule]:.2f}"]
+            [rule, *(_told(metrics[name]) for name in _SHOWN), f"{one.labels_per_image[rule]:.2f}"]
             for rule, metrics in one.sets.items()
         ]
         print_table(str(one.run), ["decision", "CF1", "OF1", "exact match", "labels"], rows)

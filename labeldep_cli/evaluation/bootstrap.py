@@ -19,8 +19,8 @@ LEVEL = 95.0
 _BLOCK = 50
 """Resamples at a time: bounds the memory to a few arrays [_BLOCK, N]."""
 
-METRICS = ("CF1", "OF1", "exact_match")
-"""Scores of predicted sets, 0..100, under the names and rules of `metrics.score`."""
+METRICS = ("CP", "CR", "CF1", "OP", "OR", "OF1", "exact_match", "labels_per_image")
+"""Of predicted sets, under the names and rules of `metrics.score`: 0..100, but for the labels an image."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def set_scores(
         w: weights [W, N].
 
     Returns:
-        Each of METRICS, [W], in 0..100; labels without a positive in a weighting are left out of its class means.
+        Each of METRICS, [W]; labels without a positive in a weighting are left out of its class means.
     """
     known = labels >= 0
     present = labels > 0
@@ -142,8 +142,11 @@ def set_scores(
     op, orr = _ratio(correct.sum(axis=1), chosen.sum(axis=1)), _ratio(correct.sum(axis=1), there.sum(axis=1))
     judged = known.any(axis=1)
     right = judged & ((predicted == present) | ~known).all(axis=1)
-    exact = _ratio(weight @ right, weight @ judged)
-    return {"CF1": 100 * _harmonic(cp, cr), "OF1": 100 * _harmonic(op, orr), "exact_match": 100 * exact}
+    rows = weight @ judged
+    shares = {"CP": cp, "CR": cr, "CF1": _harmonic(cp, cr), "OP": op, "OR": orr, "OF1": _harmonic(op, orr)}
+    shares["exact_match"] = _ratio(weight @ right, rows)
+    scores = {name: 100 * share for name, share in shares.items()}
+    return scores | {"labels_per_image": _ratio(chosen.sum(axis=1), rows)}
 
 
 def mean_average_precision(

@@ -125,8 +125,8 @@ class Comparison:
                     "run": str(one.run),
                     "mAP": one.ranking.to_json(),
                     "sets": {
-                        rule: {metric: i.to_json() for metric, i in metrics.items()}
-                        | {"labels_per_image": one.labels_per_image[rule]}
+                        rule: {metric: i.to_json() for metric, i in metrics.items() if metric != "labels_per_image"}
+                        | {"labels_per_image": one.labels_per_image[rule]}  # this run's own, no difference
                         for rule, metrics in one.sets.items()
                     },
                     "verdict": one.verdict,

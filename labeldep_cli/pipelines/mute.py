@@ -44,7 +44,7 @@ def note_share(history: Sequence[Mapping[str, Any]], reporter: Reporter) -> None
     if shares and max(shares) < MUTE_SHARE:
         reporter.note(
             f"the critic was mute: it made up {100 * max(shares):.2g} % of the gradient at G's logits at most; "
-            "with a smaller --alpha it has more say"
+            "it has more say with a smaller --alpha, or trained longer"
         )
 
 

@@ -49,6 +49,19 @@ TABLE_3: Mapping[str, tuple[float, float]] = {
 }
 """C-F1 and O-F1 with and without parts of the method: MS-COCO, ResNet-101."""
 
+DATA: Mapping[int, str] = {1: "COCO", 2: "NUS-WIDE"}
+"""What Tables 1 and 2 are made on."""
+
+
+def differences(table: int) -> dict[str, dict[str, float]]:
+    """What WGAN-gp changed in Table 1 or 2: by backbone and column, + WGAN-gp minus baseline, in points."""
+    rows = {1: TABLE_1, 2: TABLE_2}[table]
+    pairs = {name: (own, rows[f"{name} + WGAN-gp"]) for name, own in rows.items() if f"{name} + WGAN-gp" in rows}
+    return {
+        name: {column: after - before for column, before, after in zip(COLUMNS, *pair, strict=True)}
+        for name, pair in pairs.items()
+    }
+
 
 def numbers(table: int, row: str) -> dict[str, float]:
     """The paper's scores of a row, by column; none where the paper has no such row."""

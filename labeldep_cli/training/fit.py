@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from labeldep_cli.config import Selection
+from labeldep_cli.config import Selection, TrainingConfig
 from labeldep_cli.distributed import ALONE, World
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.evaluation.evaluate import collect_logits, evaluate, probabilities, tuned_thresholds
@@ -62,7 +62,7 @@ class Schedule:
     steps_per_epoch: int
     patience: int = 0
     min_interval: int = 1
-    select: Selection = "last"
+    select: Selection = TrainingConfig.SELECT
 
     @property
     def interval(self) -> int:

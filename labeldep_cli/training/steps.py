@@ -271,11 +271,12 @@ class AdversarialStep:
                 logistic = share * of_logits(leaf, y)
                 (by_critic,) = torch.autograd.grad(fooling, leaf)  # [B / K, L]
                 (by_labels,) = torch.autograd.grad(config.alpha * logistic, leaf)
-                measured = (fooling.detach(), logistic.detach(), share * critic_share(by_critic, by_labels))
-                yield Part(logits, measured, by_critic + by_labels)
+                squares = (by_critic.square().sum(), by_labels.square().sum())
+                yield Part(logits, (fooling.detach(), logistic.detach(), *squares), by_critic + by_labels)
 
-        names = ("generator", config.loss, "critic_share")
-        return update_in_parts(self.optimizer_g, names, parts(), self.world, config.max_gradient_norm)
+        names = ("generator", config.loss, "by critic", "by labels")
+        told = update_in_parts(self.optimizer_g, names, parts(), self.world, config.max_gradient_norm)
+        return told | {"critic_share": critic_share(told.pop("by critic"), told.pop("by labels"))}
 
     @torch.no_grad()
     def _sample(self, batch: Batch, purpose: str, key: int) -> Tensor:
@@ -344,14 +345,13 @@ def critic_share(by_critic: Tensor, by_labels: Tensor) -> Tensor:
     """The critic's part of the gradient at G's logits: its norm over the sum of both norms.
 
     Args:
-        by_critic: gradient of L_G (Eq. 3) with respect to the logits, [B, L].
+        by_critic: squared norm of the gradient of L_G (Eq. 3) with respect to the logits of a batch, scalar.
         by_labels: that of alpha times the logistic loss.
 
     Returns:
         Scalar in [0, 1]; near 0 for a critic that is mute beside the labels.
     """
-    critic: Tensor = torch.linalg.vector_norm(by_critic)
-    labels: Tensor = torch.linalg.vector_norm(by_labels)
+    critic, labels = by_critic.sqrt(), by_labels.sqrt()
     return critic / (critic + labels).clamp(min=torch.finfo(critic.dtype).tiny)
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from on_device import CUDA, simulated_cuda
 from test_cli import Place, make_table, only
 from test_full_mode import transformer
 from test_models import load, some_images, with_statistics
+from test_on_device import TRAINED, make_inputs, make_step
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -212,6 +214,36 @@ def test_a_transformer_s_attention_repeats_itself_when_it_is_computed_again_too(
         loss.backward()
     assert forward and len(attended) == (2 * forward if checkpointed else forward)
     assert attended == [{"math"}] * len(attended)
+
+
+UNREPEATABLE = {
+    *("cumsum", "cumprod", "histc", "bincount", "kthvalue", "median", "put_", "scatter_reduce", "index_reduce"),
+    *("_adaptive_avg_pool2d_backward", "adaptive_max_pool2d_backward", "max_unpool2d", "nll_loss2d", "_ctc_loss"),
+    *("upsample_bilinear2d_backward", "upsample_nearest2d_backward", "grid_sampler_2d_backward", "_embedding_bag"),
+}
+"""What torch.use_deterministic_algorithms lists as without a CUDA kernel that repeats its numbers, of this program's
+kind."""
+
+
+@pytest.mark.parametrize("how", TRAINED.values(), ids=TRAINED)
+def test_training_asks_for_no_kernel_that_cannot_repeat_its_numbers(how: dict[str, Any]) -> None:
+    more = {"head": "linear", "critic": None} | how
+    with simulated_cuda() as device:
+        rows = make_inputs(30, CUDA, regions=4 if HEADS[more["head"]].spatial else 0)
+        step, _ = make_step(rows, **more)
+        batches = rows.stream(step.requests(0))
+        for number in range(2):
+            step(number, batches)
+    asked = {kernel.split(" ")[1] for kernel in device.kernels}
+    assert {"_fused_adam_", "mm"} & asked and not UNREPEATABLE & asked
+
+
+def test_a_full_mode_step_asks_for_none_either() -> None:
+    with simulated_cuda() as device:
+        generator = Generator(scenesnet().trainable_copy(train_bn=True), small_head(width=256)).to(CUDA)
+        generator(some_images(2, 32).to(CUDA)).sum().backward()
+    asked = {kernel.split(" ")[1] for kernel in device.kernels}
+    assert "convolution_backward" in asked and not UNREPEATABLE & asked
 
 
 def settings() -> tuple[object, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 import typer
 from conftest import draw_image
 from on_device import CUDA, simulated_cuda
+from PIL import Image
 from test_cli import Place, make_table, only
 from test_full_mode import transformer
 from test_models import load, some_images, with_statistics
@@ -32,6 +34,7 @@ from labeldep_cli.cli import app
 from labeldep_cli.config import AdversarialConfig
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.devices import mixed_precision
+from labeldep_cli.errors import DatasetError
 from labeldep_cli.evaluation.evaluate import collect_features
 from labeldep_cli.features import extract as extraction
 from labeldep_cli.features.decode import decode
@@ -46,7 +49,7 @@ from labeldep_cli.models.heads.registry import HEADS, seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.models.kernels import exact_convolutions
 from labeldep_cli.models.regions import RegionFeatures
-from labeldep_cli.pipelines.predict.prediction import label
+from labeldep_cli.pipelines.predict.prediction import label, record
 from labeldep_cli.training import steps
 from labeldep_cli.training.steps import AdversarialStep
 from labeldep_cli.weights import RANDOM_SEED
@@ -166,6 +169,64 @@ def test_older_torch_is_asked_for_float32_by_its_own_switch(monkeypatch) -> None
         assert switches.allow_tf32 is False
         _ = 1 / 0
     assert switches.allow_tf32 is True
+
+
+class Overflowing(nn.Module):
+    """An encoder whose features overflow where an image is white; counts its passes."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.passes = encoder, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        white = (images == 255).flatten(1).all(dim=1)
+        return torch.where(white[:, None], torch.inf, self.encoder(images))
+
+
+@pytest.mark.parametrize("decision", ["threshold", "rerank", "expected-f1"])
+@pytest.mark.parametrize("run", ["pets-*scenesnet-adversarial", FULL])
+def test_an_image_whose_features_overflow_is_skipped_by_predict_as_by_extract(
+    place: Place, photos: list[Path], run: str, decision: str
+) -> None:
+    photos[1].write_bytes(photos[0].read_bytes())
+    Image.new("RGB", (40, 40), "white").save(photos[2])
+    model = labeldep_cli.load(only(place.folder / "runs", run), decision=decision, device="cpu")
+    labeller = model.labeller
+    expected = [record(one, True) for one in model.predict([photos[0], photos[3]])]
+    eyes = Overflowing(labeller.generator.encoder)
+    labeller.generator.encoder = eyes
+    labeller = replace(labeller, frozen=eyes if run != FULL else labeller.frozen)
+    (decoded,) = decode(Path, [[(path, (0,)) for path in photos]], labeller.side, 0)
+    told = [record(one, True) for one in label(labeller, [str(path) for path in photos], decoded)]
+    assert told[2] == {"path": str(photos[2]), "skipped": "features not finite in 16 bits"}
+    for mine, alone in zip((told[0], told[3]), expected, strict=True):
+        assert mine["labels"] == [{**one, "probability": pytest.approx(one["probability"])} for one in alone["labels"]]
+    assert eyes.passes == 1, "the critic looks at what G has looked at"
+    (decoded,) = decode(Path, [[(photos[2], (0,))]], labeller.side, 0)
+    (told,) = label(labeller, ["white"], decoded)
+    assert told == Skipped("white", "features not finite in 16 bits")
+    with pytest.raises(DatasetError, match=rf"{photos[2].name}: features not finite in 16 bits"):
+        replace(model, labeller=labeller).predict(photos)
+
+
+def test_an_image_that_overflows_for_the_critic_alone_is_skipped_too(place: Place, photos: list[Path]) -> None:
+    photos[1].write_bytes(photos[0].read_bytes())
+    Image.new("RGB", (40, 40), "white").save(photos[2])
+    labeller = labeldep_cli.load(only(place.folder / "runs", FULL), decision="rerank", device="cpu").labeller
+    labeller = replace(labeller, frozen=Overflowing(labeller.frozen))
+    (decoded,) = decode(Path, [[(path, (0,)) for path in photos]], labeller.side, 0)
+    told = list(label(labeller, [str(path) for path in photos], decoded))
+    assert [isinstance(one, Skipped) for one in told] == [False, False, True, False]
+
+
+def test_a_row_that_is_not_finite_is_refused(place: Place) -> None:
+    model = labeldep_cli.load(only(place.folder / "runs", "x-*-adversarial"), device="cpu")
+    rows = np.full((2, 5), np.nan, np.float32)
+    rows[0] = 0
+    assert len(model.predict(rows[:1])) == 1
+    with pytest.raises(DatasetError, match="a row: features not finite"):
+        model.predict(rows)
 
 
 # Repeatable numbers

@@ -27,9 +27,17 @@ class Generator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, L]; the head computes in full precision under mixed precision too."""
         with repeatable_attention(x):
-            features = self._features(x)
-            with torch.autocast(features.device.type, enabled=False):
-                logits: Tensor = self.head(features)
+            return self.classify(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the encoder sees of x: [B, F], or regions [B, S, F]."""
+        features: Tensor = self.encoder(x).to(torch.get_default_dtype())
+        return features
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits [B, L] of features, in full precision."""
+        with torch.autocast(features.device.type, enabled=False):
+            logits: Tensor = self.head(features)
         return logits
 
     def loss(self, x: Tensor, y: Tensor, of_logits: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -46,10 +54,6 @@ class Generator(nn.Module):
         if not self.head.sequential:
             return of_logits(self(x), y)
         with repeatable_attention(x):
-            features = self._features(x)
+            features = self.features(x)
             with torch.autocast(features.device.type, enabled=False):
                 return self.head.sequence_loss(features, y)
-
-    def _features(self, x: Tensor) -> Tensor:
-        features: Tensor = self.encoder(x).to(torch.get_default_dtype())
-        return features

@@ -63,7 +63,8 @@ def label(labeller: Labeller, paths: Sequence[str], decoded: Decoded) -> Iterato
         if reason:
             yield Skipped(path, Reason(reason).text)
             continue
-        yield prediction_of(path, names, *next(rows))
+        p, chosen = next(rows)
+        yield Skipped(path, Reason.NOT_FINITE.text) if np.isnan(p).any() else prediction_of(path, names, p, chosen)
 
 
 def _whole_images(decoded: Decoded) -> Tensor:

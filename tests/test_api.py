@@ -18,6 +18,7 @@ from torch import nn
 import labeldep_cli
 from labeldep_cli import FeatureCache, LabelDependencyLoss, LabeldepError
 from labeldep_cli.config import AdversarialConfig
+from labeldep_cli.evaluation.rerank import score_candidates
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.pipelines.predict import record
 from labeldep_cli.training import losses
@@ -216,6 +217,23 @@ def test_it_computes_in_full_precision_under_autocast(batch, kind) -> None:
     doubled = logits.double().requires_grad_(True)
     make(critic=kind).generator_loss(doubled, z.double()).backward()
     assert doubled.grad.dtype == torch.float64, "float64 logits pass through a float32 critic"
+
+
+def test_the_critic_scores_and_decides_in_full_precision_under_autocast(batch) -> None:
+    logits, z, y = batch
+    critic = make(critic="nce")
+    for _ in range(20):
+        critic.step(logits, z, y)
+    expected = [critic.network(listed, z) for listed in (y, y[:, None])]
+    sets, beta = critic.rerank(logits, z, 3.0), critic.tune_beta(logits, z, y)
+    candidates = score_candidates(critic.network, logits, z)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(map(torch.equal, [critic.network(listed, z) for listed in (y, y[:, None])], expected))
+        assert torch.equal(critic.rerank(logits, z, 3.0), sets)
+        assert critic.tune_beta(logits, z, y) == beta
+        again = score_candidates(critic.network, logits, z)
+    assert torch.equal(again.log_prior, candidates.log_prior)
+    assert torch.equal(again.critic, candidates.critic)
 
 
 def test_what_it_refuses(batch) -> None:

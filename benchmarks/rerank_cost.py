@@ -20,6 +20,7 @@ from labeldep_cli.config import AdversarialConfig, CriticKind
 from labeldep_cli.evaluation.expected_f1 import best_expected_f1
 from labeldep_cli.evaluation.rerank import BLOCK, BUDGET, rerank, score_candidates
 from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.models.seeded import seeded
 
 IMAGES, LABELS, FEATURES = 500, 80, 2048
 REPEATS = 7
@@ -46,8 +47,7 @@ def run() -> dict[str, Any]:
     Returns:
         For each: rows an image, seconds and ratios to the bare pass, medians of REPEATS interleaved timings.
     """
-    with torch.random.fork_rng(devices=[]), torch.inference_mode():
-        torch.manual_seed(0)
+    with seeded(0), torch.inference_mode():
         kinds: tuple[CriticKind, ...] = ("nce", "wgan-gp")
         return {
             "images": IMAGES,

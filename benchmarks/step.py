@@ -25,7 +25,7 @@ from benchmarks.timing import in_turn, matmul_rate, memory_rate
 from labeldep_cli.config import AdversarialConfig
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.inputs import FeatureInputs
-from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.models.discriminator import Discriminator, seeded_critic
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.registry import seeded_head
@@ -131,9 +131,8 @@ def _data() -> tuple[NDArray[np.float16], NDArray[np.int8]]:
 
 def _networks() -> tuple[Head, Discriminator]:
     config = AdversarialConfig().resolved()
-    shape = (config.critic_depth, config.critic_width, config.critic_projection, config.leaky_slope)
-    torch.manual_seed(0)
-    return seeded_head("linear", FEATURES, LABELS, 0, seed=0), Discriminator(LABELS, FEATURES, *shape)
+    head = seeded_head("linear", FEATURES, LABELS, 0, seed=0)
+    return head, seeded_critic(LABELS, FEATURES, config.critic_shape, seed=0)
 
 
 class Labeldep:

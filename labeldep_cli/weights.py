@@ -17,6 +17,7 @@ from labeldep_cli.errors import BackboneError
 from labeldep_cli.files import lock, sha256
 from labeldep_cli.models.backbones import Backbone, classifier, take_off_classifier
 from labeldep_cli.models.regions import RegionFeatures
+from labeldep_cli.models.seeded import seeded
 from labeldep_cli.progress import Reporter
 
 RANDOM_SEED = 0
@@ -133,8 +134,7 @@ def load_backbone(row: Backbone, weights: Weights, reporter: Reporter) -> Loaded
     Raises:
         BackboneError: weights of another architecture, or a pickle that would run code; a download that fails.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RANDOM_SEED)
+    with seeded(RANDOM_SEED):
         module = classifier(row)
     digest = weights.sha256
     if weights.path is not None:

@@ -529,6 +529,7 @@ def _patch_cuda(patch: pytest.MonkeyPatch) -> None:
         "is_current_stream_capturing": lambda: False,
         "Event": _Event,
         "mem_get_info": lambda device=None: (70 << 30, 80 << 30),
+        "get_device_capability": lambda device=None: (9, 0),
         "get_device_name": lambda device=None: "a simulated GPU",
         "manual_seed": lambda seed: _device.generator.manual_seed(seed),
         "manual_seed_all": lambda seed: _device.generator.manual_seed(seed),

@@ -18,6 +18,7 @@ from torch import nn
 import labeldep_cli
 from labeldep_cli import FeatureCache, LabelDependencyLoss, LabeldepError
 from labeldep_cli.config import AdversarialConfig
+from labeldep_cli.evaluation.rerank import score_candidates
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.pipelines.predict import record
 from labeldep_cli.training import losses
@@ -139,6 +140,17 @@ def test_a_critic_that_likes_a_pair_pulls_its_logits_together() -> None:
     assert critic.tune_beta(unsure, torch.zeros(1, F), pairs) == 0.25, "0.25 * 3 is more than ln(0.6 / 0.4)"
 
 
+def test_a_density_ratio_keeps_the_weight_of_theory_where_val_cannot_tell() -> None:
+    """Every weight from 0.25 on finds the pair: a critic of another scale gets the smallest, a ratio 1."""
+    found = {}
+    for kind in ("wgan-gp", "nce"):
+        critic = make(critic=kind)
+        critic.network.forward = likes_the_pair
+        logits = torch.tensor([[0.4054651, -0.4054651, -9.0, -9.0]])
+        found[kind] = critic.tune_beta(logits, torch.zeros(1, F), torch.tensor([[1, 1, 0, 0]]))
+    assert found == {"wgan-gp": 0.25, "nce": 1.0}
+
+
 def test_gradients_go_into_the_logits_alone(batch) -> None:
     logits, z, y = batch
     critic = make()
@@ -205,6 +217,23 @@ def test_it_computes_in_full_precision_under_autocast(batch, kind) -> None:
     doubled = logits.double().requires_grad_(True)
     make(critic=kind).generator_loss(doubled, z.double()).backward()
     assert doubled.grad.dtype == torch.float64, "float64 logits pass through a float32 critic"
+
+
+def test_the_critic_scores_and_decides_in_full_precision_under_autocast(batch) -> None:
+    logits, z, y = batch
+    critic = make(critic="nce")
+    for _ in range(20):
+        critic.step(logits, z, y)
+    expected = [critic.network(listed, z) for listed in (y, y[:, None])]
+    sets, beta = critic.rerank(logits, z, 3.0), critic.tune_beta(logits, z, y)
+    candidates = score_candidates(critic.network, logits, z)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(map(torch.equal, [critic.network(listed, z) for listed in (y, y[:, None])], expected))
+        assert torch.equal(critic.rerank(logits, z, 3.0), sets)
+        assert critic.tune_beta(logits, z, y) == beta
+        again = score_candidates(critic.network, logits, z)
+    assert torch.equal(again.log_prior, candidates.log_prior)
+    assert torch.equal(again.critic, candidates.critic)
 
 
 def test_what_it_refuses(batch) -> None:

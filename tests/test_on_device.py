@@ -19,6 +19,7 @@ from on_device import CPU, CUDA, OnDevice, Race, Refused, simulated_cuda
 from test_cli import Place, make_table
 from test_reproduce import make_features
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from typer.testing import CliRunner
 
 import labeldep_cli
@@ -33,6 +34,7 @@ from labeldep_cli.evaluation.rerank import rerank, score_candidates, tune_beta
 from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.inputs import Blocks, FeatureInputs, Request
+from labeldep_cli.models import generator as generating
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
@@ -216,8 +218,20 @@ TRAINED = {
 }
 
 
+@pytest.fixture
+def same_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention as it is trained on a GPU for the CPU too, which would take a fused kernel, and round otherwise."""
+    monkeypatch.setattr(
+        generating,
+        "repeatable_attention",
+        lambda x: sdpa_kernel(SDPBackend.MATH) if torch.is_grad_enabled() else nullcontext(),
+    )
+
+
 @pytest.mark.parametrize("how", TRAINED.values(), ids=TRAINED)
-def test_training_leaves_the_cpu_s_bytes_resumed_too(tmp_path: Path, how: dict[str, object]) -> None:
+def test_training_leaves_the_cpu_s_bytes_resumed_too(
+    tmp_path: Path, how: dict[str, object], same_attention: None
+) -> None:
     train(CPU, tmp_path / "cpu", (8,), **how)
     with simulated_cuda():
         train(CUDA, tmp_path / "device", (4, 8), **how)
@@ -433,7 +447,7 @@ class TestCommands:
         for table in ("table1.json", "table3.json"):
             assert (place.folder / "cuda" / table).read_bytes() == (place.folder / "cpu" / table).read_bytes()
 
-    def test_a_head_over_regions(self, place: OnBoth) -> None:
+    def test_a_head_over_regions(self, place: OnBoth, same_attention: None) -> None:
         run = place.train("cuda", "pretrain", "regions", "--head", "ml-decoder", "--hidden", 16)
         assert same_runs(run, place.train("cpu", "pretrain", "regions-cpu", "--head", "ml-decoder", "--hidden", 16))
         place.told_alike("eval", run, "--json")

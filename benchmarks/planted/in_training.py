@@ -28,7 +28,7 @@ from labeldep_cli.datasets import ready_features
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.evaluation.evaluate import collect_logits, probabilities
 from labeldep_cli.inputs import FeatureInputs
-from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.models.discriminator import seeded_critic
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.progress import Reporter, Silent
@@ -151,16 +151,7 @@ def _inputs(case: Case, rows: slice) -> FeatureInputs:
 def _step(generator: Generator, train: FeatureInputs, config: AdversarialConfig) -> Step:
     if config.critic == "none":
         return LogisticStep(generator, train, config, weight=config.alpha)
-    torch.manual_seed(config.seed)
-    critic = Discriminator(
-        len(train.space),
-        train.feature_dim,
-        layers=config.critic_depth,
-        width=config.critic_width,
-        projection=config.critic_projection,
-        slope=config.leaky_slope,
-        conditional=config.conditional,
-    )
+    critic = seeded_critic(len(train.space), train.feature_dim, config.critic_shape, config.seed)
     return AdversarialStep(generator, critic, train, config)
 
 

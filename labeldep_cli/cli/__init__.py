@@ -31,6 +31,7 @@ from labeldep_cli.cli import (
     torchrun,
     train,
 )
+from labeldep_cli.cli.memory import lack_of_memory
 from labeldep_cli.cli.show import print_error, tell
 from labeldep_cli.errors import LabeldepError
 
@@ -66,6 +67,11 @@ class _Commands(TyperGroup):
             kept = ": the work so far is kept, the same command (without --fresh) goes on from there"
             tell(f"interrupted{kept if ctx.invoked_subcommand in _RESUMABLE else ''}")
             raise typer.Exit(INTERRUPTED) from None
+        except RuntimeError as error:
+            lack = lack_of_memory(error, self.commands.get(str(ctx.invoked_subcommand), self))
+            if lack is None:
+                raise
+            raise lack from error
 
 
 app = typer.Typer(

@@ -82,7 +82,8 @@ def score_candidates(score: Score, logits: Tensor, z: Tensor) -> Candidates:
         listed = most_probable_sets(own, count)
         y = listed.to(own.dtype)
         sets.append(listed)
-        priors.append((y @ own[:, :, None]).squeeze(2))
+        with torch.autocast(own.device.type, enabled=False):  # a decision hangs on small differences of these sums
+            priors.append((y @ own[:, :, None]).squeeze(2))
         critic.append(score(y, z[part]))
     return Candidates(torch.cat(sets), torch.cat(priors), torch.cat(critic))
 

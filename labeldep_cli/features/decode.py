@@ -35,7 +35,8 @@ class Decoded:
 
     Attributes:
         images: uint8 [B, V, 3, side, side]; all zero where an image could not be read, so that the others' places and
-            the batch's shape do not depend on it. Empty [0] where none could. In memory the channels lie last.
+            the batch's shape do not depend on it. Empty [0] where none could. In memory a view's images lie together,
+            channels last: a copy of one view to a GPU takes them as they are.
         reasons: int [B]; 0 for a good image, else a `Reason`.
     """
 
@@ -79,7 +80,7 @@ def _together(items: list[_Read]) -> Decoded:
     if good is None:
         return Decoded(torch.zeros(0, dtype=torch.uint8), reasons)
     views, channels, height, width = good.shape
-    images = torch.empty(len(items), views, height, width, channels, dtype=torch.uint8).permute(0, 1, 4, 2, 3)
+    images = torch.empty(views, len(items), height, width, channels, dtype=torch.uint8).permute(1, 0, 4, 2, 3)
     for k, (image, _) in enumerate(items):
         images[k] = 0 if image is None else torch.from_numpy(image)
     return Decoded(images, reasons)

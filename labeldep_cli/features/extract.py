@@ -206,10 +206,11 @@ def _encode(encoder: nn.Module, decoded: Decoded, device: torch.device) -> _Enco
     if decoded.reasons.all():
         return _Encoded((), decoded.reasons, None)
     features = []
+    on_gpu = device.type == "cuda"  # elsewhere no event would tell when a copy has ended
     for view in range(decoded.images.shape[1]):  # one at a time: memory does not grow with their number
         seen = decoded.images[:, view].to(device, non_blocking=True)
-        features.append(encoder(seen).half().to("cpu", non_blocking=True))
-    if device.type != "cuda":
+        features.append(encoder(seen).half().to("cpu", non_blocking=on_gpu))
+    if not on_gpu:
         return _Encoded(features, decoded.reasons, None)
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record(torch.cuda.current_stream(device))

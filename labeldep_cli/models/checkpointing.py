@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from labeldep_cli.models.kernels import repeatable_attention
+
 _POOLING = (nn.MaxPool2d, nn.AvgPool2d)
 
 
@@ -74,7 +76,14 @@ def _checkpointed(function: Callable[..., Any], *inputs: Any) -> Any:  # noqa: A
     if not torch.is_grad_enabled():
         return function(*inputs)
     # A backbone in eval mode draws nothing: no state of a random generator need be kept.
-    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return checkpoint(_repeatably, function, *inputs, use_reentrant=False, preserve_rng_state=False)
+
+
+def _repeatably(function: Callable[..., Any], *inputs: Any) -> Any:  # noqa: ANN401 - what the function gives
+    """The function with attention as in the forward pass: going back, what surrounded that is left."""
+    (maps, *_) = (one for one in inputs if isinstance(one, Tensor))
+    with repeatable_attention(maps):
+        return function(*inputs)
 
 
 def _run(layers: list[nn.Module], maps: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from labeldep_cli.models.seeded import seeded
+
 
 class Discriminator(nn.Module):
     """(label sets [B, L] or [B, K, L], image features [B, F]) -> scores [B] or [B, K].
@@ -54,15 +56,12 @@ class Discriminator(nn.Module):
             z: image features [B, F]; not looked at by an unconditional critic.
 
         Returns:
-            Scores [B], or [B, K]; higher is more real.
+            Scores [B], or [B, K]; higher is more real. In D's own dtype, also under autocast.
         """
-        if y.dim() == 3:
-            return self._score_many(y, z)
-        seen = self.project_labels(y)
-        if self.project_features is not None:
-            seen = torch.cat([self.project_features(z), seen], dim=1)
-        scores: Tensor = self.score(seen).squeeze(1)
-        return scores
+        weight = self.project_labels.weight
+        y, z = y.to(weight.dtype), z.to(weight.dtype)
+        with torch.autocast(weight.device.type, enabled=False):
+            return self._score_many(y, z) if y.dim() == 3 else self._score(y, z)
 
     @property
     def linears(self) -> list[nn.Linear]:
@@ -88,6 +87,13 @@ class Discriminator(nn.Module):
         own = self.label_columns
         return own @ self.project_labels.weight, self.linears[0].bias + own @ self.project_labels.bias
 
+    def _score(self, y: Tensor, z: Tensor) -> Tensor:
+        seen = self.project_labels(y)
+        if self.project_features is not None:
+            seen = torch.cat([self.project_features(z), seen], dim=1)
+        scores: Tensor = self.score(seen).squeeze(1)
+        return scores
+
     def _score_many(self, y: Tensor, z: Tensor) -> Tensor:
         """The same for y [B, K, L] -> [B, K], with all that is the image's alone computed once an image."""
         label_map, shared = self.label_map()
@@ -100,7 +106,6 @@ class Discriminator(nn.Module):
 
 
 def seeded_critic(n_labels: int, feature_dim: int, shape: Mapping[str, Any], seed: int) -> Discriminator:
-    """A critic with initial weights drawn from `seed` alone, leaving the global generator untouched."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    """A critic with initial weights drawn from `seed` alone, leaving the global generators untouched."""
+    with seeded(seed):
         return Discriminator(n_labels, feature_dim, **shape)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from labeldep_cli.models.heads.base import Head
+from labeldep_cli.models.kernels import repeatable_attention
 
 
 class Generator(nn.Module):
@@ -25,7 +26,16 @@ class Generator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, L]; the head computes in full precision under mixed precision too."""
+        with repeatable_attention(x):
+            return self.classify(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the encoder sees of x: [B, F], or regions [B, S, F]."""
         features: Tensor = self.encoder(x).to(torch.get_default_dtype())
+        return features
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits [B, L] of features, in full precision."""
         with torch.autocast(features.device.type, enabled=False):
             logits: Tensor = self.head(features)
         return logits
@@ -43,6 +53,7 @@ class Generator(nn.Module):
         """
         if not self.head.sequential:
             return of_logits(self(x), y)
-        features: Tensor = self.encoder(x).to(torch.get_default_dtype())
-        with torch.autocast(features.device.type, enabled=False):
-            return self.head.sequence_loss(features, y)
+        with repeatable_attention(x):
+            features = self.features(x)
+            with torch.autocast(features.device.type, enabled=False):
+                return self.head.sequence_loss(features, y)

@@ -14,6 +14,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 from labeldep_cli.config import Precision
 from labeldep_cli.models.encoder import Encoder
+from labeldep_cli.models.kernels import exact_convolutions
 from labeldep_cli.models.regions import RegionFeatures
 
 # Images that pass at once. The first maps of 8 images of 224 pixels fit the caches better than those of 32, and stay
@@ -93,8 +94,12 @@ class InferenceEncoder(nn.Module):
             note(f"--compile failed, going on without it: {first}")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise and encode images, a slice at a time."""
-        return torch.cat([self._encode(part) for part in torch.split(images, _SLICE[self.device.type])])
+        """Normalise and encode images, a slice at a time, in this encoder's own dtype whatever autocast is around it.
+
+        So D sees an image alike while G trains in mixed precision, at test time, and in a cache.
+        """
+        with torch.autocast(self.device.type, enabled=False), exact_convolutions(self.device, self.dtype):
+            return torch.cat([self._encode(part) for part in torch.split(images, _SLICE[self.device.type])])
 
     def _eager(self, maps: Tensor) -> Tensor:
         features: Tensor = self.backbone(maps)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from labeldep_cli.config import DRAW, AuditConfig, Machine, Place, Source, Workspace, flags_of
 from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.datasets.split import SPLITS, Skipped
-from labeldep_cli.devices import enough_memory
 from labeldep_cli.errors import CheckpointError, LabeldepError
 from labeldep_cli.evaluation.audit import Weights, fit_weights, most_suspicious, suspicion
 from labeldep_cli.evaluation.evaluate import probabilities
@@ -155,7 +154,7 @@ def audit_dataset(
     folder = job.out or Path()
     project = open_project(workspace, source, machine, reporter)
     make_folder(folder)
-    with lock(folder / ".lock", str(folder)), enough_memory():
+    with lock(folder / ".lock", str(folder)):
         opinion, parts = cross_fit(project, config, Job(folder / RUNS, job.fresh))
         return _audit(project, project.dataset.name, opinion, 1.0, config, folder, project.skipped(*parts))
 
@@ -199,7 +198,7 @@ def audit_run(
     project = run.project(place, weights, machine, reporter)
     names = [name for name in SPLITS[1:] if split == name or (split is None and len(project.dataset.splits[name]))]
     make_folder(folder)
-    with lock(folder / ".lock", str(folder)), enough_memory():
+    with lock(folder / ".lock", str(folder)):
         opinions: list[Opinion] = []
         skipped: tuple[Skipped, ...] = ()
         for name in names:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from labeldep_cli.config import DecisionConfig, Machine, Place
 from labeldep_cli.datasets.split import Skipped
-from labeldep_cli.devices import enough_memory
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, evaluate
 from labeldep_cli.evaluation.metrics import Scores
 from labeldep_cli.inputs import Inputs
@@ -96,9 +95,8 @@ def evaluate_with(
     reporter: Reporter,
 ) -> tuple[Evaluation, ...]:
     """Score a run under several decision rules with one pass over the split; arguments as in `evaluate_run`."""
-    with enough_memory():
-        seen = see(run, place, machine, split, weights, reporter)
-        return tuple(seen.evaluated(decision)[0] for decision in decisions)
+    seen = see(run, place, machine, split, weights, reporter)
+    return tuple(seen.evaluated(decision)[0] for decision in decisions)
 
 
 @dataclass(frozen=True)

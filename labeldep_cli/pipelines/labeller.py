@@ -51,17 +51,47 @@ class Labeller:
             images: uint8 [B, 3, side, side], or features [B, F].
 
         Returns:
-            Probabilities [B, L] and label sets [B, L].
+            Probabilities [B, L] and label sets [B, L]. NaN, and the empty set, of an image whose features are not
+            finite in this run's precision: extraction leaves it out.
         """
-        seen = images.to(self.device)
-        logits = self.generator(seen).float().cpu().numpy()
-        return probabilities(logits), self.decision.decide(logits, lambda: self._features(seen))
+        seen = images.to(self.device, non_blocking=True)  # the way back of what is seen waits for it
+        features = self.generator.features(seen)
+        held = _finite(features)
+        p = np.full((len(held), len(self.run.space)), np.nan)
+        sets = np.zeros(p.shape, dtype=np.bool_)
+        if held.all():
+            p, sets = self._decide(seen, features)
+        elif held.any():
+            rows = torch.from_numpy(np.flatnonzero(held)).to(self.device)
+            p[held], sets[held] = self._decide(seen[rows], features[rows])
+        return p, sets
 
-    def _features(self, images: Tensor) -> Tensor:
+    def _decide(self, images: Tensor, features: Tensor) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        logits = self.generator.classify(features).float().cpu().numpy()
+        looked_at = []
+
+        def z() -> Tensor:
+            looked_at.append(self._z(images, features))
+            return looked_at[-1]
+
+        p, sets = probabilities(logits), self.decision.decide(logits, z)
+        for seen in looked_at:
+            held = _finite(seen)[:, None]
+            p, sets = np.where(held, p, np.nan), sets & held
+        return p, sets
+
+    def _z(self, images: Tensor, features: Tensor) -> Tensor:
+        """The critic's view of images; G's own where both look through the same eyes."""
         if self.frozen is None:
             raise ValueError("no critic decides here")
-        z: Tensor = self.frozen(images)
+        z: Tensor = features if self.generator.encoder is self.frozen else self.frozen(images)
         return pooled(z.float())
+
+
+def _finite(features: Tensor) -> NDArray[np.bool_]:
+    """Which images' features are finite, [B]."""
+    found: NDArray[np.bool_] = features.isfinite().flatten(1).all(dim=1).cpu().numpy()
+    return found
 
 
 def open_labeller(

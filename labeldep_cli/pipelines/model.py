@@ -78,7 +78,11 @@ class Model:
         return logits
 
     def label(self, x: Tensor) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Decide on the label sets of what `__call__` takes: probabilities [B, L] and sets [B, L]."""
+        """Decide on the label sets of what `__call__` takes.
+
+        Returns:
+            Probabilities [B, L] and sets [B, L]; NaN and empty where features are not finite in the run's precision.
+        """
         return self.labeller.label(x)
 
     def predict(self, images: Iterable[Looked] | str | PathLike[str] | Image.Image) -> list[Prediction]:
@@ -92,14 +96,20 @@ class Model:
             `probabilities` of all labels; `path`, empty where it has none.
 
         Raises:
-            DatasetError: an image that cannot be read; names it.
+            DatasetError: an image that cannot be read, or whose features 16 bits cannot hold; names it.
         """
         several = [images] if isinstance(images, str | PathLike | Image.Image) else images
         found, waiting = [], iter(several)
         while some := list(islice(waiting, BATCH)):
             rows = zip(some, *self.label(torch.stack([self.prepare(one) for one in some])), strict=True)
-            found += [prediction_of(_path(one), self.labels, p, chosen) for one, p, chosen in rows]
+            found += [self._prediction(one, p, chosen) for one, p, chosen in rows]
         return found
+
+    def _prediction(self, one: Looked, p: NDArray[np.float64], chosen: NDArray[np.bool_]) -> Prediction:
+        if np.isnan(p).any():
+            why = "features not finite" if self.labeller.run.has_features else Reason.NOT_FINITE.text
+            raise DatasetError(f"{_told(one)}: {why}", "Leave it out, as extraction does.")
+        return prediction_of(_path(one), self.labels, p, chosen)
 
     def prepare(self, image: Looked) -> Tensor:
         """One image as the model sees it, uint8 [3, side, side]; a row of ready features as it is, float32 [F].
@@ -113,8 +123,9 @@ class Model:
             try:
                 rgb = as_rgb(image)
             except Exception as error:  # what Pillow's decoders raise on damaged data is not one kind
-                told = _path(image) or "a PIL image"
-                raise DatasetError(f"{told}: {Reason.BROKEN.text}", "Leave it out, or mend the file.") from error
+                raise DatasetError(
+                    f"{_told(image)}: {Reason.BROKEN.text}", "Leave it out, or mend the file."
+                ) from error
         elif isinstance(image, str | PathLike):
             try:
                 rgb = read_image(Path(image), self.side if self.labeller.run.draft else None)
@@ -159,6 +170,11 @@ def load(
     if opened.has_features:
         return Model(open_features_labeller(opened, machine, asked))
     return Model(open_labeller(opened, machine, asked, weights, Silent()))
+
+
+def _told(image: Looked) -> str:
+    """An image in an error."""
+    return _path(image) or ("a PIL image" if isinstance(image, Image.Image) else "a row")
 
 
 def _path(image: Looked) -> str:

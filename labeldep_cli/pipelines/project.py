@@ -26,7 +26,7 @@ from labeldep_cli.config import (
 )
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.split import SPLITS, Dataset, Draw, Skipped, Split
-from labeldep_cli.devices import pick_device
+from labeldep_cli.devices import pick_device, settle_on
 from labeldep_cli.distributed import ALONE, World, join
 from labeldep_cli.errors import BackboneError, CacheError, DatasetError
 from labeldep_cli.features.cache import FeatureCache, read_origin, skipped_rows
@@ -376,6 +376,7 @@ def open_project(
         BackboneError: unknown backbone, missing weights file, or a backbone for ready features.
     """
     device = pick_device(machine.device)
+    settle_on(device)
     world = join(device)
     named = find_backbone(source.backbone) if source.backbone else None  # a misspelt name is told before data are read
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)

@@ -28,12 +28,13 @@ from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import CheckpointError, DatasetError, nearest
 from labeldep_cli.files import sha256
 from labeldep_cli.models.backbones import Backbone, architecture, find_backbone
-from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.models.discriminator import Discriminator, seeded_critic
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.registry import HEADS, seeded_head
 from labeldep_cli.models.regions import RegionFeatures
+from labeldep_cli.models.seeded import seeded
 from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.progress import Reporter
 from labeldep_cli.provenance import versions
@@ -126,7 +127,8 @@ class Run:
         """The generator of a full-mode run: the checkpoint holds its whole backbone."""
         tensors = self._tensors()
         row = find_backbone(self.facts["backbone"])
-        backbone = architecture(row).eval()
+        with seeded(0):
+            backbone = architecture(row).eval()
         encoder = Encoder(RegionFeatures(backbone, row) if self.spatial else backbone)
         generator = Generator(encoder, self._head(tensors))
         checkpoint.unpack("generator", tensors, generator, self.best)
@@ -134,7 +136,7 @@ class Run:
 
     def critic(self, device: torch.device) -> Discriminator:
         """Its critic, loaded; only where `facts["critic"]` says that there is one."""
-        critic = Discriminator(len(self.space), self.facts["feature_dim"], **self.facts["critic"])
+        critic = seeded_critic(len(self.space), self.facts["feature_dim"], self.facts["critic"], seed=0)
         checkpoint.unpack("critic", self._tensors(), critic, self.best)
         return critic.to(device).eval()
 

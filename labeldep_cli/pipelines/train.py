@@ -22,7 +22,6 @@ from labeldep_cli.config import (
     pick,
 )
 from labeldep_cli.datasets.split import Skipped
-from labeldep_cli.devices import enough_memory
 from labeldep_cli.distributed import World
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import lock, make_folder
@@ -201,7 +200,7 @@ def train_on(project: Project, config: TrainingConfig, start: Run | None, job: J
         require_start(start, project, config.full, folder)
     world = project.world
     make_folder(folder)
-    with lock(folder / LOCK, str(folder)) if world.first else nullcontext(), enough_memory():
+    with lock(folder / LOCK, str(folder)) if world.first else nullcontext():
         # A run goes on with the views that it began with, though the cache may hold more by now; and with its order.
         before = world.hear({} if job.fresh else begun(folder))
         views = config.views or before.get("views")

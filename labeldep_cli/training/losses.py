@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -123,9 +124,15 @@ def warp_loss(logits: Tensor, y: Tensor, reduction: LabelReduction) -> Tensor:
     present, absent = (y > 0).to(logits.dtype), (y == 0).to(logits.dtype)
     hinge = (1 - logits[:, :, None] + logits[:, None, :]).clamp(min=0) * absent[:, None, :]  # [B, j, k]
     rank = (hinge > 0).sum(dim=2)  # r_j, [B, L]
-    harmonic = torch.cat([logits.new_zeros(1), (1 / torch.arange(1, y.shape[1] + 1, device=y.device)).cumsum(0)])
-    weight = harmonic[rank] / rank.clamp(min=1)
+    weight = _harmonic(y.shape[1], logits.dtype, logits.device)[rank] / rank.clamp(min=1)
     return over_labels(present * weight * hinge.sum(dim=2), y, reduction)
+
+
+@lru_cache(maxsize=4)
+def _harmonic(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """0 and the first n harmonic numbers, [n + 1]; summed once, on the CPU: a GPU's sums need not repeat themselves."""
+    one_over = torch.cat([torch.zeros(1, dtype=dtype), 1 / torch.arange(1, n + 1, dtype=dtype)])
+    return one_over.cumsum(0).to(device)
 
 
 LOSSES: dict[Loss, Callable[[Tensor, Tensor, LabelReduction], Tensor]] = {

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
 from labeldep_cli.config import HeadKind
 from labeldep_cli.models.heads.att_rnn import AttRnnHead
 from labeldep_cli.models.heads.base import Head
@@ -14,6 +12,7 @@ from labeldep_cli.models.heads.gcn import GcnHead
 from labeldep_cli.models.heads.linear import LinearHead
 from labeldep_cli.models.heads.ml_decoder import MlDecoderHead
 from labeldep_cli.models.heads.rlsd import RlsdHead
+from labeldep_cli.models.seeded import seeded
 
 HEADS: Mapping[HeadKind, type[Head]] = {
     "linear": LinearHead,
@@ -27,7 +26,6 @@ HEADS: Mapping[HeadKind, type[Head]] = {
 
 
 def seeded_head(kind: HeadKind, feature_dim: int, n_labels: int, hidden: int, seed: int) -> Head:
-    """A head with initial weights drawn from `seed` alone, leaving the global generator untouched."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    """A head with initial weights drawn from `seed` alone, leaving the global generators untouched."""
+    with seeded(seed):
         return HEADS[kind](feature_dim, n_labels, hidden)

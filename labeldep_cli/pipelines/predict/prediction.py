@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.features.decode import Decoded
@@ -56,13 +57,20 @@ def label(labeller: Labeller, paths: Sequence[str], decoded: Decoded) -> Iterato
         A prediction an image, or why it was skipped.
     """
     good = decoded.reasons == 0
-    rows = iter(zip(*labeller.label(decoded.images[good][:, 0]), strict=True)) if good.any() else iter(())
+    rows = iter(zip(*labeller.label(_whole_images(decoded)), strict=True)) if good.any() else iter(())
     names = labeller.run.space.names
     for path, reason in zip(paths, decoded.reasons.tolist(), strict=True):
         if reason:
             yield Skipped(path, Reason(reason).text)
             continue
-        yield prediction_of(path, names, *next(rows))
+        p, chosen = next(rows)
+        yield Skipped(path, Reason.NOT_FINITE.text) if np.isnan(p).any() else prediction_of(path, names, p, chosen)
+
+
+def _whole_images(decoded: Decoded) -> Tensor:
+    """The images that could be read, [B', 3, side, side]: all of them as they lie, in pinned memory for a GPU."""
+    images, good = decoded.images[:, 0], decoded.reasons == 0
+    return images if good.all() else images[good]
 
 
 def prediction_of(path: str, names: Sequence[str], p: NDArray[np.float64], chosen: NDArray[np.bool_]) -> Prediction:

@@ -14,6 +14,7 @@ import torch
 
 from labeldep_cli.config import DecisionConfig, Machine
 from labeldep_cli.datasets.image_file import ImageFile, InMemory
+from labeldep_cli.devices import pick_device, settle_on
 from labeldep_cli.features.decode import decode_here
 from labeldep_cli.pipelines.labeller import Labeller, open_labeller
 from labeldep_cli.pipelines.predict.paths import BATCH
@@ -61,6 +62,7 @@ def serve(
         LabeldepError: no such run, one on ready features, or weights that are not the run's.
     """
     run = open_told(run_name, runs_dir, reporter)
+    settle_on(pick_device(machine.device))
     labeller = open_labeller(run, machine, decision, weights, reporter)
     few, every = threads_for_one(labeller), torch.get_num_threads()
     reporter.note(f"ready: one request a line, {_FORMS}")

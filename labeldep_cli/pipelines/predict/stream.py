@@ -8,6 +8,7 @@ from pathlib import Path
 
 from labeldep_cli.config import DecisionConfig, Machine
 from labeldep_cli.datasets.split import Skipped
+from labeldep_cli.devices import pick_device, settle_on
 from labeldep_cli.features.decode import Item, decode
 from labeldep_cli.pipelines.labeller import Labeller, open_labeller
 from labeldep_cli.pipelines.predict.paths import BATCH, as_they_come, whole_batches
@@ -48,6 +49,7 @@ def predict(
         LabeldepError: no such run, one on ready features, or weights that are not the run's.
     """
     run = open_told(run_name, runs_dir, reporter)
+    settle_on(pick_device(machine.device))
     labeller = open_labeller(run, machine, decision, weights, reporter)
     with reporter.bar("labelling", len(images) if isinstance(images, Sequence) else None, "images") as bar:
         for found in _labelled(labeller, images, machine.n_workers):

@@ -9,7 +9,6 @@ from typing import Any
 
 from labeldep_cli.config import Machine, Place
 from labeldep_cli.datasets.split import Skipped
-from labeldep_cli.devices import enough_memory
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.files import make_folder, write_text
 from labeldep_cli.pipelines.compare import differences
@@ -92,13 +91,12 @@ def report(
             f"{len(names)} runs are more than a page can tell apart: {len(RUNS)} at most", "Name fewer runs."
         )
     make_folder(out.parent)  # before the work: where it cannot be, nothing is computed in vain
-    with enough_memory():
-        if len(names) == 1:  # alone it may be unfinished
-            run = open_told(names[0], place.runs_dir, reporter)
-            judged = judge([see(run, place, machine, split, None, reporter)])
-        else:
-            judged = judge(list(see_paired(open_paired(names, place.runs_dir), place, machine, split, reporter)))
-        return _write(judged, seed, out, reporter)
+    if len(names) == 1:  # alone it may be unfinished
+        run = open_told(names[0], place.runs_dir, reporter)
+        judged = judge([see(run, place, machine, split, None, reporter)])
+    else:
+        judged = judge(list(see_paired(open_paired(names, place.runs_dir), place, machine, split, reporter)))
+    return _write(judged, seed, out, reporter)
 
 
 def _write(judged: Sequence[Judged], seed: int, out: Path, reporter: Reporter) -> Report:

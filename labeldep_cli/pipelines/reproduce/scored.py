@@ -20,7 +20,6 @@ from labeldep_cli.config import (
     Workspace,
 )
 from labeldep_cli.datasets.split import Skipped
-from labeldep_cli.devices import enough_memory
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.evaluation.bootstrap import mean_average_precision, set_scores, weights
 from labeldep_cli.evaluation.evaluate import probabilities
@@ -119,14 +118,13 @@ class Bench:
         workspace, source, machine = self._where(training, seed)
         place = Place(workspace.runs_dir, workspace.data_dir, workspace.features_dir)
         run = open_run(str(training.folder(self.out, seed)), workspace.runs_dir)
-        with enough_memory():
-            seen = see(run, place, machine, "test", source.weights, self.reporter)
-            self._require_same_rows(seen)
-            if seen.project.looked:
-                self.skipped |= {skip.path: skip for skip in seen.inputs.skipped}
-            if training.stage == CRITIC:
-                return self._critic(seen, seed)
-            return self._generator(seen, training, seed, compared)
+        seen = see(run, place, machine, "test", source.weights, self.reporter)
+        self._require_same_rows(seen)
+        if seen.project.looked:
+            self.skipped |= {skip.path: skip for skip in seen.inputs.skipped}
+        if training.stage == CRITIC:
+            return self._critic(seen, seed)
+        return self._generator(seen, training, seed, compared)
 
     def _generator(self, seen: Seen, training: Training, seed: int, compared: bool) -> Scored:
         own, _ = seen.evaluated(DecisionConfig(top_k=training.model.top_k))

@@ -70,7 +70,8 @@ class _Slot:
 
     def is_copied_by(self, stream: torch.cuda.Stream) -> None:
         """Take note of a copy that was just launched on a stream."""
-        self._copied = self._copied or torch.cuda.Event()  # type: ignore[no-untyped-call]
+        if self._copied is None:  # blocking: where the device is behind, the host sleeps and leaves its core to others
+            self._copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         self._copied.record(stream)
 
 

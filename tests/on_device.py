@@ -65,6 +65,13 @@ _COMPOSITE = {"one_hot"}
 """Functions that make tensors where C++ thinks that their argument lies."""
 
 
+_SETTINGS = (
+    (torch.backends.cudnn, "allow_tf32"),
+    (torch.backends.cudnn, "benchmark"),
+    (torch.utils.deterministic, "fill_uninitialized_memory"),
+)
+
+
 class Refused(RuntimeError):
     """What CUDA refuses."""
 
@@ -568,6 +575,8 @@ def simulated_cuda() -> Iterator[Device]:
         # Views of a wrapper cannot be inference tensors. By its class: decorators hold instances since the import.
         patch.setattr(inference_mode, "__enter__", _begin_inference)
         patch.setattr(inference_mode, "__exit__", _end_inference)
+        for owner, name in _SETTINGS:  # what a command sets for a GPU ends with the machine
+            patch.setattr(owner, name, getattr(owner, name))
         try:
             with _Placement():
                 yield device

@@ -13,7 +13,7 @@ from test_on_device import CRITIC, F, L, make_inputs, make_step
 
 from labeldep_cli import LabelDependencyLoss, staging
 from labeldep_cli.distributed import World
-from labeldep_cli.inputs import in_order
+from labeldep_cli.inputs import Request, in_order
 from labeldep_cli.staging import Staging
 
 MIXED = [
@@ -45,7 +45,7 @@ class TestStaging:
 
     def test_what_has_come_stays_as_it_came(self):
         """Buffers are written again, and grow; the device's tensors are their own."""
-        sent = [torch.full((3 + 5 * (k % 4), 2), float(k)) for k in range(20)]
+        sent = [torch.full((3 + 5 * (k % 7), 2), float(k)) for k in range(20)]
         with simulated_cuda():
             stage = Staging(CUDA)
             there = [stage([tensor])[0] for tensor in sent]
@@ -108,6 +108,18 @@ def test_an_iteration_copies_once_an_update_and_waits_for_nothing_recent(critic,
             assert all(wait.why == "Event.synchronize" for wait in device.waits), device.told()
             assert all(wait.queued >= min(counted) for wait in device.waits), "an iteration is queued behind it"
         assert device.waits, "buffers were written again"
+
+
+def test_batches_hold_the_rows_views_and_draws_asked_for():
+    here = make_inputs(30, CPU)
+    asked = [Request(torch.arange(k, k + 4), torch.tensor([0, 1, 1, 0]), 4, True, (torch.rand(4, k),)) for k in (3, 5)]
+    with simulated_cuda():
+        (batches,) = make_inputs(30, CUDA).stream([asked])
+        for request, batch in zip(asked, batches, strict=True):
+            assert torch.equal(batch.x.cpu(), here.features[request.rows, request.views])
+            assert torch.equal(batch.y.cpu(), here.labels[request.rows].float())
+            assert torch.equal(batch.rows.cpu(), request.rows) and batch.whole == 4
+            assert torch.equal(batch.draws[0].cpu(), request.draws[0])
 
 
 def test_evaluation_copies_once_a_batch():

@@ -140,6 +140,17 @@ def test_a_critic_that_likes_a_pair_pulls_its_logits_together() -> None:
     assert critic.tune_beta(unsure, torch.zeros(1, F), pairs) == 0.25, "0.25 * 3 is more than ln(0.6 / 0.4)"
 
 
+def test_a_density_ratio_keeps_the_weight_of_theory_where_val_cannot_tell() -> None:
+    """Every weight from 0.25 on finds the pair: a critic of another scale gets the smallest, a ratio 1."""
+    found = {}
+    for kind in ("wgan-gp", "nce"):
+        critic = make(critic=kind)
+        critic.network.forward = likes_the_pair
+        logits = torch.tensor([[0.4054651, -0.4054651, -9.0, -9.0]])
+        found[kind] = critic.tune_beta(logits, torch.zeros(1, F), torch.tensor([[1, 1, 0, 0]]))
+    assert found == {"wgan-gp": 0.25, "nce": 1.0}
+
+
 def test_gradients_go_into_the_logits_alone(batch) -> None:
     logits, z, y = batch
     critic = make()

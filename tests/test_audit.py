@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from test_cli import BACKBONE, LABELS, Place, make_table
 
+from labeldep_cli.config import AuditConfig, Machine, Source, Workspace
 from labeldep_cli.evaluation.audit import Weights, fit_weights, most_suspicious, suspicion
+from labeldep_cli.inputs import Inputs
+from labeldep_cli.pipelines import crossfit
 from labeldep_cli.pipelines.audit import is_run
+from labeldep_cli.pipelines.claims import Job
+from labeldep_cli.pipelines.crossfit import Opinion
+from labeldep_cli.pipelines.project import Project, open_project
+from labeldep_cli.progress import Silent
+from labeldep_cli.training import checkpoint
 
 QUICK = ("--steps", 30, "--folds", 2, "--repeats", 1)
+PLANTED = ("--steps", 100, "--folds", 2, "--repeats", 1)
 
 
 def test_suspicion_by_hand():
@@ -54,6 +65,40 @@ def test_a_critic_that_speaks_against_the_truth_is_not_heard():
     assert found == fit_weights(np.zeros(labels.shape, np.float32), None, labels)
 
 
+def test_every_row_is_scored_by_networks_that_have_not_seen_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two draws of three folds of 20 rows. G says 1 of every label in the first and 4 in the second: 2.5 on average."""
+    x, y = np.zeros((20, 2), np.float32), np.eye(20, 3, dtype=np.int8)
+    np.savez(tmp_path / "x.npz", X=x, Y=y, label_names=np.array(LABELS))
+    source = Source(str(tmp_path / "x.npz"))
+    project = open_project(Workspace(tmp_path, tmp_path), source, Machine(device="cpu"), Silent())
+    drawn: dict[str, list[frozenset[str]]] = {}
+
+    def trained(fold: Project, config: AuditConfig, job: Job) -> str:
+        parts = [set(fold.dataset.splits[name].paths) for name in ("train", "val", "test")]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 20, "all rows, each in one split"
+        assert len(parts[1]) == round(0.1 * (20 - len(parts[2])))
+        draw, number = job.out.parts[-2:]
+        assert (number, config.seed) == (f"fold-{len(drawn.get(draw, ())) + 1}", 5 if draw == "draw-1" else 6)
+        drawn.setdefault(draw, []).append(frozenset(parts[2]))
+        return draw
+
+    def opinion_of(draw: str, held: Inputs, split: str, device: torch.device) -> Opinion:
+        said = np.full(held.labels.shape, 1 if draw == "draw-1" else 4, np.float32)
+        return Opinion(held.paths, [], held.labels.numpy(), said, 10 * said)
+
+    monkeypatch.setattr(crossfit, "_trained", trained)
+    monkeypatch.setattr(crossfit, "opinion_of", opinion_of)
+    config = AuditConfig(folds=3, repeats=2, held_out=0.1, seed=5)
+    found, _ = crossfit.cross_fit(project, config, Job(tmp_path / "runs"))
+    assert (found.logits == 2.5).all() and (found.evidence == 25).all()
+    assert [len(folds) for folds in drawn.values()] == [3, 3]
+    for folds in drawn.values():
+        assert sorted(map(len, folds)) == [6, 7, 7] and frozenset.union(*folds) == set(found.paths)
+    assert set(drawn["draw-1"]).isdisjoint(drawn["draw-2"]), "the second draw is another one"
+
+
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, np.ndarray]:
     """Features tell label 2 alone; 0 and 1 go together. 5 % of the labels are flipped, some unknown."""
@@ -73,7 +118,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, np.ndarray
 def test_planted_mistakes_are_found(planted: tuple[Place, np.ndarray]) -> None:
     place, flipped = planted
     out = place.folder / "found"
-    found = place.json("audit", place.folder / "x.npz", "--out", out, "--steps", 100, "--folds", 2, "--repeats", 1)
+    found = place.json("audit", place.folder / "x.npz", "--out", out, *PLANTED)
     assert (found["n_images"], found["n_labels"]) == (400, 1195), "five are unknown"
     rows = list(csv.DictReader((out / "audit.csv").open()))
     assert len(rows) == found["n_findings"]
@@ -90,6 +135,18 @@ def test_planted_mistakes_are_found(planted: tuple[Place, np.ndarray]) -> None:
     pairs = [row for row, label in cells if label < 2]
     assert np.mean(parted[pairs[: int(parted.sum())]]) > 0.9, "by the other label"
     assert found["weights"]["critic"] > 0.3
+
+
+def test_a_finding_s_parts_add_up_to_its_score(planted: tuple[Place, np.ndarray]) -> None:
+    """Log-odds = prior * logit(p) + the critic's share + offset; the score is these, against what is written."""
+    place, _ = planted
+    found = place.json("audit", place.folder / "x.npz", "--out", place.folder / "found", *PLANTED)
+    weights = found["weights"]
+    assert weights["critic"] != pytest.approx(1, abs=0.01), "so that a share that is not weighed would show"
+    for one in found["findings"]:
+        p = one["probability"]
+        odds = weights["prior"] * math.log(p / (1 - p)) + one["critic"] + weights["offset"]
+        assert one["score"] == pytest.approx(-odds if one["written"] == "present" else odds, abs=1e-4)
 
 
 def test_the_same_audit_again_trains_nothing_and_gives_the_same_bytes(planted: tuple[Place, np.ndarray]) -> None:
@@ -149,6 +206,22 @@ def test_a_run_is_audited_on_what_it_has_not_seen(place: Place) -> None:
     assert f"labeldep audit {place.table} --backbone squeezenet1_1 --weights none" in refused.stderr
 
 
+def test_a_run_s_critic_is_expected_to_count_as_it_does_at_test_time(tmp_path: Path) -> None:
+    """A critic that says the same of every set is no evidence: its weight stays what it was expected to be."""
+    place = Place(tmp_path)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 4)).astype(np.float32), rng.integers(0, 2, (40, 3)).astype(np.int8)
+    np.savez(tmp_path / "x.npz", X=x, Y=y, label_names=np.array(LABELS))
+    words = ("--dataset", tmp_path / "x.npz", "--critic", "nce", "--freeze-generator", "--steps", 2)
+    run = Path(str(place.json("adversarial", *words)["run"]))
+    tensors, facts = checkpoint.load(run / "best.safetensors")
+    flat = {name: 0 * value if name.startswith("critic.") else value for name, value in tensors.items()}
+    for beta, expected in ((3.0, 3), (0.5, 0.5), (None, 1)):
+        checkpoint.save(run / "best.safetensors", flat, {**facts, "beta": beta})
+        found = place.json("audit", run, "--out", tmp_path / "audit")
+        assert found["weights"]["critic"] == pytest.approx(expected, abs=1e-5)
+
+
 def test_a_run_without_a_critic_says_so(place: Place) -> None:
     (run,) = (place.folder / "runs").glob("*-pretrain")
     result = place.run("audit", run.name, "--out", place.folder / "plain", "--json")
@@ -186,7 +259,6 @@ def test_beside_cleanlab() -> None:
     pytest.importorskip("cleanlab")
     from benchmarks.audit import _cells
     from labeldep_cli.pipelines.audit import Audit
-    from labeldep_cli.pipelines.crossfit import Opinion
 
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, (300, 3)).astype(np.float32)

@@ -31,8 +31,11 @@ from typer.testing import CliRunner, Result
 
 import labeldep_cli
 from labeldep_cli.cli import app
+from labeldep_cli.errors import LabeldepError
 from labeldep_cli.features import decode
 from labeldep_cli.models.scenesnet import ScenesNet
+from labeldep_cli.pipelines.claims import claim
+from labeldep_cli.progress import Silent
 
 BACKBONE = ("--backbone", "scenesnet", "--weights", "none", "--device", "cpu", "--workers", "0")
 STEPS = ("--steps", "60", "--batch-size", "8")
@@ -246,6 +249,21 @@ def test_a_cache_with_too_many_unreadable_images(tmp_path: Path) -> None:
     refused(run(*work.pretrain), "5 of 14 images of the train split", "and run: labeldep extract .* --fresh")
     succeeded(run(*work.extract, "--fresh"))
     succeeded(run(*work.pretrain))
+
+
+def test_a_command_that_finds_an_image_unreadable_ends_with_3_and_the_next_one_with_0(tmp_path: Path) -> None:
+    """Both name the image; the exit code is for the one that read the split, and did not find it in a cache."""
+    work = Work(make_table(tmp_path / "images"), tmp_path / "work")
+    (tmp_path / "images" / "1.png").write_text("no image")  # a row of test, which no training looks at
+    succeeded(run(*work.pretrain))
+    audit = ("audit", work.run_folder, *work.data, "--out", tmp_path / "audit", "--device", "cpu", "--split", "test")
+    for command in (work.eval, audit):
+        for cache in (work.folder / "data/features").glob("*-test.h5"):
+            cache.unlink()
+        for code in (3, 0):
+            result = run(*command, "--max-skipped", 0.5, "--workers", 0)
+            assert result.exit_code == code, result.stderr
+            assert "skipped: 1.png: not an image" in result.stderr.splitlines()
 
 
 def test_a_decoding_process_that_is_killed(tmp_path: Path, made: Work, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -603,6 +621,65 @@ def test_other_settings_in_the_same_folder(work: Work) -> None:
     refused(result, "other settings: --lr 0.001 there, 0.5 here; --seed 0 there, 3 here", r"--out FOLDER.*\(--fresh\)")
     assert snapshot(work.folder) == before
     succeeded(run(*work.pretrain, "--lr", 0.5, "--seed", 3, "--fresh"))
+
+
+@pytest.mark.parametrize(
+    ("what", "changed", "there", "here"),
+    [
+        ("command", {"command": "pretrain"}, "adversarial", "pretrain"),
+        ("start", {"start": {"run": "/a", "sha256": "b" * 64}}, "a" * 12, "b" * 12),
+        ("weights SHA-256", {"weights": {"path": None, "sha256": "d" * 64}}, "c" * 12, "d" * 12),
+        ("data set", {"dataset": {"name": "cats", "fingerprints": {"val": "e" * 64}}}, "dogs", "cats"),
+        (
+            "rows",
+            {"dataset": {"name": "dogs", "fingerprints": {"val": "f" * 64}}},
+            {"val": "e" * 12},
+            {"val": "f" * 12},
+        ),
+    ],
+)
+def test_another_start_other_weights_or_rows_make_another_run(
+    tmp_path: Path, what: str, changed: dict[str, object], there: object, here: object
+) -> None:
+    record: dict[str, object] = {
+        "command": "adversarial",
+        "settings": {"lr": 0.1},
+        "data_dir": "/data",
+        "features_dir": "/data/features",
+        "dataset": {"name": "dogs", "fingerprints": {"val": "e" * 64}},
+        "labels": ["cat"],
+        "weights": {"path": "/w.pth", "sha256": "c" * 64},
+        "start": {"run": "/a", "sha256": "a" * 64},
+    }
+    assert not claim(tmp_path, record, Silent()), "begun, not finished"
+    moved = {"data_dir": "/moved", "weights": {"path": "/moved/w.pth", "sha256": "c" * 64}}
+    assert not claim(tmp_path, record | moved, Silent()), "a path tells no runs apart"
+    with pytest.raises(LabeldepError) as caught:
+        claim(tmp_path, record | changed, Silent())
+    told = f"{what} {there!r} there, {here!r} here"
+    assert caught.value.what == f"{tmp_path} holds a run with other settings: {told}"
+
+
+def test_labels_that_have_changed_since_the_run_was_trained(tmp_path: Path) -> None:
+    """One label of one row: whichever split it is of, that split has no scores, and the others have."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "X": rng.normal(size=(20, 3)).astype(np.float32),
+        "Y": rng.integers(0, 2, (20, 2)).astype(np.int8),
+        "label_names": np.array(["sea", "sky"]),
+        "split": np.array(["train"] * 12 + ["val"] * 4 + ["test"] * 4),
+    }
+    np.savez(tmp_path / "x.npz", **arrays)
+    runs = ("--runs-dir", tmp_path / "runs")
+    succeeded(run("pretrain", "--dataset", tmp_path / "x.npz", *runs, "--steps", 1))
+    spoilt = arrays["Y"].copy()
+    spoilt[19, 1] = 1 - spoilt[19, 1]
+    np.savez(tmp_path / "x.npz", **{**arrays, "Y": spoilt})
+    what = "the test split of x-.* has changed since .* was trained: its fingerprint was [0-9a-f]{12}, and is"
+    refused(run("eval", *runs), what, "Put the data set back")
+    succeeded(run("eval", *runs, "--split", "val"))
+    np.savez(tmp_path / "x.npz", **arrays)
+    succeeded(run("eval", *runs))
 
 
 def test_a_finished_run_again(work: Work, made: Work) -> None:

@@ -15,6 +15,9 @@ from safetensors import safe_open
 from typer.testing import CliRunner, Result
 
 from labeldep_cli.cli import app
+from labeldep_cli.models.discriminator import seeded_critic
+from labeldep_cli.models.heads.registry import seeded_head
+from labeldep_cli.training import checkpoint
 
 LABELS = ("cat", "dog", "mat")
 BACKBONE = ("--backbone", "squeezenet1_1", "--weights", "none")
@@ -255,6 +258,53 @@ def test_features_of_any_modality(tmp_path: Path) -> None:
     refused = place.run("predict", "a.jpg")
     assert refused.exit_code == 1
     assert "was trained on ready features and cannot look at images" in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A workspace with 40 rows of ready features, and a pretrained run."""
+    place = Place(tmp_path_factory.mktemp("ready"))
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(40, 5)).astype(np.float32)
+    np.savez(place.folder / "x.npz", X=x, Y=(x[:, :3] > 0).astype(np.int8), label_names=np.array(LABELS))
+    place.json("pretrain", "--dataset", place.folder / "x.npz", "--steps", 1)
+    return place
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_the_seed_draws_the_first_weights_of_both_networks(ready: Place, seed: int) -> None:
+    """Trained at the rate 0, they stay as they were drawn."""
+    words = ("--dataset", ready.folder / "x.npz", "--lr", 0, "--steps", 1, "--seed", seed)
+    pretrained = Path(str(ready.json("pretrain", *words, "--out", ready.folder / f"g-{seed}")["run"]))
+    tensors, _ = checkpoint.load(pretrained / "best.safetensors")
+    head = seeded_head("linear", 5, 3, 0, seed).state_dict()
+    assert {name: value.tolist() for name, value in tensors.items()} == {
+        f"generator.head.{name}": value.tolist() for name, value in head.items()
+    }
+    small = ("--critic-layers", 1, "--critic-width", 4, "--critic-projection", 2, "--critic-lr", 0)
+    run = Path(str(ready.json("adversarial", *words, *small, "--out", ready.folder / f"d-{seed}")["run"]))
+    tensors, facts = checkpoint.load(run / "best.safetensors")
+    critic = seeded_critic(3, 5, facts["critic"], seed).state_dict()
+    for name, value in critic.items():
+        assert tensors[f"critic.{name}"].tolist() == value.tolist()
+
+
+def test_the_control_s_loss_has_the_weight_that_it_has_beside_a_critic(ready: Place) -> None:
+    """Five times the alpha is five times the gradient."""
+    words = ("adversarial", "--dataset", ready.folder / "x.npz", "--critic", "none", "--steps", 1)
+    norms = []
+    for alpha in (2, 10):
+        run = ready.json(*words, "--alpha", alpha, "--out", ready.folder / f"control-{alpha}")["run"]
+        record = json.loads((Path(str(run)) / "metrics.jsonl").read_text().splitlines()[-1])
+        norms.append(record["generator_gradient"])
+    assert norms[1] / norms[0] == pytest.approx(5, rel=1e-4)
+
+
+def test_patience_ends_a_run_that_learns_nothing(ready: Place) -> None:
+    """At the rate 0 no evaluation is better than the first, at step 50; two more are waited for."""
+    words = ("pretrain", "--dataset", ready.folder / "x.npz", "--lr", 0, "--steps", 400)
+    found = ready.json(*words, "--patience", 2, "--out", ready.folder / "patient")
+    assert (found["stopped_early"], found["best_step"], found["steps"]) == (True, 50, 150)
 
 
 def test_a_start_on_another_draw_is_refused(tmp_path: Path) -> None:

@@ -53,6 +53,14 @@ def test_a_weight_is_a_repetition(seed: int) -> None:
         assert ranking[row] == pytest.approx(wanted.mAP)
 
 
+def test_a_label_that_no_drawn_image_carries_is_left_out_of_the_mean() -> None:
+    """Each label is on one image of its own. Where the first is drawn twice, only its label has a precision: 1."""
+    logits = np.array([[2.0, -1.0], [-1.0, -2.0]], dtype=np.float32)  # label 1 is ranked the wrong way round
+    labels = np.eye(2, dtype=np.int8)
+    found = mean_average_precision(logits, labels, np.array([[1, 1], [2, 0], [0, 2]], dtype=np.int32))
+    assert found.tolist() == [75, 100, 100], "(1 + 1/2) / 2, then a label each"
+
+
 def test_an_interval_by_hand() -> None:
     """Resampled differences 0, 1, ..., 100: the middle 95 % reach from 2.5 to 97.5."""
     mine, theirs = np.concatenate([[50.0], np.arange(101.0)]), np.zeros(102)
@@ -134,6 +142,21 @@ def test_a_threshold_is_no_dependency(runs: Place, shifted: Path) -> None:
         assert found["sets"]["tuned"]["exact_match"]["difference"] == 0
         assert found["sets"]["equal labels"]["CF1"]["difference"] == 0
         assert "differs by a threshold alone: no label dependency" in found["verdict"]
+
+
+def test_thresholds_and_the_number_of_labels_are_those_of_val(runs: Place) -> None:
+    """Checkpoints that say of val: nothing above 1 is to be chosen, and there are two labels an image."""
+    folder = runs.folder / "runs" / "told"
+    shutil.copytree(runs.folder / "runs" / "good", folder)
+    tensors, facts = checkpoint.load(folder / "best.safetensors")
+    facts["thresholds"] = {**facts["thresholds"], "tuned": 1.0}
+    facts["val"] = {**facts["val"], "true_labels_per_image": 2.0}
+    checkpoint.save(folder / "best.safetensors", tensors, facts)
+    record = runs.json("compare", "told", "good")
+    assert record["equal_labels_per_image"] == 2
+    assert record["differences"][0]["sets"]["equal labels"]["labels_per_image"] == pytest.approx(2, abs=0.02)
+    (found,) = runs.json("compare", "good", "told")["differences"]
+    assert found["sets"]["tuned"]["labels_per_image"] == 0
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""COCO and NUS-WIDE against the full label matrices, and the table of names."""
+"""COCO and NUS-WIDE against the full label matrices, the table of names, and the draws that make splits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from labeldep_cli.datasets import coco, nuswide, registry
-from labeldep_cli.datasets.split import Draw
+from labeldep_cli.datasets.split import Draw, hold_out
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.progress import Silent
 
@@ -286,3 +286,17 @@ class TestRegistry:
     def test_importing_it_costs_no_numpy(self):
         code = "import sys, labeldep_cli.datasets.registry; sys.exit('numpy' in sys.modules or 'torch' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class TestHoldOut:
+    @pytest.mark.parametrize(("n", "fraction", "held"), [(10, 0.3, 3), (10, 0.01, 1), (10, 0.99, 9), (2, 0.5, 1)])
+    def test_takes_the_nearest_number_of_rows_that_leaves_some_on_both_sides(self, n, fraction, held):
+        kept, out = hold_out(n, fraction, 0, "val")
+        assert len(out) == held and sorted([*kept, *out]) == list(range(n))
+        assert kept.tolist() == sorted(kept) and out.tolist() == sorted(out)
+
+    def test_two_draws_with_one_seed_are_apart(self):
+        """Of 1000 rows 250 for test and 250 for val: they share about a quarter of these, 62, and not all."""
+        (_, test), (_, val) = hold_out(1000, 0.25, 0, "test"), hold_out(1000, 0.25, 0, "val")
+        assert 40 <= len(np.intersect1d(test, val)) <= 85
+        assert np.array_equal(hold_out(1000, 0.25, 0, "val")[1], val)

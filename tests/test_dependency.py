@@ -58,6 +58,30 @@ def test_pairs_and_sets_that_training_never_had() -> None:
     assert found.decided.unseen_sets == pytest.approx(1 / 4)
 
 
+def test_the_largest_excess_comes_first_whatever_its_sign() -> None:
+    """10 images, every p 1/2: each pair is expected in 2.5. a and b are in 4, b and c in 3, a and c in none."""
+    labels = sets(*["110"] * 4, *["011"] * 3, *["000"] * 3)
+    found = measure(labels, labels > 0, np.full((10, 3), 0.5), labels, "abc", seed=0)
+    assert [("".join(pair.labels), pair.excess) for pair in found.pairs] == [("ac", -2.5), ("ab", 1.5), ("bc", 0.5)]
+
+
+def test_sampled_sets_are_drawn_from_the_probabilities_not_from_the_decision() -> None:
+    """Both labels are certain, and a decision takes neither."""
+    labels = sets(*["11"] * 10)
+    found = measure(labels, labels < 0, np.ones((10, 2)), labels, "ab", seed=0)
+    assert (found.sampled.cardinality, found.sampled.cardinality_distance) == ((0, 0, 1), 0)
+    assert (found.decided.cardinality, found.decided.cardinality_distance) == ((1,), 1)
+
+
+def test_what_is_unknown_in_training_counts_as_absent() -> None:
+    """Training has {a, b} and perhaps c: {a, b} is no new set, and a with c a new pair."""
+    train = sets("110", "001")
+    train[0, 2] = -1
+    decided = sets("110", "101") > 0
+    found = measure(decided.astype(np.int8), decided, decided.astype(float), train, "abc", seed=0)
+    assert (found.decided.unseen_sets, found.decided.unseen_pairs) == (1 / 2, 1 / 2)
+
+
 def test_rows_with_an_unknown_label_are_left_out() -> None:
     labels = sets("11", "00", "11")
     labels[2, 0] = -1
@@ -74,6 +98,14 @@ class TestTwoSamples:
         both = rng.random(400) < 0.5
         real = np.stack([both, both], axis=1)
         assert two_sample_p(real, rng.random((400, 2)) < 0.5, 0) < 0.01
+
+    def test_a_difference_that_is_the_same_in_every_image(self) -> None:
+        """Real {a}, predicted {b}: each term is 4 - 1 - 1 + 4 = 6, and they add up to 6 (sum of signs)^2.
+
+        Of 20 images one flip in 2^19 gives as much as the sample itself; of one image every flip does.
+        """
+        assert two_sample_p(sets(*["10"] * 20) > 0, sets(*["01"] * 20) > 0, 0) == 1 / 1000
+        assert two_sample_p(sets("10") > 0, sets("01") > 0, 0) == 1
 
     def test_it_holds_its_level(self) -> None:
         """Two samples of one distribution: p below 0.1 in about 10 of 100 trials."""

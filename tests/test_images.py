@@ -109,6 +109,11 @@ class TestReadImage:
         Image.fromarray(pixels).save(tmp_path / "a.tif")
         assert np.asarray(read_image(tmp_path / "a.tif"))[0, :, 0].tolist() == [0, 51, 255, 0]
 
+    def test_a_floating_point_tiff_of_8_bit_values_is_only_rounded(self, tmp_path):
+        pixels = np.array([[0.0, 0.6, 51.0, 255.0, 300.0]], dtype=np.float32)
+        Image.fromarray(pixels).save(tmp_path / "a.tif")
+        assert np.asarray(read_image(tmp_path / "a.tif"))[0, :, 0].tolist() == [0, 1, 51, 255, 255]
+
     def test_exif_orientation_6_is_turned_to_the_right(self, tmp_path):
         exif = Image.Exif()
         exif[0x0112] = 6
@@ -117,6 +122,26 @@ class TestReadImage:
         assert image.size == (32, 64)
         # a quarter turn clockwise: top left comes from bottom left, top right from top left
         assert nearly(seen_corners(image), [BLUE, RED, WHITE, GREEN])
+
+    @pytest.mark.parametrize(
+        ("orientation", "seen"),
+        [
+            (1, [RED, GREEN, BLUE, WHITE]),
+            (2, [GREEN, RED, WHITE, BLUE]),  # mirrored
+            (3, [WHITE, BLUE, GREEN, RED]),  # half a turn
+            (4, [BLUE, WHITE, RED, GREEN]),  # upside down, mirrored
+            (5, [RED, BLUE, GREEN, WHITE]),  # rows for columns
+            (6, [BLUE, RED, WHITE, GREEN]),  # a quarter turn clockwise
+            (7, [WHITE, GREEN, BLUE, RED]),  # rows for columns, the other way round
+            (8, [GREEN, WHITE, RED, BLUE]),  # a quarter turn anticlockwise
+            (9, [RED, GREEN, BLUE, WHITE]),  # there is no such orientation
+        ],
+    )
+    def test_every_exif_orientation(self, tmp_path, orientation, seen):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        corners().save(tmp_path / "a.png", exif=exif)
+        assert seen_corners(read_image(tmp_path / "a.png")) == seen
 
     def test_an_odd_exif_tag_beside_the_orientation_does_no_harm(self, tmp_path):
         """Pillow's own exif_transpose fails here: it rewrites all tags, and one holds a text in a number's place."""

@@ -17,9 +17,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from labeldep_cli.config import AdversarialConfig, ExtractConfig, Machine, Source, Workspace
+from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.errors import BackboneError
 from labeldep_cli.evaluation.evaluate import collect_logits
-from labeldep_cli.inputs import Request
+from labeldep_cli.inputs import FeatureInputs, Request
 from labeldep_cli.models.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, architecture, find_backbone
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
@@ -500,6 +501,18 @@ class TestGenerator:
         head = seeded_head("linear", 6, 3, 5, seed=0)
         assert [tuple(p.shape) for p in head.parameters()] == [(5, 6), (5,), (3, 5), (3,)]
         assert head(torch.zeros(4, 6)).shape == (4, 3)
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_its_logits_are_collected_without_dropout_and_it_is_left_as_it_was(self, training):
+        """Six features of 1 and weights of 1 give 6; with dropout some of them would be 0 and the others 2."""
+        generator = Generator(nn.Dropout(0.5), seeded_head("linear", 6, 1, 0, seed=0)).train(training)
+        nn.init.ones_(generator.head[0].weight)
+        nn.init.zeros_(generator.head[0].bias)
+        features, labels = np.ones((50, 1, 6), dtype=np.float32), np.zeros((50, 1), dtype=np.int8)
+        names, space = [str(row) for row in range(50)], LabelSpace(("sea",))
+        inputs = FeatureInputs(features, labels, names, space, (), torch.device("cpu"))
+        assert collect_logits(generator, inputs).tolist() == [[6.0]] * 50
+        assert generator.training is training
 
     def test_half_precision_features_are_computed_in_single(self):
         logits = Generator(nn.Identity(), seeded_head("linear", 6, 3, 0, seed=0))(

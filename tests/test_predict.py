@@ -28,10 +28,12 @@ from labeldep_cli.cli import app
 from labeldep_cli.cli import show as cli_show
 from labeldep_cli.config import DecisionConfig, Machine
 from labeldep_cli.datasets.split import Skipped
-from labeldep_cli.features.images import read_image
+from labeldep_cli.features.decode import Decoded
+from labeldep_cli.features.images import Reason, read_image
 from labeldep_cli.pipelines.predict import Copies, Prediction, expand, predict
 from labeldep_cli.pipelines.predict import paths as path_room
 from labeldep_cli.pipelines.predict.paths import BATCH, as_they_come
+from labeldep_cli.pipelines.predict.prediction import label, prediction_of
 from labeldep_cli.pipelines.predict.serve import threads_for_one
 from labeldep_cli.progress import Silent
 from labeldep_cli.reports.annotate import LONGEST, annotate
@@ -278,6 +280,33 @@ def test_a_broken_file_in_the_midst_is_named_and_the_rest_are_done(place: Place,
             assert list(other.probabilities.values()) == pytest.approx(list(one.probabilities.values()), abs=1e-5)
 
 
+def test_an_unreadable_image_takes_no_other_one_s_labels() -> None:
+    """Three images in grey 51, none, and grey 204; p is their grey of 255, and the labels above 1/2 are taken."""
+    images = torch.zeros(3, 1, 3, 4, 4, dtype=torch.uint8)
+    images[0], images[2] = 51, 204
+
+    def by_grey(seen: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        p = seen.double().mean(dim=(1, 2, 3)).numpy()[:, None] / 255
+        return p, p > 0.5
+
+    labeller = SimpleNamespace(label=by_grey, run=SimpleNamespace(space=SimpleNamespace(names=("bright",))))
+    decoded = Decoded(images, torch.tensor([0, Reason.NOT_AN_IMAGE, 0]))
+    assert list(label(labeller, ["dark", "none", "light"], decoded)) == [  # type: ignore[arg-type]
+        Prediction("dark", (), {"bright": 0.2}),
+        Skipped("none", "not an image"),
+        Prediction("light", (("bright", 0.8),), {"bright": 0.8}),
+    ]
+    nothing = Decoded(torch.zeros(0, dtype=torch.uint8), torch.tensor([Reason.EMPTY]))
+    assert list(label(labeller, ["none"], nothing)) == [Skipped("none", "empty file")]  # type: ignore[arg-type]
+
+
+def test_the_most_probable_label_comes_first_and_equal_ones_in_label_order() -> None:
+    p, chosen = np.array([0.6, 0.7, 0.9, 0.6]), np.array([True, False, True, True])
+    found = prediction_of("x.png", "abcd", p, chosen)
+    assert found.labels == (("c", 0.9), ("a", 0.6), ("d", 0.6))
+    assert list(found.probabilities.items()) == [("a", 0.6), ("b", 0.7), ("c", 0.9), ("d", 0.6)]
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_endless_paths_are_read_a_little_ahead(place: Place, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(path_room, "_AHEAD", 8)
@@ -355,6 +384,13 @@ def test_a_path_from_a_pipe_is_answered_before_the_next_one_comes(place: Place) 
         assert process.stdout.read() == ""
         assert process.wait() == 0
         timer.cancel()
+
+
+def test_the_last_path_of_a_pipe_needs_no_line_end(place: Place) -> None:
+    images = [str(place.table.parent / "img" / f"{k}.png") for k in (3, 4)]
+    where = {"LABELDEP_RUNS": str(place.folder / "runs")}
+    result = CliRunner().invoke(app, ["predict", "-", "--json"], env=where, input="\n".join(images))
+    assert [json.loads(line)["path"] for line in result.stdout.splitlines()] == images
 
 
 def test_a_pipe_with_names_that_are_not_utf8(place: Place, tmp_path: Path) -> None:

@@ -12,11 +12,18 @@ from test_cli import Place, make_table
 from labeldep_cli.errors import BackboneError, CacheError
 from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.models.backbones import architecture, find_backbone
+from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.regions import RegionFeatures
 
 
 def images(side, n=2):
     return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_critic_sees_the_mean_over_regions_and_plain_features_as_they_are():
+    regions = torch.tensor([[[1.0, 2.0], [3.0, 6.0]], [[0.0, 0.0], [1.0, -1.0]]])
+    assert pooled(regions).tolist() == [[2, 4], [0.5, -0.5]]
+    assert pooled(regions[0]).tolist() == [[1, 2], [3, 6]]
 
 
 class TestRegionFeatures:

@@ -12,13 +12,15 @@ from conftest import SHARED_DATA
 from PIL import Image
 from test_cli import Place, make_table
 
-from labeldep_cli.config import ReproduceConfig
+from labeldep_cli.config import Machine, ReproduceConfig, Source, Workspace
 from labeldep_cli.evaluation.bootstrap import interval, seeded_interval
 from labeldep_cli.evaluation.metrics import harmonic_mean
+from labeldep_cli.pipelines.project import open_project
 from labeldep_cli.pipelines.reproduce import command
 from labeldep_cli.pipelines.reproduce.matrix import build
 from labeldep_cli.pipelines.reproduce.scored import Bench
 from labeldep_cli.pipelines.reproduce.tables import over_seeds
+from labeldep_cli.progress import Silent
 from labeldep_cli.reports import paper, reproduction
 
 SHORT = ("--steps", 4, "--batch-size", 16)
@@ -108,6 +110,22 @@ def test_a_cell_is_what_eval_gives(place: Place) -> None:
         folder = place.folder / "out" / run["run"]
         assert place.json("eval", folder)["CF1"] == pytest.approx(value)
         assert place.json("eval", folder, "--threshold", "tuned")["OF1"] == pytest.approx(tuned)
+
+
+def test_every_network_is_scored_under_the_same_resamples(place: Place) -> None:
+    """So a network does not differ from itself under any of them; and they are 1000, beside the sample itself."""
+    where = Workspace(place.folder / "data", place.folder / "runs")
+    source = Source(str(place.folder / "signs_50.npz"))
+    project = open_project(where, source, Machine(device="cpu"), Silent())
+    asked = ReproduceConfig()
+    bench = Bench(place.folder / "out", asked, project, Silent())
+    training = build(source.dataset, (), True, asked).tables[1][1].training
+    one, again = (bench.score(training, 0, compared=True) for _ in range(2))
+    assert one.ranking.shape == (1001,) and np.array_equal(one.ranking, again.ranking)
+    for rule, scores in one.resampled.items():
+        for metric, values in scores.items():
+            assert np.array_equal(values, again.resampled[rule][metric]), (rule, metric)
+    assert np.ptp(one.ranking) > 0
 
 
 def test_left_out_rivals_are_listed(place: Place) -> None:

@@ -148,12 +148,17 @@ class TestExpectedF1:
         torch.testing.assert_close(expected(best_expected_f1(sets, weights)), torch.stack(every).max(dim=0).values)
 
     def test_weights_are_the_posterior_over_the_candidates(self):
-        """p = 0.9 and 0.4 alone; the critic's bonus of 1 makes both or neither e^2 times likelier than one alone."""
+        """p = 0.9 and 0.4 alone; a bonus of beta makes both or neither e^(2 beta) times likelier than one alone.
+
+        Beta weighs the critic and not the prior: at 0 the posterior is the prior, .36 .54 .04 .06.
+        """
         logits = torch.tensor([[math.log(9), math.log(2 / 3)]])
         found = score_candidates(pairs(1.0), logits, torch.zeros(1, 1))
-        joint = {(1, 1): 0.36 * math.e, (1, 0): 0.54 / math.e, (0, 1): 0.04 / math.e, (0, 0): 0.06 * math.e}
-        wanted = [joint[tuple(one)] / sum(joint.values()) for one in found.sets[0].int().tolist()]
-        assert found.weights(1.0)[0].tolist() == pytest.approx(wanted, rel=1e-5)
+        for beta in (0.0, 1.0, 2.0):
+            e = math.exp(beta)
+            joint = {(1, 1): 0.36 * e, (1, 0): 0.54 / e, (0, 1): 0.04 / e, (0, 0): 0.06 * e}
+            wanted = [joint[tuple(one)] / sum(joint.values()) for one in found.sets[0].int().tolist()]
+            assert found.weights(beta)[0].tolist() == pytest.approx(wanted, rel=1e-5)
 
 
 class TestBeta:
@@ -174,6 +179,16 @@ class TestBeta:
         labels[:30] = torch.tensor([1, 0])  # 22 against 78: now val knows that the critic misleads
         assert tune_beta(pairs(1.0), logits, z, labels, expected=1.0) == 0.0
 
+    @pytest.mark.parametrize(("right", "beta"), [(58, 0.0), (60, 0.0), (61, 0.25)])
+    def test_two_standard_errors_are_what_theory_is_given(self, right, beta):
+        """Of 100 images that differ, the critic is right on 58, 60 or 61: ahead by 16, 20 or 22, and 2 sqrt(100) = 20.
+
+        Theory says 0 here: it is left for the best, 0.25, where that is ahead by more.
+        """
+        logits, z = torch.tensor([[0.3, -0.2]]).repeat(100, 1), torch.zeros(100, 1)
+        labels = torch.tensor([[1, 1]] * right + [[1, 0]] * (100 - right))
+        assert tune_beta(pairs(1.0), logits, z, labels, expected=0.0) == beta
+
     def test_one_image_is_no_evidence(self):
         """Of 100 images one is right without the critic and none with it."""
         logits, z = torch.tensor([[0.3, -0.2]]).repeat(100, 1), torch.zeros(100, 1)
@@ -184,6 +199,8 @@ class TestBeta:
     def test_unknown_labels_count_nowhere(self):
         logits, z = torch.tensor([[0.2, -0.2]]), torch.zeros(1, 1)
         assert tune_beta(pairs(1.0), logits, z, torch.tensor([[1, -1]])) == BETAS[0]
+        # (1, 0) is chosen without the critic, (1, 1) with it: right in label 1, and of label 0 nothing is known.
+        assert tune_beta(pairs(1.0), torch.tensor([[0.3, -0.2]]), z, torch.tensor([[-1, 1]])) == 0.25
 
 
 class TestDensityRatio:

@@ -33,6 +33,17 @@ def test_asymmetric_by_hand() -> None:
     assert float(found) == pytest.approx(math.log(4 / 3) / 4 - 0.7**4 * math.log(0.3))
 
 
+def test_no_gradient_flows_through_asymmetric_s_focus() -> None:
+    """p = 3/4, p (1 - p) = 3/16. Present: 1/4 times the slope of -ln p, which is p - 1.
+
+    Absent: 0.7^4 times the slope of -ln(1.05 - p), which is 3/16 / 0.3.
+    """
+    for y, slope in ((1.0, 1 / 4 * -1 / 4), (0.0, 0.7**4 * (3 / 16) / 0.3)):
+        logits = torch.full((1, 1), math.log(3), requires_grad=True)
+        asymmetric_loss(logits, torch.full((1, 1), y)).backward()
+        assert float(logits.grad) == pytest.approx(slope, rel=1e-5)
+
+
 def test_absent_labels_below_the_margin_are_left_alone() -> None:
     logits = torch.tensor([[math.log(0.04 / 0.96)]], requires_grad=True)
     loss = asymmetric_loss(logits, torch.zeros(1, 1), "sum")

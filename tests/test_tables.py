@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
 from labeldep_cli.datasets import table
+from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Draw
 from labeldep_cli.errors import DatasetError
 
@@ -243,6 +245,27 @@ class TestReadyFeatures:
         assert [len(split) for split in dataset.splits.values()] == [8, 1, 3]
         row = int(dataset.splits["test"].paths[0][4:])
         assert next(dataset.splits["test"].feature_blocks())[0, 0] == 3 * row
+
+    def test_a_part_of_a_part_keeps_its_own_rows(self, tmp_path, draw):
+        """Row k has the features 3k, 3k + 1, 3k + 2; of rows 7, 5 and 2 the last and the first are taken."""
+        train = table.load(self.save(tmp_path / "mine.npz", features()), draw).splits["train"]
+        part = train.subset("train", np.array([7, 5, 2])).subset("val", np.array([2, 0]))
+        assert part.paths == ("row-2", "row-7") and part.rows.tolist() == [2, 7]
+        assert next(part.feature_blocks()).tolist() == [[6, 7, 8], [21, 22, 23]]
+
+    def test_a_split_is_known_by_all_that_it_holds_and_by_nothing_else(self, tmp_path, draw):
+        train = table.load(self.save(tmp_path / "mine.npz", features()), draw).splits["train"]
+        labels, values = train.labels.copy(), train.features.copy()
+        labels[3, 0], values[3, 2] = -1, 11.5
+        others = [
+            replace(train, labels=labels),
+            replace(train, features=values),
+            replace(train, space=LabelSpace(("sea", "lake"))),
+            replace(train, paths=("row-12", *train.paths[1:])),
+            train.subset("train", np.arange(8)[::-1]),
+        ]
+        assert len({split.fingerprint for split in (train, *others)}) == 6
+        assert train.subset("val", np.arange(8)).fingerprint == train.fingerprint
 
     def test_real_features(self, shared_data, draw):
         dataset = table.load(shared_data / "tabular" / "yeast.npz", draw)

@@ -6,9 +6,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import f1_score
 
+from labeldep_cli.datasets.label_space import LabelSpace
+from labeldep_cli.evaluation.evaluate import tuned_thresholds
 from labeldep_cli.evaluation.thresholds import DecisionRule, tune, tune_per_label
+from labeldep_cli.inputs import FeatureInputs
 
 P = np.array([[0.9, 0.6, 0.5, 0.1], [0.2, 0.4, 0.3, 0.4]])
 
@@ -227,6 +231,21 @@ def test_labels_without_positives_keep_the_fallback():
     y = np.array([[1, 0, -1], [0, 0, -1]], dtype=np.int8)
     assert tune_per_label(p, y).tolist() == pytest.approx([0.6, 0.5, 0.5])
     assert tune_per_label(p, y, fallback=0.3).tolist() == pytest.approx([0.6, 0.3, 0.3])
+
+
+def test_a_label_without_positives_on_val_takes_the_shared_threshold():
+    """Label 0: p = 4/5 with it, 2/5 without; label 1 has p = 1/10 and never occurs. The best cut is at 3/5."""
+    logits = np.log(np.array([[4, 1 / 9], [2 / 3, 1 / 9]], dtype=np.float32))
+    inputs = FeatureInputs(
+        np.zeros((2, 1, 1), dtype=np.float32),
+        np.array([[1, 0], [0, 0]], dtype=np.int8),
+        ["with", "without"],
+        LabelSpace(("sea", "sky")),
+        (),
+        torch.device("cpu"),
+    )
+    found = tuned_thresholds(logits, inputs)
+    assert found == {"tuned": pytest.approx(0.6), "tuned-per-label": pytest.approx([0.6, 0.6])}
 
 
 def test_unknown_labels_do_not_move_the_threshold():

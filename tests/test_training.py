@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from labeldep_cli.config import AdversarialConfig, PretrainConfig, changed, pick
 from labeldep_cli.datasets.label_space import LabelSpace
+from labeldep_cli.distributed import ALONE, World
 from labeldep_cli.errors import CheckpointError, TrainingError
 from labeldep_cli.inputs import FeatureInputs
 from labeldep_cli.models.discriminator import Discriminator
@@ -201,6 +202,19 @@ class TestMismatchedRows:
         others = mismatched_rows(labels, torch.arange(50), 0, "mismatched", 3)
         assert torch.equal(others[~equal], first[~equal])
 
+    def test_what_is_drawn_again_is_drawn_from_all_rows(self):
+        """The batch is of four rows that are alike, and so are six more: only the 90 others will do."""
+        labels = torch.tensor([[1]] * 10 + [[0]] * 90, dtype=torch.int8)
+        for step in range(50):
+            assert mismatched_rows(labels, torch.arange(4), 0, "mismatched", step).min() >= 10
+
+    def test_sets_that_differ_in_the_image_s_unknown_label_alone_are_equal(self):
+        """The image has label 0, and nobody knows of label 1: the critic sees (1, 0) and (1, 1) as one set."""
+        labels = torch.tensor([[1, -1]] * 10 + [[1, 0]] * 10 + [[1, 1]] * 10 + [[0, 1]] * 70, dtype=torch.int8)
+        for step in range(50):
+            others = mismatched_rows(labels, torch.zeros(8, dtype=torch.int64), 0, "mismatched", step)
+            assert (labels[others, 0] == 0).all()
+
 
 class TestLogisticStep:
     def test_asks_for_one_batch_a_step(self):
@@ -222,6 +236,24 @@ class TestLogisticStep:
         told = [step(0, inputs.stream(step.requests(0))) for step in (plain, weighted)]
         assert told[0]["logistic"] == told[1]["logistic"]
         torch.testing.assert_close(seen[1], 10 * seen[0])
+
+    def test_the_losses_of_two_processes_add_up_to_that_of_one(self):
+        """A batch of five rows, of which one process has two and the other three."""
+        inputs = make_inputs(5)
+
+        def told(world):
+            step = make_step(inputs, adversarial=False, batch_size=5)
+            step.world = world
+            return step(0, inputs.stream(step.requests(0)))["logistic"].item()
+
+        assert told(Silenced(0, 2)) + told(Silenced(1, 2)) == pytest.approx(told(ALONE), rel=1e-6)
+
+
+class Silenced(World):
+    """A process whose sums stay its own."""
+
+    def add(self, parts):
+        pass
 
 
 class Seen:
@@ -273,6 +305,10 @@ class TestAdversarialStep:
         wanted = asked(make_step(make_inputs(500), batch_size=64), 10)
         rows = [tuple(request.rows.tolist()) for request in wanted]
         assert len(set(rows)) == 10
+
+    def test_and_so_are_their_views(self):
+        asked = take(make_step(make_inputs(64, n_views=5), batch_size=64).requests(0), 10)
+        assert len({tuple(request.views.tolist()) for request in asked}) == 10
 
     @pytest.mark.parametrize("negatives", [True, False])
     def test_what_the_critic_is_shown(self, monkeypatch, negatives):
@@ -327,6 +363,20 @@ class TestAdversarialStep:
             assert 0 < unknown.sum() < len(unknown)
             assert (shown[unknown, 1] == 0).all() and (shown[~unknown, 1] > 0).all()
 
+    def test_a_mismatched_set_leaves_out_what_its_new_image_does_not_know(self, monkeypatch):
+        """Label 1 is there in every odd row and unknown in every even one."""
+        labels = make_inputs(30).labels.numpy().copy()
+        labels[:, 1] = 1
+        labels[::2, 1] = -1
+        inputs = make_inputs(30, labels=labels)
+        step = make_step(inputs, critic_steps=1, batch_size=30)
+        asked = take(step.requests(0), 3)
+        seen = Seen(step, monkeypatch)
+        step(0, inputs.stream(step.requests(0)))
+        odd = asked[2].rows % 2 == 1
+        mismatched = seen.sets[2]
+        assert (mismatched[~odd, 1] == 0).all() and mismatched[odd, 1].unique().tolist() == [0, 1]
+
     def test_each_optimizer_moves_its_own_network_alone(self, monkeypatch):
         inputs = make_inputs(30)
         for frozen, learning, optimizer in (("critic", "generator", "d"), ("generator", "critic", "g")):
@@ -351,6 +401,40 @@ class TestAdversarialStep:
             assert [id(p) for g in optimizer.param_groups for p in g["params"]] == [id(p) for p in network.parameters()]
         assert step.optimizer_d.state[step.critic.project_labels.weight]["step"] == 3
         assert step.optimizer_g.state[step.generator.head[0].weight]["step"] == 1
+
+    def test_the_warm_up_comes_once(self):
+        """Five updates of the critic before the first step, and three at each."""
+        inputs = make_inputs(30)
+        step = make_step(inputs, critic_warmup=5, critic_steps=3)
+        batches, made = inputs.stream(step.requests(0)), []
+        for number in range(3):
+            step(number, batches)
+            made.append(int(step.optimizer_d.state[step.critic.project_labels.weight]["step"]))
+        assert made == [8, 11, 14]
+
+    @pytest.mark.parametrize("frozen", [True, False])
+    def test_a_frozen_generator_answers_as_at_test_time(self, frozen):
+        inputs = make_inputs(30)
+        step = make_step(inputs, freeze_generator=frozen)
+        step.generator.train(frozen)  # the other way round than it has to be
+        modes = []
+        step.generator.register_forward_pre_hook(lambda generator, _: modes.append(generator.training))
+        step(0, inputs.stream(step.requests(0)))
+        assert set(modes) == {not frozen}
+
+    def test_each_update_of_a_density_ratio_draws_its_own_samples(self):
+        """G says 1/2 of every label: where the noise is the same, so are the samples, whatever the images."""
+        inputs = make_inputs(30)
+        step = make_step(inputs, critic="nce", critic_steps=2, noise_samples=5, freeze_generator=True)
+        with torch.no_grad():
+            for parameter in step.generator.parameters():
+                parameter.zero_()
+        shown = []
+        step.critic.register_forward_hook(lambda critic, args, scores: shown.append(args[0]))
+        step(0, inputs.stream(step.requests(0)))
+        first, second = (sets[:, 1:] for sets in shown)
+        assert first.shape == (8, 5, L) and first.unique().tolist() == [0, 1]
+        assert not torch.equal(first, second)
 
     def test_the_generator_s_loss_leaves_no_gradient_in_the_critic(self, monkeypatch):
         inputs = make_inputs(30)
@@ -425,6 +509,57 @@ class TestAdversarialStep:
         assert not same(results[0], checkpoint.pack("g", step.generator) | checkpoint.pack("d", step.critic))
 
 
+class TestQuality:
+    """How well a critic beside a frozen G does on val; here it is one that counts labels, D(y, x) = sum of y."""
+
+    def make(self, weight, bias):
+        """A step whose G gives every label the logit `weight` * x + `bias`, x being the sum of its six features."""
+        step = make_step(make_inputs(8), critic="wgan-gp", freeze_generator=True)
+        with torch.no_grad():
+            step.generator.head[0].weight.fill_(weight)
+            step.generator.head[0].bias.fill_(bias)
+        self.shown = []
+
+        def count(sets, z):
+            self.shown.append(sets)
+            return sets.sum(dim=2)
+
+        step.critic = count
+        return step
+
+    def val(self, n=4):
+        """`n` rows of six ones, with 2, 1, 2, 1, ... labels."""
+        labels = np.array([[1, 1, 0, 0], [1, 0, 0, 0]] * (n // 2), dtype=np.int8)
+        inputs = make_inputs(n, labels=labels)
+        inputs.features = torch.ones_like(inputs.features)
+        return inputs
+
+    def test_is_the_mean_score_of_real_sets_over_that_of_samples(self):
+        """Real sets have 1.5 labels. Samples have none of four where G denies them all, and four where it does not."""
+        assert self.make(0.0, -99.0).quality(self.val()) == 1.5
+        assert self.make(0.0, 99.0).quality(self.val()) == 1.5 - 4
+
+    def test_g_is_asked_as_at_test_time(self):
+        """100 * 6 - 500 > 0: each label is there. Of six features of which half are dropped and the rest doubled,
+        two or fewer stay in 22 of 64 rows, and 200 * 2 - 500 < 0."""
+        step = self.make(100.0, -500.0)
+        step.generator.encoder = torch.nn.Dropout(0.5)
+        step.generator.train()
+        assert step.quality(self.val(64)) == 1.5 - 4
+
+    def test_each_batch_of_val_draws_its_own_samples(self):
+        """G says 1/2 of every label, and the two batches hold the same rows."""
+        val = self.val()
+        val.batch = 2
+        self.make(0.0, 0.0).quality(val)
+        first, second = self.shown
+        assert first.shape == (2, 17, L) and torch.equal(first[:, 0], second[:, 0]), "a real set, and 16 samples"
+        assert not torch.equal(first[:, 1:], second[:, 1:])
+
+    def test_there_is_none_where_g_learns_too(self):
+        assert make_step(make_inputs(8)).quality(self.val()) is None
+
+
 class Interrupting:
     """A step that is interrupted before its update number `at`, or tells a loss that is not a number there."""
 
@@ -438,6 +573,17 @@ class Interrupting:
             raise KeyboardInterrupt
         told = self.step(step, batches)
         return {**told, "logistic": torch.tensor(self.loss)} if step == self.at else told
+
+
+class Prescribed(LogisticStep):
+    """A step that leaves G's weight at what is prescribed, whatever the loss says."""
+
+    weights = (-1.0, 1.0, -1.0)
+
+    def __call__(self, step, batches):
+        told = super().__call__(step, batches)
+        torch.nn.init.constant_(self.generator.head[0].weight, self.weights[step])
+        return told
 
 
 STEPS, PER_EPOCH = 12, 2  # six evaluations
@@ -483,6 +629,37 @@ class TestFit:
         best = max(records[1:], key=lambda record: record["val"]["mAP"])
         assert result["best_step"] == best["step"] == checkpoint.read_facts(whole_run / BEST)["step"]
         assert result["val"]["mAP"] == best["val"]["mAP"] > records[0]["val"]["mAP"]
+
+    def test_it_closes_with_the_best_evaluation(self, tmp_path):
+        """Two rows of val, x = -1 without the label and x = 1 with it; G's weight is -1, then 1, then -1 again.
+
+        1 ranks them right, and the threshold lies midway between sigmoid(1) and sigmoid(-1): at 1/2. -1 ranks them
+        wrong: AP is 1/2, and the best threshold takes both, at sigmoid(-1) / 2 = 0.134.
+        """
+        x, y = np.array([[[-1.0]], [[1.0]]], dtype=np.float32), np.array([[0], [1]], dtype=np.int8)
+        inputs = FeatureInputs(x, y, ["without", "with"], LabelSpace(("sea",)), (), CPU)
+        generator = Generator(torch.nn.Identity(), seeded_head("linear", 1, 1, 0, seed=0))
+        for parameter, value in zip(generator.parameters(), (-1.0, 0.0), strict=True):
+            torch.nn.init.constant_(parameter, value)
+        step = Prescribed(generator, inputs, make_config(lr=0.0, batch_size=2))
+        state = fit(step, generator, inputs, inputs, Schedule(3, 1), tmp_path, {"stage": "test"}, Silent())
+        assert [record["val"]["mAP"] for record in state.history] == [50, 50, 100, 50]
+        assert generator.head[0].weight.item() == 1.0, "not that of the last update"
+        result = json.loads((tmp_path / RESULT).read_text())
+        assert result["best_step"] == 2 and result["val"]["mAP"] == 100
+        assert result["thresholds"] == {"tuned": pytest.approx(0.5), "tuned-per-label": [pytest.approx(0.5)]}
+
+    def test_g_learns_in_training_mode_and_is_scored_out_of_it(self, tmp_path):
+        inputs = make_inputs(16)
+        step = make_step(inputs, adversarial=False)
+        step.generator.eval()
+        modes = []
+        step.generator.register_forward_pre_hook(
+            lambda generator, _: modes.append((torch.is_grad_enabled(), generator.training))
+        )
+        fit(step, step.generator, inputs, inputs, Schedule(4, 2), tmp_path, {"stage": "test"}, Silent())
+        learns, scored = (True, True), (False, False)
+        assert modes == [scored, learns, learns, scored, learns, learns, scored]
 
     def test_the_same_command_in_another_folder_gives_the_same_bytes(self, whole_run, tmp_path):
         torch.manual_seed(99)

@@ -211,8 +211,9 @@ def two_sample_p(real: NDArray[np.bool_], sets: NDArray[np.bool_], seed: int) ->
     """Paired two-sample test on the first and second moments of label sets.
 
     The statistic is the squared distance between the mean real and the mean predicted set in the space of single labels
-    and pairs (maximum mean discrepancy under the kernel (y . y' + 1)^2, without the terms of an image with itself). If
-    both came from one distribution, swapping them within any image would change nothing: that is what the flips do.
+    and pairs (maximum mean discrepancy under the kernel (y . y' + 1)^2; the terms of an image with itself are the same
+    whatever is flipped). If both came from one distribution, swapping them within any image would change nothing: that
+    is what the flips do.
 
     Returns:
         The share of flips with as large a statistic, the sample itself counted; at least 1 / (FLIPS + 1).
@@ -221,7 +222,6 @@ def two_sample_p(real: NDArray[np.bool_], sets: NDArray[np.bool_], seed: int) ->
     rows = np.sort(rng.permutation(len(real))[:TESTED])
     y, y_hat = real[rows].astype(np.float64), sets[rows].astype(np.float64)
     kernel = _kernel(y, y) - _kernel(y, y_hat) - _kernel(y_hat, y) + _kernel(y_hat, y_hat)
-    np.fill_diagonal(kernel, 0.0)
     signs = np.concatenate([np.ones((1, len(rows))), rng.choice([-1.0, 1.0], size=(FLIPS, len(rows)))])
     statistics = np.einsum("bi,bi->b", signs @ kernel, signs)
     tolerance = 1e-9 * max(float(np.abs(statistics).max()), 1.0)  # equal sums may differ in their last bits

@@ -101,18 +101,31 @@ def test_the_frozen_encoder_keeps_its_own_precision(precision, spatial) -> None:
         assert not torch.equal(frozen.trainable_copy(train_bn=False)(images), expected), "G's own copy is G's business"
 
 
+class SomeImages:
+    """Images as inputs, all of them one batch."""
+
+    batch, n_views, feature_dim, device, blocks = 6, 1, 256, CPU, None
+
+    def __init__(self, encoder: InferenceEncoder) -> None:
+        self.encoder = encoder
+        self.labels = torch.tensor([[1, 0, 0], [0, 1, 1]] * 3, dtype=torch.int8)
+
+    def stream(self, updates, pools=None):
+        for update in updates:
+            yield [
+                Batch(some_images(6, 32)[one.rows], self.labels[one.rows].float(), one.rows, one.whole)
+                for one in update
+            ]
+
+
 def test_d_sees_the_same_features_in_training_and_at_test_time(monkeypatch) -> None:
     monkeypatch.setattr(steps, "mixed_precision", mixed)
-    frozen, y = InferenceEncoder(scenesnet()), torch.tensor([[1, 0, 0], [0, 1, 1]] * 3)
-    batch = Batch(some_images(6, 32), y.float(), torch.arange(6), 6)
-    inputs = SimpleNamespace(
-        encoder=frozen, feature_dim=256, labels=y.to(torch.int8), space="abc", device=CPU, blocks=None, n_views=1
-    )
+    images = SomeImages(InferenceEncoder(scenesnet()))
     config = AdversarialConfig(full=True, batch_size=6).resolved()
-    generator = Generator(frozen.trainable_copy(False), seeded_head("linear", 256, 3, 0, 0))
-    step = AdversarialStep(generator, Discriminator(3, 256, **config.critic_shape), inputs, config)
-    monkeypatch.setattr("labeldep_cli.evaluation.evaluate.in_order", lambda some: iter([batch]))
-    assert torch.equal(step._features(batch), collect_features(inputs))
+    generator = Generator(images.encoder.trainable_copy(False), seeded_head("linear", 256, 3, 0, 0))
+    step = AdversarialStep(generator, Discriminator(3, 256, **config.critic_shape), images, config)
+    batch, *_ = next(images.stream(step.requests(0)))
+    assert torch.equal(step._features(batch), collect_features(images)[batch.rows])
 
 
 @pytest.mark.parametrize(("capability", "bf16"), [((7, 5), False), ((8, 0), True), ((9, 0), True), ((12, 0), True)])

@@ -307,8 +307,8 @@ class TestAdversarialStep:
         assert len(set(rows)) == 10
 
     def test_and_so_are_their_views(self):
-        asked = take(make_step(make_inputs(64, n_views=5), batch_size=64).requests(0), 10)
-        assert len({tuple(request.views.tolist()) for request in asked}) == 10
+        wanted = asked(make_step(make_inputs(64, n_views=5), batch_size=64), 10)
+        assert len({tuple(request.views.tolist()) for request in wanted}) == 10
 
     @pytest.mark.parametrize("negatives", [True, False])
     def test_what_the_critic_is_shown(self, monkeypatch, negatives):
@@ -370,10 +370,10 @@ class TestAdversarialStep:
         labels[::2, 1] = -1
         inputs = make_inputs(30, labels=labels)
         step = make_step(inputs, critic_steps=1, batch_size=30)
-        asked = take(step.requests(0), 3)
+        wanted = asked(step, 3)
         seen = Seen(step, monkeypatch)
         step(0, inputs.stream(step.requests(0)))
-        odd = asked[2].rows % 2 == 1
+        odd = wanted[2].rows % 2 == 1
         mismatched = seen.sets[2]
         assert (mismatched[~odd, 1] == 0).all() and mismatched[odd, 1].unique().tolist() == [0, 1]
 

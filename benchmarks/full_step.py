@@ -139,9 +139,9 @@ class _Stepping:
         self.decoded = 0
 
     def _counted(self, inputs: ImageInputs) -> Iterator[Any]:
-        for batch in inputs.stream(self._step.requests(0)):
-            self.decoded += len(batch.x)
-            yield batch
+        for batches in inputs.stream(self._step.requests(0)):
+            self.decoded += sum(len(batch.x) for batch in batches)
+            yield batches
 
     def __call__(self) -> float:
         """Make one update; seconds."""

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -207,7 +207,7 @@ class _Timed:
         self.quality, self.beta = step.quality, step.beta
         self.ends: list[_Moment] = []
 
-    def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
+    def __call__(self, step: int, batches: Iterator[Sequence[Batch]]) -> Mapping[str, Tensor]:
         told = self.step(step, batches)
         self.ends.append(_Moment(time.perf_counter(), time.process_time()))
         return told

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,37 +20,41 @@ from labeldep_cli.datasets.split import Skipped, Split
 from labeldep_cli.distributed import ALONE, World
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.cache import CacheRows, FeatureCache
-from labeldep_cli.features.decode import Item, decode
+from labeldep_cli.features.decode import Decoded, Item, decode
 from labeldep_cli.features.images import Reason
 from labeldep_cli.models.encoder import pooled
+from labeldep_cli.staging import Staging
 
 
 class Request(NamedTuple):
-    """A batch that is wanted.
+    """A batch that is wanted; its tensors lie on the CPU, or all on the device.
 
     Attributes:
         rows: int64 [B].
         views: int64 [B], the view of each.
         whole: rows of the batch over all processes that share it.
         needs_x: False where D alone looks at them: x may then stay away where z comes.
+        draws: whatever else was drawn for these rows, [B, *] each.
     """
 
     rows: Tensor
     views: Tensor
     whole: int
     needs_x: bool = True
+    draws: tuple[Tensor, ...] = ()
 
 
 class Batch(NamedTuple):
-    """A batch as it came.
+    """A batch as it came; its tensors lie on the device.
 
     Attributes:
-        x: features float32 [B, F], regions float32 [B, S, F] or images uint8 [B, 3, side, side], on the device.
-        y: labels float32 [B, L]: 1, 0, or -1 where unknown; on the device.
+        x: features float32 [B, F], regions float32 [B, S, F] or images uint8 [B, 3, side, side].
+        y: labels float32 [B, L]: 1, 0, or -1 where unknown.
         rows: int64 [B]: which rows these are.
         whole: rows of the batch over all processes that share it; B where there is one.
-        z: D's view of them, [B, F], on the device; None where it is to be made of x by the frozen encoder. With it x is
-            empty [0] if nobody needs it.
+        z: D's view of them, [B, F]; None where it is to be made of x by the frozen encoder. With it x is empty [0] if
+            nobody needs it.
+        draws: the request's.
     """
 
     x: Tensor
@@ -56,6 +62,7 @@ class Batch(NamedTuple):
     rows: Tensor
     whole: int
     z: Tensor | None = None
+    draws: tuple[Tensor, ...] = ()
 
 
 class Blocks(NamedTuple):
@@ -94,6 +101,7 @@ class Inputs(Protocol):
     Attributes:
         paths: N row names.
         labels: int8 [N, L], on the CPU.
+        device_labels: the same on the device.
         encoder: the frozen f_ext: the identity over features, a CNN over images.
         feature_dim: F, the width of what the encoder gives (of each region, where it gives several).
         n_views: views that may be asked for.
@@ -107,6 +115,7 @@ class Inputs(Protocol):
     batch: int
     paths: Sequence[str]
     labels: Tensor
+    device_labels: Tensor
     encoder: nn.Module
     feature_dim: int
     n_views: int
@@ -116,26 +125,42 @@ class Inputs(Protocol):
     blocks: Blocks | None
 
     def stream(
-        self, requests: Iterable[Request], pools: Iterable[Tensor] | None = None
-    ) -> Generator[Batch, None, None]:
+        self, updates: Iterable[Sequence[Request]], pools: Iterable[Tensor] | None = None
+    ) -> Generator[list[Batch], None, None]:
         """Give the batches that are asked for, in that order; images are decoded, pools read ahead.
 
         Args:
-            requests: the batches.
+            updates: the batches that each of them takes; their tensors travel to the device together.
             pools: blocks int64, ascending, that the rows will come from, one pool after the other; None for all blocks
                 in order. Only inputs that have blocks look at them.
         """
 
 
-def in_order(inputs: Inputs, world: World = ALONE) -> Generator[Batch, None, None]:
+def requests_in_order(inputs: Inputs, world: World = ALONE) -> Iterator[Request]:
     """All rows once, in order, through the test transform (view 0); of several processes, each gets its own batches.
 
     The batches are the same for any number of processes.
     """
     n = len(inputs.labels)
     starts = range(0, n, inputs.batch)[world.share(-(-n // inputs.batch))]
-    parts = (torch.arange(start, min(start + inputs.batch, n)) for start in starts)
-    return inputs.stream(Request(part, torch.zeros_like(part), len(part)) for part in parts)
+    for start in starts:
+        rows = torch.arange(start, min(start + inputs.batch, n))
+        yield Request(rows, torch.zeros_like(rows), len(rows))
+
+
+def in_order(inputs: Inputs, world: World = ALONE) -> Generator[Batch, None, None]:
+    """The batches of `requests_in_order`."""
+    with closing(inputs.stream([request] for request in requests_in_order(inputs, world))) as batches:
+        for (batch,) in batches:
+            yield batch
+
+
+def staged(update: Sequence[Request], staging: Staging) -> list[Request]:
+    """The requests of an update on the device: rows, views and draws of all of them in one copy."""
+    there = iter(staging([tensor for one in update for tensor in (one.rows, one.views, *one.draws)]))
+    return [
+        one._replace(rows=next(there), views=next(there), draws=tuple(islice(there, len(one.draws)))) for one in update
+    ]
 
 
 def evaluation_batch(shape: tuple[int, ...]) -> int:
@@ -170,8 +195,9 @@ class FeatureInputs:
         rows: NDArray[np.int64] | None = None,
     ) -> None:
         self.features = torch.from_numpy(features).to(device)
-        self._rows = None if rows is None else torch.from_numpy(rows)
+        self._rows = None if rows is None else torch.from_numpy(rows).to(device)
         self.labels = torch.from_numpy(labels)
+        self.device_labels = self.labels.to(device)
         self.paths = paths
         self.space = space
         self.skipped = skipped
@@ -179,6 +205,7 @@ class FeatureInputs:
         self.encoder: nn.Module = nn.Identity()
         self.n_views, self.feature_dim = features.shape[1], features.shape[-1]
         self.batch = evaluation_batch(features.shape[2:])
+        self._staging = Staging(device)
 
     @staticmethod
     def of_cache(cache: FeatureCache, views: int, named: bool, device: torch.device) -> FeatureInputs:
@@ -202,14 +229,17 @@ class FeatureInputs:
         return FeatureInputs(features, split.labels, split.paths, split.space, (), device, split.rows)
 
     def stream(
-        self, requests: Iterable[Request], pools: Iterable[Tensor] | None = None
-    ) -> Generator[Batch, None, None]:
+        self, updates: Iterable[Sequence[Request]], pools: Iterable[Tensor] | None = None
+    ) -> Generator[list[Batch], None, None]:
         """Look rows up by index, on the device."""
+        for update in updates:
+            yield [self._batch(request) for request in staged(update, self._staging)]
+
+    def _batch(self, request: Request) -> Batch:
+        rows, views, whole, _, draws = request
         dtype = torch.get_default_dtype()
-        for rows, views, whole, _ in requests:
-            found = rows if self._rows is None else self._rows[rows]
-            x = self.features[found.to(self.device), views.to(self.device)].to(dtype)
-            yield Batch(x, self.labels[rows].to(self.device, dtype), rows, whole)
+        x = self.features[rows if self._rows is None else self._rows[rows], views].to(dtype)
+        return Batch(x, self.device_labels[rows].to(dtype), rows, whole, draws=draws)
 
 
 class ImageInputs:
@@ -247,6 +277,7 @@ class ImageInputs:
         kept = split if len(usable) == len(split) else split.subset(split.name, usable)
         self.paths: Sequence[str] = kept.paths
         self.labels = torch.from_numpy(kept.labels)
+        self.device_labels = self.labels.to(device)
         self.space = kept.space
         self.skipped = skipped
         self.encoder: nn.Module = encoder
@@ -258,53 +289,65 @@ class ImageInputs:
         self._workers = workers
         self._draft = draft
         self._cached: CacheRows | None = None
+        self._staging = Staging(device)
 
     def read_z_from(self, cache: FeatureCache) -> None:
         """Have z read from a finished cache of the same split and encoder, with all views that are asked for."""
         self._cached = cache.rows()
 
     def stream(
-        self, requests: Iterable[Request], pools: Iterable[Tensor] | None = None
-    ) -> Generator[Batch, None, None]:
+        self, updates: Iterable[Sequence[Request]], pools: Iterable[Tensor] | None = None
+    ) -> Generator[list[Batch], None, None]:
         """Decode the images asked for; with a cache to read z from, only those that x is needed of.
 
         Raises:
             DatasetError: an image that could be read when the run began no longer can.
             CacheError: the cache cannot be read, or holds features that are not finite.
         """
-        pending: deque[Request] = deque()
+        pending: deque[Sequence[Request]] = deque()
 
         def items() -> Iterator[list[Item[int]]]:
-            for request in requests:
-                pending.append(request)
-                if self._is_decoded(request):
+            for update in updates:
+                pending.append(update)
+                for request in filter(self._is_decoded, update):
                     yield [(int(row), (int(view),)) for row, view in zip(request.rows, request.views, strict=True)]
 
         on_gpu = self.device.type == "cuda"
+        decoded: deque[Decoded] = deque()
         # Batches without images do not pass the workers: these take turns, and one would get most of the images.
-        for decoded in decode(self._file, items(), self._side, self._workers, on_gpu, self._draft):
-            while not self._is_decoded(pending[0]):
-                yield self._batch(pending.popleft(), torch.empty(0))
-            request = pending.popleft()
-            if decoded.reasons.any():
-                k = int(decoded.reasons.argmax())
-                reason = Reason(int(decoded.reasons[k])).text
-                raise DatasetError(
-                    f"{self._file(int(request.rows[k]))}: {reason}, though it could be read when the run began",
-                    "Put the image back and run the same command again: it goes on from the last evaluation.",
-                )
-            yield self._batch(request, decoded.images[:, 0])
-        for request in pending:
-            yield self._batch(request, torch.empty(0))
+        for images in decode(self._file, items(), self._side, self._workers, on_gpu, self._draft):
+            decoded.append(images)
+            while pending and len(decoded) >= sum(map(self._is_decoded, pending[0])):
+                yield self._batches(pending.popleft(), decoded)
+        for update in pending:
+            yield self._batches(update, decoded)
 
     def _is_decoded(self, request: Request) -> bool:
         return len(request.rows) > 0 and (request.needs_x or self._cached is None)
 
-    def _batch(self, request: Request, x: Tensor) -> Batch:
+    def _batches(self, update: Sequence[Request], decoded: deque[Decoded]) -> list[Batch]:
+        """The batches of an update, of which those with images take the first ones of `decoded`."""
         dtype = torch.get_default_dtype()
-        z = None
-        if self._cached is not None:
-            features = self._cached.read(request.rows.numpy(), request.views.numpy())
-            z = pooled(torch.from_numpy(features).to(self.device, dtype))
-        y = self.labels[request.rows].to(self.device, dtype)
-        return Batch(x.to(self.device, non_blocking=True), y, request.rows, request.whole, z)
+        batches = []
+        for request, (rows, _, whole, _, draws) in zip(update, staged(update, self._staging), strict=True):
+            x = self._images(request, decoded.popleft()) if self._is_decoded(request) else torch.empty(0)
+            y = self.device_labels[rows].to(dtype)
+            batches.append(Batch(x.to(self.device, non_blocking=True), y, rows, whole, self._stored_z(request), draws))
+        return batches
+
+    def _images(self, request: Request, decoded: Decoded) -> Tensor:
+        if decoded.reasons.any():
+            k = int(decoded.reasons.argmax())
+            raise DatasetError(
+                f"{self._file(int(request.rows[k]))}: {Reason(int(decoded.reasons[k])).text}, though it could be read "
+                "when the run began",
+                "Put the image back and run the same command again: it goes on from the last evaluation.",
+            )
+        return decoded.images[:, 0]
+
+    def _stored_z(self, request: Request) -> Tensor | None:
+        if self._cached is None:
+            return None
+        features = self._cached.read(request.rows.numpy(), request.views.numpy())
+        (there,) = self._staging([torch.from_numpy(features)])
+        return pooled(there.to(torch.get_default_dtype()))

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.features.cache import FeatureCache, Read
-from labeldep_cli.inputs import Batch, Blocks, Request, evaluation_batch
+from labeldep_cli.inputs import Batch, Blocks, Request, evaluation_batch, staged
+from labeldep_cli.staging import Staging
 
 _BLOCK = 1024  # rows at most: of pooled features 4 MB, which any disk reads at its full rate
 _BLOCKS = 16  # of a pool at least: rows are mixed over so many places of the file
@@ -62,16 +63,29 @@ class Pool(NamedTuple):
 
     Attributes:
         features: float16 [rows, V, *shape], on the device.
-        places: int64 [blocks of the split]: where a block begins among them; -1 where it is not held.
+        places: int64 [blocks of the split], on the CPU: where a block begins among them; -1 where it is not held.
+        device_places: the same on the device.
+        block: rows of a block.
     """
 
     features: Tensor
     places: Tensor
+    device_places: Tensor
+    block: int
 
-    def find(self, rows: Tensor, block: int) -> Tensor:
-        """Where rows lie among the features, -1 where they do not; `block`: rows of one."""
-        begun = self.places[rows // block]
-        return torch.where(begun < 0, -1, begun + rows % block)
+    def lacks(self, rows: Tensor) -> Tensor:
+        """Which rows are not among these, bool [B]; on the CPU, as `rows` are."""
+        return self.places[rows // self.block] < 0
+
+    def take(self, rows: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Look rows up, on the device.
+
+        Returns:
+            Features [B, *shape], of some other row where one is not among these; which ones those are, bool [B].
+        """
+        begun = self.device_places[rows // self.block]
+        lacking = begun < 0
+        return self.features[torch.where(lacking, 0, begun + rows % self.block), views], lacking
 
 
 class StreamedInputs:
@@ -88,6 +102,7 @@ class StreamedInputs:
     def __init__(self, cache: FeatureCache, views: int, named: bool, device: torch.device, blocks: Blocks) -> None:
         usable = cache.usable
         self.labels = torch.from_numpy(cache.labels[usable])
+        self.device_labels = self.labels.to(device)
         self.paths: Sequence[str] = [cache.paths[row] for row in usable]
         self.space = cache.space
         self.skipped = cache.skipped(named)
@@ -98,10 +113,11 @@ class StreamedInputs:
         self.blocks: Blocks | None = blocks
         self._blocks = blocks
         self._cache = cache
+        self._staging = Staging(device)
 
     def stream(
-        self, requests: Iterable[Request], pools: Iterable[Tensor] | None = None
-    ) -> Generator[Batch, None, None]:
+        self, updates: Iterable[Sequence[Request]], pools: Iterable[Tensor] | None = None
+    ) -> Generator[list[Batch], None, None]:
         """Look rows up in the pool in use; a row that is not there is in a later one.
 
         Raises:
@@ -111,17 +127,18 @@ class StreamedInputs:
         wanted = self._in_turn() if pools is None else pools
         with closing(self._read_ahead(wanted)) as held:
             pool = next(held)
-            for rows, views, whole, _ in requests:
-                found = pool.find(rows, self._blocks.rows)
-                x = pool.features[found.clamp(min=0).to(self.device), views.to(self.device)].to(dtype)
-                while (lacking := torch.nonzero(found < 0).squeeze(1)).numel():  # the batch straddles two pools
-                    pool = next(held)
-                    found[lacking] = pool.find(rows[lacking], self._blocks.rows)
-                    late = lacking[found[lacking] >= 0]
-                    x[late.to(self.device)] = pool.features[
-                        found[late].to(self.device), views[late].to(self.device)
-                    ].to(dtype)
-                yield Batch(x, self.labels[rows].to(self.device, dtype), rows, whole)
+            for update in updates:
+                batches = []
+                for request, (rows, views, whole, _, draws) in zip(update, staged(update, self._staging), strict=True):
+                    x, _ = pool.take(rows, views)
+                    missing = pool.lacks(request.rows)
+                    while missing.any():  # the batch straddles two pools
+                        pool = next(held)
+                        late, lacking = pool.take(rows, views)
+                        x = torch.where(lacking.view(-1, *[1] * (x.dim() - 1)), x, late)
+                        missing &= pool.lacks(request.rows)
+                    batches.append(Batch(x.to(dtype), self.device_labels[rows].to(dtype), rows, whole, draws=draws))
+                yield batches
 
     def _in_turn(self) -> Iterable[Tensor]:
         return torch.arange(self._blocks.count(len(self.labels))).tensor_split(self._blocks.pools)
@@ -150,7 +167,7 @@ class StreamedInputs:
         if self.device.type == "cpu":
             read(rows.numpy(), features.numpy())
         else:  # the pool as a whole: one transfer
-            staged = torch.empty(features.shape, dtype=features.dtype)
-            read(rows.numpy(), staged.numpy())
-            features.copy_(staged)
-        return Pool(features, places)
+            read_in = torch.empty(features.shape, dtype=features.dtype)
+            read(rows.numpy(), read_in.numpy())
+            features.copy_(read_in)
+        return Pool(features, places, places.to(self.device), self._blocks.rows)

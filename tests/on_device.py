@@ -143,12 +143,14 @@ class Device:
         copies: to the device.
         waits: of the host.
         generator: the device's own.
+        launched: kernels so far; `clear` leaves it.
     """
 
     def __init__(self) -> None:
         self.generator = torch.Generator()
         self._pinned: list[Tensor] = []
         self._flights: list[_Flight] = []
+        self.launched = 0
         self.clear()
 
     def clear(self) -> None:
@@ -173,6 +175,7 @@ class Device:
     def launch(self, operation: str) -> None:
         """Count a kernel."""
         self.kernels[f"{_place()} {operation}"] += 1
+        self.launched += 1
 
     def wait(self, why: str) -> None:
         """Have the host wait for all that the device was given."""
@@ -192,8 +195,10 @@ class Device:
 
     def take_in(self, source: Tensor, dtype: torch.dtype, non_blocking: bool) -> None:
         """Count a copy to the device, and keep an eye on its source until it has ended."""
+        if not source.numel():
+            return
         pinned = self.is_pinned(source)
-        direct = dtype == source.dtype and (_is_dense(source) or not source.numel())
+        direct = dtype == source.dtype and _is_dense(source)
         copy = Copy(_place(), source.numel() * source.element_size(), not non_blocking, pinned, direct)
         self.copies.append(copy)
         if copy.blocking:
@@ -456,12 +461,12 @@ class _Event:
         self._launched: int | None = None
 
     def record(self, stream: object = None) -> None:
-        self._before, self._launched = list(_device._flights), _device.kernels.total()
+        self._before, self._launched = list(_device._flights), _device.launched
 
     def synchronize(self) -> None:
         if self._launched is None:  # never recorded: CUDA takes it as over
             return
-        _device.waits.append(Wait(_place(), "Event.synchronize", _device.kernels.total() - self._launched))
+        _device.waits.append(Wait(_place(), "Event.synchronize", _device.launched - self._launched))
         _device.land([flight for flight in self._before if any(flight is one for one in _device._flights)])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections import OrderedDict
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from benchmarks.full_step import peak_bytes
 from labeldep_cli import inputs as seam
 from labeldep_cli.config import AdversarialConfig, ExtractConfig, Machine, Source, Workspace
 from labeldep_cli.errors import CacheError
-from labeldep_cli.inputs import Batch, Request
+from labeldep_cli.inputs import Request
 from labeldep_cli.models.backbones import architecture, find_backbone, remove_classifier
 from labeldep_cli.models.checkpointing import checkpoint_blocks
 from labeldep_cli.models.discriminator import Discriminator
@@ -30,6 +30,7 @@ from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.pipelines.project import open_project
 from labeldep_cli.progress import Silent
+from labeldep_cli.training.draws import uniform
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep
 
 ROWS = 20  # 12 train, 4 val, 4 test
@@ -91,9 +92,9 @@ class TestFeaturesFromTheCache:
     @pytest.mark.parametrize(
         ("changes", "decoded", "in_all"),
         [
-            ({}, 4, 10),  # G looks at the generated batches and at its own
-            ({"negatives": False}, 4, 7),
-            ({"critic": "nce"}, 4, 4),  # its sets are for the same images: all are G's too
+            ({}, 4, 3 * 3 + 1),  # G looks at the generated batches and at its own
+            ({"negatives": False}, 4, 3 * 2 + 1),
+            ({"critic": "nce"}, 4, 3 * 1 + 1),  # its sets are for the same images: all are G's too
         ],
     )
     def test_only_what_g_looks_at_is_decoded(self, place, monkeypatch, changes, decoded, in_all):
@@ -105,7 +106,7 @@ class TestFeaturesFromTheCache:
             step = make_full_step(inputs, **changes)
             with monkeypatch.context() as patch:
                 counted = Counted(patch, inputs.encoder)
-                step(0, inputs.stream(islice(step.requests(0), in_all)))
+                step(0, inputs.stream(islice(step.requests(0), 4)))
             assert counted.images == 4 * (decoded if cached else in_all)
             assert counted.passes == (0 if cached else in_all)
 
@@ -121,7 +122,8 @@ class TestFeaturesFromTheCache:
             Request(torch.from_numpy(draw.integers(0, 12, 5)), torch.from_numpy(draw.integers(0, 21, 5)), 5, needs_x)
             for needs_x in needs
         ]
-        came = list(inputs.stream(asked))
+        updates = [asked[:3], asked[3:4], asked[4:]]
+        came = list(chain.from_iterable(inputs.stream(updates)))
         stored = cache.features(21)
         for request, batch in zip(asked, came, strict=True):
             assert torch.equal(batch.rows, request.rows)
@@ -138,14 +140,14 @@ class TestFeaturesFromTheCache:
         inputs = project.inputs("train", full=True, views=None)
         inputs.read_z_from(project.finished_cache("train", 21))
         request = Request(torch.arange(3), torch.arange(3), 3, needs_x=False)
-        assert [len(batch.z) for batch in inputs.stream([request, request])] == [3, 3]
+        assert [len(batch.z) for (batch,) in inputs.stream([[request], [request]])] == [3, 3]
 
     def test_regions_come_pooled(self, place):
         project = make_project(place, spatial=True)
         project.cached("train", ExtractConfig(spatial=True))
         inputs = project.inputs("train", full=True, views=1)
         inputs.read_z_from(project.finished_cache("train"))
-        (batch,) = inputs.stream([Request(torch.arange(4), torch.zeros(4, dtype=torch.int64), 4)])
+        ((batch,),) = inputs.stream([[Request(torch.arange(4), torch.zeros(4, dtype=torch.int64), 4)]])
         assert batch.z.shape == (4, 128)
         with torch.no_grad():
             assert torch.allclose(pooled(inputs.encoder(batch.x)), batch.z, rtol=2e-3, atol=2e-3)
@@ -224,15 +226,15 @@ class TestRuns:
         """One begun without a cache goes on without, though one that fits is there by now."""
         words = ("adversarial", "--dataset", place.table, *SEES, *QUICK, "--out", tmp_path / "run")
         before = () if began == "cached" else ("--features-dir", place.folder / "nowhere")
-        update = AdversarialStep._update_generator
+        update = AdversarialStep.__call__
 
-        def interrupted(self, step, batch):
+        def interrupted(self, step, batches):
             if step == 4:
                 raise KeyboardInterrupt
-            return update(self, step, batch)
+            return update(self, step, batches)
 
         with monkeypatch.context() as patch:
-            patch.setattr(AdversarialStep, "_update_generator", interrupted)
+            patch.setattr(AdversarialStep, "__call__", interrupted)
             assert place.run(*words, *before).exit_code == 130
         result = place.run(*words, "--workers", 2)  # workers fork for every evaluation, with the cache open
         assert result.exit_code == 0, result.stderr
@@ -242,11 +244,11 @@ class TestRuns:
     def test_a_cache_that_is_gone_is_told(self, place, runs, monkeypatch, tmp_path):
         words = ("adversarial", "--dataset", place.table, *SEES, *QUICK, "--out", tmp_path / "run")
 
-        def interrupted(self, step, batch):
+        def interrupted(self, step, batches):
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(AdversarialStep, "_update_generator", interrupted)
+            patch.setattr(AdversarialStep, "__call__", interrupted)
             assert place.run(*words).exit_code == 130
         gone = ("--features-dir", tmp_path / "features")
         result = place.run(*words, *gone)
@@ -317,11 +319,14 @@ def float64_step(kind, accumulate):
     return step
 
 
-def float64_batch():
-    (batch,) = make_inputs(10).stream([Request(torch.arange(10), torch.zeros(10, dtype=torch.int64), 10)])
+def float64_batch(*samples):
+    """A batch of 10 rows with noise for one soft sample an image, or for several hard ones."""
+    noise = uniform((10, *samples, L), 0, "noise", 0).double()
+    request = Request(torch.arange(10), torch.zeros(10, dtype=torch.int64), 10, draws=(noise,))
+    ((batch,),) = make_inputs(10).stream([[request]])
     y = batch.y.double()
     y[::3, 1] = -1  # unknown labels count nowhere
-    return Batch(batch.x.double(), y, batch.rows, len(batch.rows))
+    return batch._replace(x=batch.x.double(), y=y)
 
 
 class TestAccumulate:
@@ -338,7 +343,7 @@ class TestAccumulate:
         for accumulate in (1, parts):
             step = float64_step(kind, accumulate)
             batch = float64_batch()
-            told = step(0, iter([batch])) if kind == "logistic" else step._update_generator(0, batch)
+            told = step(0, iter([[batch]])) if kind == "logistic" else step._update_generator(batch)
             found.append((told, [parameter.grad for parameter in step.generator.parameters()]))
         (whole, expected), (in_parts, gradients) = found
         assert whole.keys() == in_parts.keys()
@@ -353,14 +358,14 @@ class TestAccumulate:
         step = float64_step("adversarial", 3)
         step.generator.register_forward_hook(lambda module, args, logits: sizes.append(len(args[0])))
         batch = float64_batch()
-        step._sample(batch, "critic noise", 0)
-        step._hard_samples(batch, 2, "critic", 0)
-        step._update_generator(0, batch)
+        step._sample(batch, *batch.draws)
+        step._hard_samples(float64_batch(2))
+        step._update_generator(batch)
         assert sizes == [4, 4, 2] * 3
 
     def test_sets_for_the_critic_are_those_of_one_pass(self):
         batch = float64_batch()
-        whole, in_parts = (float64_step("adversarial", k)._sample(batch, "critic noise", 0) for k in (1, 3))
+        whole, in_parts = (float64_step("adversarial", k)._sample(batch, *batch.draws) for k in (1, 3))
         assert (whole - in_parts).abs().max() < 1e-12
 
 

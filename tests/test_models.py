@@ -632,7 +632,7 @@ class TestOneSeam:
         cached = scenes_project.inputs("train", full=False, views=None)
         assert cached.n_views == 21
         request = Request(torch.arange(21) % 6, torch.arange(21), 21)
-        (seen,), (stored,) = images.stream([request]), cached.stream([request])
+        ((seen,),), ((stored,),) = images.stream([[request]]), cached.stream([[request]])
         with torch.inference_mode():
             torch.testing.assert_close(images.encoder(seen.x), stored.x, rtol=2**-10, atol=1e-4)
         assert torch.equal(seen.y, stored.y) and torch.equal(seen.rows, stored.rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -89,8 +90,8 @@ class TestShare:
         for parameter in head.parameters():
             parameter.data.zero_()
         step = AdversarialStep(Generator(torch.nn.Identity(), head), First(), inputs, config)
-        batch = next(step.inputs.stream([next(r for r in step.requests(0))]))
-        told = step._update_generator(0, batch)
+        *_, (batch,) = step.inputs.stream(islice(step.requests(0), config.critic_steps + 1))
+        told = step._update_generator(batch)
         assert told["critic_share"].item() == pytest.approx(0.25 / (0.25 + by_labels))
 
 

@@ -487,10 +487,10 @@ class TestStreaming:
             )
             order = Order(18, 5, 0, Blocks(3, 3))
             asked = [
-                Request(rows, torch.arange(len(rows)) % 2, len(rows)) for rows in map(order.generator_rows, range(9))
+                [Request(rows, torch.arange(len(rows)) % 2, len(rows))] for rows in map(order.generator_rows, range(9))
             ]
             held, read = (list(some.stream(asked, order.pools(0))) for some in inputs)
-            for one, other in zip(held, read, strict=True):
+            for (one,), (other,) in zip(held, read, strict=True):
                 assert torch.equal(one.x.cpu(), other.x.cpu()) and torch.equal(one.y.cpu(), other.y.cpu())
 
 

@@ -146,12 +146,12 @@ class Plain:
         for number in range(steps):
             self.generator.train(not getattr(self.config, "freeze_generator", False))
             if self.critic is None:
-                self.logistic(next(batches))
+                self.logistic(*next(batches))
                 continue
             for key in range(number * self.config.critic_steps, (number + 1) * self.config.critic_steps):
-                (self.density_ratio if self.config.critic == "nce" else self.wasserstein)(key, batches)
+                (self.density_ratio if self.config.critic == "nce" else self.wasserstein)(key, *next(batches))
             if not self.config.freeze_generator:
-                self.fool(number, next(batches))
+                self.fool(number, *next(batches))
 
     def logistic(self, batch):
         self.adam_g.zero_grad()
@@ -175,10 +175,9 @@ class Plain:
         self.clip(self.generator)
         self.adam_g.step()
 
-    def wasserstein(self, key, batches):
+    def wasserstein(self, key, matched, generated, mismatched=None):
         """Eqs. 4 and 5, the penalty through a second differentiation."""
         config, critic = self.config, self.critic
-        matched, generated = next(batches), next(batches)
         real = critic(matched.y.clamp(min=0), self.z(matched))
         with torch.no_grad():
             logits = self.generator(generated.x)
@@ -188,19 +187,17 @@ class Plain:
         fake = critic(fake_set, z)
         loss = fake.mean() - real.mean()
         if config.with_negatives:
-            other = next(batches)
             all_labels = torch.from_numpy(labels())
-            drawn = mismatched_rows(all_labels, other.rows, config.seed, "mismatched labels", key)
-            wrong_set = (other.y >= 0) * all_labels[drawn].double().clamp(min=0)
-            loss = (fake.mean() + critic(wrong_set, self.z(other)).mean()) / 2 - real.mean()
+            drawn = mismatched_rows(all_labels, mismatched.rows, config.seed, "mismatched labels", key)
+            wrong_set = (mismatched.y >= 0) * all_labels[drawn].double().clamp(min=0)
+            loss = (fake.mean() + critic(wrong_set, self.z(mismatched)).mean()) / 2 - real.mean()
         weight = uniform((len(z), 1), config.seed, "interpolation", key).double()
         between = (weight * generated.y.clamp(min=0) + (1 - weight) * fake_set).requires_grad_()
         (slope,) = torch.autograd.grad(critic(between, z).sum(), between, create_graph=True)
         loss = loss + config.lambda_gp * ((slope.norm(dim=1) - 1) ** 2).mean()
         self.down(loss)
 
-    def density_ratio(self, key, batches):
-        matched = next(batches)
+    def density_ratio(self, key, matched):
         with torch.no_grad():
             p = torch.sigmoid(self.generator(matched.x))[:, None]
         noise = uniform((len(p), self.config.noise_samples, L), self.config.seed, "critic noise", key).double()
@@ -255,7 +252,7 @@ def updated(step, steps=STEPS):
     """What both have made of the same weights: (ours, plain torch's), networks by name."""
     plain = Plain(step)
     start = {name: value.clone() for name, value in step.generator.state_dict().items()}
-    per_step = (len(step._kinds) * step.config.critic_steps + 1) if isinstance(step, AdversarialStep) else 1
+    per_step = (step.config.critic_steps + 1) if isinstance(step, AdversarialStep) else 1
     plain.run(step, islice(step.requests(0), per_step * steps), steps)
     batches = step.inputs.stream(islice(step.requests(0), per_step * steps))
     step.generator.train()  # as `fit` has it

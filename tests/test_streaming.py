@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import h5py
@@ -177,12 +177,13 @@ class TestStreamedInputs:
         """From a step in the middle on, with views, and with batches that straddle two pools."""
         mine, theirs = both(cache)
         order = Order(100, 16, 0, BLOCKS)
-        asked = []
+        updates = []
         for step in range(5, 30):
-            for rows in (order.critic_rows(step, "critic", step), order.generator_rows(step)):
-                asked.append(Request(rows, torch.arange(len(rows)) % V, len(rows)))
-        given = list(mine.stream(asked, order.pools(5)))
-        for one, other in zip(given, theirs.stream(asked), strict=True):
+            drawn = [order.critic_rows(step, kind, step) for kind in ("matched", "generated")]
+            for rows in (drawn, [order.generator_rows(step)]):
+                updates.append([Request(some, torch.arange(len(some)) % V, len(some)) for some in rows])
+        given = chain.from_iterable(list(mine.stream(updates, order.pools(5))))
+        for one, other in zip(given, chain.from_iterable(theirs.stream(updates)), strict=True):
             assert torch.equal(one.x, other.x) and torch.equal(one.y, other.y)
 
     def test_two_buffers_within_the_budget_are_all_it_holds(
@@ -209,7 +210,7 @@ class TestStreamedInputs:
         inputs, _ = both(cache)
         order = Order(100, 16, 0, BLOCKS)
         batches = inputs.stream(
-            (Request(order.generator_rows(k), torch.zeros(16).long(), 16) for k in range(6)), order.pools(0)
+            ([Request(order.generator_rows(k), torch.zeros(16).long(), 16)] for k in range(6)), order.pools(0)
         )
         next(batches)
         assert len(reading_threads()) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from itertools import chain, islice
 
 import numpy as np
 import pytest
@@ -74,8 +75,9 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-def take(iterator, n):
-    return [next(iterator) for _ in range(n)]
+def asked(step, n, first=0):
+    """The first n batches that a step asks for, whichever updates they are for."""
+    return list(islice(chain.from_iterable(step.requests(first)), n))
 
 
 class TestConfig:
@@ -217,8 +219,7 @@ class TestMismatchedRows:
 class TestLogisticStep:
     def test_asks_for_one_batch_a_step(self):
         step = make_step(make_inputs(20), adversarial=False)
-        asked = take(step.requests(4), 3)
-        for k, request in enumerate(asked):
+        for k, request in enumerate(asked(step, 3, first=4)):
             assert torch.equal(request.rows, epoch_rows(20, 8, 0, 4 + k))
 
     def test_the_control_weighs_its_loss(self, monkeypatch):
@@ -283,16 +284,16 @@ class TestAdversarialStep:
     def test_batches_of_a_step(self, changes, count):
         inputs = make_inputs(30)
         step = make_step(inputs, **changes)
-        asked = take(step.requests(0), 2 * count)
+        wanted = asked(step, 2 * count)
         for k in (0, 1):  # the last of each step is the generator's
-            assert torch.equal(asked[(k + 1) * count - 1].rows, epoch_rows(30, 8, 0, k))
-        assert torch.equal(take(step.requests(1), 1)[0].rows, asked[count].rows)
+            assert torch.equal(wanted[(k + 1) * count - 1].rows, epoch_rows(30, 8, 0, k))
+        assert torch.equal(asked(step, 1, first=1)[0].rows, wanted[count].rows)
         served = []
 
         def stream():
-            for batch in inputs.stream(step.requests(0)):
-                served.append(batch)
-                yield batch
+            for update in inputs.stream(step.requests(0)):
+                served.extend(update)
+                yield update
 
         batches = stream()
         step(0, batches)
@@ -301,32 +302,32 @@ class TestAdversarialStep:
         assert len(served) == 2 * count
 
     def test_the_critic_s_three_batches_are_drawn_apart(self):
-        asked = take(make_step(make_inputs(500), batch_size=64).requests(0), 10)
-        rows = [tuple(request.rows.tolist()) for request in asked]
+        wanted = asked(make_step(make_inputs(500), batch_size=64), 10)
+        rows = [tuple(request.rows.tolist()) for request in wanted]
         assert len(set(rows)) == 10
 
     def test_and_so_are_their_views(self):
-        asked = take(make_step(make_inputs(64, n_views=5), batch_size=64).requests(0), 10)
-        assert len({tuple(request.views.tolist()) for request in asked}) == 10
+        wanted = asked(make_step(make_inputs(64, n_views=5), batch_size=64), 10)
+        assert len({tuple(request.views.tolist()) for request in wanted}) == 10
 
     @pytest.mark.parametrize("negatives", [True, False])
     def test_what_the_critic_is_shown(self, monkeypatch, negatives):
         inputs = make_inputs(30)
         step = make_step(inputs, critic_steps=1, negatives=negatives)
-        asked = take(step.requests(0), 3 if negatives else 2)
+        wanted = asked(step, 3 if negatives else 2)
         seen = Seen(step, monkeypatch)
         step(0, inputs.stream(step.requests(0)))
         assert len(seen.sets) == (5 if negatives else 4)  # with the penalty's and the generator's own
         real, fake, between, generated = seen.sets[0], seen.sets[1], seen.sets[-2], seen.sets[-1]
         labels = inputs.labels.float()
-        assert torch.equal(real, labels[asked[0].rows])
+        assert torch.equal(real, labels[wanted[0].rows])
         for soft in (fake, generated):
             assert ((soft > 0) & (soft < 1)).all()
-        true = labels[asked[1].rows]  # of the generated batch's own images: the sets between lie on that line
+        true = labels[wanted[1].rows]  # of the generated batch's own images: the sets between lie on that line
         weight = uniform((8, 1), 0, "interpolation", 0)
         torch.testing.assert_close(between, weight * true + (1 - weight) * fake)
         if negatives:
-            own, mismatched = labels[asked[2].rows], seen.sets[2]
+            own, mismatched = labels[wanted[2].rows], seen.sets[2]
             assert not (mismatched == own).all(dim=1).any()
             assert all(any(torch.equal(y, row) for row in labels) for y in mismatched)
 
@@ -354,10 +355,10 @@ class TestAdversarialStep:
         labels[::2, 1] = -1
         inputs = make_inputs(30, labels=labels)
         step = make_step(inputs, critic_steps=1)
-        asked = take(step.requests(0), 4)
+        wanted = asked(step, 4)
         seen = Seen(step, monkeypatch)
         step(0, inputs.stream(step.requests(0)))
-        for shown, request in ((seen.sets[1], asked[1]), (seen.sets[4], asked[3])):
+        for shown, request in ((seen.sets[1], wanted[1]), (seen.sets[4], wanted[3])):
             unknown = inputs.labels[request.rows, 1] == -1
             assert 0 < unknown.sum() < len(unknown)
             assert (shown[unknown, 1] == 0).all() and (shown[~unknown, 1] > 0).all()
@@ -369,10 +370,10 @@ class TestAdversarialStep:
         labels[::2, 1] = -1
         inputs = make_inputs(30, labels=labels)
         step = make_step(inputs, critic_steps=1, batch_size=30)
-        asked = take(step.requests(0), 3)
+        wanted = asked(step, 3)
         seen = Seen(step, monkeypatch)
         step(0, inputs.stream(step.requests(0)))
-        odd = asked[2].rows % 2 == 1
+        odd = wanted[2].rows % 2 == 1
         mismatched = seen.sets[2]
         assert (mismatched[~odd, 1] == 0).all() and mismatched[odd, 1].unique().tolist() == [0, 1]
 
@@ -486,7 +487,7 @@ class TestAdversarialStep:
                 torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(told["critic"], expected[1][0].detach(), rtol=1e-5, atol=1e-6)
         ((logits, gradient),) = pulls  # Eq. 2 at G's logits: L_G's gradient, and alpha (p - y) / labels / images
-        (batch,) = inputs.stream([steps.generator_request(inputs, step.order, 0)])
+        ((batch,),) = inputs.stream([[steps.generator_request(inputs, step.order, 0)]])
         by_labels = alpha * (torch.sigmoid(logits) - batch.y) / L / len(logits)
         leaf = logits.clone().requires_grad_()
         fake = losses.gumbel_sigmoid(leaf, uniform(leaf.shape, 0, "generator noise", 0), 0.9)

@@ -22,7 +22,7 @@ def collect_logits(generator: Generator, inputs: Inputs, world: World = ALONE) -
     generator.eval()
     logits = torch.zeros(len(inputs.labels), len(inputs.space), device=inputs.device)
     for batch in in_order(inputs, world):
-        logits[batch.rows.to(inputs.device)] = generator(batch.x)
+        logits[batch.rows] = generator(batch.x)
     generator.train(was_training)
     world.add([logits])  # the other processes' rows are zeros here
     return logits.float().cpu().numpy()

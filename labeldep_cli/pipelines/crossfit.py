@@ -63,7 +63,7 @@ def opinion_of(run: Run, inputs: Inputs, split: str, device: torch.device) -> Op
     logits = collect_logits(run.generator(device), inputs)
     evidence = None
     if run.facts["critic"] is not None:
-        written = inputs.labels.to(device) > 0  # an unknown label is left out of the set, as in training
+        written = inputs.device_labels > 0  # an unknown label is left out of the set, as in training
         evidence = critic_evidence(run.critic(device), written, collect_features(inputs)).cpu().numpy()
     return Opinion(inputs.paths, [split] * len(inputs.paths), inputs.labels.numpy(), logits, evidence)
 

@@ -17,6 +17,7 @@ from labeldep_cli.distributed import ALONE
 from labeldep_cli.errors import TrainingError
 from labeldep_cli.evaluation.rerank import rerank, tune_beta
 from labeldep_cli.models.discriminator import seeded_critic
+from labeldep_cli.staging import Staging
 from labeldep_cli.training import losses
 from labeldep_cli.training.draws import mismatched_rows, uniform
 from labeldep_cli.training.steps import known, present
@@ -140,6 +141,7 @@ class LabelDependencyLoss:
         self.network = seeded_critic(n_labels, feature_dim, config.critic_shape, seed)
         self.optimizer = adam(self.network, config.critic_learning_rate, (critic_beta1, critic_beta2))
         self._draws = 0
+        self._staging = Staging(torch.device("cpu"))
 
     def step(self, logits: Tensor, features: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Update D `critic_steps` times; nothing flows back into logits or features.
@@ -159,17 +161,13 @@ class LabelDependencyLoss:
         """
         z, logits = self._seen(features, logits.detach())
         y = self._labels(y, logits)
-        for name, given in (("logits", logits), ("features", z)):
-            if not given.isfinite().all():
-                raise TrainingError(
-                    f"LabelDependencyLoss.step: the {name} are not finite",
-                    "Leave such a batch out, lower the learning rate, or compute in more than 16 bits.",
-                )
+        _require_finite({"logits": logits, "features": z})
         one_update = self._density_ratio if self.config.critic == "nce" else self._wasserstein
+        labels = y.cpu() if self.config.with_negatives else None  # once: it waits for the device
         told: dict[str, Tensor] = {}
         with torch.autocast(z.device.type, enabled=False):
             for _ in range(self.config.critic_steps):
-                told = one_update(logits, z, y)
+                told = one_update(logits, z, y, *self._staged(self._drawn(y.shape, labels), z))
         return told
 
     def generator_loss(self, logits: Tensor, features: Tensor, y: Tensor | None = None) -> Tensor:
@@ -192,7 +190,7 @@ class LabelDependencyLoss:
         config = self.config
         fixed = {name: parameter.detach() for name, parameter in self.network.named_parameters()}
         with torch.autocast(z.device.type, enabled=False):
-            noise = self._noise(logits, *logits.shape)
+            (noise,) = self._staged([self._noise(*logits.shape)], z)
             fake_set = losses.sample(logits, noise, config.inverse_temperature, config.sampling)
             if y is not None:
                 fake_set = known(self._labels(y, logits)) * fake_set
@@ -248,16 +246,16 @@ class LabelDependencyLoss:
         self.optimizer.load_state_dict(state["optimizer"])
         self._draws = int(state["draws"])
 
-    def _wasserstein(self, logits: Tensor, z: Tensor, y: Tensor) -> dict[str, Tensor]:
+    def _wasserstein(
+        self, logits: Tensor, z: Tensor, y: Tensor, noise: Tensor, weight: Tensor, others: Tensor | None = None
+    ) -> dict[str, Tensor]:
         config = self.config
-        noise = self._noise(y, *y.shape)
         fake_set = known(y) * losses.sample(logits, noise, config.inverse_temperature, config.sampling)  # y_hat, [B, L]
-        weight = self._noise(y, len(y), 1)
         found = critic_update(
             self.network,
             Pairs(present(y), z),
             Pairs(fake_set, z),
-            self._mismatched(z, y) if config.with_negatives else None,
+            None if others is None else Pairs(known(y) * present(y[others]), z),
             between=weight * present(y) + (1 - weight) * fake_set,  # y* of Eq. 5
             lambda_gp=config.lambda_gp,
             whole=len(y),
@@ -265,13 +263,7 @@ class LabelDependencyLoss:
         told = {"critic": found.loss, "penalty": found.penalty, "wasserstein": found.wasserstein}
         return update(self.optimizer, found.gradients, told, ALONE, config.max_gradient_norm)
 
-    def _mismatched(self, z: Tensor, y: Tensor) -> Pairs:
-        """(y', x): other rows' label sets; one equal to the row's own is drawn again, at most 10 times."""
-        others = mismatched_rows(y.cpu(), torch.arange(len(y)), self.config.seed, f"{_PURPOSE} rows", self._next())
-        return Pairs(known(y) * present(y[others.to(y.device)]), z)
-
-    def _density_ratio(self, logits: Tensor, z: Tensor, y: Tensor) -> dict[str, Tensor]:
-        noise = self._noise(y, len(y), self.config.samples_per_image, self.n_labels)
+    def _density_ratio(self, logits: Tensor, z: Tensor, y: Tensor, noise: Tensor) -> dict[str, Tensor]:
         fake_sets = known(y)[:, None, :] * losses.hard_samples(logits, noise)  # [B, K, L]
         with torch.enable_grad():
             scores = self.network(torch.cat([present(y)[:, None], fake_sets], dim=1), z)  # [B, 1 + K]
@@ -290,9 +282,35 @@ class LabelDependencyLoss:
         self._draws += 1
         return self._draws
 
-    def _noise(self, like: Tensor, *shape: int) -> Tensor:
-        """Uniform noise of a shape, on [0, 1)."""
-        return uniform(shape, self.config.seed, _PURPOSE, self._next()).to(like.device, like.dtype)
+    def _drawn(self, shape: torch.Size, labels: Tensor | None) -> list[Tensor]:
+        """What an update of D draws, on the CPU.
+
+        Args:
+            shape: of the label sets, [B, L].
+            labels: [B, L], on the CPU; None without negatives.
+
+        Returns:
+            Noise of a density ratio [B, K, L]; or noise [B, L], the weights of Eq. 5's y* [B, 1], and where there are
+            negatives the rows int64 [B] whose label sets are put to other images: a set equal to the image's own is
+            drawn again, at most 10 times.
+        """
+        if self.config.critic == "nce":
+            return [self._noise(shape[0], self.config.samples_per_image, self.n_labels)]
+        drawn = [self._noise(*shape), self._noise(shape[0], 1)]
+        if labels is not None:
+            rows = torch.arange(len(labels))
+            drawn.append(mismatched_rows(labels, rows, self.config.seed, f"{_PURPOSE} rows", self._next()))
+        return drawn
+
+    def _noise(self, *shape: int) -> Tensor:
+        """Uniform noise of a shape, on [0, 1), in D's precision."""
+        return uniform(shape, self.config.seed, _PURPOSE, self._next()).to(self.network.project_labels.weight.dtype)
+
+    def _staged(self, drawn: list[Tensor], like: Tensor) -> list[Tensor]:
+        """Draws on the device of some other tensor."""
+        if self._staging.device != like.device:
+            self._staging = Staging(like.device)
+        return self._staging(drawn)
 
     def _seen(self, features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Features without a gradient, and logits, in D's precision."""
@@ -316,6 +334,20 @@ class LabelDependencyLoss:
         if not ((y == 0) | (y == 1) | (y == -1)).all():
             raise ValueError("labels are 0, 1, or -1 where unknown; found others")
         return y
+
+
+def _require_finite(given: dict[str, Tensor]) -> None:
+    """Refuse tensors that are not finite; one look at all of them, for which the host waits.
+
+    Raises:
+        TrainingError: names the first.
+    """
+    finite = torch.stack([tensor.isfinite().all() for tensor in given.values()]).tolist()
+    if not all(finite):
+        raise TrainingError(
+            f"LabelDependencyLoss.step: the {list(given)[finite.index(False)]} are not finite",
+            "Leave such a batch out, lower the learning rate, or compute in more than 16 bits.",
+        )
 
 
 def _require_sensible(config: AdversarialConfig) -> None:

@@ -1,7 +1,8 @@
 """One update of the networks: the logistic step, and the adversarial step of Sects. 3.2 and 3.3.
 
-A step is called with its number and a stream of batches; `requests` says which batches the stream must bring, so that
-images are decoded ahead of their use.
+A step is called with its number and a stream that brings the batches of each of its updates; `requests` says which
+ones, and brings all that is drawn for them. So images are decoded ahead of their use, draws travel to the device in one
+copy an update, and an update itself is a function of tensors that lie there: it draws nothing and waits for nothing.
 
 Where several processes train together, all draws are those of the whole batch, of which each process takes its share;
 every loss is a part of a mean over the whole batch, and losses and gradients are summed over the processes. So they
@@ -11,7 +12,7 @@ loss that autograd.grad has passed through, as the penalty's.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Protocol
 
@@ -22,7 +23,7 @@ from labeldep_cli.config import AdversarialConfig, TrainingConfig
 from labeldep_cli.devices import mixed_precision
 from labeldep_cli.distributed import ALONE, World
 from labeldep_cli.evaluation.rerank import tune_beta
-from labeldep_cli.inputs import Batch, Inputs, Request, in_order
+from labeldep_cli.inputs import Batch, Inputs, Request, in_order, requests_in_order
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.generator import Generator
@@ -44,10 +45,10 @@ class Step(Protocol):
 
     order: Order
 
-    def requests(self, first: int) -> Iterator[Request]:
-        """The batches of steps first, first + 1, ...: endless."""
+    def requests(self, first: int) -> Iterator[Sequence[Request]]:
+        """The batches of each update of steps first, first + 1, ...: endless."""
 
-    def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
+    def __call__(self, step: int, batches: Iterator[Sequence[Batch]]) -> Mapping[str, Tensor]:
         """Make one update of G (and those of D before it); the losses, detached."""
 
     def quality(self, val: Inputs) -> float | None:
@@ -85,13 +86,14 @@ class LogisticStep:
         self.world = world
         self.optimizer = adam(generator, config.learning_rate, (config.beta1, config.beta2))
 
-    def requests(self, first: int) -> Iterator[Request]:
+    def requests(self, first: int) -> Iterator[Sequence[Request]]:
         """One batch a step: epochs of permuted rows."""
-        return (generator_request(self.inputs, self.order, step, self.world) for step in count(first))
+        for step in count(first):
+            yield [share_of(generator_request(self.inputs, self.order, step), self.world)]
 
-    def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
+    def __call__(self, step: int, batches: Iterator[Sequence[Batch]]) -> Mapping[str, Tensor]:
         """Update G once."""
-        batch = next(batches)
+        (batch,) = next(batches)
         of_logits = losses.loss_of_logits(self.config.loss, self.config.label_reduction)
 
         def parts() -> Iterator[Part]:
@@ -154,22 +156,21 @@ class AdversarialStep:
         if config.with_negatives:
             self._kinds.append("mismatched")
 
-    def requests(self, first: int) -> Iterator[Request]:
+    def requests(self, first: int) -> Iterator[Sequence[Request]]:
         """For each critic update three batches (Sect. 4.1: "this is essential"), then one for G."""
         for step in count(first):
             for key in self._critic_keys(step):
-                for kind in self._kinds:
-                    yield self._critic_request(kind, key)
+                yield [share_of(self._critic_request(kind, key), self.world) for kind in self._kinds]
             if not self.config.freeze_generator:
-                yield generator_request(self.inputs, self.order, step, self.world)
+                yield [share_of(self._generator_request(step), self.world)]
 
-    def __call__(self, step: int, batches: Iterator[Batch]) -> Mapping[str, Tensor]:
+    def __call__(self, step: int, batches: Iterator[Sequence[Batch]]) -> Mapping[str, Tensor]:
         """Update D `critic_steps` times and G once."""
         self.generator.train(not self.config.freeze_generator)
         told: dict[str, Tensor] = {}
-        for key in self._critic_keys(step):
-            told |= self._update_critic(key, batches)
-        return told if self.config.freeze_generator else told | self._update_generator(step, next(batches))
+        for _ in self._critic_keys(step):
+            told |= self._update_critic(*next(batches))
+        return told if self.config.freeze_generator else told | self._update_generator(*next(batches))
 
     def networks(self) -> Mapping[str, nn.Module]:
         """G and D."""
@@ -191,8 +192,8 @@ class AdversarialStep:
             return None
         self.generator.eval()
         real, fake = [], []
-        for number, batch in enumerate(in_order(val)):
-            sets = torch.cat([present(batch.y)[:, None], self._hard_samples(batch, _QUALITY_DRAWS, "val", number)], 1)
+        for (batch,) in val.stream(self._val_requests(val)):
+            sets = torch.cat([present(batch.y)[:, None], self._hard_samples(batch)], dim=1)
             scores = self.critic(sets, self._features(batch))  # [B, 1 + K]
             real.append(scores[:, 0])
             fake.append(scores[:, 1:])
@@ -208,18 +209,17 @@ class AdversarialStep:
         rows = [(self.generator(batch.x), self._features(batch)) for batch in in_order(val)]
         logits, z = (torch.cat(part) for part in zip(*rows, strict=True))
         expected = 1.0 if self.config.critic == "nce" else None
-        return tune_beta(self.critic, logits, z, val.labels.to(z.device), expected)
+        return tune_beta(self.critic, logits, z, val.device_labels, expected)
 
-    def _wasserstein(self, key: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
+    def _wasserstein(self, matched: Batch, generated: Batch, mismatched: Batch | None = None) -> dict[str, Tensor]:
         config = self.config
-        matched, generated = next(batches), next(batches)
-        fake_set = self._sample(generated, "critic noise", key)  # y_hat, [B, L]
-        weight = self._noise(generated, "interpolation", key, 1)
+        noise, weight = generated.draws  # [B, L], [B, 1]
+        fake_set = self._sample(generated, noise)  # y_hat, [B, L]
         found = critic_update(
             self.critic,
             Pairs(present(matched.y), self._features(matched)),
             Pairs(fake_set, self._features(generated)),
-            self._mismatched(next(batches), key) if config.with_negatives else None,
+            None if mismatched is None else self._mismatched(mismatched),
             between=weight * present(generated.y) + (1 - weight) * fake_set,  # y* of Eq. 5
             lambda_gp=config.lambda_gp,
             whole=generated.whole,
@@ -232,11 +232,9 @@ class AdversarialStep:
         }
         return update(self.optimizer_d, found.gradients, told, self.world, self.config.max_gradient_norm)
 
-    def _density_ratio(self, key: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
+    def _density_ratio(self, matched: Batch) -> dict[str, Tensor]:
         """One update of a critic that learns log p(y|x) / p_G(y|x): real sets against hard samples, same images."""
-        matched = next(batches)
-        fake_sets = self._hard_samples(matched, self.config.samples_per_image, "critic", key)  # [B, K, L]
-        sets = torch.cat([present(matched.y)[:, None], fake_sets], dim=1)
+        sets = torch.cat([present(matched.y)[:, None], self._hard_samples(matched)], dim=1)  # [B, 1 + K, L]
 
         def parts() -> Iterator[Part]:
             for _, share in parts_of(matched, 1):
@@ -248,16 +246,15 @@ class AdversarialStep:
         names = ("critic", "margin")
         return update_in_parts(self.optimizer_d, names, parts(), self.world, self.config.max_gradient_norm)
 
-    def _mismatched(self, batch: Batch, key: int) -> Pairs:
+    def _mismatched(self, batch: Batch) -> Pairs:
         """(y', x): real label sets put to other images."""
-        labels, rows = self.inputs.labels, self._critic_rows("mismatched", key)
-        others = mismatched_rows(labels, rows, self.config.seed, "mismatched labels", key)[self.world.share(len(rows))]
-        return Pairs(known(batch.y) * present(labels[others].to(batch.y)), self._features(batch))
+        (others,) = batch.draws
+        return Pairs(known(batch.y) * present(self.inputs.device_labels[others].to(batch.y)), self._features(batch))
 
-    def _update_generator(self, step: int, batch: Batch) -> dict[str, Tensor]:
+    def _update_generator(self, batch: Batch) -> dict[str, Tensor]:
         config = self.config
         z = self._features(batch)  # [B, F]
-        noise = self._noise(batch, "generator noise", step, batch.y.shape[1])
+        (noise,) = batch.draws  # [B, L]
         of_logits = losses.loss_of_logits(config.loss, config.label_reduction)
 
         def parts() -> Iterator[Part]:
@@ -279,17 +276,16 @@ class AdversarialStep:
         return told | {"critic_share": critic_share(told.pop("by critic"), told.pop("by labels"))}
 
     @torch.no_grad()
-    def _sample(self, batch: Batch, purpose: str, key: int) -> Tensor:
+    def _sample(self, batch: Batch, noise: Tensor) -> Tensor:
         """y_hat: label sets [B, L] drawn from G(x)."""
         logits = self._in_parts(self.generator, batch, batch.y.shape[1])
-        noise = self._noise(batch, purpose, key, logits.shape[1])
         return known(batch.y) * losses.sample(logits, noise, self.config.inverse_temperature, self.config.sampling)
 
     @torch.no_grad()
-    def _hard_samples(self, batch: Batch, count: int, purpose: str, key: int) -> Tensor:
-        """Label sets of zeros and ones, `count` an image [B, K, L], each label there with G's probability."""
+    def _hard_samples(self, batch: Batch) -> Tensor:
+        """Label sets of zeros and ones [B, K, L], as its noise has them, each label there with G's probability."""
+        (noise,) = batch.draws
         logits = self._in_parts(self.generator, batch, batch.y.shape[1])
-        noise = self._noise(batch, f"{purpose} noise", key, count, logits.shape[1])
         return known(batch.y)[:, None, :] * losses.hard_samples(logits, noise)
 
     @torch.no_grad()
@@ -307,38 +303,58 @@ class AdversarialStep:
             made = [network(part).to(batch.y.dtype) for part in batch.x.chunk(self.config.accumulate)]
         return torch.cat(made) if len(made) > 1 else made[0]
 
-    def _noise(self, batch: Batch, purpose: str, key: int, *shape: int) -> Tensor:
-        """Uniform noise [B, *shape]: this process's share of what is drawn for the whole batch."""
-        drawn = uniform((batch.whole, *shape), self.config.seed, purpose, key)
-        return drawn[self.world.share(batch.whole)].to(self.inputs.device, torch.get_default_dtype())
-
     def _critic_keys(self, step: int) -> Iterator[int]:
         """The numbers of the critic's updates at a step of G; those of the warm-up are negative."""
         if step == 0:
             yield from range(-self.config.critic_warmup, 0)
         yield from range(step * self.config.critic_steps, (step + 1) * self.config.critic_steps)
 
-    def _critic_rows(self, kind: str, key: int) -> Tensor:
-        """The rows of one of the critic's batches, over all processes."""
-        step = max(key, 0) // self.config.critic_steps  # the warm-up's keys are negative: it belongs to step 0
-        return self.order.critic_rows(step, f"critic {kind}", key)
-
     def _critic_request(self, kind: str, key: int) -> Request:
-        rows = self._critic_rows(kind, key)
+        """One of the batches of D's update `key`, over all processes."""
+        step = max(key, 0) // self.config.critic_steps  # the warm-up's keys are negative: it belongs to step 0
+        rows = self.order.critic_rows(step, f"critic {kind}", key)
         views = random_views(len(rows), self.inputs.n_views, self.config.seed, f"critic {kind} views", key)
-        return share_of(rows, views, self.world)._replace(needs_x=kind == self._sampled)
+        return Request(rows, views, len(rows), kind == self._sampled, self._critic_draws(kind, key, rows))
+
+    def _critic_draws(self, kind: str, key: int, rows: Tensor) -> tuple[Tensor, ...]:
+        """What an update of D needs for one of its batches: rows of y'; noise, and the weight of Eq. 5's y*."""
+        if kind == "mismatched":
+            return (mismatched_rows(self.inputs.labels, rows, self.config.seed, "mismatched labels", key),)
+        if kind != self._sampled:
+            return ()
+        labels = self.inputs.labels.shape[1]
+        if self.config.critic == "nce":
+            return (self._noise("critic noise", key, len(rows), self.config.samples_per_image, labels),)
+        return self._noise("critic noise", key, len(rows), labels), self._noise("interpolation", key, len(rows), 1)
+
+    def _generator_request(self, step: int) -> Request:
+        """G's batch at a step, with the noise of its samples, over all processes."""
+        request = generator_request(self.inputs, self.order, step)
+        noise = self._noise("generator noise", step, request.whole, self.inputs.labels.shape[1])
+        return request._replace(draws=(noise,))
+
+    def _val_requests(self, val: Inputs) -> Iterator[Sequence[Request]]:
+        """All validation rows in order, with the noise of hard samples."""
+        for number, request in enumerate(requests_in_order(val)):
+            noise = self._noise("val noise", number, request.whole, _QUALITY_DRAWS, val.labels.shape[1])
+            yield [request._replace(draws=(noise,))]
+
+    def _noise(self, purpose: str, key: int, *shape: int) -> Tensor:
+        """Uniform noise of a shape, on the CPU."""
+        return uniform(shape, self.config.seed, purpose, key).to(torch.get_default_dtype())
 
 
-def generator_request(inputs: Inputs, order: Order, step: int, world: World = ALONE) -> Request:
-    """G's batch at a step."""
+def generator_request(inputs: Inputs, order: Order, step: int) -> Request:
+    """G's batch at a step, over all processes."""
     rows = order.generator_rows(step)
-    return share_of(rows, random_views(len(rows), inputs.n_views, order.seed, "views", step), world)
+    return Request(rows, random_views(len(rows), inputs.n_views, order.seed, "views", step), len(rows))
 
 
-def share_of(rows: Tensor, views: Tensor, world: World) -> Request:
-    """This process's share of a batch."""
-    part = world.share(len(rows))
-    return Request(rows[part], views[part], len(rows))
+def share_of(request: Request, world: World) -> Request:
+    """This process's rows of a batch, and what was drawn for them."""
+    rows, views, whole, needs_x, draws = request
+    part = world.share(whole)
+    return Request(rows[part], views[part], whole, needs_x, tuple(drawn[part] for drawn in draws))
 
 
 def critic_share(by_critic: Tensor, by_labels: Tensor) -> Tensor:

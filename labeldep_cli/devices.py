@@ -9,6 +9,7 @@ import torch
 
 from labeldep_cli.distributed import local_rank
 from labeldep_cli.errors import LabeldepError
+from labeldep_cli.models.kernels import make_convolutions_exact
 
 
 def pick_device(name: str) -> torch.device:
@@ -49,7 +50,7 @@ def settle_on(device: torch.device) -> None:
     # Or every new tensor is filled with NaN first, by a kernel of its own.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False  # evaluation in float32 means it; training computes in bf16
+    make_convolutions_exact()  # what evaluates in float32; training computes in bf16
     torch.cuda.set_device(device)  # or pinned memory would take some of the first GPU's
 
 

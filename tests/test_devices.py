@@ -146,23 +146,34 @@ class Asking(nn.Module):
         return images.mean((2, 3))
 
 
+NEWER = hasattr(torch.backends.cudnn, "conv")
+ALLOWED, REFUSED = ("tf32", "ieee") if NEWER else (True, False)
+
+
 def tf32_setting() -> object:
-    cudnn = torch.backends.cudnn
-    return cudnn.conv.fp32_precision if hasattr(cudnn, "conv") else cudnn.allow_tf32
+    return torch.backends.cudnn.conv.fp32_precision if NEWER else torch.backends.cudnn.allow_tf32
+
+
+def set_tf32(value: object) -> None:
+    if NEWER:
+        torch.backends.cudnn.conv.fp32_precision = value
+    else:
+        torch.backends.cudnn.allow_tf32 = value
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_what_is_called_float32_is_computed_in_it_on_a_gpu(precision) -> None:
     own = tf32_setting()
-    assert own in ("tf32", True)
+    set_tf32(ALLOWED)
     with simulated_cuda():
         frozen = InferenceEncoder(Encoder(Asking()).to(CUDA), precision)
         frozen(some_images().to(CUDA))
-    assert frozen.backbone.seen == (own if precision == "float16" else {"tf32": "ieee", True: False}[own])
-    assert tf32_setting() == own, "a user's other networks compute as before"
+    assert frozen.backbone.seen == (ALLOWED if precision == "float16" else REFUSED)
+    assert tf32_setting() == ALLOWED, "a user's other networks compute as before"
     plain = InferenceEncoder(Encoder(Asking()))
     plain(some_images())
-    assert plain.backbone.seen == own
+    assert plain.backbone.seen == ALLOWED
+    set_tf32(own)
 
 
 def test_older_torch_is_asked_for_float32_by_its_own_switch(monkeypatch) -> None:
@@ -317,7 +328,7 @@ def settings() -> tuple[object, ...]:
         torch.is_deterministic_algorithms_warn_only_enabled(),
         torch.utils.deterministic.fill_uninitialized_memory,
         torch.backends.cudnn.benchmark,
-        torch.backends.cudnn.allow_tf32,
+        tf32_setting(),
         os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
     )
 
@@ -328,12 +339,13 @@ def own_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[object, ...]
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     before = settings()
     torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = True
+    set_tf32(ALLOWED)
     torch.utils.deterministic.fill_uninitialized_memory = True
     yield settings()
     torch.use_deterministic_algorithms(before[0], warn_only=before[1])
     torch.utils.deterministic.fill_uninitialized_memory = before[2]
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = before[3:5]
+    torch.backends.cudnn.benchmark = before[3]
+    set_tf32(before[4])
 
 
 @pytest.mark.parametrize("words", [("eval",), ("predict", "IMAGE"), ("predict", "--stdin-json")], ids=" ".join)
@@ -347,7 +359,7 @@ def test_a_command_has_a_gpu_repeat_its_numbers_and_takes_that_gpu_alone(
         monkeypatch.setattr(torch.cuda, "set_device", taken.append)
         result = place.run(*words, *([run] if words[0] == "eval" else ["--run", run]), "--device", "cuda")
         assert result.exit_code == 0, result.stderr
-        assert settings() == (True, True, False, False, False, ":4096:8")
+        assert settings() == (True, True, False, False, REFUSED, ":4096:8")
     assert taken == [CUDA]
 
 

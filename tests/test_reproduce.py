@@ -525,3 +525,26 @@ def test_companions_have_a_control_and_a_critic_each() -> None:
     )
     assert asl.model.backbone == "vgg16", "companions take the first backbone"
     assert [row.training.model.backbone for row in matrix.tables[3]] == ["vgg16"] * 6
+
+
+def test_a_critic_at_test_time_can_be_left_out(place: Place) -> None:
+    """It is the one network of the plan that stands in no table; the gains without it are those of training."""
+    words = ("reproduce", "--dataset", place.folder / "signs_50.npz", "--tables", "1", "--no-rivals", *SHORT)
+    told = {}
+    for flag in ("--test-time", "--no-test-time"):
+        told[flag] = place.json(*words, flag, "--seeds", 1, "--out", place.folder / f"out{flag}")
+    lines = {flag: [line["gain"] for line in one["tables"]["1"]["gain"]] for flag, one in told.items()}
+    assert [line for line in lines["--test-time"] if "test time" not in line] == lines["--no-test-time"]
+    assert len(lines["--test-time"]) > len(lines["--no-test-time"]) == 6
+    runs = {path.parent.name for path in (place.folder / "out--no-test-time").rglob("result.json")}
+    assert runs == {"baseline", "control", "wgan-gp"}
+
+
+def test_the_paper_s_own_differences_stand_below(place: Place) -> None:
+    """Table 1, ResNet-101: C-P falls from 76.2 to 70.5, O-F1 rises from 68.1 to 68.2; the ends are of four networks."""
+    own = paper.differences(1)
+    assert own["resnet101"]["CP"] == pytest.approx(-5.7) and own["resnet101"]["OF1"] == pytest.approx(0.1)
+    assert set(own) == {"vgg16", "inception_v3", "resnet101", "resnet152"}
+    text = (place.folder / "out" / "table1.md").read_text()
+    assert "C-P -11.6 to -5.2, C-R +4.0 to +13.5, C-F1 +0.6 to +4.4" in text
+    assert "O-P -10.1 to -6.8, O-R +4.6 to +10.8, O-F1 +0.0 to +2.7" in text

@@ -40,7 +40,7 @@ def test_no_gradient_flows_through_asymmetric_s_focus() -> None:
     """
     for y, slope in ((1.0, 1 / 4 * -1 / 4), (0.0, 0.7**4 * (3 / 16) / 0.3)):
         logits = torch.full((1, 1), math.log(3), requires_grad=True)
-        asymmetric_loss(logits, torch.full((1, 1), y)).backward()
+        asymmetric_loss(logits, torch.full((1, 1), y), "mean").backward()
         assert float(logits.grad) == pytest.approx(slope, rel=1e-5)
 
 

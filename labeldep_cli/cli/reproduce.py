@@ -54,6 +54,10 @@ def reproduce(
             rich_help_panel=flags.WHAT,
         ),
     ] = ReproduceConfig.companions,
+    test_time: Annotated[
+        bool,
+        typer.Option("--test-time/--no-test-time", help="A critic at test time too.", rich_help_panel=flags.WHAT),
+    ] = ReproduceConfig.test_time,
     plan: Annotated[
         bool, typer.Option("--plan", help="Only tell rows, cost and disk.", rich_help_panel=flags.HOW)
     ] = False,
@@ -81,6 +85,7 @@ def reproduce(
         seeds=seeds,
         rivals=rivals,
         companions=companions,
+        test_time=test_time,
         full=full,
         epochs=epochs,
         steps=steps,

@@ -90,6 +90,7 @@ class ReproduceConfig:
         seeds: networks trained for each row, with the seeds 0, 1, ...; every row of the paper is one network.
         rivals: the rows WARP, CNN-RNN, Att-RNN and RLSD.
         companions: today's strong losses and heads, each with its control and its critic.
+        test_time: a critic at test time for each backbone, beside the baseline's thresholds.
         full, epochs, steps, batch_size, lr, hidden: of both stages of every row; None for each stage's default.
     """
 
@@ -98,6 +99,7 @@ class ReproduceConfig:
     seeds: int = 3
     rivals: bool = True
     companions: bool = False
+    test_time: bool = True
     full: bool = False
     epochs: int | None = None
     steps: int | None = None

@@ -32,15 +32,23 @@ def exact_convolutions(device: torch.device, dtype: torch.dtype) -> Iterator[Non
     if device.type != "cuda" or dtype != torch.float32:
         yield
         return
-    setting: tuple[Any, str, object] = (torch.backends.cudnn, "allow_tf32", False)
-    if hasattr(
-        torch.backends.cudnn, "conv"
-    ):  # newer torch: a setting an operation; the common one fails if they differ
-        setting = (torch.backends.cudnn.conv, "fp32_precision", "ieee")
-    owner, name, exact = setting
+    owner, name, exact = _convolutions_setting()
     before = getattr(owner, name)
     setattr(owner, name, exact)
     try:
         yield
     finally:
         setattr(owner, name, before)
+
+
+def make_convolutions_exact() -> None:
+    """The same for all of the process, from now on."""
+    setattr(*_convolutions_setting())
+
+
+def _convolutions_setting() -> tuple[Any, str, object]:
+    """Where torch keeps it, by what name, and what it is for float32."""
+    # Newer torch has a setting for each operation, and warns of the common one, or fails where the two differ.
+    if hasattr(torch.backends.cudnn, "conv"):
+        return torch.backends.cudnn.conv, "fp32_precision", "ieee"
+    return torch.backends.cudnn, "allow_tf32", False

@@ -183,7 +183,7 @@ def build(dataset: str, backbones: Sequence[str], has_features: bool, asked: Rep
         dataset: as the user names it.
         backbones: at least one; none over ready features.
         has_features: the data set brings features instead of images.
-        asked: tables, rivals, companions.
+        asked: tables, rivals, companions, whether critics at test time.
 
     Raises:
         LabeldepError: a table that is not the data set's, or no table at all.
@@ -201,7 +201,7 @@ def build(dataset: str, backbones: Sequence[str], has_features: bool, asked: Rep
     tables = {number: _ablations(first) if number == 3 else _rows(shown) for number in numbers}
     compared = [*models, *companions] if wide else [first]
     rows = [row.training for table in tables.values() for row in table]
-    critics = [Training(model, CRITIC) for model in (models if wide else [first])]
+    critics = [Training(model, CRITIC) for model in (models if wide else [first]) if asked.test_time]
     unique = {training.key: training for training in (*rows, *critics)}
     return Matrix(tables, sorted(unique.values(), key=lambda t: t.stage != BASELINE), compared, left_out)
 

@@ -16,6 +16,9 @@ from labeldep_cli.provenance import versions
 
 RECORD = "reproduce.json"
 
+_ROWS = ("tables", "backbones", "seeds", "rivals", "companions", "test_time")
+"""Of the settings, those that say which rows are made."""
+
 
 def claim(out: Path, asked: ReproduceConfig, project: Project) -> None:
     """Make a folder this matrix's own, or find that it is already.
@@ -40,7 +43,7 @@ def claim(out: Path, asked: ReproduceConfig, project: Project) -> None:
             "Take those settings, name another folder (--out FOLDER), or remove this one.",
         )
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    rows = {name: getattr(asked, name) for name in ("tables", "backbones", "seeds", "rivals", "companions")}
+    rows = {name: getattr(asked, name) for name in _ROWS}
     record = {"settings": settings, "rows": rows, "versions": versions(), "started": begun.get("started", now)}
     if json.loads(json.dumps(record)) != begun:
         write_json(path, record)

@@ -122,3 +122,12 @@ def test_training_s_step_is_the_one_written_plainly(monkeypatch):
         if len(mine) > 1:  # a constant added to all scores changes nothing: Adam makes much of its gradient's rounding
             # After 6 updates of 1e-4 each; Adam may turn one whose gradient is all rounding.
             assert (mine - theirs).abs().mean() < 2e-5
+
+
+def test_the_benchmark_of_a_step_runs_and_finds_the_same_losses(monkeypatch):
+    from benchmarks import step
+
+    monkeypatch.setattr(step, "ROWS", 300)
+    found = step.run(1, torch.device("cpu"))
+    assert found["difference"] < 1e-3
+    assert found["operations"]["plain"] > found["operations"]["labeldep"] > 0

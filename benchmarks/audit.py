@@ -28,9 +28,9 @@ from labeldep_cli.evaluation.audit import fit_weights, suspicion
 from labeldep_cli.evaluation.evaluate import collect_features, probabilities
 from labeldep_cli.files import make_folder
 from labeldep_cli.pipelines.audit import Audit, audit_dataset
-from labeldep_cli.pipelines.claims import Job
-from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.progress import Reporter
+from labeldep_cli.projects.project import Project, open_project
+from labeldep_cli.runs.claims import Job
 
 WORK = Path("runs/audit-benchmark")
 NOISE = 0.05

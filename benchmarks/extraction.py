@@ -31,13 +31,13 @@ from torchvision import transforms
 from benchmarks.show import Table, show
 from labeldep_cli.config import ExtractConfig, Machine, Source, Workspace
 from labeldep_cli.errors import LabeldepError
+from labeldep_cli.labelling.paths import expand
 from labeldep_cli.models.backbones import IMAGENET_MEAN, IMAGENET_STD, find_backbone
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.inference import InferenceEncoder
+from labeldep_cli.models.weights import LoadedBackbone, load_backbone, locate_weights
 from labeldep_cli.pipelines.extract import extract
-from labeldep_cli.pipelines.predict import expand
 from labeldep_cli.progress import Silent
-from labeldep_cli.weights import LoadedBackbone, load_backbone, locate_weights
 
 BATCH = ExtractConfig.group
 VARIANTS = {

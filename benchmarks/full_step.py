@@ -26,13 +26,13 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.show import Table, show
 from labeldep_cli.config import AdversarialConfig, ExtractConfig, Machine, Source, Workspace
-from labeldep_cli.inputs import ImageInputs
+from labeldep_cli.inputs.images import ImageInputs
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
-from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.progress import Silent
+from labeldep_cli.projects.project import Project, open_project
 from labeldep_cli.training.steps import AdversarialStep
 
 BACKBONE, IMAGES, LABELS, PIXELS = "resnet18", 32, 20, (500, 375)

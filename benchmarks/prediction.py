@@ -27,12 +27,13 @@ from benchmarks.show import Table, show
 from labeldep_cli.config import DecisionConfig, ExtractConfig, Machine, PretrainConfig, Source, Workspace
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.features.decode import decode_here
-from labeldep_cli.pipelines.claims import Job
-from labeldep_cli.pipelines.labeller import open_labeller
-from labeldep_cli.pipelines.predict import Prediction, predict
-from labeldep_cli.pipelines.runs import open_run
+from labeldep_cli.labelling.labeller import open_labeller
+from labeldep_cli.labelling.prediction import Prediction
+from labeldep_cli.pipelines.predict import predict
 from labeldep_cli.pipelines.train import pretrain
 from labeldep_cli.progress import Silent
+from labeldep_cli.runs.claims import Job
+from labeldep_cli.runs.find import open_run
 
 _RUN = "LABELDEP_BENCHMARK_RUN"
 _LABELS, _TRAINED = 20, 40  # of the run that predicts: labels, and images that it is trained on

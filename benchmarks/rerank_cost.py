@@ -16,11 +16,11 @@ from torch import Tensor
 
 from benchmarks.show import Table, show
 from benchmarks.timing import in_turn
+from labeldep_cli.compute.seeded import seeded
 from labeldep_cli.config import AdversarialConfig, CriticKind
 from labeldep_cli.evaluation.expected_f1 import best_expected_f1
 from labeldep_cli.evaluation.rerank import BLOCK, BUDGET, rerank, score_candidates
 from labeldep_cli.models.discriminator import Discriminator
-from labeldep_cli.models.seeded import seeded
 
 IMAGES, LABELS, FEATURES = 500, 80, 2048
 REPEATS = 7

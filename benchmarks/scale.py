@@ -37,12 +37,13 @@ from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.features.cache import CacheWriter, FeatureCache
 from labeldep_cli.features.origin import Origin
-from labeldep_cli.inputs import Batch, FeatureInputs, Inputs
+from labeldep_cli.inputs.batches import Batch, Inputs
+from labeldep_cli.inputs.features import FeatureInputs
+from labeldep_cli.inputs.streamed import StreamedInputs, blocks_within
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.progress import Silent
-from labeldep_cli.streamed import StreamedInputs, blocks_within
 from labeldep_cli.training.fit import Schedule, fit
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
 

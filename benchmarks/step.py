@@ -24,7 +24,7 @@ from benchmarks.show import Table, show
 from benchmarks.timing import in_turn, matmul_rate, memory_rate
 from labeldep_cli.config import AdversarialConfig
 from labeldep_cli.datasets.label_space import LabelSpace
-from labeldep_cli.inputs import FeatureInputs
+from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.models.discriminator import Discriminator, seeded_critic
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.base import Head

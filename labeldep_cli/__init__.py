@@ -18,14 +18,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if TYPE_CHECKING:
     from labeldep_cli.errors import LabeldepError
     from labeldep_cli.features.cache import FeatureCache
-    from labeldep_cli.pipelines.model import load
+    from labeldep_cli.labelling.model import load
     from labeldep_cli.training.label_dependency import LabelDependencyLoss
 else:  # a type checker would take any name for one of this package's
     _HOMES = {
         "FeatureCache": "labeldep_cli.features.cache",
         "LabelDependencyLoss": "labeldep_cli.training.label_dependency",
         "LabeldepError": "labeldep_cli.errors",
-        "load": "labeldep_cli.pipelines.model",
+        "load": "labeldep_cli.labelling.model",
     }
 
     def __getattr__(name: str) -> object:

@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from labeldep_cli.datasets.scenes import LABELS, PRETRAINING_SEED, draw
+from labeldep_cli.datasets.scenes.draw import LABELS, PRETRAINING_SEED, draw
 from labeldep_cli.models.scenesnet import FEATURE_DIM, INPUT_SIDE, WEIGHTS_FILE, ScenesNet
 
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)

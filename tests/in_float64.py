@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from labeldep_cli.config import AdversarialConfig, Machine, PretrainConfig, Source, Workspace
-from labeldep_cli.pipelines.claims import Job
 from labeldep_cli.pipelines.train import adversarial, pretrain
 from labeldep_cli.progress import Silent
+from labeldep_cli.runs.claims import Job
 
 
 def main(images: Path, features: Path, out: Path) -> None:

@@ -19,8 +19,8 @@ import labeldep_cli
 from labeldep_cli import FeatureCache, LabelDependencyLoss, LabeldepError
 from labeldep_cli.config import AdversarialConfig
 from labeldep_cli.evaluation.rerank import score_candidates
+from labeldep_cli.labelling.prediction import record
 from labeldep_cli.models.discriminator import Discriminator
-from labeldep_cli.pipelines.predict import record
 from labeldep_cli.training import losses
 from labeldep_cli.training.draws import mismatched_rows, uniform
 from labeldep_cli.training.label_dependency import _PURPOSE

@@ -15,14 +15,14 @@ from test_cli import BACKBONE, LABELS, Place, make_table
 
 from labeldep_cli.config import AuditConfig, Machine, Source, Workspace
 from labeldep_cli.evaluation.audit import Weights, fit_weights, most_suspicious, suspicion
-from labeldep_cli.inputs import Inputs
-from labeldep_cli.pipelines import crossfit
+from labeldep_cli.experiments import cross_fitting as crossfit
+from labeldep_cli.experiments.cross_fitting import Opinion
+from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.pipelines.audit import is_run
-from labeldep_cli.pipelines.claims import Job
-from labeldep_cli.pipelines.crossfit import Opinion
-from labeldep_cli.pipelines.project import Project, open_project
 from labeldep_cli.progress import Silent
-from labeldep_cli.training import checkpoint
+from labeldep_cli.projects.project import Project, open_project
+from labeldep_cli.runs import checkpoint
+from labeldep_cli.runs.claims import Job
 
 QUICK = ("--steps", 30, "--folds", 2, "--repeats", 1)
 PLANTED = ("--steps", 100, "--folds", 2, "--repeats", 1)

@@ -34,8 +34,8 @@ from labeldep_cli.cli import app
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.features import decode
 from labeldep_cli.models.scenesnet import ScenesNet
-from labeldep_cli.pipelines.claims import claim
 from labeldep_cli.progress import Silent
+from labeldep_cli.runs.claims import claim
 
 BACKBONE = ("--backbone", "scenesnet", "--weights", "none", "--device", "cpu", "--workers", "0")
 STEPS = ("--steps", "60", "--batch-size", "8")

@@ -27,7 +27,8 @@ from labeldep_cli.features.decode import decode
 from labeldep_cli.features.extract import Limit, _ahead, extract_split, try_unread_again
 from labeldep_cli.features.images import Reason
 from labeldep_cli.features.origin import Origin
-from labeldep_cli.inputs import FeatureInputs, in_order
+from labeldep_cli.inputs.batches import in_order
+from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.models.encoder import Encoder
 
 ORIGIN = Origin(

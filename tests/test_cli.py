@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from labeldep_cli.cli import app
 from labeldep_cli.models.discriminator import seeded_critic
 from labeldep_cli.models.heads.registry import seeded_head
-from labeldep_cli.training import checkpoint
+from labeldep_cli.runs import checkpoint
 
 LABELS = ("cat", "dog", "mat")
 BACKBONE = ("--backbone", "squeezenet1_1", "--weights", "none")

@@ -21,7 +21,7 @@ from labeldep_cli.evaluation.bootstrap import (
     weights,
 )
 from labeldep_cli.evaluation.metrics import score
-from labeldep_cli.training import checkpoint
+from labeldep_cli.runs import checkpoint
 
 NAMES = tuple("abcd")
 

@@ -12,8 +12,9 @@ from conftest import draw_image
 from PIL import Image
 
 from labeldep_cli.datasets import coco, nuswide, table
+from labeldep_cli.datasets.statistics import strongest_cooccurrences
 from labeldep_cli.features import images
-from labeldep_cli.pipelines.data import check, strongest_cooccurrences
+from labeldep_cli.pipelines.data import check
 from labeldep_cli.progress import Silent
 
 

@@ -31,28 +31,28 @@ from torch.overrides import TorchFunctionMode
 import labeldep_cli
 from labeldep_cli import LabelDependencyLoss
 from labeldep_cli.cli import app
+from labeldep_cli.compute.devices import mixed_precision
+from labeldep_cli.compute.kernels import exact_convolutions
 from labeldep_cli.config import AdversarialConfig
 from labeldep_cli.datasets.split import Skipped
-from labeldep_cli.devices import mixed_precision
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.evaluation.evaluate import collect_features
 from labeldep_cli.features import extract as extraction
 from labeldep_cli.features.decode import decode
 from labeldep_cli.features.images import read_image
 from labeldep_cli.features.views import N_VIEWS, cut
-from labeldep_cli.inputs import Batch
+from labeldep_cli.inputs.batches import Batch
+from labeldep_cli.labelling.prediction import label, record
 from labeldep_cli.models.backbones import architecture, find_backbone
 from labeldep_cli.models.discriminator import Discriminator, seeded_critic
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import HEADS, seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
-from labeldep_cli.models.kernels import exact_convolutions
 from labeldep_cli.models.regions import RegionFeatures
-from labeldep_cli.pipelines.predict.prediction import label, record
+from labeldep_cli.models.weights import RANDOM_SEED
 from labeldep_cli.training import steps
 from labeldep_cli.training.steps import AdversarialStep
-from labeldep_cli.weights import RANDOM_SEED
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]

@@ -28,8 +28,8 @@ from test_datasets import write_nuswide
 from labeldep_cli.config import DownloadConfig
 from labeldep_cli.datasets import coco_archives, nuswide_photos, nuswide_urls, published
 from labeldep_cli.datasets.coco_archives import ARCHIVES, Archive
+from labeldep_cli.datasets.http import Remote, fetch
 from labeldep_cli.errors import DatasetError, DownloadError, StorageError
-from labeldep_cli.fetch import Remote, fetch
 from labeldep_cli.progress import Silent
 
 QUICK = DownloadConfig(backoff=0.01, timeout=5, pause=0.0, tries=5)
@@ -374,7 +374,7 @@ def environment():
 COMMAND = """
 import json, os, signal, sys, zipfile
 from labeldep_cli.datasets import coco_archives
-from labeldep_cli.fetch import Remote
+from labeldep_cli.datasets.http import Remote
 archives, die_at, *words = json.loads(sys.argv[1])
 coco_archives.ARCHIVES = [coco_archives.Archive(Remote(**a.pop("remote")), **a) for a in archives]
 extract, seen = zipfile.ZipFile.extract, []

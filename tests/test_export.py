@@ -17,8 +17,8 @@ from PIL import Image
 from test_cli import LABELS, Place, make_table
 from torch import nn
 
-from labeldep_cli.models import exported
-from labeldep_cli.models.exported import FORMATS, Exported, trace
+from labeldep_cli.models import export as exported
+from labeldep_cli.models.export import FORMATS, Exported, trace
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import HEADS, seeded_head
 

@@ -129,7 +129,7 @@ def _other(photos: Photos, draft: str) -> FeatureCache:
 
 
 def _probabilities(run: Path, cache: FeatureCache) -> np.ndarray:
-    from labeldep_cli.pipelines.runs import open_run
+    from labeldep_cli.runs.find import open_run
 
     head = open_run(str(run), run.parent).head()
     import torch

@@ -20,16 +20,16 @@ from benchmarks.full_step import peak_bytes
 from labeldep_cli import inputs as seam
 from labeldep_cli.config import AdversarialConfig, ExtractConfig, Machine, Source, Workspace
 from labeldep_cli.errors import CacheError
-from labeldep_cli.inputs import Request
+from labeldep_cli.inputs.batches import Request
+from labeldep_cli.models.activation_checkpointing import checkpoint_blocks
 from labeldep_cli.models.backbones import architecture, find_backbone, remove_classifier
-from labeldep_cli.models.checkpointing import checkpoint_blocks
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder, pooled
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.regions import RegionFeatures
-from labeldep_cli.pipelines.project import open_project
 from labeldep_cli.progress import Silent
+from labeldep_cli.projects.project import open_project
 from labeldep_cli.training.draws import uniform
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep
 

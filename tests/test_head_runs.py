@@ -10,7 +10,7 @@ import pytest
 from conftest import draw_image
 from test_cli import LABELS, Place, make_table
 
-from labeldep_cli.training import checkpoint
+from labeldep_cli.runs import checkpoint
 
 QUICK = ("--steps", "3", "--hidden", "8")
 SEES = ("--backbone", "scenesnet")

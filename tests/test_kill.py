@@ -51,7 +51,7 @@ def run_command(words: list[str], log: Path, fatal: tuple[int, bool] | None) -> 
 def die_at_rename(n: int, after: bool) -> None:
     from labeldep_cli import files
     from labeldep_cli.features.cache import write
-    from labeldep_cli.training import checkpoint
+    from labeldep_cli.runs import checkpoint
 
     named, publish = count(1), files.publish
 

@@ -26,7 +26,7 @@ from labeldep_cli.cli.view import View
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.progress import Course, Silent, Together
 from labeldep_cli.reports.tensorboard import Events, Recorded, require_tensorboard
-from labeldep_cli.run_files import BEST, LAST, METRICS, RESULT
+from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
 
 CRITIC = ("--critic-layers", 1, "--critic-width", 16, "--critic-projection", 8, "--batch-size", 16)
 LINE = re.compile(r"step (\d+) of (\d+): (?:(.+); )?val mAP [\d.]+, CF1 [\d.]+, exact match [\d.]+, labels per image ")

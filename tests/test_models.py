@@ -20,7 +20,8 @@ from labeldep_cli.config import AdversarialConfig, ExtractConfig, Machine, Sourc
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.errors import BackboneError
 from labeldep_cli.evaluation.evaluate import collect_logits
-from labeldep_cli.inputs import FeatureInputs, Request
+from labeldep_cli.inputs.batches import Request
+from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.models.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, architecture, find_backbone
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
@@ -28,9 +29,9 @@ from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.inference import InferenceEncoder, fold_batch_norms, precision_on
 from labeldep_cli.models.regions import RegionFeatures
-from labeldep_cli.pipelines.project import open_project
+from labeldep_cli.models.weights import load_backbone, locate_weights, read_state_dict
 from labeldep_cli.progress import Silent
-from labeldep_cli.weights import load_backbone, locate_weights, read_state_dict
+from labeldep_cli.projects.project import open_project
 
 
 class Notes(Silent):

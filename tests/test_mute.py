@@ -16,8 +16,8 @@ from test_training import make_inputs
 from labeldep_cli.config import AdversarialConfig, PretrainConfig
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
-from labeldep_cli.run_files import BEST, CONFIG, METRICS
-from labeldep_cli.training import checkpoint
+from labeldep_cli.runs import checkpoint
+from labeldep_cli.runs.layout import BEST, CONFIG, METRICS
 from labeldep_cli.training.losses import gumbel_sigmoid, logistic_loss
 from labeldep_cli.training.steps import AdversarialStep, critic_share
 

@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from typer.testing import CliRunner
 
 import labeldep_cli
-from labeldep_cli import LabelDependencyLoss, streamed
+from labeldep_cli import LabelDependencyLoss
 from labeldep_cli.cli import app
 from labeldep_cli.config import AdversarialConfig, PretrainConfig
 from labeldep_cli.datasets.label_space import LabelSpace
@@ -33,15 +33,17 @@ from labeldep_cli.evaluation.expected_f1 import best_expected_f1
 from labeldep_cli.evaluation.rerank import rerank, score_candidates, tune_beta
 from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.features.cache import FeatureCache
-from labeldep_cli.inputs import Blocks, FeatureInputs, Request
+from labeldep_cli.inputs import streamed
+from labeldep_cli.inputs.batches import Blocks, Request
+from labeldep_cli.inputs.features import FeatureInputs
+from labeldep_cli.inputs.streamed import StreamedInputs
 from labeldep_cli.models import generator as generating
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.progress import Silent
-from labeldep_cli.run_files import BEST, LAST, METRICS, RESULT
-from labeldep_cli.streamed import StreamedInputs
-from labeldep_cli.training import checkpoint
+from labeldep_cli.runs import checkpoint
+from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
 from labeldep_cli.training.draws import Order
 from labeldep_cli.training.fit import Schedule, fit
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step

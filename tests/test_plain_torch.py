@@ -17,16 +17,17 @@ from conftest import draw_image
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
+from labeldep_cli.compute.distributed import ALONE
 from labeldep_cli.config import AdversarialConfig, PretrainConfig
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
-from labeldep_cli.distributed import ALONE
-from labeldep_cli.inputs import FeatureInputs, ImageInputs
+from labeldep_cli.inputs.features import FeatureInputs
+from labeldep_cli.inputs.images import ImageInputs
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
-from labeldep_cli.training import checkpoint
+from labeldep_cli.runs import checkpoint
 from labeldep_cli.training.draws import mismatched_rows, uniform
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep
 from labeldep_cli.training.updates import adam, update

@@ -30,11 +30,12 @@ from labeldep_cli.config import DecisionConfig, Machine
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.features.decode import Decoded
 from labeldep_cli.features.images import Reason, read_image
-from labeldep_cli.pipelines.predict import Copies, Prediction, expand, predict
-from labeldep_cli.pipelines.predict import paths as path_room
-from labeldep_cli.pipelines.predict.paths import BATCH, as_they_come
-from labeldep_cli.pipelines.predict.prediction import label, prediction_of
-from labeldep_cli.pipelines.predict.serve import threads_for_one
+from labeldep_cli.labelling import paths as path_room
+from labeldep_cli.labelling.copies import Copies
+from labeldep_cli.labelling.paths import BATCH, as_they_come, expand
+from labeldep_cli.labelling.prediction import Prediction, label, prediction_of
+from labeldep_cli.labelling.serve import threads_for_one
+from labeldep_cli.pipelines.predict import predict
 from labeldep_cli.progress import Silent
 from labeldep_cli.reports.annotate import LONGEST, annotate
 

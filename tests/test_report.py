@@ -20,13 +20,13 @@ from labeldep_cli.evaluation.cooccurrence import clustered, log_lift
 from labeldep_cli.evaluation.curves import by_threshold, precision_recall
 from labeldep_cli.evaluation.evaluate import collect_features
 from labeldep_cli.evaluation.metrics import score
-from labeldep_cli.pipelines.evaluate import see
-from labeldep_cli.pipelines.report.images import evidence
-from labeldep_cli.pipelines.report.judged import judge
-from labeldep_cli.pipelines.runs import open_run
+from labeldep_cli.experiments.scores import see
 from labeldep_cli.progress import Silent
 from labeldep_cli.reports.heatmap import picture
+from labeldep_cli.reports.run_report.images import evidence
+from labeldep_cli.reports.run_report.judged import judge
 from labeldep_cli.reports.thumbnails import thumbnails
+from labeldep_cli.runs.find import open_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FEATURES = ("f1", "ap", "precision", "recall")

@@ -15,13 +15,13 @@ from test_cli import Place, make_table
 from labeldep_cli.config import Machine, ReproduceConfig, Source, Workspace
 from labeldep_cli.evaluation.bootstrap import interval, seeded_interval
 from labeldep_cli.evaluation.metrics import harmonic_mean
-from labeldep_cli.pipelines.project import open_project
-from labeldep_cli.pipelines.reproduce import command
-from labeldep_cli.pipelines.reproduce.matrix import build
-from labeldep_cli.pipelines.reproduce.scored import Bench
-from labeldep_cli.pipelines.reproduce.tables import over_seeds
+from labeldep_cli.pipelines import reproduce as command
 from labeldep_cli.progress import Silent
+from labeldep_cli.projects.project import open_project
 from labeldep_cli.reports import paper, reproduction
+from labeldep_cli.reproduction.matrix import build
+from labeldep_cli.reproduction.scored import Bench
+from labeldep_cli.reproduction.tables import over_seeds
 
 SHORT = ("--steps", 4, "--batch-size", 16)
 STAGES = ["baseline", "control", "wgan-gp", "no-negatives", "unconditional", "no-gumbel", "critic"]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from labeldep_cli.datasets.scenes import DATASET_SEED, IMAGE_SIZE, LABELS, PRETRAINING_SEED, draw
+from labeldep_cli.datasets.scenes.draw import DATASET_SEED, IMAGE_SIZE, LABELS, PRETRAINING_SEED, draw
 from labeldep_cli.models.scenesnet import FEATURE_DIM, INPUT_SIDE, WEIGHTS_FILE, ScenesNet
 
 DRAWS = 600
@@ -41,7 +41,7 @@ def test_same_arguments_give_same_bytes_here_and_in_another_process():
     np.random.seed(2)
     assert [fingerprint(DATASET_SEED, index) for index in (5, 4, 3, 2, 1, 0)] == here[::-1]
     program = (
-        "import hashlib\nfrom labeldep_cli.datasets.scenes import draw\n"
+        "import hashlib\nfrom labeldep_cli.datasets.scenes.draw import draw\n"
         "for index in range(6):\n    image, labels = draw(0, index)\n"
         "    print(hashlib.sha256(image.tobytes() + labels.tobytes()).hexdigest())"
     )

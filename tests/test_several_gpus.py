@@ -20,13 +20,13 @@ import torch.distributed as dist
 from on_device import CPU, CUDA, simulated_cuda
 from torch.distributed.distributed_c10d import PrefixStore
 
-from labeldep_cli import distributed
+from labeldep_cli.compute import distributed
+from labeldep_cli.compute.devices import pick_device
+from labeldep_cli.compute.distributed import ALONE, World, join, leave, require_own_devices
 from labeldep_cli.config import Machine, Source, Workspace
-from labeldep_cli.devices import pick_device
-from labeldep_cli.distributed import ALONE, World, join, leave, require_own_devices
 from labeldep_cli.errors import LabeldepError
-from labeldep_cli.pipelines import project
 from labeldep_cli.progress import Silent
+from labeldep_cli.projects import project
 
 # Which GPU is a process's own
 
@@ -217,7 +217,7 @@ def test_what_is_no_loss_keeps_its_kind(error) -> None:
 
 LOSES_ONE = """
 import os, torch
-from labeldep_cli.distributed import join
+from labeldep_cli.compute.distributed import join
 from labeldep_cli.errors import LabeldepError
 world = join(torch.device("cpu"))
 world.wait()

@@ -11,10 +11,11 @@ import torch
 from on_device import CPU, CUDA, Race, simulated_cuda
 from test_on_device import CRITIC, F, L, make_inputs, make_step
 
-from labeldep_cli import LabelDependencyLoss, staging
-from labeldep_cli.distributed import World
-from labeldep_cli.inputs import Request, in_order
-from labeldep_cli.staging import Staging
+from labeldep_cli import LabelDependencyLoss
+from labeldep_cli.compute import staging
+from labeldep_cli.compute.distributed import World
+from labeldep_cli.compute.staging import Staging
+from labeldep_cli.inputs.batches import Request, in_order
 
 MIXED = [
     torch.arange(5),

@@ -17,7 +17,6 @@ from test_cache import good
 from test_cli import Place, make_table
 from test_training import STEPS, Interrupting, bytes_of, make_config, make_critic
 
-from labeldep_cli import streamed
 from labeldep_cli.cli.flags import read_size
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
@@ -25,11 +24,13 @@ from labeldep_cli.errors import CacheError, LabeldepError
 from labeldep_cli.features.cache import CacheWriter, FeatureCache
 from labeldep_cli.features.images import Reason
 from labeldep_cli.features.origin import Origin
-from labeldep_cli.inputs import Blocks, FeatureInputs, Request, in_order
+from labeldep_cli.inputs import streamed
+from labeldep_cli.inputs.batches import Blocks, Request, in_order
+from labeldep_cli.inputs.features import FeatureInputs
+from labeldep_cli.inputs.streamed import StreamedInputs, blocks_within, share_memory
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.progress import Silent
-from labeldep_cli.streamed import StreamedInputs, blocks_within, share_memory
 from labeldep_cli.training.draws import Order, epoch_rows, random_rows
 from labeldep_cli.training.fit import Schedule, fit
 from labeldep_cli.training.steps import AdversarialStep

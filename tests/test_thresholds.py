@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.evaluation.evaluate import tuned_thresholds
 from labeldep_cli.evaluation.thresholds import DecisionRule, tune, tune_per_label
-from labeldep_cli.inputs import FeatureInputs
+from labeldep_cli.inputs.features import FeatureInputs
 
 P = np.array([[0.9, 0.6, 0.5, 0.1], [0.2, 0.4, 0.3, 0.4]])
 

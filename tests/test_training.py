@@ -13,18 +13,19 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from labeldep_cli.compute.distributed import ALONE, World
 from labeldep_cli.config import AdversarialConfig, PretrainConfig, changed, pick
 from labeldep_cli.datasets.label_space import LabelSpace
-from labeldep_cli.distributed import ALONE, World
 from labeldep_cli.errors import CheckpointError, TrainingError
-from labeldep_cli.inputs import FeatureInputs
+from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.progress import Silent
-from labeldep_cli.run_files import BEST, LAST, METRICS, RESULT
-from labeldep_cli.training import checkpoint, losses, steps, updates
+from labeldep_cli.runs import checkpoint
+from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
 from labeldep_cli.training import fit as fitting
+from labeldep_cli.training import losses, steps, updates
 from labeldep_cli.training.draws import epoch_rows, keyed, mismatched_rows, random_rows, random_views, uniform
 from labeldep_cli.training.fit import Schedule, fit
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep

@@ -16,8 +16,8 @@ import torch
 from conftest import draw_image
 from safetensors import safe_open
 
-from labeldep_cli.distributed import World
-from labeldep_cli.run_files import BEST, LAST, METRICS, RESULT
+from labeldep_cli.compute.distributed import World
+from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 FLOAT64 = str(Path(__file__).with_name("in_float64.py"))

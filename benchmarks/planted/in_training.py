@@ -27,7 +27,7 @@ from labeldep_cli.config import AdversarialConfig, PretrainConfig
 from labeldep_cli.datasets import ready_features
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.evaluation.evaluate import collect_logits, probabilities
-from labeldep_cli.inputs import FeatureInputs
+from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.models.discriminator import seeded_critic
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head

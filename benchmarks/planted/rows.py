@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from benchmarks.planted.cases import Case
 from labeldep_cli.config import AdversarialConfig, DecisionConfig, Machine, Place, PretrainConfig, Source, Workspace
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, probabilities
-from labeldep_cli.pipelines.claims import Job
-from labeldep_cli.pipelines.decisions import decision_of
-from labeldep_cli.pipelines.runs import open_run
 from labeldep_cli.pipelines.train import adversarial, pretrain
 from labeldep_cli.progress import Reporter
+from labeldep_cli.runs.claims import Job
+from labeldep_cli.runs.decisions import decision_of
+from labeldep_cli.runs.find import open_run
 
 MACHINE = Machine(device="cpu", workers=0)
 

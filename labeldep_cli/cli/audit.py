@@ -60,7 +60,7 @@ def audit(
 ) -> None:
     """Find written labels that image and other labels speak against: likely mistakes, ranked, with a gallery."""
     from labeldep_cli.pipelines.audit import audit_dataset, audit_run, is_run
-    from labeldep_cli.pipelines.claims import Job
+    from labeldep_cli.runs.claims import Job
 
     machine = Machine(device, workers, max_skipped)
     config = AuditConfig(folds=folds, repeats=repeats, hidden=hidden, steps=steps, seed=seed, top=top)

@@ -10,7 +10,7 @@ import typer
 
 from labeldep_cli.config import BACKBONE_NAMES, TUNED, Workspace
 from labeldep_cli.datasets.registry import DATASETS
-from labeldep_cli.run_files import BEST, CONFIG
+from labeldep_cli.runs.layout import BEST, CONFIG
 
 
 def dataset(incomplete: str) -> list[str]:

@@ -11,7 +11,7 @@ from labeldep_cli.cli.show import json_line
 
 if TYPE_CHECKING:
     from labeldep_cli.datasets.split import Skipped
-    from labeldep_cli.pipelines.predict import Prediction
+    from labeldep_cli.labelling.prediction import Prediction
 
 Format = Literal["lines", "table", "csv", "jsonl"]
 
@@ -63,7 +63,7 @@ class _JsonLines:
         self.everything = everything
 
     def add(self, found: Prediction | Skipped) -> None:
-        from labeldep_cli.pipelines.predict import record
+        from labeldep_cli.labelling.prediction import record
 
         typer.echo(json_line(record(found, self.everything)), file=self.stream)
 

@@ -123,7 +123,9 @@ def _label(
 ) -> int:
     """Label images, show and write what is asked for; the exit code."""
     from labeldep_cli.datasets.split import Skipped
-    from labeldep_cli.pipelines.predict import Copies, expand, record
+    from labeldep_cli.labelling.copies import Copies
+    from labeldep_cli.labelling.paths import expand
+    from labeldep_cli.labelling.prediction import record
     from labeldep_cli.pipelines.predict import predict as run_pipeline
 
     # Paths from a pipe are not waited for; all others are known from the start, and how many there are.
@@ -155,7 +157,8 @@ def _label(
 
 def _serve(by: _By, everything: bool) -> int:
     """Answer requests until stdin ends; the exit code."""
-    from labeldep_cli.pipelines.predict import complete, serve
+    from labeldep_cli.labelling.serve import complete
+    from labeldep_cli.pipelines.serve import serve
 
     all_complete = True
     for answer in serve(*by, _stdin(), everything, Terminal()):

@@ -13,7 +13,7 @@ from labeldep_cli.config import Machine, Place, ReportConfig, Workspace
 from labeldep_cli.files import size_told
 
 if TYPE_CHECKING:
-    from labeldep_cli.pipelines.report.command import Report
+    from labeldep_cli.pipelines.report import Report
 
 
 def report(
@@ -38,7 +38,7 @@ def report(
     json: flags.Json = False,
 ) -> None:
     """Write one HTML page about one run or several: scores, curves, labels, pairs, training, images."""
-    from labeldep_cli.pipelines.report.command import report as write
+    from labeldep_cli.pipelines.report import report as write
 
     place, machine = Place(runs_dir, data_dir, features_dir), Machine(device, workers, max_skipped, max_memory)
     found = write(place, runs, machine, split, seed, out, Terminal())

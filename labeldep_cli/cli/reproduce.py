@@ -12,7 +12,7 @@ from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_tabl
 from labeldep_cli.config import DEFAULT_BACKBONE, Machine, ReproduceConfig, Source, Workspace
 
 if TYPE_CHECKING:
-    from labeldep_cli.pipelines.reproduce.plan import Plan
+    from labeldep_cli.reproduction.plan import Plan
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -96,7 +96,7 @@ def reproduce(
     source = Source(dataset, None, weights, val_fraction, test_fraction, split_seed)
     workspace, machine = Workspace(data_dir, out / "runs", features_dir), Machine(device, workers, max_skipped)
     if plan:
-        from labeldep_cli.pipelines.reproduce.command import plan as reckon
+        from labeldep_cli.pipelines.reproduce import plan as reckon
 
         _show_plan(reckon(workspace, source, machine, asked, out, Terminal()), json)
         return
@@ -104,7 +104,7 @@ def reproduce(
 
 
 def _run(workspace: Workspace, source: Source, machine: Machine, asked: ReproduceConfig, out: Path, json: bool) -> None:
-    from labeldep_cli.pipelines.reproduce.command import reproduce as run
+    from labeldep_cli.pipelines.reproduce import reproduce as run
     from labeldep_cli.reports import reproduction
 
     found = run(workspace, source, machine, asked, out, Terminal(lines=0))

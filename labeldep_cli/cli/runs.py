@@ -15,8 +15,8 @@ from labeldep_cli.config import Workspace
 from labeldep_cli.files import size_told
 
 if TYPE_CHECKING:
-    from labeldep_cli.pipelines.listing import RunRow
-    from labeldep_cli.pipelines.tidy import Removal, Wanted
+    from labeldep_cli.runs.cleaning import Removal, Wanted
+    from labeldep_cli.runs.listing import RunRow
 
 
 def runs(
@@ -65,7 +65,7 @@ def runs(
     for given, flag in ((names, "RUN"), (unfinished, "--unfinished"), (last, "--last"), (yes, "--yes")):
         if given:
             raise typer.BadParameter("goes with: labeldep runs clean", param_hint=flag)
-    from labeldep_cli.pipelines.listing import list_runs
+    from labeldep_cli.runs.listing import list_runs
 
     rows = list_runs(runs_dir, Terminal())
     if json:
@@ -77,8 +77,8 @@ def runs(
 
 
 def _print(rows: list[RunRow]) -> None:
-    from labeldep_cli.pipelines.listing import SCORES
     from labeldep_cli.reports.tables import number
+    from labeldep_cli.runs.listing import SCORES
 
     header = ["run", "data set", "backbone", "stage", "critic", "state"]
     cells = [
@@ -111,7 +111,7 @@ def _age(changed: str) -> str:
 def _clean(runs_dir: Path, names: tuple[str, ...], unfinished: bool, last: bool, yes: bool, json: bool) -> None:
     if names and unfinished:
         raise typer.BadParameter("the runs that are named go whole: leave it out", param_hint="--unfinished")
-    from labeldep_cli.pipelines.tidy import Wanted, find_removals
+    from labeldep_cli.runs.cleaning import Wanted, find_removals
 
     wanted = Wanted(names, unfinished, last)
     found = find_removals(runs_dir, wanted)
@@ -145,7 +145,7 @@ def _print_removals(found: list[Removal], runs_dir: Path) -> None:
 
 
 def _remove(found: list[Removal], wanted: Wanted) -> list[Removal]:
-    from labeldep_cli.pipelines.tidy import remove
+    from labeldep_cli.runs.cleaning import remove
 
     gone = []
     for removal in found:

@@ -57,5 +57,5 @@ def exit_code(skipped: bool) -> int:
 
 def leave() -> None:
     """Part from the other processes, if this one has met them."""
-    if "labeldep_cli.distributed" in sys.modules:
-        sys.modules["labeldep_cli.distributed"].leave()
+    if "labeldep_cli.compute.distributed" in sys.modules:
+        sys.modules["labeldep_cli.compute.distributed"].leave()

@@ -23,7 +23,7 @@ from labeldep_cli.config import (
 )
 
 if TYPE_CHECKING:
-    from labeldep_cli.pipelines.train import Trained
+    from labeldep_cli.experiments.train_run import Trained
 
 Out = Annotated[
     Path | None, typer.Option(help="Folder of the run, in place of RUNS/NAME.", rich_help_panel=flags.WHERE)
@@ -70,8 +70,8 @@ def pretrain(
     json: flags.Json = False,
 ) -> None:
     """Train the classifier G with binary cross-entropy (Sect. 3.2 of the paper)."""
-    from labeldep_cli.pipelines.claims import Job
     from labeldep_cli.pipelines.train import pretrain as run
+    from labeldep_cli.runs.claims import Job
 
     _require_sense(full, train_bn, accumulate, checkpoint_activations)
     _require_score(select, patience)
@@ -234,8 +234,8 @@ def adversarial(
     json: flags.Json = False,
 ) -> None:
     """Train G against a critic of label sets (Sects. 3.2, 3.3); extracts and pretrains first where that is missing."""
-    from labeldep_cli.pipelines.claims import Job
     from labeldep_cli.pipelines.train import adversarial as run
+    from labeldep_cli.runs.claims import Job
 
     if critic == "none" and freeze_generator:
         raise typer.BadParameter(

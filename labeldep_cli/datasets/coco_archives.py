@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from labeldep_cli.config import DownloadConfig
+from labeldep_cli.datasets.http import Remote, fetch
 from labeldep_cli.errors import DatasetError, DownloadError, StorageError
-from labeldep_cli.fetch import Remote, fetch
 from labeldep_cli.files import publish, sha256, size_told, storing
 from labeldep_cli.progress import Reporter
 

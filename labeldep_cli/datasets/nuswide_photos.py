@@ -19,9 +19,9 @@ from typing import Literal, TextIO
 from PIL import Image
 
 from labeldep_cli.config import DownloadConfig
+from labeldep_cli.datasets.http import Broken, Patience, Refused, ask, at_mirror, read_whole
 from labeldep_cli.datasets.nuswide_urls import Photo, read_urls
 from labeldep_cli.errors import DownloadError
-from labeldep_cli.fetch import Broken, Patience, Refused, ask, at_mirror, read_whole
 from labeldep_cli.files import make_folder, storing, whole, write_text
 from labeldep_cli.progress import Bar, Reporter
 

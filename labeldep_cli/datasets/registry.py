@@ -62,7 +62,7 @@ def _nuswide_official(data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset
 
 
 def _scenes(data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
-    from labeldep_cli.datasets import scenes_files
+    from labeldep_cli.datasets.scenes import files as scenes_files
 
     return scenes_files.load(data_dir, draw, reporter)
 

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labeldep_cli.distributed import ALONE, World
+from labeldep_cli.compute.distributed import ALONE, World
 from labeldep_cli.evaluation.metrics import ApVariant, Scores, score
 from labeldep_cli.evaluation.thresholds import tune, tune_per_label
-from labeldep_cli.inputs import Inputs, in_order
+from labeldep_cli.inputs.batches import Inputs, in_order
 from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.generator import Generator
 

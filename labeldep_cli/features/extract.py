@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from labeldep_cli.compute.distributed import ALONE, World
 from labeldep_cli.datasets.split import Split
-from labeldep_cli.distributed import ALONE, World
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.cache import CacheWriter, skipped_rows
 from labeldep_cli.features.decode import Decoded, decode

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from labeldep_cli.compute.distributed import World
 from labeldep_cli.datasets.split import Split
-from labeldep_cli.distributed import World
 from labeldep_cli.features.cache import CacheWriter, Part, begun, cut, drop
 from labeldep_cli.features.origin import Origin
 from labeldep_cli.files import lock

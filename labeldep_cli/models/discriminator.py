@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from labeldep_cli.models.seeded import seeded
+from labeldep_cli.compute.seeded import seeded
 
 
 class Discriminator(nn.Module):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from labeldep_cli.models.activation_checkpointing import checkpoint_blocks
 from labeldep_cli.models.backbones import IMAGENET_MEAN, IMAGENET_STD
-from labeldep_cli.models.checkpointing import checkpoint_blocks
 
 
 class Encoder(nn.Module):

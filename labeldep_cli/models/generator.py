@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from labeldep_cli.compute.kernels import repeatable_attention
 from labeldep_cli.models.heads.base import Head
-from labeldep_cli.models.kernels import repeatable_attention
 
 
 class Generator(nn.Module):

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.fx import Node, Tracer
 from torch.nn.utils import fuse_conv_bn_eval
 
+from labeldep_cli.compute.kernels import exact_convolutions
 from labeldep_cli.config import Precision
 from labeldep_cli.models.encoder import Encoder
-from labeldep_cli.models.kernels import exact_convolutions
 from labeldep_cli.models.regions import RegionFeatures
 
 # Images that pass at once. The first maps of 8 images of 224 pixels fit the caches better than those of 32, and stay

@@ -20,15 +20,15 @@ from labeldep_cli.datasets.split import SPLITS, Skipped
 from labeldep_cli.errors import CheckpointError, LabeldepError
 from labeldep_cli.evaluation.audit import Weights, fit_weights, most_suspicious, suspicion
 from labeldep_cli.evaluation.evaluate import probabilities
+from labeldep_cli.experiments.cross_fitting import Opinion, cross_fit, opinion_of
 from labeldep_cli.features.images import UnreadableImage
 from labeldep_cli.files import lock, make_folder, write_text
-from labeldep_cli.pipelines.claims import Job
-from labeldep_cli.pipelines.crossfit import Opinion, cross_fit, opinion_of
-from labeldep_cli.pipelines.listing import record_of
-from labeldep_cli.pipelines.project import Project, open_project
-from labeldep_cli.pipelines.runs import open_told
 from labeldep_cli.progress import Reporter
+from labeldep_cli.projects.project import Project, open_project
 from labeldep_cli.reports.page import render, thumbnail
+from labeldep_cli.runs.claims import Job
+from labeldep_cli.runs.find import open_told
+from labeldep_cli.runs.listing import record_of
 
 TABLE, PAGE, RUNS = "audit.csv", "audit.html", "runs"
 

@@ -17,13 +17,14 @@ from labeldep_cli.config import (
     Source,
     Workspace,
 )
-from labeldep_cli.pipelines.claims import Job
-from labeldep_cli.pipelines.evaluate import Evaluation, evaluate_with
+from labeldep_cli.experiments.scores import Evaluation, evaluate_with
+from labeldep_cli.labelling.prediction import Prediction
 from labeldep_cli.pipelines.extract import extract
-from labeldep_cli.pipelines.predict import Prediction, predict
-from labeldep_cli.pipelines.runs import open_run
+from labeldep_cli.pipelines.predict import predict
 from labeldep_cli.pipelines.train import adversarial, pretrain
 from labeldep_cli.progress import Reporter
+from labeldep_cli.runs.claims import Job
+from labeldep_cli.runs.find import open_run
 
 TELLING = 0.5
 """Points of CF1 below which one seed on a few hundred images tells nothing."""

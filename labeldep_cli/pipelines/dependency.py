@@ -10,9 +10,10 @@ from labeldep_cli.config import DecisionConfig, Machine, Place
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.evaluation.dependency import Dependency, measure
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, probabilities
-from labeldep_cli.pipelines.decisions import decision_of
-from labeldep_cli.pipelines.runs import open_told, protocol_of
 from labeldep_cli.progress import Reporter
+from labeldep_cli.runs.decisions import decision_of
+from labeldep_cli.runs.find import open_told
+from labeldep_cli.runs.provenance import protocol_of
 
 
 @dataclass(frozen=True)

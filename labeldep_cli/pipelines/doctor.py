@@ -19,9 +19,9 @@ from labeldep_cli.config import DEFAULT_BACKBONE, PAPER_BACKBONES, Machine, Work
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.features.views import N_VIEWS, SIDE
 from labeldep_cli.models.backbones import find_backbone
-from labeldep_cli.pipelines.listing import list_runs
+from labeldep_cli.models.weights import published_file
 from labeldep_cli.progress import Reporter
-from labeldep_cli.weights import published_file
+from labeldep_cli.runs.listing import list_runs
 
 NEEDED = (
     "torch",

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from labeldep_cli.compute.versions import versions
 from labeldep_cli.config import DecisionConfig, ExportFormat, Machine
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.split import Draw, Split
@@ -19,14 +20,14 @@ from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.evaluation.thresholds import DEFAULT_THRESHOLD
 from labeldep_cli.features.decode import decode
 from labeldep_cli.files import make_folder, sha256, whole
+from labeldep_cli.labelling.labeller import open_labeller
 from labeldep_cli.models.backbones import find_backbone
-from labeldep_cli.models.exported import FORMATS, OPSET, OUTPUTS, Exported, FileFormat, trace
+from labeldep_cli.models.export import FORMATS, OPSET, OUTPUTS, Exported, FileFormat, trace
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.inference import InferenceEncoder
-from labeldep_cli.pipelines.labeller import open_labeller
-from labeldep_cli.pipelines.runs import Run, open_told
 from labeldep_cli.progress import Reporter, Silent
-from labeldep_cli.provenance import versions
+from labeldep_cli.runs.find import open_told
+from labeldep_cli.runs.run import Run
 
 TOLERANCE = 1e-4
 """The file's probabilities may differ by so much from the run's own."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from labeldep_cli.config import ExtractConfig, Machine, Source, Workspace
 from labeldep_cli.datasets.split import SPLITS, Skipped
-from labeldep_cli.pipelines.project import open_project
 from labeldep_cli.progress import Reporter
+from labeldep_cli.projects.project import open_project
 
 
 @dataclass(frozen=True)

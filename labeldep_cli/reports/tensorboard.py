@@ -11,7 +11,7 @@ from typing import Any
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.files import storing
 from labeldep_cli.progress import Course, Reporter, Through, Together, Watch
-from labeldep_cli.run_files import TENSORBOARD, read_metrics
+from labeldep_cli.runs.layout import TENSORBOARD, read_metrics
 
 
 def require_tensorboard() -> None:

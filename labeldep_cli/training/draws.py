@@ -18,7 +18,7 @@ from torch import Tensor
 
 from labeldep_cli.config import TrainingConfig
 from labeldep_cli.features.views import N_DRAWS, N_VIEWS, view_of_draw
-from labeldep_cli.inputs import Blocks, Inputs
+from labeldep_cli.inputs.batches import Blocks, Inputs
 
 
 def keyed(seed: int, purpose: str, step: int) -> torch.Generator:

@@ -13,17 +13,17 @@ import numpy as np
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from labeldep_cli.compute.distributed import ALONE, World
 from labeldep_cli.config import Selection, TrainingConfig
-from labeldep_cli.distributed import ALONE, World
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.evaluation.evaluate import collect_logits, evaluate, probabilities, tuned_thresholds
 from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.files import write_json, write_text
-from labeldep_cli.inputs import Inputs
+from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.progress import Course, Reporter
-from labeldep_cli.run_files import BEST, LAST, METRICS, RESULT
-from labeldep_cli.training import checkpoint
+from labeldep_cli.runs import checkpoint
+from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
 from labeldep_cli.training.steps import Step
 from labeldep_cli.training.tally import Tally, diverged
 

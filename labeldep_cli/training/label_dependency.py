@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from labeldep_cli.compute.distributed import ALONE
+from labeldep_cli.compute.staging import Staging
 from labeldep_cli.config import AdversarialConfig, LabelReduction, Sampling
-from labeldep_cli.distributed import ALONE
 from labeldep_cli.errors import TrainingError
 from labeldep_cli.evaluation.rerank import rerank, tune_beta
 from labeldep_cli.models.discriminator import seeded_critic
-from labeldep_cli.staging import Staging
 from labeldep_cli.training import losses
 from labeldep_cli.training.draws import mismatched_rows, uniform
 from labeldep_cli.training.steps import known, present

@@ -19,11 +19,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from labeldep_cli.compute.devices import mixed_precision
+from labeldep_cli.compute.distributed import ALONE, World
 from labeldep_cli.config import AdversarialConfig, TrainingConfig
-from labeldep_cli.devices import mixed_precision
-from labeldep_cli.distributed import ALONE, World
 from labeldep_cli.evaluation.rerank import tune_beta
-from labeldep_cli.inputs import Batch, Inputs, Request, in_order, requests_in_order
+from labeldep_cli.inputs.batches import Batch, Inputs, Request, in_order, requests_in_order
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.generator import Generator

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from labeldep_cli.errors import TrainingError
-from labeldep_cli.run_files import LAST
+from labeldep_cli.runs.layout import LAST
 
 _WATCHED = 32
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from labeldep_cli.distributed import World
-from labeldep_cli.inputs import Batch
+from labeldep_cli.compute.distributed import World
+from labeldep_cli.compute.strides import laid_out_like
+from labeldep_cli.inputs.batches import Batch
 
 
 class Part(NamedTuple):
@@ -107,26 +108,6 @@ def _shortened(gradients: Sequence[Tensor], max_norm: float) -> list[Tensor]:
     """As `torch.nn.utils.clip_grad_norm_`, but not in place: two parameters may have one gradient between them."""
     factor = (max_norm / (get_total_norm(gradients) + 1e-6)).clamp(max=1.0)
     return [gradient * factor for gradient in gradients]
-
-
-def laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
-    """A value with the strides of its parameter, as fused Adam needs its gradients and moments.
-
-    Fused Adam walks the memory of weight, gradient and moments side by side, so their strides must be equal: a CPU
-    moves entries by other entries' gradients where they are not, a GPU refuses. `backward()` gives every gradient its
-    parameter's strides; `autograd.grad` gives what the kernel made, which for a convolution over channels-last images
-    is channels last. Sides of length 1 count too: then no later check has to know that they do not matter.
-
-    Args:
-        parameter: the weight.
-        value: its gradient or one of its moments, of the same shape.
-
-    Returns:
-        `value` itself where its strides are the parameter's, else a copy.
-    """
-    if value.stride() == parameter.stride():
-        return value
-    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -23,19 +23,21 @@ from typer.testing import CliRunner
 from benchmarks import step as benchmark
 from labeldep_cli import LabelDependencyLoss
 from labeldep_cli.cli import app
+from labeldep_cli.compute.devices import mixed_precision
 from labeldep_cli.config import AdversarialConfig, PretrainConfig
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
-from labeldep_cli.devices import mixed_precision
 from labeldep_cli.features.cache import FeatureCache
-from labeldep_cli.inputs import FeatureInputs, ImageInputs, in_order
+from labeldep_cli.inputs.batches import in_order
+from labeldep_cli.inputs.features import FeatureInputs
+from labeldep_cli.inputs.images import ImageInputs
 from labeldep_cli.models.backbones import architecture, find_backbone
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
-from labeldep_cli.run_files import BEST, LAST, METRICS, RESULT
+from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
 from labeldep_cli.training.losses import logistic_loss
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep
 

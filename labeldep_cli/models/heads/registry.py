@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from labeldep_cli.compute.seeded import seeded
 from labeldep_cli.config import HeadKind
 from labeldep_cli.models.heads.att_rnn import AttRnnHead
 from labeldep_cli.models.heads.base import Head
@@ -12,7 +13,6 @@ from labeldep_cli.models.heads.gcn import GcnHead
 from labeldep_cli.models.heads.linear import LinearHead
 from labeldep_cli.models.heads.ml_decoder import MlDecoderHead
 from labeldep_cli.models.heads.rlsd import RlsdHead
-from labeldep_cli.models.seeded import seeded
 
 HEADS: Mapping[HeadKind, type[Head]] = {
     "linear": LinearHead,

@@ -1,0 +1,124 @@
+"""The data set `scenes` on disk: drawn once into the data folder, then read like any other."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeldep_cli.config import Machine
+from labeldep_cli.datasets.label_space import UNKNOWN, LabelSpace
+from labeldep_cli.datasets.scenes.draw import DATASET_SEED, LABELS, draw
+from labeldep_cli.datasets.split import Dataset, Draw, Split
+from labeldep_cli.files import lock, make_folder, storing
+from labeldep_cli.progress import Reporter
+
+SIZES = {"train": 1600, "val": 200, "test": 600}
+"""Images a split, in the order of the drawing's index."""
+
+VERSION = 1
+"""Of the drawing: a folder drawn by another version is drawn anew."""
+
+_PATIENCE = 600.0  # seconds: who finds another process drawing has only to wait for it
+_QUALITY = 92
+_GROUP = 25
+
+
+def load(data_dir: Path, draw_splits: Draw, reporter: Reporter) -> Dataset:
+    """Load `scenes`, drawing its images first where they are missing. Its splits are its own.
+
+    Args:
+        data_dir: the images lie in its folder `scenes`.
+        draw_splits: unused: no split is drawn.
+        reporter: told before the drawing begins.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    folder, marker = _folder(data_dir)
+    if not marker.exists():
+        make_folder(data_dir)
+        with lock(data_dir / ".scenes.lock", str(folder), _PATIENCE), storing(folder):
+            if not marker.exists():
+                _draw_all(folder, reporter)
+    return _dataset(folder, _labels(folder / "labels.csv"))
+
+
+def undrawn(data_dir: Path) -> Dataset | None:
+    """The data set's shape where its images are not drawn yet, every label unknown; None where they are."""
+    folder, marker = _folder(data_dir)
+    if marker.exists():
+        return None
+    return _dataset(folder, np.full((sum(SIZES.values()), len(LABELS)), UNKNOWN, dtype=np.int8))
+
+
+def _folder(data_dir: Path) -> tuple[Path, Path]:
+    """Where the images lie, and the file that says that they all do."""
+    folder = data_dir / "scenes"
+    return folder, folder / f"version-{VERSION}"
+
+
+def _dataset(folder: Path, labels: NDArray[np.int8]) -> Dataset:
+    space = LabelSpace(LABELS)
+    splits: dict[str, Split] = {}
+    start = 0
+    for name, size in SIZES.items():
+        rows = range(start, start + size)
+        splits[name] = Split(name, tuple(_path(row) for row in rows), labels[start : start + size], space, folder)
+        start += size
+    return Dataset("scenes", splits, named=True, backbone="scenesnet")
+
+
+def _draw_all(folder: Path, reporter: Reporter) -> None:
+    """Draw beside the folder, then rename: it appears whole or not at all."""
+    beside = folder.with_name(f".{folder.name}.drawing")
+    shutil.rmtree(beside, ignore_errors=True)
+    (beside / "images").mkdir(parents=True)
+    total = sum(SIZES.values())
+    reporter.note(f"drawing {total} images of the data set scenes into {folder}")
+    groups = [range(a, min(a + _GROUP, total)) for a in range(0, total, _GROUP)]
+    labels: list[NDArray[np.int8]] = []
+    # Spawned, not forked: the parent may hold threads of torch by now.
+    with (
+        ProcessPoolExecutor(Machine().n_workers, mp_context=get_context("spawn")) as pool,
+        reporter.bar("drawing scenes", total, "images") as bar,
+    ):
+        for drawn in pool.map(_draw_group, groups, [beside] * len(groups)):
+            labels.append(drawn)
+            bar.advance(len(drawn))
+    _write_labels(beside / "labels.csv", np.concatenate(labels))
+    (beside / f"version-{VERSION}").touch()
+    if folder.exists():
+        shutil.rmtree(folder)
+    beside.rename(folder)
+
+
+def _draw_group(rows: range, folder: Path) -> NDArray[np.int8]:
+    labels = np.zeros((len(rows), len(LABELS)), dtype=np.int8)
+    for k, row in enumerate(rows):
+        image, labels[k] = draw(DATASET_SEED, row)
+        image.save(folder / _path(row), quality=_QUALITY)
+    return labels
+
+
+def _path(row: int) -> str:
+    return f"images/{row:04d}.jpg"
+
+
+def _write_labels(path: Path, labels: NDArray[np.int8]) -> None:
+    names = [name for name, size in SIZES.items() for _ in range(size)]
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream)
+        table.writerow(["path", "split", *LABELS])
+        table.writerows([_path(row), name, *labels[row].tolist()] for row, name in enumerate(names))
+
+
+def _labels(path: Path) -> NDArray[np.int8]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))[1:]
+    return np.array([row[2:] for row in rows], dtype=np.int8)

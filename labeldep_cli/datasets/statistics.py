@@ -1,0 +1,133 @@
+"""Counts of labels, and which of them go together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeldep_cli.datasets.split import Dataset, Split
+
+STRONGEST = 10
+"""Co-occurrences reported."""
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """One split of a data set.
+
+    Attributes:
+        images: rows of the split.
+        on_disk: images that are there, readable or not; all rows of ready features.
+        labels_per_image: mean number of present labels over the rows with any known label.
+        label_counts: rows in which each label is present.
+        unknown: label values that are unknown (-1).
+    """
+
+    images: int
+    on_disk: int
+    labels_per_image: float
+    label_counts: Mapping[str, int]
+    unknown: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The split's record in the JSON of `labeldep data`."""
+        return {
+            "images": self.images,
+            "on_disk": self.on_disk,
+            "labels_per_image": self.labels_per_image,
+            "label_counts": dict(self.label_counts),
+            "unknown": self.unknown,
+        }
+
+
+@dataclass(frozen=True)
+class Cooccurrence:
+    """Two labels that go together.
+
+    Attributes:
+        labels: the two, in label order.
+        count: rows with both.
+        lift: how many times more rows have both than if the two were independent, over rows where both are known.
+    """
+
+    labels: tuple[str, str]
+    count: int
+    lift: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The pair's record in the JSON of `labeldep data`."""
+        return {"labels": list(self.labels), "count": self.count, "lift": self.lift}
+
+
+def strongest_cooccurrences(dataset: Dataset) -> tuple[Cooccurrence, ...]:
+    """The pairs of labels with the highest lift over all splits, at most STRONGEST.
+
+    lift(a, b) = n n_ab / (n_a n_b), each count over the n rows in which both labels are known. Pairs seen together in
+    fewer than max(5, 0.1 % of the rows) are left out, since chance alone lifts rare pairs most; so are pairs that are
+    together no more often than by chance (lift <= 1).
+    """
+    names = dataset.space.names
+    n_rows = sum(int((split.labels >= 0).any(axis=1).sum()) for split in dataset.splits.values())
+    joint, single, known = (sum(counts) for counts in zip(*map(_pair_counts, dataset.splits.values()), strict=True))
+    enough = np.triu(joint >= max(5, 0.001 * n_rows), k=1)
+    first, second = np.nonzero(enough)
+    lift = joint[enough] * known[enough] / (single[enough] * single.T[enough])  # [pairs]
+    order = sorted(
+        (i for i in range(len(lift)) if lift[i] > 1),
+        key=lambda i: (-lift[i], -joint[first[i], second[i]], first[i], second[i]),
+    )
+    return tuple(
+        Cooccurrence((names[first[i]], names[second[i]]), int(joint[first[i], second[i]]), float(lift[i]))
+        for i in order[:STRONGEST]
+    )
+
+
+def _pair_counts(split: Split) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Count rows by pairs of labels (a, b).
+
+    Each count goes over the few rows that have label a. The matrix product that this amounts to takes numpy's BLAS a
+    hundred times longer where other work keeps a core busy, since its threads wait for each other spinning.
+
+    Returns:
+        Three arrays [L, L]: both present; a present and b known; both known.
+    """
+    present, unknown = split.labels == 1, split.labels < 0
+    joint = _rows_with_each(present, present)
+    single = present.sum(axis=0)[:, None] - _rows_with_each(present, unknown)
+    lacking = unknown.sum(axis=0)
+    known = len(split) - lacking[:, None] - lacking[None, :] + _rows_with_each(unknown, unknown)
+    return joint, single, known
+
+
+def _rows_with_each(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """[L, L]: the number of rows in which `first` [N, L] holds for label a and `second` [N, L] for label b."""
+    counts = np.zeros((first.shape[1], second.shape[1]))
+    if second.any():
+        for a in range(first.shape[1]):
+            counts[a] = second[first[:, a]].sum(axis=0)
+    return counts
+
+
+def _describe(split: Split, absent: int) -> SplitReport:
+    counts = (split.labels == 1).sum(axis=0)
+    annotated = int((split.labels >= 0).any(axis=1).sum())
+    return SplitReport(
+        images=len(split),
+        on_disk=len(split) - absent,
+        labels_per_image=float(counts.sum()) / max(annotated, 1),
+        label_counts={name: int(count) for name, count in zip(split.space.names, counts, strict=True)},
+        unknown=int((split.labels < 0).sum()),
+    )
+
+
+def _absent_labels(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    absent = {}
+    for name, split in dataset.splits.items():
+        labels = dataset.space.decode(~(split.labels == 1).any(axis=0)) if len(split) else ()
+        if labels:
+            absent[name] = labels
+    return absent

@@ -1,0 +1,1 @@
+"""Training, scoring and comparing runs on an open project."""

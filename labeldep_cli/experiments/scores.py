@@ -1,0 +1,124 @@
+"""What a run says of a split: logits once, then scores under any decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from labeldep_cli.config import DecisionConfig, Machine, Place
+from labeldep_cli.datasets.split import Skipped
+from labeldep_cli.evaluation.decisions import Decision
+from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, evaluate
+from labeldep_cli.evaluation.metrics import Scores
+from labeldep_cli.inputs.batches import Inputs
+from labeldep_cli.progress import Reporter
+from labeldep_cli.projects.project import Project
+from labeldep_cli.runs.decisions import decision_of
+from labeldep_cli.runs.provenance import protocol_of
+from labeldep_cli.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a run on a split, with their protocol.
+
+    Attributes:
+        folder: of the run.
+        dataset, split: their names.
+        rule: which labels made the predicted sets.
+        scores: protocol.md's, 0..100.
+        skipped: rows of the split without an image that can be read.
+        provenance: all else that the numbers depend on.
+        looked: the images themselves were read, rather than a finished cache.
+    """
+
+    folder: Path
+    dataset: str
+    split: str
+    rule: Decision
+    scores: Scores
+    skipped: tuple[Skipped, ...]
+    provenance: dict[str, Any]
+    looked: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys of the contract."""
+        return {
+            "run": str(self.folder),
+            "dataset": self.dataset,
+            "split": self.split,
+            "decision": self.rule.to_json(),
+            **self.scores.to_json(),
+            "skipped": [skip.to_json() for skip in self.skipped],
+            "provenance": self.provenance,
+        }
+
+
+def evaluate_with(
+    run: Run,
+    place: Place,
+    machine: Machine,
+    decisions: tuple[DecisionConfig, ...],
+    split: str,
+    weights: str | None,
+    reporter: Reporter,
+) -> tuple[Evaluation, ...]:
+    """Score a run under several decision rules with one pass over the split; arguments as in `evaluate_run`."""
+    seen = see(run, place, machine, split, weights, reporter)
+    return tuple(seen.evaluated(decision)[0] for decision in decisions)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a run's generator says of a split, before any label set is decided on.
+
+    Attributes:
+        run: the run.
+        project: its data set and backbone.
+        split: the name of the split.
+        inputs: its usable rows.
+        logits: of those rows, float32 [N, L].
+    """
+
+    run: Run
+    project: Project
+    split: str
+    inputs: Inputs
+    logits: NDArray[np.float32]
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Z of the rows as the critic sees it, float32 [N, F]; in full mode a pass over the images, so made once."""
+        return collect_features(self.inputs)
+
+    def decided(self, decision: DecisionConfig) -> tuple[Decision, NDArray[np.bool_]]:
+        """The rule that is asked for, and the label sets [N, L] that it makes."""
+        rule = decision_of(decision, self.run, self.project.device)
+        return rule, rule.decide(self.logits, lambda: self.features)
+
+    def evaluated(self, decision: DecisionConfig) -> tuple[Evaluation, NDArray[np.bool_]]:
+        """Scores under one decision rule, and the label sets [N, L] that it makes."""
+        rule, predicted = self.decided(decision)
+        scores = evaluate(self.logits, predicted, self.inputs, decision.ap)
+        provenance = protocol_of(self.run, self.project.dataset.split(self.split), decision.ap)
+        names = (self.run.folder, self.project.dataset.name, self.split)
+        found = Evaluation(*names, rule, scores, self.inputs.skipped, provenance, bool(self.project.looked))
+        return found, predicted
+
+
+def see(run: Run, place: Place, machine: Machine, split: str, weights: str | None, reporter: Reporter) -> Seen:
+    """Pass a split through a run's generator once; arguments as in `evaluate_run`.
+
+    Raises:
+        LabeldepError: its data set or weights have changed.
+    """
+    project = run.project(place, weights, machine, reporter)
+    run.require_split(project, split)
+    inputs = project.inputs(split, run.full)
+    return Seen(run, project, split, inputs, collect_logits(run.generator(project.device), inputs))

@@ -1,0 +1,144 @@
+"""Reading every image of a data set, to learn which ones cannot be used and which are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from labeldep_cli.datasets.image_file import ImageFile, size_of
+from labeldep_cli.datasets.split import Split
+from labeldep_cli.errors import DatasetError
+from labeldep_cli.features.images import Reason, UnreadableImage, read_image
+from labeldep_cli.progress import Reporter
+
+_GROUP = 16
+"""Images a worker checks at a time: enough to outweigh the talk between processes, few enough for a lively bar."""
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Images that are the same file byte by byte.
+
+    Attributes:
+        paths: the images, in the order of the splits.
+        splits: the split of each.
+    """
+
+    paths: tuple[str, ...]
+    splits: tuple[str, ...]
+
+    @property
+    def leaks(self) -> bool:
+        """Whether they lie in different splits: the test set then holds what was trained on."""
+        return len(set(self.splits)) > 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The group's record in the JSON of `labeldep data`."""
+        return {"paths": list(self.paths), "splits": list(self.splits), "leaks": self.leaks}
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """An image as its split lists it; `size` in bytes, None where there is no such file."""
+
+    split: str
+    path: str
+    file: ImageFile
+    size: int | None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What reading an image gave: a `Reason` or 0, and the SHA-256 of a good file where it was asked for."""
+
+    reason: int
+    digest: bytes | None = None
+
+
+def _listed(split: Split) -> Iterator[_Listed]:
+    for row, path in enumerate(split.paths):
+        file = split.file(row)
+        try:
+            size: int | None = size_of(file)
+        except (FileNotFoundError, NotADirectoryError):
+            size = None
+        except (OSError, ValueError):  # forbidden, or no possible name: reading it says which
+            size = 0
+        yield _Listed(split.name, path, file, size)
+
+
+def _see_all(listed: Sequence[_Listed], workers: int, reporter: Reporter) -> list[_Seen]:
+    """Read all images that are there; one `_Seen` for each listed image, in order."""
+    sizes = Counter(image.size for image in listed)
+    there = [image for image in listed if image.size is not None]
+    tasks = [(image.file, image.size != 0 and sizes[image.size] > 1) for image in there]
+    groups = [tasks[start : start + _GROUP] for start in range(0, len(tasks), _GROUP)]
+    seen: list[_Seen] = []
+    with _reading(groups, workers) as results, reporter.bar("checking images", len(listed), "images") as bar:
+        bar.advance(len(listed) - len(there))
+        for group in results:
+            seen.extend(group)
+            bar.advance(len(group))
+    in_order = iter(seen)
+    return [_Seen(Reason.MISSING) if image.size is None else next(in_order) for image in listed]
+
+
+@contextmanager
+def _reading(groups: Sequence[Sequence[tuple[ImageFile, bool]]], workers: int) -> Iterator[Iterator[list[_Seen]]]:
+    """Read groups of images, here or in a pool that starts before the caller draws a bar, since a bar has a thread."""
+    workers = min(workers, len(groups))
+    if workers == 0:
+        yield map(_see_group, groups)
+        return
+    pool = ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    try:
+        yield pool.map(_see_group, groups)
+    except BrokenProcessPool:
+        raise DatasetError(
+            "a process that read images died, perhaps for want of memory",
+            "Run it again with fewer --workers, or --workers 0.",
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _see_group(group: Sequence[tuple[ImageFile, bool]]) -> list[_Seen]:
+    return [_see(file, hashed) for file, hashed in group]
+
+
+def _see(file: ImageFile, hashed: bool) -> _Seen:
+    try:
+        read_image(file)
+        return _Seen(0, _digest(file) if hashed else None)
+    except UnreadableImage as unreadable:
+        return _Seen(unreadable.reason)
+    except OSError:  # it went away between reading and hashing
+        return _Seen(Reason.BROKEN)
+
+
+def _digest(file: ImageFile) -> bytes:
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
+
+
+def _duplicates(listed: Sequence[_Listed], seen: Sequence[_Seen]) -> tuple[Duplicate, ...]:
+    same: defaultdict[bytes, list[_Listed]] = defaultdict(list)
+    for image, what in zip(listed, seen, strict=True):
+        if what.digest is not None:
+            same[what.digest].append(image)
+    groups = [
+        Duplicate(tuple(image.path for image in group), tuple(image.split for image in group))
+        for group in same.values()
+        if len(group) > 1
+    ]
+    return tuple(sorted(groups, key=lambda group: not group.leaks))

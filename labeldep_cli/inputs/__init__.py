@@ -1,0 +1,1 @@
+"""The seam between data and training: images, features, streamed features."""

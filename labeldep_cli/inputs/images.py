@@ -1,0 +1,133 @@
+"""Inputs over images, decoded in workers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from labeldep_cli.compute.staging import Staging
+from labeldep_cli.config import ExtractConfig
+from labeldep_cli.datasets.image_file import ImageFile
+from labeldep_cli.datasets.split import Skipped, Split
+from labeldep_cli.errors import DatasetError
+from labeldep_cli.features.cache import CacheRows, FeatureCache
+from labeldep_cli.features.decode import Decoded, Item, decode
+from labeldep_cli.features.images import Reason
+from labeldep_cli.inputs.batches import Batch, Blocks, Request, staged
+from labeldep_cli.models.encoder import pooled
+
+
+class ImageInputs:
+    """Inputs over images, decoded in workers.
+
+    Args:
+        split: the rows.
+        usable: int64 [N], which of them can be read.
+        skipped: the others.
+        encoder: frozen, on the device.
+        feature_dim: F.
+        side: pixels a side that the encoder sees.
+        n_views: views that training may draw from.
+        workers: decoding processes.
+        device: where batches are put.
+        draft: decode JPEGs at reduced scale.
+    """
+
+    batch = ExtractConfig.group
+    blocks: Blocks | None = None
+
+    def __init__(
+        self,
+        split: Split,
+        usable: NDArray[np.int64],
+        skipped: tuple[Skipped, ...],
+        encoder: nn.Module,
+        feature_dim: int,
+        side: int,
+        n_views: int,
+        workers: int,
+        device: torch.device,
+        draft: bool,
+    ) -> None:
+        kept = split if len(usable) == len(split) else split.subset(split.name, usable)
+        self.paths: Sequence[str] = kept.paths
+        self.labels = torch.from_numpy(kept.labels)
+        self.device_labels = self.labels.to(device)
+        self.space = kept.space
+        self.skipped = skipped
+        self.encoder: nn.Module = encoder
+        self.feature_dim = feature_dim
+        self.n_views = n_views
+        self.device = device
+        self._file: Callable[[int], ImageFile] = kept.file
+        self._side = side
+        self._workers = workers
+        self._draft = draft
+        self._cached: CacheRows | None = None
+        self._staging = Staging(device)
+
+    def read_z_from(self, cache: FeatureCache) -> None:
+        """Have z read from a finished cache of the same split and encoder, with all views that are asked for."""
+        self._cached = cache.rows()
+
+    def stream(
+        self, updates: Iterable[Sequence[Request]], pools: Iterable[Tensor] | None = None
+    ) -> Generator[list[Batch], None, None]:
+        """Decode the images asked for; with a cache to read z from, only those that x is needed of.
+
+        Raises:
+            DatasetError: an image that could be read when the run began no longer can.
+            CacheError: the cache cannot be read, or holds features that are not finite.
+        """
+        pending: deque[Sequence[Request]] = deque()
+
+        def items() -> Iterator[list[Item[int]]]:
+            for update in updates:
+                pending.append(update)
+                for request in filter(self._is_decoded, update):
+                    yield [(int(row), (int(view),)) for row, view in zip(request.rows, request.views, strict=True)]
+
+        on_gpu = self.device.type == "cuda"
+        decoded: deque[Decoded] = deque()
+        # Batches without images do not pass the workers: these take turns, and one would get most of the images.
+        for images in decode(self._file, items(), self._side, self._workers, on_gpu, self._draft):
+            decoded.append(images)
+            while pending and len(decoded) >= sum(map(self._is_decoded, pending[0])):
+                yield self._batches(pending.popleft(), decoded)
+        for update in pending:
+            yield self._batches(update, decoded)
+
+    def _is_decoded(self, request: Request) -> bool:
+        return len(request.rows) > 0 and (request.needs_x or self._cached is None)
+
+    def _batches(self, update: Sequence[Request], decoded: deque[Decoded]) -> list[Batch]:
+        """The batches of an update, of which those with images take the first ones of `decoded`."""
+        dtype = torch.get_default_dtype()
+        batches = []
+        for request, (rows, _, whole, _, draws) in zip(update, staged(update, self._staging), strict=True):
+            x = self._images(request, decoded.popleft()) if self._is_decoded(request) else torch.empty(0)
+            y = self.device_labels[rows].to(dtype)
+            batches.append(Batch(x.to(self.device, non_blocking=True), y, rows, whole, self._stored_z(request), draws))
+        return batches
+
+    def _images(self, request: Request, decoded: Decoded) -> Tensor:
+        if decoded.reasons.any():
+            k = int(decoded.reasons.argmax())
+            raise DatasetError(
+                f"{self._file(int(request.rows[k]))}: {Reason(int(decoded.reasons[k])).text}, though it could be read "
+                "when the run began",
+                "Put the image back and run the same command again: it goes on from the last evaluation.",
+            )
+        return decoded.images[:, 0]
+
+    def _stored_z(self, request: Request) -> Tensor | None:
+        if self._cached is None:
+            return None
+        features = self._cached.read(request.rows.numpy(), request.views.numpy())
+        (there,) = self._staging([torch.from_numpy(features)])
+        return pooled(there.to(torch.get_default_dtype()))

@@ -1,0 +1,83 @@
+"""The label set of one image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from labeldep_cli.datasets.split import Skipped
+from labeldep_cli.features.decode import Decoded
+from labeldep_cli.features.images import Reason
+from labeldep_cli.labelling.labeller import Labeller
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The label set of one image.
+
+    Attributes:
+        path: as the user named it.
+        labels: (name, probability 0..1) of each label in the set, most probable first.
+        probabilities: of all labels, in label order.
+    """
+
+    path: str
+    labels: tuple[tuple[str, float], ...]
+    probabilities: dict[str, float]
+
+
+def record(found: Prediction | Skipped, everything: bool) -> dict[str, Any]:
+    """The JSON of an image, by the keys of the contract.
+
+    Args:
+        found: what is said of it.
+        everything: add the probabilities of all labels.
+    """
+    if isinstance(found, Skipped):
+        return {"path": found.path, "skipped": found.reason}
+    labels = [{"label": label, "probability": p} for label, p in found.labels]
+    told: dict[str, Any] = {"path": found.path, "labels": labels}
+    return {**told, "probabilities": found.probabilities} if everything else told
+
+
+def label(labeller: Labeller, paths: Sequence[str], decoded: Decoded) -> Iterator[Prediction | Skipped]:
+    """Label a batch of decoded images.
+
+    Args:
+        labeller: what labels them.
+        paths: B, as the user named them; none at all will do.
+        decoded: the same images.
+
+    Yields:
+        A prediction an image, or why it was skipped.
+    """
+    good = decoded.reasons == 0
+    rows = iter(zip(*labeller.label(_whole_images(decoded)), strict=True)) if good.any() else iter(())
+    names = labeller.run.space.names
+    for path, reason in zip(paths, decoded.reasons.tolist(), strict=True):
+        if reason:
+            yield Skipped(path, Reason(reason).text)
+            continue
+        p, chosen = next(rows)
+        yield Skipped(path, Reason.NOT_FINITE.text) if np.isnan(p).any() else prediction_of(path, names, p, chosen)
+
+
+def _whole_images(decoded: Decoded) -> Tensor:
+    """The images that could be read, [B', 3, side, side]: all of them as they lie, in pinned memory for a GPU."""
+    images, good = decoded.images[:, 0], decoded.reasons == 0
+    return images if good.all() else images[good]
+
+
+def prediction_of(path: str, names: Sequence[str], p: NDArray[np.float64], chosen: NDArray[np.bool_]) -> Prediction:
+    """An image's probabilities [L] and label set [L], with their names."""
+    ranked = sorted(map(int, np.flatnonzero(chosen)), key=lambda k: (-p[k], k))
+    return Prediction(
+        path,
+        tuple((names[k], float(p[k])) for k in ranked),
+        {name: float(value) for name, value in zip(names, p, strict=True)},
+    )

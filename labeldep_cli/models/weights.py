@@ -1,0 +1,215 @@
+"""Where a backbone's weights come from: torchvision, a file, this package, or chance."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import pickle
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from labeldep_cli.compute.seeded import seeded
+from labeldep_cli.errors import BackboneError
+from labeldep_cli.files import lock, sha256
+from labeldep_cli.models.backbones import Backbone, classifier, take_off_classifier
+from labeldep_cli.models.regions import RegionFeatures
+from labeldep_cli.progress import Reporter
+
+RANDOM_SEED = 0
+"""Of the weights that `--weights none` draws."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a backbone's weights come from.
+
+    Attributes:
+        spec: "default", the name of torchvision weights, "none", or an absolute path.
+        path: their file; None for random weights.
+        sha256: of that file (of the recipe, for random weights); None while the file is not on this disk.
+        url: where torchvision publishes them; empty for others.
+    """
+
+    spec: str
+    path: Path | None
+    sha256: str | None
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class LoadedBackbone:
+    """A backbone with its weights, its classifier taken off.
+
+    Attributes:
+        module: normalised images [B, 3, side, side] -> features [B, F], or regions [B, S, F].
+        shape: of one image's features: (F,) or (S, F).
+        weights_sha256: of its weights.
+    """
+
+    module: nn.Module
+    shape: tuple[int, ...]
+    weights_sha256: str
+
+    @property
+    def feature_dim(self) -> int:
+        """F."""
+        return self.shape[-1]
+
+    def with_regions(self, row: Backbone) -> LoadedBackbone:
+        """The same network, giving its last feature map as regions.
+
+        Raises:
+            BackboneError: it has no such map.
+        """
+        regions = RegionFeatures(self.module, row)
+        return LoadedBackbone(regions, regions.shape, self.weights_sha256)
+
+
+def locate_weights(row: Backbone, weights: str) -> Weights:
+    """Find weights without loading them.
+
+    Args:
+        row: the backbone.
+        weights: "default", the name of torchvision weights ("IMAGENET1K_V1"), "none", or the path of a state dict.
+
+    Raises:
+        BackboneError: the path does not exist.
+    """
+    if weights == "none":
+        recipe = f"random weights of {row.name}, seed {RANDOM_SEED}"
+        return Weights("none", None, hashlib.sha256(recipe.encode()).hexdigest())
+    known = () if row.packaged else torchvision.models.get_model_weights(row.name)
+    published = {entry.name: entry for entry in known}
+    if weights == "default" and row.packaged:
+        path = Path(__file__).parent / "models" / row.packaged
+        return Weights("default", path, sha256(path))
+    if weights == "default" or weights in published:
+        entry = torchvision.models.get_model_weights(row.name).DEFAULT if weights == "default" else published[weights]
+        path = _file_of(entry)
+        return Weights(weights, path, sha256(path) if path.is_file() else None, entry.url)
+    path = Path(weights).expanduser().absolute()
+    if not path.is_file():
+        raise BackboneError(
+            f"there is no weights file {path}",
+            f"--weights takes {', '.join(('default', 'none', *published))} or a path.",
+        )
+    return Weights(str(path), path, sha256(path))
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """The default weights that torchvision publishes for a backbone.
+
+    Attributes:
+        path: where they lie, or would be downloaded to.
+        url: where they come from.
+        megabytes: of the file, in units of 1024 x 1024 bytes, as torchvision says; None where it does not.
+    """
+
+    path: Path
+    url: str
+    megabytes: float | None
+
+
+def published_file(row: Backbone) -> PublishedFile:
+    """Where a backbone's default weights lie, without reading them."""
+    entry = torchvision.models.get_model_weights(row.name).DEFAULT
+    return PublishedFile(_file_of(entry), entry.url, entry.meta.get("_file_size"))
+
+
+def _file_of(entry: torchvision.models.WeightsEnum) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / str(entry.url.rsplit("/", 1)[1])
+
+
+def load_backbone(row: Backbone, weights: Weights, reporter: Reporter) -> LoadedBackbone:
+    """Build a backbone, load its weights (strictly), take its classifier off.
+
+    Torchvision's own weights are downloaded first where they are missing, which is said aloud.
+
+    Raises:
+        BackboneError: weights of another architecture, or a pickle that would run code; a download that fails.
+    """
+    with seeded(RANDOM_SEED):
+        module = classifier(row)
+    digest = weights.sha256
+    if weights.path is not None:
+        if weights.url and not weights.path.is_file():
+            _download(row, weights, weights.path, reporter)
+        digest = digest or sha256(weights.path)
+        _load_strictly(module, weights.path, row.name)
+    feature_dim = take_off_classifier(row, module)
+    if row.feature_dim not in (None, feature_dim):
+        raise BackboneError(
+            f"{row.name} has {feature_dim} features here, not {row.feature_dim} as in the paper",
+            "Use another version of torchvision.",
+        )
+    return LoadedBackbone(module.eval(), (feature_dim,), str(digest))
+
+
+def _download(row: Backbone, weights: Weights, path: Path, reporter: Reporter) -> None:
+    """Fetch weights; of several processes on a machine one does, and the others wait."""
+    with lock(path.with_name(f".{path.name}.lock"), str(path), patience=math.inf):
+        if not path.is_file():
+            _fetch(row, weights, reporter)
+
+
+def _fetch(row: Backbone, weights: Weights, reporter: Reporter) -> None:
+    reporter.note(f"downloading the weights of {row.name} from {weights.url} to {weights.path}")
+    try:
+        torch.hub.load_state_dict_from_url(weights.url, progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash is a RuntimeError
+        raise BackboneError(
+            f"cannot download the weights of {row.name}: {getattr(error, 'reason', error)}",
+            f"Fetch {weights.url} where there is a network and name the file: --weights PATH\n"
+            f"(or put it at {weights.path}). Random weights: --weights none",
+        ) from error
+
+
+def _load_strictly(module: nn.Module, path: Path, name: str) -> None:
+    state = read_state_dict(path)
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        problems = [line.strip() for line in str(error).splitlines()[1:]]
+        raise BackboneError(
+            f"{path} is no state dict of {name}: {problems[0][:160] if problems else error}",
+            "Name the weights of this very architecture, classifier included, or another --backbone.",
+        ) from None
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a state dict without running any code in it.
+
+    Args:
+        path: a .safetensors file, or one that torch.save wrote; a dict under the key "state_dict" is taken too.
+
+    Raises:
+        BackboneError: the file is broken, holds no tensors, or is a pickle that would run code.
+    """
+    remedy = "Name a file with a plain state dict: torch.save(model.state_dict(), PATH)"
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on the pickle's protocol; the error below says enough
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise BackboneError(f"there is no weights file {path}", "Name where it lies now: --weights PATH") from None
+    except pickle.UnpicklingError as error:
+        raise BackboneError(
+            f"{path} holds more than tensors (or is broken) and was not loaded: a pickle can run code", remedy
+        ) from error
+    except Exception as error:  # what torch and safetensors raise on broken files is not one kind
+        raise BackboneError(f"{path} is no readable weights file", remedy) from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise BackboneError(f"{path} holds no state dict", remedy)
+    return state

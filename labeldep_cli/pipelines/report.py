@@ -1,0 +1,143 @@
+"""`labeldep report`: one page about one run or several, that stands alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labeldep_cli.config import Machine, Place
+from labeldep_cli.datasets.split import Skipped
+from labeldep_cli.errors import LabeldepError
+from labeldep_cli.experiments.comparison import differences
+from labeldep_cli.experiments.paired import open_paired, see_paired
+from labeldep_cli.experiments.scores import see
+from labeldep_cli.files import make_folder, write_text
+from labeldep_cli.progress import Reporter
+from labeldep_cli.reports.figure import RUNS
+from labeldep_cli.reports.page import render
+from labeldep_cli.reports.run_report.gallery import walls
+from labeldep_cli.reports.run_report.images import asks_critic, choosable
+from labeldep_cli.reports.run_report.judged import Judged, judge
+from labeldep_cli.reports.run_report.labels import label_rows, pairing
+from labeldep_cli.reports.run_report.plots import score_figures, training_figures
+from labeldep_cli.reports.run_report.summary import protocol_rows, remarks, score_rows
+from labeldep_cli.reports.tables import SUMMARY
+from labeldep_cli.runs.find import open_told
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page that was written.
+
+    Attributes:
+        file: where.
+        size: bytes.
+        dataset, split: what it is about.
+        runs: their folders, by letter.
+        n_images: scored.
+        n_choosable: that can be looked at one by one.
+        skipped: rows of the split without an image that could be read.
+        unreadable: choosable rows whose image can no longer be read: they are named without a picture.
+        looked: images were read to score them, rather than finished caches.
+    """
+
+    file: Path
+    size: int
+    dataset: str
+    split: str
+    runs: dict[str, str]
+    n_images: int
+    n_choosable: int
+    skipped: tuple[Skipped, ...]
+    unreadable: tuple[Skipped, ...]
+    looked: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """One object."""
+        return {
+            "file": str(self.file),
+            "bytes": self.size,
+            "dataset": self.dataset,
+            "split": self.split,
+            "runs": self.runs,
+            "n_images": self.n_images,
+            "n_choosable": self.n_choosable,
+            "skipped": [skip.to_json() for skip in self.skipped],
+            "unreadable": [skip.to_json() for skip in self.unreadable],
+        }
+
+
+def report(
+    place: Place, names: Sequence[str], machine: Machine, split: str, seed: int, out: Path, reporter: Reporter
+) -> Report:
+    """Write a page about runs.
+
+    Args:
+        place: where runs and their data lie.
+        names: of the runs, one at least; the others stand beside the first.
+        machine: to compute on.
+        split: of their data set.
+        seed: of the resampling and of the sampled sets.
+        out: the page's file.
+        reporter: takes notes and progress.
+
+    Raises:
+        LabeldepError: no such run, more than a page has colours for, or runs that do not fit together as for `compare`.
+    """
+    if len(names) > len(RUNS):
+        raise LabeldepError(
+            f"{len(names)} runs are more than a page can tell apart: {len(RUNS)} at most", "Name fewer runs."
+        )
+    make_folder(out.parent)  # before the work: where it cannot be, nothing is computed in vain
+    if len(names) == 1:  # alone it may be unfinished
+        run = open_told(names[0], place.runs_dir, reporter)
+        judged = judge([see(run, place, machine, split, None, reporter)])
+    else:
+        judged = judge(list(see_paired(open_paired(names, place.runs_dir), place, machine, split, reporter)))
+    return _write(judged, seed, out, reporter)
+
+
+def _write(judged: Sequence[Judged], seed: int, out: Path, reporter: Reporter) -> Report:
+    first = judged[0].seen
+    compared = differences([one.seen for one in judged], seed) if len(judged) > 1 else None
+    shown = walls(judged)
+    chosen = choosable(judged, shown, reporter)
+    page = render(
+        "report.html.j2",
+        dataset=first.project.dataset.name,
+        split=first.split,
+        n_images=len(first.logits),
+        space=first.run.space.names,
+        true_labels_per_image=judged[0].evaluations[0].scores.true_labels_per_image,
+        skipped=len(first.inputs.skipped),
+        has_images=not first.run.has_features,
+        runs=judged,
+        colours=RUNS,
+        columns=SUMMARY,
+        scores=score_rows(judged),
+        protocol=protocol_rows(judged),
+        remarks=remarks(judged, compared),
+        score_figures=score_figures(judged),
+        training_figures=training_figures(judged),
+        labels=label_rows(judged),
+        pairing=pairing(judged, seed),
+        walls=shown,
+        chosen=chosen,
+        critics=[one for one in judged if asks_critic(one)],
+    )
+    write_text(out, page)
+    runs = {one.letter: str(one.run.folder) for one in judged}
+    return Report(
+        out,
+        len(page.encode()),
+        first.project.dataset.name,
+        first.split,
+        runs,
+        len(first.logits),
+        len(chosen.rows),
+        first.inputs.skipped,
+        () if first.run.has_features else chosen.unreadable,
+        any(one.seen.project.looked for one in judged),
+    )

@@ -1,1 +1,0 @@
-"""`labeldep report`: one page about one run or several."""

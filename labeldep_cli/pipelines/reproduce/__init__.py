@@ -1,1 +1,0 @@
-"""`labeldep reproduce`: rows, cost, training, tables, gallery."""

@@ -1,0 +1,57 @@
+"""`labeldep predict --stdin-json`: answer requests one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+
+from labeldep_cli.compute.devices import pick_device, settle_on
+from labeldep_cli.config import DecisionConfig, Machine
+from labeldep_cli.labelling.labeller import open_labeller
+from labeldep_cli.labelling.serve import _FORMS, Answer, _answer, threads_for_one
+from labeldep_cli.progress import Reporter
+from labeldep_cli.runs.find import open_told
+
+
+def serve(
+    runs_dir: Path,
+    run_name: str | None,
+    machine: Machine,
+    decision: DecisionConfig,
+    weights: str | None,
+    requests: Iterable[bytes],
+    everything: bool,
+    reporter: Reporter,
+) -> Iterator[Answer]:
+    """Answer requests, one by one, in this process.
+
+    Args:
+        runs_dir: where runs lie.
+        run_name: a folder or a name; None for the newest run.
+        machine: to compute on; no workers are started.
+        decision: which labels make a set.
+        weights: a path in place of the recorded one.
+        requests: lines of JSON, each `{"path": ...}`, `{"paths": [...]}` or `{"image": BASE64}`, with any `id`.
+        everything: answer with the probabilities of all labels too.
+        reporter: told when the first request can be answered as fast as any other.
+
+    Yields:
+        An answer a request: `path` (null for an `image`) and `labels`, or `path` and `skipped`; for `paths` a list of
+        these in `predictions`; for what is no request, `error`. A request's `id` is in it.
+
+    Raises:
+        LabeldepError: no such run, one on ready features, or weights that are not the run's.
+    """
+    run = open_told(run_name, runs_dir, reporter)
+    settle_on(pick_device(machine.device))
+    labeller = open_labeller(run, machine, decision, weights, reporter)
+    few, every = threads_for_one(labeller), torch.get_num_threads()
+    reporter.note(f"ready: one request a line, {_FORMS}")
+    try:
+        for line in requests:
+            torch.set_num_threads(every if b'"paths"' in line else few)
+            yield _answer(labeller, line, everything)
+    finally:
+        torch.set_num_threads(every)

@@ -1,0 +1,1 @@
+"""A data set opened with a backbone on a machine."""

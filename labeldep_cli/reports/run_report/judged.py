@@ -1,0 +1,127 @@
+"""A run as the report shows it: its sets under each decision, and the one that the rest of the page goes by."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeldep_cli.config import DecisionConfig
+from labeldep_cli.evaluation.evaluate import probabilities
+from labeldep_cli.experiments.scores import Evaluation, Seen
+from labeldep_cli.reports import tables
+from labeldep_cli.runs.run import Run
+
+Judgement = Literal["right", "wrong", "missed", "unknown"]
+
+_HALF, _TUNED, _CRITIC = DecisionConfig(), DecisionConfig(threshold="tuned"), DecisionConfig("rerank")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run and its label sets.
+
+    Attributes:
+        number: its place among the runs of the page, from 0.
+        seen: what its generator says.
+        evaluations: under p > 0.5, under the threshold tuned on val and, where it has a critic, under the critic.
+        own: which of them is the run's own: the critic's where nothing but the critic was trained, else the tuned
+            threshold's. The page goes by these sets, so that no difference is one of thresholds left at 0.5.
+        sets: the own ones, bool [N, L].
+    """
+
+    number: int
+    seen: Seen
+    evaluations: tuple[Evaluation, ...]
+    own: int
+    sets: NDArray[np.bool_]
+
+    @property
+    def letter(self) -> str:
+        """Its short name on the page."""
+        return string.ascii_uppercase[self.number]
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+        return self.seen.run
+
+    @property
+    def kind(self) -> str:
+        """What it was trained as, in words."""
+        return kind_of(self.run)
+
+    @property
+    def rule(self) -> str:
+        """The own decision in words."""
+        return tables.decision(self.evaluations[self.own].rule.to_json())
+
+    @property
+    def labels(self) -> NDArray[np.int8]:
+        """The truth [N, L], the same for all runs of a page."""
+        return self.seen.inputs.labels.numpy()
+
+    @cached_property
+    def p(self) -> NDArray[np.float64]:
+        """Probabilities [N, L]."""
+        return probabilities(self.seen.logits)
+
+    @cached_property
+    def wrong(self) -> NDArray[np.int64]:
+        """How many labels of each image its set has wrong, [N]; unknown ones are not counted."""
+        return np.asarray(((self.sets != (self.labels > 0)) & (self.labels >= 0)).sum(axis=1))
+
+    def judgements(self, row: int) -> list[tuple[Judgement, str]]:
+        """What is to be said of the labels in an image's own set and of those it misses, in label order."""
+        chosen, truth = self.sets[row], self.labels[row]
+        told: dict[tuple[bool, int], Judgement] = {
+            (True, 1): "right",
+            (True, 0): "wrong",
+            (True, -1): "unknown",
+            (False, 1): "missed",
+        }
+        named = np.flatnonzero(chosen | (truth > 0))
+        return [(told[bool(chosen[k]), int(truth[k])], self.run.space.names[k]) for k in named]
+
+    def scores(self) -> list[dict[str, Any]]:
+        """The records of `labeldep eval --json`, by decision."""
+        return [one.to_json() for one in self.evaluations]
+
+
+def judge(seen: Sequence[Seen]) -> list[Judged]:
+    """Score runs under every decision they know."""
+    return [_judged(number, one) for number, one in enumerate(seen)]
+
+
+def _judged(number: int, seen: Seen) -> Judged:
+    # An unfinished run has not chosen its critic's weight yet.
+    critic = seen.run.facts["critic"] is not None and seen.run.facts.get("beta") is not None
+    asked = (_HALF, _TUNED, _CRITIC) if critic else (_HALF, _TUNED)
+    found = [seen.evaluated(decision) for decision in asked]
+    own = len(asked) - 1 if critic and freezes(seen.run) else 1
+    return Judged(number, seen, tuple(one for one, _ in found), own, found[own][1])
+
+
+def freezes(run: Run) -> bool:
+    """Whether its critic alone was trained."""
+    return bool(run.config["settings"].get("freeze_generator", False))
+
+
+def is_control(run: Run) -> bool:
+    """Whether it is the adversarial stage without a critic."""
+    return bool(run.config["settings"].get("critic") == "none")
+
+
+def kind_of(run: Run) -> str:
+    """What a run was trained as, in words."""
+    if is_control(run):
+        return "control"
+    critic = run.config["settings"].get("critic")
+    if critic is None:
+        return "baseline"
+    return f"{critic} critic beside a fixed G" if freezes(run) else f"adversarial, {critic}"

@@ -1,0 +1,168 @@
+"""`labeldep reproduce --plan`: rows, cost and disk, reckoned without writing or training anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, PretrainConfig, ReproduceConfig, TrainingConfig
+from labeldep_cli.datasets.split import SPLITS
+from labeldep_cli.features.cache import cache_bytes
+from labeldep_cli.models.backbones import architecture, classifier, remove_classifier
+from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.models.heads.registry import HEADS
+from labeldep_cli.models.regions import RegionFeatures
+from labeldep_cli.projects.project import Project
+from labeldep_cli.reproduction.matrix import BASELINE, Matrix, Training
+from labeldep_cli.reproduction.scored import head_first, is_finished
+
+_FLOAT = 4  # bytes
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """One network of the matrix, for all seeds together.
+
+    Attributes:
+        title: of the network.
+        tables: that it stands in.
+        trainings: one a seed; finished: those that are done already.
+        generator_updates, critic_updates: of all its trainings.
+        batch_size: rows an update looks at.
+        megabytes: of its checkpoints.
+    """
+
+    title: str
+    tables: tuple[int, ...]
+    trainings: int
+    finished: int
+    generator_updates: int
+    critic_updates: int
+    batch_size: int
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class PlannedCache:
+    """A cache of features: there already, or to be extracted."""
+
+    path: Path
+    exists: bool
+    images: int
+    views: int
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a matrix costs."""
+
+    rows: tuple[PlannedRow, ...]
+    caches: tuple[PlannedCache, ...]
+    left_out: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """One object: rows, caches, totals."""
+        return {
+            "rows": [{**vars(row), "tables": list(row.tables)} for row in self.rows],
+            "caches": [{**vars(cache), "path": str(cache.path)} for cache in self.caches],
+            "trainings": sum(row.trainings for row in self.rows),
+            "finished": sum(row.finished for row in self.rows),
+            "generator_updates": sum(row.generator_updates for row in self.rows),
+            "critic_updates": sum(row.critic_updates for row in self.rows),
+            "images_to_extract": sum(cache.images * cache.views for cache in self.caches if not cache.exists),
+            "cache_megabytes": sum(cache.megabytes for cache in self.caches),
+            "checkpoint_megabytes": sum(row.megabytes for row in self.rows),
+            "left_out": [{"row": title, "reason": reason} for title, reason in self.left_out.items()],
+        }
+
+
+def plan(matrix: Matrix, projects: Mapping[str | None, Project], asked: ReproduceConfig, out: Path) -> Plan:
+    """Reckon the cost of a matrix.
+
+    Args:
+        matrix: its rows.
+        projects: data set and backbone, by the backbone's name.
+        asked: how they are trained.
+        out: where they would be trained; looked at for finished runs.
+    """
+    rows = [row for training in matrix.trainings for row in _planned(training, matrix, projects, asked, out)]
+    seen = {(training.model.backbone, HEADS[training.model.head].spatial) for training in matrix.trainings}
+    kinds = [replace(projects[name], spatial=spatial) for name, spatial in sorted(seen, key=str)]
+    caches = tuple(cache for project in kinds if project.row for cache in _caches(project, asked.full))
+    return Plan(tuple(rows), caches, matrix.left_out)
+
+
+def _planned(
+    training: Training, matrix: Matrix, projects: Mapping[str | None, Project], asked: ReproduceConfig, out: Path
+) -> Iterator[PlannedRow]:
+    project = projects[training.model.backbone].for_head(training.model.head)
+    config = replace(training.config(asked, 0), head=training.model.head)
+    tables = tuple(
+        number for number, rows in matrix.tables.items() if any(r.training.key == training.key for r in rows)
+    )
+    finished = [is_finished(training.folder(out, seed)) for seed in range(asked.seeds)]
+    if training.stage == BASELINE and isinstance(config, PretrainConfig) and config.full:
+        yield _row(f"{training.title}, its head first", (), finished, project, head_first(config))
+    yield _row(training.title, tables, finished, project, config)
+
+
+def _row(
+    title: str, tables: tuple[int, ...], finished: Sequence[bool], project: Project, config: TrainingConfig
+) -> PlannedRow:
+    resolved = config.resolved()
+    per_epoch = -(-len(project.dataset.split("train")) // resolved.rows_per_batch)
+    steps = resolved.total_steps(per_epoch) * len(finished)
+    critic = isinstance(resolved, AdversarialConfig) and resolved.critic != "none"
+    frozen = isinstance(resolved, AdversarialConfig) and resolved.freeze_generator
+    return PlannedRow(
+        title,
+        tables,
+        len(finished),
+        sum(finished),
+        0 if frozen else steps,
+        steps * resolved.critic_steps if isinstance(resolved, AdversarialConfig) and critic else 0,
+        resolved.rows_per_batch,
+        len(finished) * _checkpoint_bytes(project, resolved) / 1e6,
+    )
+
+
+def _caches(project: Project, full: bool) -> Iterator[PlannedCache]:
+    """In full mode the heads that come first see train and val as features; test is only ever seen as images."""
+    for name in SPLITS[:2] if full else SPLITS:
+        split, path = project.dataset.split(name), project.cache_path(name)
+        cache = project.finished_cache(name)
+        views = 1 if cache is None else cache.origin.views
+        yield PlannedCache(path, cache is not None, len(split), views, cache_bytes(split, _shape(project), views) / 1e6)
+
+
+def _shape(project: Project) -> tuple[int, ...]:
+    """Of an image's features, (F,) or (S, F), without building anything but the backbone's shape."""
+    if project.row is None:
+        features = project.dataset.split("train").features
+        return (0 if features is None else int(features.shape[1]),)
+    with torch.device("meta"):
+        if project.spatial:
+            return RegionFeatures(architecture(project.row).eval(), project.row).shape
+        return (project.row.feature_dim or remove_classifier(classifier(project.row)),)
+
+
+def _checkpoint_bytes(project: Project, config: TrainingConfig) -> int:
+    """Of `best` (networks) and `last` (networks, and two moments of Adam for each of their parameters)."""
+    width, labels = _shape(project)[-1], len(project.dataset.space)
+    with torch.device("meta"):
+        networks: list[nn.Module] = [HEADS[config.head or DEFAULT_HEAD](width, labels, int(config.hidden or 0))]
+        if config.full and project.row is not None:
+            networks.append(architecture(project.row))
+        moments = list(networks)
+        if isinstance(config, AdversarialConfig) and config.critic != "none":
+            networks.append(Discriminator(labels, width, **config.critic_shape))
+            moments = networks[-1:] if config.freeze_generator else networks
+    values = sum(value.numel() for network in networks for value in network.state_dict().values())
+    learned = sum(value.numel() for network in moments for value in network.parameters())
+    return _FLOAT * int(2 * values + 2 * learned)

@@ -1,0 +1,158 @@
+"""`labeldep runs`: which runs there are, told from their small files alone, without torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, PretrainConfig, TrainingConfig, pick
+from labeldep_cli.files import locked
+from labeldep_cli.progress import Reporter
+from labeldep_cli.runs.layout import BEST, CONFIG, LAST, LOCK, RESULT, read_metrics
+
+SCORES = ("mAP", "CF1", "OF1", "exact_match")
+_STAGES: dict[str, type[TrainingConfig]] = {"pretrain": PretrainConfig, "adversarial": AdversarialConfig}
+
+State = Literal["finished", "training", "unfinished", "no checkpoint"]
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run at a glance.
+
+    Attributes:
+        run: its folder.
+        name: what `eval`, `predict` and the like take for it: the folder as seen from the runs dir.
+        stage: pretrain, adversarial, control or critic.
+        dataset: the name of its data.
+        backbone: None over ready features.
+        full: whether the backbone was trained too.
+        head: what turns features into logits.
+        critic: wgan-gp or nce; None without one.
+        seed: of the run.
+        state: "training" where a process holds its lock right now.
+        step, steps: generator updates made, and wanted.
+        best_step: that its best checkpoint stands at; None before the first evaluation after an update.
+        val: SCORES of that one, sets at p > 0.5; None as above.
+        bytes: of its folder.
+        changed: when its best checkpoint was written (if it has none, when it was begun), ISO 8601 in UTC.
+    """
+
+    run: Path
+    name: str
+    stage: str
+    dataset: str
+    backbone: str | None
+    full: bool
+    head: str
+    critic: str | None
+    seed: int
+    state: State
+    step: int
+    steps: int
+    best_step: int | None
+    val: dict[str, float] | None
+    bytes: int
+    changed: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, as JSON."""
+        return {**asdict(self), "run": str(self.run)}
+
+
+def list_runs(runs_dir: Path, reporter: Reporter) -> list[RunRow]:
+    """All runs in a folder and one level below it (where `reproduce` puts them), the newest first.
+
+    Those whose files are broken are told to the reporter.
+    """
+    rows: list[RunRow] = []
+    for folder in run_folders(runs_dir):
+        try:
+            record = record_of(folder)
+            if record is not None:
+                rows.append(_row(folder, runs_dir, record))
+        except (OSError, ValueError, KeyError, TypeError):
+            reporter.note(f"left out: the files of {folder} are broken; train it anew with --fresh, or remove it")
+    return sorted(rows, key=lambda row: row.changed, reverse=True)
+
+
+def run_folders(runs_dir: Path) -> Iterator[Path]:
+    """The folders that may be runs, by name."""
+    for pattern in ("*", "*/*"):
+        # os.path's answer is False where Path's method raises: a folder that may not be entered.
+        yield from (folder for folder in sorted(runs_dir.glob(pattern)) if os.path.isdir(folder))  # noqa: PTH112
+
+
+def record_of(folder: Path) -> dict[str, Any] | None:
+    """The config.json of a run's folder; None where the folder is no run's.
+
+    Raises:
+        OSError, ValueError: the file is broken.
+    """
+    if not (folder / CONFIG).is_file():
+        return None
+    record = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
+        return None
+    return record if record.get("command") in [*_STAGES] else None
+
+
+def folder_bytes(folder: Path) -> int:
+    """The size of all files in a folder."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # a training at work renames its files while they are looked at
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def _row(folder: Path, runs_dir: Path, record: dict[str, Any]) -> RunRow:
+    config: TrainingConfig = pick(_STAGES[record["command"]], record["settings"])
+    step, best = _progress(folder, config)
+    critic = config.critic if isinstance(config, AdversarialConfig) and config.critic != "none" else None
+    clock = (folder / BEST) if (folder / BEST).exists() else folder / CONFIG
+    return RunRow(
+        run=folder,
+        name=folder.relative_to(runs_dir).as_posix(),
+        stage=config.stage,
+        dataset=record["dataset"]["name"],
+        backbone=record["settings"].get("backbone"),
+        full=config.full,
+        head=config.head or DEFAULT_HEAD,
+        critic=critic,
+        seed=config.seed,
+        state=_state(folder),
+        step=step,
+        steps=int(record["steps"]),
+        best_step=best["step"] if best else None,
+        val={name: best["val"][name] for name in SCORES} if best else None,
+        bytes=folder_bytes(folder),
+        changed=datetime.fromtimestamp(clock.stat().st_mtime, timezone.utc).isoformat(timespec="microseconds"),
+    )
+
+
+def _state(folder: Path) -> State:
+    if locked(folder / LOCK):
+        return "training"
+    if not any((folder / name).exists() for name in (BEST, LAST)):
+        return "no checkpoint"
+    return "finished" if (folder / RESULT).exists() else "unfinished"
+
+
+def _progress(folder: Path, config: TrainingConfig) -> tuple[int, dict[str, Any] | None]:
+    """The last step that was evaluated, and the record of the best evaluation as training chooses it."""
+    records = read_metrics(folder)
+    updated = [record for record in records if record["step"]]
+    # Where G is frozen, its scores on val stay as they are, and the critic's own chooses.
+    def value(record: dict[str, Any]) -> float:
+        chosen = record["step"] if config.selection == "last" else record["val"][config.selection]
+        return float(record.get("critic_val", chosen))
+
+    best = max(updated, key=value, default=None)
+    return (records[-1]["step"] if records else 0), best

@@ -1,0 +1,216 @@
+"""A trained run: its networks, and what its checkpoint says of itself."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from labeldep_cli.compute.seeded import seeded
+from labeldep_cli.config import (
+    DEFAULT_HEAD,
+    ExtractConfig,
+    HeadKind,
+    LabelReduction,
+    Machine,
+    Place,
+    Source,
+    Workspace,
+    pick,
+)
+from labeldep_cli.datasets import registry
+from labeldep_cli.datasets.label_space import LabelSpace
+from labeldep_cli.errors import CheckpointError, DatasetError
+from labeldep_cli.models.backbones import Backbone, architecture, find_backbone
+from labeldep_cli.models.discriminator import Discriminator, seeded_critic
+from labeldep_cli.models.encoder import Encoder
+from labeldep_cli.models.generator import Generator
+from labeldep_cli.models.heads.base import Head
+from labeldep_cli.models.heads.registry import HEADS, seeded_head
+from labeldep_cli.models.regions import RegionFeatures
+from labeldep_cli.models.weights import Weights, locate_weights
+from labeldep_cli.progress import Reporter
+from labeldep_cli.projects.project import Project, open_project
+from labeldep_cli.runs import checkpoint
+from labeldep_cli.runs.layout import BEST
+from labeldep_cli.runs.record import LABEL_REDUCTION_BEFORE, result_of
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run with a best checkpoint.
+
+    Attributes:
+        folder: of the run.
+        config: its config.json.
+        facts: what its best checkpoint says of itself.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    facts: dict[str, Any]
+
+    @property
+    def best(self) -> Path:
+        """The best checkpoint."""
+        return self.folder / BEST
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was trained to its end."""
+        return result_of(self.folder) is not None
+
+    @property
+    def full(self) -> bool:
+        """Whether the backbone was trained too."""
+        return bool(self.facts["full"])
+
+    @property
+    def head_kind(self) -> HeadKind:
+        """What turns its features into logits; runs from before there was a choice are linear."""
+        kind: HeadKind = self.facts.get("head", DEFAULT_HEAD)
+        return kind
+
+    @property
+    def label_reduction(self) -> LabelReduction:
+        """How its training read Eq. 1's cross-entropy: averaged or summed over labels."""
+        reduction: LabelReduction = self.facts.get("label_reduction", LABEL_REDUCTION_BEFORE)
+        return reduction
+
+    @property
+    def spatial(self) -> bool:
+        """Whether its features are regions."""
+        return HEADS[self.head_kind].spatial
+
+    @property
+    def space(self) -> LabelSpace:
+        """The labels, in the order of the logits."""
+        return LabelSpace(tuple(self.facts["labels"]))
+
+    @property
+    def has_features(self) -> bool:
+        """Whether it was trained on ready features instead of images."""
+        return self.facts["backbone"] is None
+
+    @property
+    def draft(self) -> bool:
+        """Whether it saw JPEGs decoded at reduced scale."""
+        return not self.has_features and self.facts["preprocessing"] == find_backbone(self.facts["backbone"]).drafted
+
+    def source(self) -> Source:
+        """Which data, through which backbone, it was trained on."""
+        source: Source = pick(Source, self.config["settings"])
+        return source
+
+    def head(self) -> Head:
+        """Its head, loaded."""
+        return self._head(self._tensors())
+
+    def generator(self, device: torch.device) -> Generator:
+        """Its generator, loaded: over features in head mode, over images in full mode."""
+        return self.full_generator(device) if self.full else Generator(nn.Identity(), self.head()).to(device).eval()
+
+    def full_generator(self, device: torch.device) -> Generator:
+        """The generator of a full-mode run: the checkpoint holds its whole backbone."""
+        tensors = self._tensors()
+        row = find_backbone(self.facts["backbone"])
+        with seeded(0):
+            backbone = architecture(row).eval()
+        encoder = Encoder(RegionFeatures(backbone, row) if self.spatial else backbone)
+        generator = Generator(encoder, self._head(tensors))
+        checkpoint.unpack("generator", tensors, generator, self.best)
+        return generator.to(device).eval()
+
+    def critic(self, device: torch.device) -> Discriminator:
+        """Its critic, loaded; only where `facts["critic"]` says that there is one."""
+        critic = seeded_critic(len(self.space), self.facts["feature_dim"], self.facts["critic"], seed=0)
+        checkpoint.unpack("critic", self._tensors(), critic, self.best)
+        return critic.to(device).eval()
+
+    def project(self, place: Place, weights: str | None, machine: Machine, reporter: Reporter) -> Project:
+        """Open its data set and backbone again.
+
+        Args:
+            place: where its data lie now.
+            weights: a path in place of the recorded one; None for that.
+            machine: to compute on.
+            reporter: takes notes.
+
+        Raises:
+            CheckpointError: the labels or the weights are not the run's.
+        """
+        row = None if self.has_features else find_backbone(self.facts["backbone"])
+        features = place.features_dir or (Path(self.config["features_dir"]) if place.data_dir is None else None)
+        workspace = Workspace(place.data_dir or Path(self.config["data_dir"]), place.runs_dir, features)
+        found = None if row is None else self.weights(row, weights)
+        asked = ExtractConfig(draft=self.draft)
+        source = self.source()
+        try:
+            project = open_project(workspace, source, machine, reporter, found, self.spatial, asked=asked)
+        except DatasetError as error:
+            if source.dataset in registry.DATASETS or Path(source.dataset).exists():
+                raise
+            raise DatasetError(
+                f"{error.what}, which {self.folder} was trained on",
+                f"Put it back, or make a link to where it lies now: ln -s NEW {shlex.quote(source.dataset)}",
+            ) from error
+        self.space.require_same(project.dataset.space, f"the run {self.folder.name}", "the data set")
+        return project
+
+    def weights(self, row: Backbone, path: str | None = None) -> Weights:
+        """The weights of its backbone.
+
+        Args:
+            row: its backbone.
+            path: where they lie now; None for where the run found them. Such as are no longer there pass: cached
+                features and a full-mode checkpoint need none.
+
+        Raises:
+            CheckpointError: the file is not the one that it was trained with; names both hashes.
+        """
+        spec = self.source().weights
+        if path is None and spec not in ("default", "none") and Path(spec).is_absolute() and not Path(spec).is_file():
+            return Weights(spec, Path(spec), self.facts["weights_sha256"])
+        found = locate_weights(row, path or spec)
+        self.require_weights(found)
+        return found
+
+    def require_weights(self, found: Weights) -> None:
+        """Refuse weights other than those that the run was trained with; published ones not yet on this disk pass.
+
+        Raises:
+            CheckpointError: names both hashes.
+        """
+        mine = self.facts["weights_sha256"]
+        if found.sha256 is not None and found.sha256 != mine:
+            raise CheckpointError(
+                f"the weights {found.path or found.spec} have SHA-256 {found.sha256[:12]}, "
+                f"but {self.folder} was trained with {str(mine)[:12]}",
+                "Name the weights that it was trained with: --weights PATH",
+            )
+
+    def require_split(self, project: Project, name: str) -> None:
+        """Refuse a split whose rows or labels have changed since the run was trained.
+
+        Raises:
+            DatasetError: names both fingerprints.
+        """
+        mine, theirs = self.config["dataset"]["fingerprints"].get(name), project.dataset.split(name).fingerprint
+        if mine is not None and mine != theirs:
+            raise DatasetError(
+                f"the {name} split of {project.dataset.name} has changed since {self.folder} was trained: "
+                f"its fingerprint was {mine[:12]}, and is {theirs[:12]}",
+                "Put the data set back as it was, or train a new run on it: --out FOLDER",
+            )
+
+    def _tensors(self) -> dict[str, Any]:
+        return checkpoint.load(self.best)[0]
+
+    def _head(self, tensors: dict[str, Any]) -> Head:
+        head = seeded_head(self.head_kind, self.facts["feature_dim"], len(self.space), self.facts["hidden"], seed=0)
+        checkpoint.unpack("generator.head", tensors, head, self.best)
+        return head

@@ -29,6 +29,7 @@ from labeldep_cli.evaluation.evaluate import collect_features, probabilities
 from labeldep_cli.files import make_folder
 from labeldep_cli.pipelines.audit import Audit, audit_dataset
 from labeldep_cli.progress import Reporter
+from labeldep_cli.projects.inputs import ensure_inputs_together
 from labeldep_cli.projects.project import Project, open_project
 from labeldep_cli.runs.claims import Job
 
@@ -81,7 +82,8 @@ def run(
     Returns:
         `cells` and `images`: average precision in per cent of each ranking, a list over seeds.
     """
-    parts = project.held_together(dict.fromkeys((n for n in SPLITS if len(project.dataset.splits[n])), 1), full=False)
+    names = [name for name in SPLITS if len(project.dataset.splits[name])]
+    parts = ensure_inputs_together(project, dict.fromkeys(names, 1), full=False)
     x = torch.cat([collect_features(part) for part in parts]).cpu().numpy()
     clean = np.concatenate([part.labels.numpy() for part in parts])
     make_folder(work)

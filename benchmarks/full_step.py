@@ -32,6 +32,8 @@ from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.progress import Silent
+from labeldep_cli.projects.caching import ensure_cache
+from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.project import Project, open_project
 from labeldep_cli.training.steps import AdversarialStep
 
@@ -104,7 +106,7 @@ def _project(folder: Path) -> Project:
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
     source = Source(str(folder / "labels.csv"), BACKBONE, "none")
     project = open_project(Workspace(folder, folder), source, Machine(workers=0), Silent())
-    project.cached("train", ExtractConfig(views=21))
+    ensure_cache(project, "train", ExtractConfig(views=21))
     return project
 
 
@@ -120,7 +122,7 @@ class _Stepping:
         checkpointed: bool,
         critic_steps: int = AdversarialConfig.critic_steps,
     ) -> None:
-        inputs = project.inputs("train", full=True, views=None)
+        inputs = ensure_inputs(project, "train", full=True, views=None)
         cache = project.finished_cache("train", 21)
         assert isinstance(inputs, ImageInputs) and isinstance(inputs.encoder, InferenceEncoder) and cache is not None
         if cached:

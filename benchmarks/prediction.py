@@ -26,11 +26,11 @@ from benchmarks.extraction import BATCH, Task, circumstances, extract_rate, medi
 from benchmarks.show import Table, show
 from labeldep_cli.config import DecisionConfig, ExtractConfig, Machine, PretrainConfig, Source, Workspace
 from labeldep_cli.errors import LabeldepError
+from labeldep_cli.experiments.train import pretrain
 from labeldep_cli.features.decode import decode_here
 from labeldep_cli.labelling.labeller import open_labeller
 from labeldep_cli.labelling.prediction import Prediction
 from labeldep_cli.pipelines.predict import predict
-from labeldep_cli.pipelines.train import pretrain
 from labeldep_cli.progress import Silent
 from labeldep_cli.runs.claims import Job
 from labeldep_cli.runs.find import open_run

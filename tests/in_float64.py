@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from labeldep_cli.config import AdversarialConfig, Machine, PretrainConfig, Source, Workspace
-from labeldep_cli.pipelines.train import adversarial, pretrain
+from labeldep_cli.experiments.train import adversarial, pretrain
 from labeldep_cli.progress import Silent
 from labeldep_cli.runs.claims import Job
 

@@ -29,6 +29,8 @@ from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.progress import Silent
+from labeldep_cli.projects.caching import ensure_cache
+from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.project import open_project
 from labeldep_cli.training.draws import uniform
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep
@@ -100,7 +102,7 @@ class TestFeaturesFromTheCache:
     def test_only_what_g_looks_at_is_decoded(self, place, monkeypatch, changes, decoded, in_all):
         for cached in (True, False):
             project = make_project(place)
-            inputs = project.inputs("train", full=True, views=None)
+            inputs = ensure_inputs(project, "train", full=True, views=None)
             if cached:
                 inputs.read_z_from(project.finished_cache("train", 21))
             step = make_full_step(inputs, **changes)
@@ -113,7 +115,7 @@ class TestFeaturesFromTheCache:
     @pytest.mark.parametrize("workers", [0, 2])
     def test_batches_come_in_the_order_asked_for(self, place, workers):
         project = make_project(place, workers=workers)
-        inputs = project.inputs("train", full=True, views=None)
+        inputs = ensure_inputs(project, "train", full=True, views=None)
         cache = project.finished_cache("train", 21)
         inputs.read_z_from(cache)
         draw = np.random.default_rng(0)
@@ -137,15 +139,15 @@ class TestFeaturesFromTheCache:
 
     def test_batches_that_need_no_image_need_no_decoding_at_all(self, place):
         project = make_project(place)
-        inputs = project.inputs("train", full=True, views=None)
+        inputs = ensure_inputs(project, "train", full=True, views=None)
         inputs.read_z_from(project.finished_cache("train", 21))
         request = Request(torch.arange(3), torch.arange(3), 3, needs_x=False)
         assert [len(batch.z) for (batch,) in inputs.stream([[request], [request]])] == [3, 3]
 
     def test_regions_come_pooled(self, place):
         project = make_project(place, spatial=True)
-        project.cached("train", ExtractConfig(spatial=True))
-        inputs = project.inputs("train", full=True, views=1)
+        ensure_cache(project, "train", ExtractConfig(spatial=True))
+        inputs = ensure_inputs(project, "train", full=True, views=1)
         inputs.read_z_from(project.finished_cache("train"))
         ((batch,),) = inputs.stream([[Request(torch.arange(4), torch.zeros(4, dtype=torch.int64), 4)]])
         assert batch.z.shape == (4, 128)
@@ -162,7 +164,7 @@ class TestFeaturesFromTheCache:
         source = Source(dataset=str(tmp_path), backbone="scenesnet")
         machine = Machine(device="cpu", workers=0, max_skipped=0.5)
         project = open_project(Workspace(tmp_path / "data", tmp_path / "runs"), source, machine, Silent())
-        cache = project.cached("train", ExtractConfig()).cache
+        cache = ensure_cache(project, "train", ExtractConfig()).cache
         read = cache.rows().read(np.array([2, 0, 2]), np.zeros(3, dtype=np.int64))
         assert (read == cache.features()[[2, 0, 2], 0]).all() and (read[0] != read[1]).any()
 

@@ -25,7 +25,7 @@ from safetensors import safe_open
 from labeldep_cli.cli import app
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PRELOADED = ["torchvision", "labeldep_cli.pipelines.train", "labeldep_cli.pipelines.extract"]
+PRELOADED = ["torchvision", "labeldep_cli.experiments.train", "labeldep_cli.pipelines.extract"]
 PATIENCE = 120.0  # seconds until a command that does not get anywhere fails the test
 LABELS = ("sea", "sky", "dog", "tree")
 

@@ -25,8 +25,8 @@ from labeldep_cli.cli.lines import QUIET, Lines
 from labeldep_cli.cli.view import View
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.progress import Course, Silent, Together
-from labeldep_cli.reports.tensorboard import Events, Recorded, require_tensorboard
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
+from labeldep_cli.runs.tensorboard import Events, Recorded, require_tensorboard
 
 CRITIC = ("--critic-layers", 1, "--critic-width", 16, "--critic-projection", 8, "--batch-size", 16)
 LINE = re.compile(r"step (\d+) of (\d+): (?:(.+); )?val mAP [\d.]+, CF1 [\d.]+, exact match [\d.]+, labels per image ")
@@ -260,7 +260,7 @@ def interrupted(place: Place, out: str, *more: object, evaluations: int, monkeyp
         patch.setattr(Lines, "evaluated", count)
         patch.setattr(Lines, "losses", interrupt)
         # TensorBoard hears first here: what it wrote past the last checkpoint has to be taken back.
-        patch.setattr("labeldep_cli.reports.tensorboard.Together", lambda *watches: Together(*reversed(watches)))
+        patch.setattr("labeldep_cli.runs.tensorboard.Together", lambda *watches: Together(*reversed(watches)))
         assert place.run(*words(place, out, "--steps", 300, *more)).exit_code == 130
 
 

@@ -31,6 +31,8 @@ from labeldep_cli.models.inference import InferenceEncoder, fold_batch_norms, pr
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.models.weights import load_backbone, locate_weights, read_state_dict
 from labeldep_cli.progress import Silent
+from labeldep_cli.projects.caching import ensure_cache
+from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.project import open_project
 
 
@@ -610,8 +612,8 @@ def scenes_project(tmp_path_factory):
 
 class TestOneSeam:
     def test_full_mode_logits_before_any_update_are_the_head_s_over_cached_features(self, scenes_project):
-        images = scenes_project.inputs("train", full=True)
-        cached = scenes_project.inputs("train", full=False)
+        images = ensure_inputs(scenes_project, "train", full=True)
+        cached = ensure_inputs(scenes_project, "train", full=False)
         assert [*images.paths] == [*cached.paths] == [f"{k}.png" for k in (0, 1, 2, 5, 6, 7)]
         assert torch.equal(images.labels, cached.labels) and images.skipped == cached.skipped
         assert [skip.path for skip in cached.skipped] == ["4.png"]
@@ -627,10 +629,10 @@ class TestOneSeam:
         assert np.ptp(heads, axis=0).min() > 10 * bound.max()  # the rows differ by far more: none is swapped
 
     def test_every_cached_view_is_the_one_that_full_mode_cuts(self, scenes_project):
-        images = scenes_project.inputs("train", full=True, views=21)
+        images = ensure_inputs(scenes_project, "train", full=True, views=21)
         assert images.n_views == 21
-        scenes_project.cached("train", ExtractConfig(views=21), fresh=True)
-        cached = scenes_project.inputs("train", full=False, views=None)
+        ensure_cache(scenes_project, "train", ExtractConfig(views=21), fresh=True)
+        cached = ensure_inputs(scenes_project, "train", full=False, views=None)
         assert cached.n_views == 21
         request = Request(torch.arange(21) % 6, torch.arange(21), 21)
         ((seen,),), ((stored,),) = images.stream([[request]]), cached.stream([[request]])

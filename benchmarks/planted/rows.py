@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from benchmarks.planted.cases import Case
 from labeldep_cli.config import AdversarialConfig, DecisionConfig, Machine, Place, PretrainConfig, Source, Workspace
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, probabilities
-from labeldep_cli.pipelines.train import adversarial, pretrain
+from labeldep_cli.experiments.train import adversarial, pretrain
 from labeldep_cli.progress import Reporter
+from labeldep_cli.projects.inputs import ensure_inputs
+from labeldep_cli.projects.of_run import project_of_run
 from labeldep_cli.runs.claims import Job
 from labeldep_cli.runs.decisions import decision_of
 from labeldep_cli.runs.find import open_run
@@ -146,8 +148,8 @@ def decide(system: System, folder: Path, labels_per_image: float, reporter: Repo
         reporter: takes notes.
     """
     run = open_run(str(folder / system.name), folder)
-    project = run.project(Place(folder), None, MACHINE, reporter)
-    inputs = project.inputs("test", full=False)
+    project = project_of_run(run, Place(folder), None, MACHINE, reporter)
+    inputs = ensure_inputs(project, "test", full=False)
     logits = collect_logits(run.generator(project.device), inputs)
     sets: dict[Rule, NDArray[np.bool_]] = {}
     for rule in system.rules:

@@ -70,7 +70,7 @@ def pretrain(
     json: flags.Json = False,
 ) -> None:
     """Train the classifier G with binary cross-entropy (Sect. 3.2 of the paper)."""
-    from labeldep_cli.pipelines.train import pretrain as run
+    from labeldep_cli.experiments.train import pretrain as run
     from labeldep_cli.runs.claims import Job
 
     _require_sense(full, train_bn, accumulate, checkpoint_activations)
@@ -234,7 +234,7 @@ def adversarial(
     json: flags.Json = False,
 ) -> None:
     """Train G against a critic of label sets (Sects. 3.2, 3.3); extracts and pretrains first where that is missing."""
-    from labeldep_cli.pipelines.train import adversarial as run
+    from labeldep_cli.experiments.train import adversarial as run
     from labeldep_cli.runs.claims import Job
 
     if critic == "none" and freeze_generator:

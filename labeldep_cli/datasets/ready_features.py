@@ -42,7 +42,7 @@ def read(file: Path) -> ReadyFeatures:
     """
     if file.suffix.lower() == ".npz":
         return _checked(file, *_read_npz(file))
-    from labeldep_cli.features.cache import read_ready_features  # all that knows HDF5
+    from labeldep_cli.datasets.hdf5_features import read_ready_features  # all that knows HDF5
 
     x, y, names, split = read_ready_features(file)
     return _checked(file, x, y, np.array(names, dtype=str), None if split is None else np.array(split, dtype=str))

@@ -112,7 +112,8 @@ def _rows_with_each(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDAr
     return counts
 
 
-def _describe(split: Split, absent: int) -> SplitReport:
+def describe(split: Split, absent: int) -> SplitReport:
+    """Count the labels of a split; `absent` of its images are not on the disk."""
     counts = (split.labels == 1).sum(axis=0)
     annotated = int((split.labels >= 0).any(axis=1).sum())
     return SplitReport(
@@ -124,7 +125,8 @@ def _describe(split: Split, absent: int) -> SplitReport:
     )
 
 
-def _absent_labels(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+def absent_labels_of(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    """The labels without any positive, by split; splits without such labels are left out."""
     absent = {}
     for name, split in dataset.splits.items():
         labels = dataset.space.decode(~(split.labels == 1).any(axis=0)) if len(split) else ()

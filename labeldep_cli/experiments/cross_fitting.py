@@ -23,6 +23,7 @@ from labeldep_cli.experiments.train_run import train_on
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.progress import Silent
+from labeldep_cli.projects.inputs import ensure_inputs_together
 from labeldep_cli.projects.project import Project
 from labeldep_cli.runs.claims import Job
 from labeldep_cli.runs.find import open_run
@@ -86,7 +87,7 @@ def cross_fit(project: Project, config: AuditConfig, job: Job) -> tuple[Opinion,
         LabeldepError: data, weights, caches, disk or runs in the folder do not allow it.
     """
     names = [name for name in SPLITS if len(project.dataset.splits[name])]
-    parts = project.held_together(dict.fromkeys(names, 1), full=False)
+    parts = ensure_inputs_together(project, dict.fromkeys(names, 1), full=False)
     whole = _one_split(project, parts)
     if len(whole) < 2 * config.folds:
         raise DatasetError(

@@ -18,6 +18,8 @@ from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, e
 from labeldep_cli.evaluation.metrics import Scores
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.progress import Reporter
+from labeldep_cli.projects.inputs import ensure_inputs
+from labeldep_cli.projects.of_run import project_of_run
 from labeldep_cli.projects.project import Project
 from labeldep_cli.runs.decisions import decision_of
 from labeldep_cli.runs.provenance import protocol_of
@@ -118,7 +120,7 @@ def see(run: Run, place: Place, machine: Machine, split: str, weights: str | Non
     Raises:
         LabeldepError: its data set or weights have changed.
     """
-    project = run.project(place, weights, machine, reporter)
-    run.require_split(project, split)
-    inputs = project.inputs(split, run.full)
+    project = project_of_run(run, place, weights, machine, reporter)
+    run.require_split(project.dataset, split)
+    inputs = ensure_inputs(project, split, run.full)
     return Seen(run, project, split, inputs, collect_logits(run.generator(project.device), inputs))

@@ -37,14 +37,15 @@ from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.progress import Reporter
+from labeldep_cli.projects.inputs import ensure_inputs_together
 from labeldep_cli.projects.project import Project
-from labeldep_cli.reports.tensorboard import Recorded, make_up, require_tensorboard
 from labeldep_cli.runs.claims import Job, begun, blocks_of, claim, clear
 from labeldep_cli.runs.find import open_run
 from labeldep_cli.runs.layout import LOCK
 from labeldep_cli.runs.provenance import protocol_of
 from labeldep_cli.runs.record import result_of
 from labeldep_cli.runs.run import Run
+from labeldep_cli.runs.tensorboard import Recorded, make_up, require_tensorboard
 from labeldep_cli.training.fit import Schedule, fit
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
 
@@ -79,7 +80,7 @@ class Trained:
         }
 
 
-def _folder(project: Project, config: TrainingConfig) -> Path:
+def default_folder(project: Project, config: TrainingConfig) -> Path:
     """A run's default folder: RUNS/DATASET-BACKBONE[-HEAD][-full]-STAGE."""
     head = f"-{config.head}" if config.head not in (None, DEFAULT_HEAD) else ""
     return project.workspace.runs_dir / f"{project.name}{head}{'-full' if config.full else ''}-{config.stage}"
@@ -102,7 +103,7 @@ def train_on(project: Project, config: TrainingConfig, start: Run | None, job: J
         require_tensorboard()
     require_loss(config)
     require_whole_batches(config, project.world)
-    folder = job.out or _folder(project, config)
+    folder = job.out or default_folder(project, config)
     if start is not None:
         require_start(start, project, config.full, folder)
     world = project.world
@@ -111,7 +112,7 @@ def train_on(project: Project, config: TrainingConfig, start: Run | None, job: J
         # A run goes on with the views that it began with, though the cache may hold more by now; and with its order.
         before = world.hear({} if job.fresh else begun(folder))
         views = config.views or before.get("views")
-        train, val = project.held_together({"train": views, "val": 1}, config.full, blocks_of(before))
+        train, val = ensure_inputs_together(project, {"train": views, "val": 1}, config.full, blocks_of(before))
         note_small_val(project, val)
         note_reach_after(config, len(project.dataset.space), project.reporter)
         if start is not None:

@@ -45,7 +45,7 @@ class Duplicate:
 
 
 @dataclass(frozen=True)
-class _Listed:
+class ListedImage:
     """An image as its split lists it; `size` in bytes, None where there is no such file."""
 
     split: str
@@ -55,14 +55,15 @@ class _Listed:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class ReadImage:
     """What reading an image gave: a `Reason` or 0, and the SHA-256 of a good file where it was asked for."""
 
     reason: int
     digest: bytes | None = None
 
 
-def _listed(split: Split) -> Iterator[_Listed]:
+def listed_images(split: Split) -> Iterator[ListedImage]:
+    """The images of a split in order; only their size is looked at."""
     for row, path in enumerate(split.paths):
         file = split.file(row)
         try:
@@ -71,27 +72,27 @@ def _listed(split: Split) -> Iterator[_Listed]:
             size = None
         except (OSError, ValueError):  # forbidden, or no possible name: reading it says which
             size = 0
-        yield _Listed(split.name, path, file, size)
+        yield ListedImage(split.name, path, file, size)
 
 
-def _see_all(listed: Sequence[_Listed], workers: int, reporter: Reporter) -> list[_Seen]:
-    """Read all images that are there; one `_Seen` for each listed image, in order."""
+def read_all(listed: Sequence[ListedImage], workers: int, reporter: Reporter) -> list[ReadImage]:
+    """Read all images that are there; one `ReadImage` for each listed image, in order."""
     sizes = Counter(image.size for image in listed)
     there = [image for image in listed if image.size is not None]
     tasks = [(image.file, image.size != 0 and sizes[image.size] > 1) for image in there]
     groups = [tasks[start : start + _GROUP] for start in range(0, len(tasks), _GROUP)]
-    seen: list[_Seen] = []
+    seen: list[ReadImage] = []
     with _reading(groups, workers) as results, reporter.bar("checking images", len(listed), "images") as bar:
         bar.advance(len(listed) - len(there))
         for group in results:
             seen.extend(group)
             bar.advance(len(group))
     in_order = iter(seen)
-    return [_Seen(Reason.MISSING) if image.size is None else next(in_order) for image in listed]
+    return [ReadImage(Reason.MISSING) if image.size is None else next(in_order) for image in listed]
 
 
 @contextmanager
-def _reading(groups: Sequence[Sequence[tuple[ImageFile, bool]]], workers: int) -> Iterator[Iterator[list[_Seen]]]:
+def _reading(groups: Sequence[Sequence[tuple[ImageFile, bool]]], workers: int) -> Iterator[Iterator[list[ReadImage]]]:
     """Read groups of images, here or in a pool that starts before the caller draws a bar, since a bar has a thread."""
     workers = min(workers, len(groups))
     if workers == 0:
@@ -109,18 +110,18 @@ def _reading(groups: Sequence[Sequence[tuple[ImageFile, bool]]], workers: int) -
         pool.shutdown(cancel_futures=True)
 
 
-def _see_group(group: Sequence[tuple[ImageFile, bool]]) -> list[_Seen]:
+def _see_group(group: Sequence[tuple[ImageFile, bool]]) -> list[ReadImage]:
     return [_see(file, hashed) for file, hashed in group]
 
 
-def _see(file: ImageFile, hashed: bool) -> _Seen:
+def _see(file: ImageFile, hashed: bool) -> ReadImage:
     try:
         read_image(file)
-        return _Seen(0, _digest(file) if hashed else None)
+        return ReadImage(0, _digest(file) if hashed else None)
     except UnreadableImage as unreadable:
-        return _Seen(unreadable.reason)
+        return ReadImage(unreadable.reason)
     except OSError:  # it went away between reading and hashing
-        return _Seen(Reason.BROKEN)
+        return ReadImage(Reason.BROKEN)
 
 
 def _digest(file: ImageFile) -> bytes:
@@ -131,8 +132,9 @@ def _digest(file: ImageFile) -> bytes:
     return digest.digest()
 
 
-def _duplicates(listed: Sequence[_Listed], seen: Sequence[_Seen]) -> tuple[Duplicate, ...]:
-    same: defaultdict[bytes, list[_Listed]] = defaultdict(list)
+def duplicates_among(listed: Sequence[ListedImage], seen: Sequence[ReadImage]) -> tuple[Duplicate, ...]:
+    """Groups of identical files among images that were read; those that cross splits come first."""
+    same: defaultdict[bytes, list[ListedImage]] = defaultdict(list)
     for image, what in zip(listed, seen, strict=True):
         if what.digest is not None:
             same[what.digest].append(image)

@@ -18,7 +18,7 @@ from labeldep_cli.labelling.labeller import Labeller
 from labeldep_cli.labelling.paths import BATCH
 from labeldep_cli.labelling.prediction import label, record
 
-_FORMS = '{"path": FILE}, {"paths": [FILE, ...]} or {"image": BASE64}'
+REQUEST_FORMS = '{"path": FILE}, {"paths": [FILE, ...]} or {"image": BASE64}'
 
 _WORTH = 1.5
 """Times quicker that all threads must be: whoever asks wants a core too, and then they wait for one another."""
@@ -65,7 +65,8 @@ class _Malformed(Exception):
     """What is wrong with a request, in words for the one who wrote it."""
 
 
-def _answer(labeller: Labeller, line: bytes, everything: bool) -> Answer:
+def answer(labeller: Labeller, line: bytes, everything: bool) -> Answer:
+    """Answer one request, a line of JSON; what is no request gets an answer with `error`."""
     identity: dict[str, Any] = {}
     try:
         request = _parsed(line)
@@ -85,9 +86,9 @@ def _parsed(line: bytes) -> dict[str, Any]:
     try:
         request = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise _Malformed(f"no JSON: {error}; a request is {_FORMS}") from None
+        raise _Malformed(f"no JSON: {error}; a request is {REQUEST_FORMS}") from None
     if not isinstance(request, dict):
-        raise _Malformed(f"no JSON object; a request is {_FORMS}")
+        raise _Malformed(f"no JSON object; a request is {REQUEST_FORMS}")
     return request
 
 

@@ -16,7 +16,7 @@ _FEW = 4
 """Images that are decoded sooner than workers are started."""
 
 
-def _labelled(labeller: Labeller, images: Iterable[str], workers: int) -> Iterator[Prediction | Skipped]:
+def labelled(labeller: Labeller, images: Iterable[str], workers: int) -> Iterator[Prediction | Skipped]:
     """One pass of the decoder over all batches."""
     at_work: deque[list[str]] = deque()  # batches that were asked for and are not labelled yet
     if isinstance(images, Sequence):

@@ -86,7 +86,7 @@ def locate_weights(row: Backbone, weights: str) -> Weights:
     known = () if row.packaged else torchvision.models.get_model_weights(row.name)
     published = {entry.name: entry for entry in known}
     if weights == "default" and row.packaged:
-        path = Path(__file__).parent / "models" / row.packaged
+        path = Path(__file__).parent / row.packaged
         return Weights("default", path, sha256(path))
     if weights == "default" or weights in published:
         entry = torchvision.models.get_model_weights(row.name).DEFAULT if weights == "default" else published[weights]

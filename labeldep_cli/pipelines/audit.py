@@ -24,6 +24,8 @@ from labeldep_cli.experiments.cross_fitting import Opinion, cross_fit, opinion_o
 from labeldep_cli.features.images import UnreadableImage
 from labeldep_cli.files import lock, make_folder, write_text
 from labeldep_cli.progress import Reporter
+from labeldep_cli.projects.inputs import ensure_inputs
+from labeldep_cli.projects.of_run import project_of_run
 from labeldep_cli.projects.project import Project, open_project
 from labeldep_cli.reports.page import render, thumbnail
 from labeldep_cli.runs.claims import Job
@@ -195,15 +197,15 @@ def audit_run(
         )
     if run.facts["critic"] is None:
         reporter.note(f"{run.folder} has no critic: labels are judged by the image alone")
-    project = run.project(place, weights, machine, reporter)
+    project = project_of_run(run, place, weights, machine, reporter)
     names = [name for name in SPLITS[1:] if split == name or (split is None and len(project.dataset.splits[name]))]
     make_folder(folder)
     with lock(folder / ".lock", str(folder)):
         opinions: list[Opinion] = []
         skipped: tuple[Skipped, ...] = ()
         for name in names:
-            run.require_split(project, name)
-            inputs = project.inputs(name, run.full)
+            run.require_split(project.dataset, name)
+            inputs = ensure_inputs(project, name, run.full)
             opinions.append(opinion_of(run, inputs, name, project.device))
             skipped += inputs.skipped
         beta = run.facts.get("beta")

@@ -15,12 +15,12 @@ from labeldep_cli.datasets.split import Dataset, Draw, Skipped
 from labeldep_cli.datasets.statistics import (
     Cooccurrence,
     SplitReport,
-    _absent_labels,
-    _describe,
+    absent_labels_of,
+    describe,
     strongest_cooccurrences,
 )
 from labeldep_cli.experiments.critic_influence import note_reach_after
-from labeldep_cli.features.check import Duplicate, _duplicates, _listed, _see_all
+from labeldep_cli.features.check import Duplicate, duplicates_among, listed_images, read_all
 from labeldep_cli.features.images import Reason
 from labeldep_cli.pipelines.download import download
 from labeldep_cli.progress import Reporter
@@ -109,8 +109,9 @@ def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:
     Raises:
         DatasetError: a worker process died, as it does when memory runs out.
     """
-    listed = [] if dataset.has_features else [image for split in dataset.splits.values() for image in _listed(split)]
-    seen = _see_all(listed, workers, reporter) if listed else []
+    splits = () if dataset.has_features else dataset.splits.values()
+    listed = [image for split in splits for image in listed_images(split)]
+    seen = read_all(listed, workers, reporter) if listed else []
     skipped = [
         Skipped(image.path, Reason(what.reason).text, missing=dataset.named and what.reason == Reason.MISSING)
         for image, what in zip(listed, seen, strict=True)
@@ -119,13 +120,13 @@ def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:
     absent = Counter(image.split for image, what in zip(listed, seen, strict=True) if what.reason == Reason.MISSING)
     return DataReport(
         dataset=dataset.name,
-        splits={name: _describe(split, absent[name]) for name, split in dataset.splits.items()},
+        splits={name: describe(split, absent[name]) for name, split in dataset.splits.items()},
         n_labels=len(dataset.space),
         held_out="val" in dataset.drawn,
         missing=tuple(why.path for why in skipped if why.missing),
         unreadable=tuple(why for why in skipped if not why.missing),
-        duplicates=_duplicates(listed, seen),
-        absent_labels=_absent_labels(dataset),
+        duplicates=duplicates_among(listed, seen),
+        absent_labels=absent_labels_of(dataset),
         cooccurrence=strongest_cooccurrences(dataset),
         notes=dataset.notes,
         published=compared(dataset),

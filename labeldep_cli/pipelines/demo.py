@@ -18,11 +18,12 @@ from labeldep_cli.config import (
     Workspace,
 )
 from labeldep_cli.experiments.scores import Evaluation, evaluate_with
+from labeldep_cli.experiments.train import adversarial, pretrain
 from labeldep_cli.labelling.prediction import Prediction
 from labeldep_cli.pipelines.extract import extract
 from labeldep_cli.pipelines.predict import predict
-from labeldep_cli.pipelines.train import adversarial, pretrain
 from labeldep_cli.progress import Reporter
+from labeldep_cli.projects.of_run import project_of_run
 from labeldep_cli.runs.claims import Job
 from labeldep_cli.runs.find import open_run
 
@@ -159,11 +160,8 @@ def _examples(
     folder: Path, workspace: Workspace, machine: Machine, reporter: Reporter
 ) -> tuple[tuple[Prediction, ...], tuple[tuple[str, ...], ...]]:
     """Label the first test images, and give their true labels."""
-    test = (
-        open_run(str(folder), workspace.runs_dir)
-        .project(Place(workspace.runs_dir), None, machine, reporter)
-        .dataset.split("test")
-    )
+    run = open_run(str(folder), workspace.runs_dir)
+    test = project_of_run(run, Place(workspace.runs_dir), None, machine, reporter).dataset.split("test")
     files = [str(test.file(row)) for row in range(SHOWN)]
     found = predict(workspace.runs_dir, str(folder), machine, DecisionConfig("rerank"), None, files, reporter)
     labelled = tuple(item for item in islice(found, SHOWN) if isinstance(item, Prediction))

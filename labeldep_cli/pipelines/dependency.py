@@ -11,6 +11,8 @@ from labeldep_cli.errors import DatasetError
 from labeldep_cli.evaluation.dependency import Dependency, measure
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, probabilities
 from labeldep_cli.progress import Reporter
+from labeldep_cli.projects.inputs import ensure_inputs
+from labeldep_cli.projects.of_run import project_of_run
 from labeldep_cli.runs.decisions import decision_of
 from labeldep_cli.runs.find import open_told
 from labeldep_cli.runs.provenance import protocol_of
@@ -65,9 +67,9 @@ def dependency(
         LabeldepError: no such run; its data have changed; no image of the split has all its labels known.
     """
     run = open_told(run_name, place.runs_dir, reporter)
-    project = run.project(place, None, machine, reporter)
-    run.require_split(project, split)
-    inputs = project.inputs(split, run.full)
+    project = project_of_run(run, place, None, machine, reporter)
+    run.require_split(project.dataset, split)
+    inputs = ensure_inputs(project, split, run.full)
     labels = inputs.labels.numpy()
     if not (labels >= 0).all(axis=1).any():
         raise DatasetError(

@@ -9,6 +9,7 @@ from typing import Any
 from labeldep_cli.config import ExtractConfig, Machine, Source, Workspace
 from labeldep_cli.datasets.split import SPLITS, Skipped
 from labeldep_cli.progress import Reporter
+from labeldep_cli.projects.caching import ensure_cache
 from labeldep_cli.projects.project import open_project
 
 
@@ -76,7 +77,7 @@ def extract(
     images, seconds = 0, 0.0
     for name in (split,) if split else tuple(name for name in SPLITS if len(project.dataset.splits[name])):
         views = config.views if name == "train" else 1
-        extracted = project.cached(name, replace(config, views=views), fresh)
+        extracted = ensure_cache(project, name, replace(config, views=views), fresh)
         cache = extracted.cache
         if not extracted.computed:
             unread = len(cache.paths) - len(cache.usable)

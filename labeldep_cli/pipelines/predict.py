@@ -10,7 +10,7 @@ from labeldep_cli.config import DecisionConfig, Machine
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.labelling.labeller import open_labeller
 from labeldep_cli.labelling.prediction import Prediction
-from labeldep_cli.labelling.stream import _labelled
+from labeldep_cli.labelling.stream import labelled
 from labeldep_cli.progress import Reporter
 from labeldep_cli.runs.find import open_told
 
@@ -47,6 +47,6 @@ def predict(
     settle_on(pick_device(machine.device))
     labeller = open_labeller(run, machine, decision, weights, reporter)
     with reporter.bar("labelling", len(images) if isinstance(images, Sequence) else None, "images") as bar:
-        for found in _labelled(labeller, images, machine.n_workers):
+        for found in labelled(labeller, images, machine.n_workers):
             yield found
             bar.advance()

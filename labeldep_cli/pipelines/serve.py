@@ -10,7 +10,7 @@ import torch
 from labeldep_cli.compute.devices import pick_device, settle_on
 from labeldep_cli.config import DecisionConfig, Machine
 from labeldep_cli.labelling.labeller import open_labeller
-from labeldep_cli.labelling.serve import _FORMS, Answer, _answer, threads_for_one
+from labeldep_cli.labelling.serve import REQUEST_FORMS, Answer, answer, threads_for_one
 from labeldep_cli.progress import Reporter
 from labeldep_cli.runs.find import open_told
 
@@ -48,10 +48,10 @@ def serve(
     settle_on(pick_device(machine.device))
     labeller = open_labeller(run, machine, decision, weights, reporter)
     few, every = threads_for_one(labeller), torch.get_num_threads()
-    reporter.note(f"ready: one request a line, {_FORMS}")
+    reporter.note(f"ready: one request a line, {REQUEST_FORMS}")
     try:
         for line in requests:
             torch.set_num_threads(every if b'"paths"' in line else few)
-            yield _answer(labeller, line, everything)
+            yield answer(labeller, line, everything)
     finally:
         torch.set_num_threads(every)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from labeldep_cli.config import ExtractConfig
 from labeldep_cli.datasets.split import Split
@@ -13,9 +13,8 @@ from labeldep_cli.features.cache import FeatureCache, Part, cache_bytes, join_pa
 from labeldep_cli.features.extract import Pace, extract_split, try_unread_again
 from labeldep_cli.features.origin import Origin
 from labeldep_cli.features.shares import plan, shares
-
-if TYPE_CHECKING:
-    from labeldep_cli.projects.project import Project
+from labeldep_cli.files import lock, make_folder
+from labeldep_cli.projects.project import Project
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,38 @@ class Extracted:
     pace: Pace
 
 
-def extract_cache(project: Project, split: Split, path: Path, config: ExtractConfig, fresh: bool) -> Extracted:
+def ensure_cache(project: Project, name: str, config: ExtractConfig, fresh: bool = False) -> Extracted:
+    """The cache of a split, extracted where it is missing or unfinished.
+
+    Args:
+        project: data, backbone and machine.
+        name: of the split.
+        config: views and group.
+        fresh: extract anew in any case.
+
+    Raises:
+        LabeldepError: data, weights, disk or cache do not allow it.
+    """
+    path = project.cache_path(name)
+    cache = _finished(project, name, config, fresh)
+    if cache is None:
+        make_folder(path.parent)
+        with lock(path.with_name(f".{path.stem}.lock"), str(path)) if project.world.first else nullcontext():
+            cache = _finished(project, name, config, fresh)
+            if cache is None:
+                return _extract(project, project.dataset.split(name), path, config, fresh)
+    project.limit().require(project.dataset.split(name), cache.reasons, f"{project.extract_command} --fresh")
+    return Extracted(cache, 0, Pace())
+
+
+def _finished(project: Project, name: str, config: ExtractConfig, fresh: bool) -> FeatureCache | None:
+    """The finished cache of a split, if the first process finds one: it may be finished between two looks."""
+    cache = project.finished_cache(name, config.views) if project.world.first and not fresh else None
+    there = project.world.hear(cache is not None)
+    return FeatureCache.open(project.cache_path(name), project.extract_command) if there and cache is None else cache
+
+
+def _extract(project: Project, split: Split, path: Path, config: ExtractConfig, fresh: bool) -> Extracted:
     """Extract a split's features, or what is missing of them; several processes write a part each.
 
     Args:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from labeldep_cli.compute.devices import pick_device, settle_on
 from labeldep_cli.compute.distributed import ALONE, World, join
@@ -30,23 +27,16 @@ from labeldep_cli.config import (
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.split import SPLITS, Dataset, Draw, Skipped, Split
 from labeldep_cli.errors import BackboneError, CacheError, DatasetError
-from labeldep_cli.features.cache import FeatureCache, read_origin, skipped_rows
-from labeldep_cli.features.decode import unreadable
-from labeldep_cli.features.extract import Limit, Pace
+from labeldep_cli.features.cache import FeatureCache, read_origin
+from labeldep_cli.features.extract import Limit
 from labeldep_cli.features.origin import Origin
-from labeldep_cli.features.views import N_VIEWS
-from labeldep_cli.files import lock, make_folder
-from labeldep_cli.inputs.batches import Blocks, Inputs
-from labeldep_cli.inputs.features import FeatureInputs
-from labeldep_cli.inputs.images import ImageInputs
-from labeldep_cli.inputs.streamed import StreamedInputs, blocks_within, share_memory
+from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.models.backbones import Backbone, find_backbone
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.heads.registry import HEADS
 from labeldep_cli.models.inference import InferenceEncoder, precision_on
 from labeldep_cli.models.weights import LoadedBackbone, Weights, load_backbone, locate_weights
 from labeldep_cli.progress import Reporter
-from labeldep_cli.projects.caching import Extracted, extract_cache
 
 
 @dataclass(frozen=True)
@@ -226,127 +216,6 @@ class Project:
         dtype = cache.origin.compute_dtype if free else self.asked.precision
         cache.origin.require_fits(self.origin(self.dataset.split(name), views, digest, dtype), path, more)
         return cache
-
-    def cached(self, name: str, config: ExtractConfig, fresh: bool = False) -> Extracted:
-        """The cache of a split, extracted where it is missing or unfinished.
-
-        Args:
-            name: of the split.
-            config: views and group.
-            fresh: extract anew in any case.
-
-        Raises:
-            LabeldepError: data, weights, disk or cache do not allow it.
-        """
-        path = self.cache_path(name)
-        cache = self._found(name, config, fresh)
-        if cache is None:
-            make_folder(path.parent)
-            with lock(path.with_name(f".{path.stem}.lock"), str(path)) if self.world.first else nullcontext():
-                cache = self._found(name, config, fresh)
-                if cache is None:
-                    return extract_cache(self, self.dataset.split(name), path, config, fresh)
-        self.limit().require(self.dataset.split(name), cache.reasons, f"{self.extract_command} --fresh")
-        return Extracted(cache, 0, Pace())
-
-    def _found(self, name: str, config: ExtractConfig, fresh: bool) -> FeatureCache | None:
-        """The finished cache of a split, if the first process finds one: it may be finished between two looks."""
-        cache = self.finished_cache(name, config.views) if self.world.first and not fresh else None
-        there = self.world.hear(cache is not None)
-        return FeatureCache.open(self.cache_path(name), self.extract_command) if there and cache is None else cache
-
-    def feature_inputs(self, wanted: Mapping[str, int | None], begun: Mapping[str, Blocks]) -> tuple[Inputs, ...]:
-        """Splits as features: ready ones, or a cache's (extracted where it is missing, which is said).
-
-        Args:
-            wanted: the names of the splits that are held at a time, and how many views; None for all there are.
-            begun: how splits are to be read where `--max-memory` does not say.
-        """
-        if self.dataset.has_features:
-            if self.machine.max_memory is not None:
-                self.reporter.note("--max-memory: ready features are in memory already, and stay there")
-            return tuple(FeatureInputs.of_split(self.dataset.split(name), self.device) for name in wanted)
-        caches = [self._held_cache(name, views) for name, views in wanted.items()]
-        counts = [views or cache.origin.views for views, cache in zip(wanted.values(), caches, strict=True)]
-        blocks = [begun.get(name) for name in wanted]
-        if self.machine.max_memory is not None:
-            rows = [(len(cache.usable), cache.row_bytes(views)) for cache, views in zip(caches, counts, strict=True)]
-            budgets = share_memory(self.machine.max_memory, [n * size for n, size in rows])
-            blocks = [blocks_within(memory, *each) for memory, each in zip(budgets, rows, strict=True)]
-        return tuple(self._held(*each) for each in zip(caches, counts, blocks, strict=True))
-
-    def _held_cache(self, name: str, views: int | None) -> FeatureCache:
-        if not self.cache_path(name).exists():
-            self.reporter.note(f"no cached features of {name} yet: extracting them first")
-        return self.cached(name, ExtractConfig(views=views or 1)).cache
-
-    def _held(self, cache: FeatureCache, views: int, blocks: Blocks | None) -> Inputs:
-        if blocks is None:
-            return FeatureInputs.of_cache(cache, views, self.dataset.named, self.device)
-        n, size = len(cache.usable), cache.row_bytes(views)
-        held = f"{blocks.told}, two pools of at most {blocks.largest(n) * size / 1e6:.1f} MB at a time"
-        self.reporter.note(f"{cache.path}: {n * size / 1e6:.1f} MB of features are streamed: {held}")
-        return StreamedInputs(cache, views, self.dataset.named, self.device, blocks)
-
-    def image_inputs(self, name: str, views: int) -> ImageInputs:
-        """A split as images; unreadable ones are known beforehand, from its cache or by decoding all once."""
-        row, _ = self.images
-        split = self.dataset.split(name)
-        self.looked.add(name)
-        cache = self.finished_cache(name)
-        reasons = self._scan(split) if cache is None else cache.reasons
-        self.limit().require(split, reasons, "" if cache is None else f"{self.extract_command} --fresh")
-        return ImageInputs(
-            split,
-            np.flatnonzero(reasons == 0),
-            skipped_rows(split.paths, reasons, self.dataset.named),
-            self.encoder,
-            self.backbone.feature_dim,
-            row.side,
-            views,
-            self.machine.n_workers,
-            self.device,
-            self.draft,
-        )
-
-    def _scan(self, split: Split) -> NDArray[np.uint8]:
-        rows = self.world.share(len(split))
-        mine = split.subset(split.name, np.arange(rows.start, rows.stop))
-        with self.reporter.bar(f"checking {split.name} images", len(mine), "images") as bar:
-            found = unreadable(mine.file, len(mine), self.machine.n_workers, bar)
-        return np.concatenate(self.world.gather(found))
-
-    def inputs(self, name: str, full: bool, views: int | None = 1) -> Inputs:
-        """A split as training and evaluation see it.
-
-        Args:
-            name: of the split.
-            full: images instead of cached features.
-            views: to draw from; None for all: those of the cache, or every crop of an image.
-        """
-        return self.held_together({name: views}, full)[0]
-
-    def held_together(
-        self, wanted: Mapping[str, int | None], full: bool, begun: Mapping[str, Blocks] | None = None
-    ) -> tuple[Inputs, ...]:
-        """Splits that a command holds at a time, and that share `--max-memory`.
-
-        Args:
-            wanted: their names, and the views of each as in `inputs`.
-            full: images instead of cached features.
-            begun: how splits are to be read where `--max-memory` does not say; otherwise whole.
-        """
-        if full:
-            opened: tuple[Inputs, ...] = tuple(self.image_inputs(name, v or N_VIEWS) for name, v in wanted.items())
-        else:
-            opened = self.feature_inputs(wanted, begun or {})
-        for name, inputs in zip(wanted, opened, strict=True):
-            if len(inputs.labels) == 0:
-                raise DatasetError(
-                    f"the {name} split of {self.dataset.name} has no image that can be read",
-                    f"See: labeldep data {shlex.quote(self.source.dataset)}",
-                )
-        return opened
 
     def skipped(self, *parts: Inputs) -> tuple[Skipped, ...]:
         """The rows that the given inputs leave out."""

@@ -25,8 +25,8 @@ from labeldep_cli.evaluation.bootstrap import mean_average_precision, set_scores
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.experiments.comparison import RULES, threshold_for
 from labeldep_cli.experiments.scores import Evaluation, Seen, see
+from labeldep_cli.experiments.train import adversarial, pretrain
 from labeldep_cli.experiments.train_run import Trained
-from labeldep_cli.pipelines.train import adversarial, pretrain
 from labeldep_cli.progress import Reporter, Silent
 from labeldep_cli.projects.project import Project
 from labeldep_cli.reproduction.matrix import BASELINE, CRITIC, Training

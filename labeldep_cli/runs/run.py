@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,13 @@ from torch import nn
 from labeldep_cli.compute.seeded import seeded
 from labeldep_cli.config import (
     DEFAULT_HEAD,
-    ExtractConfig,
     HeadKind,
     LabelReduction,
-    Machine,
-    Place,
     Source,
-    Workspace,
     pick,
 )
-from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.label_space import LabelSpace
+from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import CheckpointError, DatasetError
 from labeldep_cli.models.backbones import Backbone, architecture, find_backbone
 from labeldep_cli.models.discriminator import Discriminator, seeded_critic
@@ -33,8 +28,6 @@ from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.registry import HEADS, seeded_head
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.models.weights import Weights, locate_weights
-from labeldep_cli.progress import Reporter
-from labeldep_cli.projects.project import Project, open_project
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import BEST
 from labeldep_cli.runs.record import LABEL_REDUCTION_BEFORE, result_of
@@ -131,36 +124,6 @@ class Run:
         checkpoint.unpack("critic", self._tensors(), critic, self.best)
         return critic.to(device).eval()
 
-    def project(self, place: Place, weights: str | None, machine: Machine, reporter: Reporter) -> Project:
-        """Open its data set and backbone again.
-
-        Args:
-            place: where its data lie now.
-            weights: a path in place of the recorded one; None for that.
-            machine: to compute on.
-            reporter: takes notes.
-
-        Raises:
-            CheckpointError: the labels or the weights are not the run's.
-        """
-        row = None if self.has_features else find_backbone(self.facts["backbone"])
-        features = place.features_dir or (Path(self.config["features_dir"]) if place.data_dir is None else None)
-        workspace = Workspace(place.data_dir or Path(self.config["data_dir"]), place.runs_dir, features)
-        found = None if row is None else self.weights(row, weights)
-        asked = ExtractConfig(draft=self.draft)
-        source = self.source()
-        try:
-            project = open_project(workspace, source, machine, reporter, found, self.spatial, asked=asked)
-        except DatasetError as error:
-            if source.dataset in registry.DATASETS or Path(source.dataset).exists():
-                raise
-            raise DatasetError(
-                f"{error.what}, which {self.folder} was trained on",
-                f"Put it back, or make a link to where it lies now: ln -s NEW {shlex.quote(source.dataset)}",
-            ) from error
-        self.space.require_same(project.dataset.space, f"the run {self.folder.name}", "the data set")
-        return project
-
     def weights(self, row: Backbone, path: str | None = None) -> Weights:
         """The weights of its backbone.
 
@@ -193,16 +156,16 @@ class Run:
                 "Name the weights that it was trained with: --weights PATH",
             )
 
-    def require_split(self, project: Project, name: str) -> None:
+    def require_split(self, dataset: Dataset, name: str) -> None:
         """Refuse a split whose rows or labels have changed since the run was trained.
 
         Raises:
             DatasetError: names both fingerprints.
         """
-        mine, theirs = self.config["dataset"]["fingerprints"].get(name), project.dataset.split(name).fingerprint
+        mine, theirs = self.config["dataset"]["fingerprints"].get(name), dataset.split(name).fingerprint
         if mine is not None and mine != theirs:
             raise DatasetError(
-                f"the {name} split of {project.dataset.name} has changed since {self.folder} was trained: "
+                f"the {name} split of {dataset.name} has changed since {self.folder} was trained: "
                 f"its fingerprint was {mine[:12]}, and is {theirs[:12]}",
                 "Put the data set back as it was, or train a new run on it: --out FOLDER",
             )

@@ -16,7 +16,6 @@ beside it.
 from labeldep_cli.features.cache.join import join_parts, reasons_of
 from labeldep_cli.features.cache.parts import Part, begun, cut, drop, tidy
 from labeldep_cli.features.cache.read import CacheRows, FeatureCache, Read, read_origin, skipped_rows
-from labeldep_cli.features.cache.ready import read_ready_features
 from labeldep_cli.features.cache.write import CacheWriter, cache_bytes
 
 __all__ = [
@@ -31,7 +30,6 @@ __all__ = [
     "drop",
     "join_parts",
     "read_origin",
-    "read_ready_features",
     "reasons_of",
     "skipped_rows",
     "tidy",

@@ -19,7 +19,7 @@ from labeldep_cli.experiments.requirements import (
     require_head,
     require_start,
 )
-from labeldep_cli.experiments.train_run import Trained, _folder, train_on
+from labeldep_cli.experiments.train_run import Trained, default_folder, train_on
 from labeldep_cli.progress import Once, Reporter
 from labeldep_cli.projects.project import Project, open_project
 from labeldep_cli.runs.claims import Job
@@ -54,7 +54,7 @@ def _head_run(project: Project, config: PretrainConfig) -> Run | None:
     if run is None or config.hidden not in (None, run.facts["hidden"]):
         return None
     try:
-        require_start(run, project, config.full, _folder(project, config))
+        require_start(run, project, config.full, default_folder(project, config))
     except CheckpointError as error:
         project.reporter.note(f"the head starts afresh: {error.what}")
         return None
@@ -103,14 +103,14 @@ def adversarial(
 
 def _existing(project: Project, config: TrainingConfig) -> Run | None:
     """The finished run in a config's default folder: what starts from an unfinished one hangs on its interruption."""
-    folder = _folder(project, config)
+    folder = default_folder(project, config)
     finished = result_of(folder) is not None and (folder / BEST).is_file()
     return open_run(str(folder), project.workspace.runs_dir) if finished else None
 
 
 def _first(project: Project, config: PretrainConfig) -> PretrainConfig:
     """How to pretrain first: as an unfinished run was begun, else as asked for."""
-    folder = _folder(project, config)
+    folder = default_folder(project, config)
     if (folder / CONFIG).exists():
         project.reporter.note(f"the pretrained run {folder} is unfinished: going on with it first")
         begun: PretrainConfig = pick(PretrainConfig, read_config(folder)["settings"])

@@ -82,8 +82,8 @@ def run(
     Returns:
         `cells` and `images`: average precision in per cent of each ranking, a list over seeds.
     """
-    names = [name for name in SPLITS if len(project.dataset.splits[name])]
-    parts = ensure_inputs_together(project, dict.fromkeys(names, 1), full=False)
+    there = [name for name in SPLITS if len(project.dataset.splits[name])]
+    parts = ensure_inputs_together(project, dict.fromkeys(there, 1), full=False)
     x = torch.cat([collect_features(part) for part in parts]).cpu().numpy()
     clean = np.concatenate([part.labels.numpy() for part in parts])
     make_folder(work)

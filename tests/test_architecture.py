@@ -1,4 +1,4 @@
-"""The house holds: rooms import downwards only, no two modules import each other, and no file grows without a reason."""
+"""The house holds: rooms import downwards only, no two modules import each other, no file grows without a reason."""
 
 import ast
 from pathlib import Path

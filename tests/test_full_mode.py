@@ -17,7 +17,7 @@ from test_cli import Place, make_table
 from test_training import F, L, make_critic, make_inputs
 
 from benchmarks.full_step import peak_bytes
-from labeldep_cli import inputs as seam
+from labeldep_cli.inputs import images as seam
 from labeldep_cli.config import AdversarialConfig, ExtractConfig, Machine, Source, Workspace
 from labeldep_cli.errors import CacheError
 from labeldep_cli.inputs.batches import Request

@@ -113,7 +113,7 @@ class SomeImages:
     def stream(self, updates, pools=None):
         for update in updates:
             yield [
-                Batch(some_images(6, 32)[one.rows], self.labels[one.rows].float(), one.rows, one.whole)
+                Batch(some_images(6, 32)[one.rows], self.labels[one.rows].float(), one.rows, one.global_batch_size)
                 for one in update
             ]
 

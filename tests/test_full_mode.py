@@ -32,6 +32,7 @@ from labeldep_cli.progress import Silent
 from labeldep_cli.projects.caching import ensure_cache
 from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.project import open_project
+from labeldep_cli.training.critics.label_sets import real_and_sampled, sampled
 from labeldep_cli.training.draws import uniform
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep
 
@@ -331,6 +332,13 @@ def float64_batch(*samples):
     return batch._replace(x=batch.x.double(), y=y)
 
 
+def sets_of(step, batch):
+    """The soft samples that a step shows to the critic."""
+    return sampled(
+        step._logits(batch), batch.y, *batch.draws, step.config.inverse_temperature, step.config.sampling
+    )
+
+
 class TestAccumulate:
     @pytest.fixture(autouse=True)
     def double_precision(self):
@@ -360,14 +368,14 @@ class TestAccumulate:
         step = float64_step("adversarial", 3)
         step.generator.register_forward_hook(lambda module, args, logits: sizes.append(len(args[0])))
         batch = float64_batch()
-        step._sample(batch, *batch.draws)
-        step._hard_samples(float64_batch(2))
+        sets_of(step, batch)
+        real_and_sampled(step._logits(batch), batch.y, *float64_batch(2).draws)
         step._update_generator(batch)
         assert sizes == [4, 4, 2] * 3
 
     def test_sets_for_the_critic_are_those_of_one_pass(self):
         batch = float64_batch()
-        whole, in_parts = (float64_step("adversarial", k)._sample(batch, *batch.draws) for k in (1, 3))
+        whole, in_parts = (sets_of(float64_step("adversarial", k), batch) for k in (1, 3))
         assert (whole - in_parts).abs().max() < 1e-12
 
 

@@ -223,7 +223,7 @@ world = join(torch.device("cpu"))
 world.wait()
 if world.rank == 1:
     os.kill(os.getpid(), 9)
-for way in (world.wait, lambda: world.gather(1), lambda: world.add([torch.ones(10 ** 6)]), lambda: world.hear(1)):
+for way in (world.wait, lambda: world.gather(1), lambda: world.add([torch.ones(10 ** 6)]), lambda: world.broadcast(1)):
     try:
         way()
     except LabeldepError as error:

@@ -119,7 +119,7 @@ def test_batches_hold_the_rows_views_and_draws_asked_for():
         for request, batch in zip(asked, batches, strict=True):
             assert torch.equal(batch.x.cpu(), here.features[request.rows, request.views])
             assert torch.equal(batch.y.cpu(), here.labels[request.rows].float())
-            assert torch.equal(batch.rows.cpu(), request.rows) and batch.whole == 4
+            assert torch.equal(batch.rows.cpu(), request.rows) and batch.global_batch_size == 4
             assert torch.equal(batch.draws[0].cpu(), request.draws[0])
 
 
@@ -154,7 +154,7 @@ def test_processes_share_an_update_and_its_draws():
     for update, *parts in zip(whole, *shares, strict=True):
         for batch, *own in zip(update, *parts, strict=True):
             assert torch.equal(batch.rows, torch.cat([part.rows for part in own]))
-            assert all(part.whole == batch.whole for part in own)
+            assert all(part.global_batch_size == batch.global_batch_size for part in own)
             for drawn, *pieces in zip(batch.draws, *(part.draws for part in own), strict=True):
                 assert torch.equal(drawn, torch.cat(pieces)) and len(drawn) == len(batch.rows)
 

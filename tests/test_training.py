@@ -26,10 +26,11 @@ from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
 from labeldep_cli.training import fit as fitting
 from labeldep_cli.training import losses, steps, updates
+from labeldep_cli.training.critics import wasserstein
+from labeldep_cli.training.critics.wasserstein_gradient import critic_update
 from labeldep_cli.training.draws import epoch_rows, keyed, mismatched_rows, random_rows, random_views, uniform
 from labeldep_cli.training.fit import Schedule, fit
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep
-from labeldep_cli.training.wasserstein import critic_update
 
 CPU = torch.device("cpu")
 FILES = (LAST, BEST, METRICS, RESULT)
@@ -268,7 +269,7 @@ class Seen:
             self.sets += [pair.y.clone() for pair in pairs] + [between.clone()]
             return critic_update(critic, matched, generated, mismatched, between, *rest, **named)
 
-        monkeypatch.setattr(steps, "critic_update", remember)
+        monkeypatch.setattr(wasserstein, "critic_update", remember)
         step.critic.register_forward_hook(lambda module, args, scores: self.sets.append(args[0].detach().clone()))
 
 
@@ -468,17 +469,17 @@ class TestAdversarialStep:
             pulls.append((logits.detach(), gradient))
             return no_update(optimizer, None, dict(zip(names, values, strict=True)), world, max_norm)
 
-        monkeypatch.setattr(steps, "update", no_update)
+        monkeypatch.setattr(wasserstein, "update", no_update)
         monkeypatch.setattr(steps, "update_in_parts", in_parts)
 
-        def plainly(critic, matched, generated, mismatched, between, lambda_gp, whole):
+        def plainly(critic, matched, generated, mismatched, between, lambda_gp, global_batch_size):
             loss = losses.critic_loss(critic(*matched), critic(*generated), critic(*mismatched))
             weight = torch.ones(len(between), 1)  # between is the one end of the line
             loss = loss + 7 * losses.gradient_penalty(critic, between, between, generated.z, weight)  # Eq. 4
             expected.append((loss, torch.autograd.grad(loss, list(critic.parameters()), materialize_grads=True)))
-            return critic_update(critic, matched, generated, mismatched, between, lambda_gp, whole)
+            return critic_update(critic, matched, generated, mismatched, between, lambda_gp, global_batch_size)
 
-        monkeypatch.setattr(steps, "critic_update", plainly)
+        monkeypatch.setattr(wasserstein, "critic_update", plainly)
         inputs = make_inputs(30)
         step = make_step(inputs, alpha=alpha, lambda_gp=7.0, critic_steps=2)
         told = step(0, inputs.stream(step.requests(0)))

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.training.critics.wasserstein_gradient import Pairs, critic_update
 from labeldep_cli.training.losses import critic_loss, gradient_penalty
-from labeldep_cli.training.wasserstein import Pairs, critic_update
 
 B, L, F = 7, 6, 10
 

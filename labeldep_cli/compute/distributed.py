@@ -87,7 +87,7 @@ class World:
         for part, total in zip(parts, torch.split(flat, [part.numel() for part in parts]), strict=True):
             part.copy_(total.view_as(part))
 
-    def hear(self, said: Said) -> Said:
+    def broadcast(self, said: Said) -> Said:
         """What the first process says, in every process."""
         if self.size == 1:
             return said

@@ -17,7 +17,9 @@ Sampling = Literal["gumbel", "straight-through", "none"]
 Loss = Literal["logistic", "focal", "asl", "warp"]
 LabelReduction = Literal["mean", "sum"]
 """How the losses of an image's known labels become one number."""
-CriticKind = Literal["wgan-gp", "nce", "none"]
+CriticName = Literal["wgan-gp", "nce"]
+CriticKind = Literal[CriticName, "none"]
+"""The critics, and the control without one."""
 Selection = Literal["last", "mAP", "CF1", "OF1", "exact_match"]
 HeadKind = Literal["linear", "cnn-rnn", "att-rnn", "rlsd", "ml-decoder", "gcn"]
 DEFAULT_HEAD: HeadKind = "linear"

@@ -198,16 +198,22 @@ class AdversarialConfig(TrainingConfig):
 
     NCE_HEAD_LENGTH: ClassVar[tuple[int, int]] = (20, 500)
 
+    BY_CRITIC: ClassVar[Mapping[CriticKind, Mapping[str, Any]]] = {"nce": NCE}
+    """Defaults that depend on the critic; a critic without a row has the paper's."""
+    ALONE_HEAD_LENGTH: ClassVar[Mapping[CriticKind, tuple[int, int]]] = {"nce": NCE_HEAD_LENGTH}
+    """HEAD_LENGTH where the critic trains beside a frozen generator, for critics where it differs."""
+
     def resolved(self) -> AdversarialConfig:
         """The same settings with every None filled in that depends on mode or critic."""
-        own = self.NCE if self.critic == "nce" else self.PAPER
+        own = self.BY_CRITIC.get(self.critic, self.PAPER)
         given = {name: value for name, value in own.items() if getattr(self, name) is None}
         return replace(super().resolved(), **given)
 
     @property
     def _length(self) -> tuple[int, int]:
-        frozen = self.critic == "nce" and self.freeze_generator
-        return self.NCE_HEAD_LENGTH if frozen and not self.full else super()._length
+        usual = super()._length
+        alone = self.freeze_generator and not self.full
+        return self.ALONE_HEAD_LENGTH.get(self.critic, usual) if alone else usual
 
     @property
     def critic_depth(self) -> int:

@@ -110,14 +110,14 @@ def train_on(project: Project, config: TrainingConfig, start: Run | None, job: J
     make_folder(folder)
     with lock(folder / LOCK, str(folder)) if world.first else nullcontext():
         # A run goes on with the views that it began with, though the cache may hold more by now; and with its order.
-        before = world.hear({} if job.fresh else begun(folder))
+        before = world.broadcast({} if job.fresh else begun(folder))
         views = config.views or before.get("views")
         train, val = ensure_inputs_together(project, {"train": views, "val": 1}, config.full, blocks_of(before))
         note_small_val(project, val)
         note_reach_after(config, len(project.dataset.space), project.reporter)
         if start is not None:
             require_eyes(start, project, train)
-        cached_z = world.hear(reads_cache(project, config, train, before))
+        cached_z = world.broadcast(reads_cache(project, config, train, before))
         record = record_of(project, config, start, train, cached_z)
         if not _claimed(folder, record, job.fresh, project):
             give_z(project, config, train, cached_z)
@@ -143,7 +143,7 @@ def _claimed(folder: Path, record: dict[str, Any], fresh: bool, project: Project
         if fresh:
             clear(folder)
         finished = claim(folder, record, project.reporter)
-    return project.world.hear(finished)
+    return project.world.broadcast(finished)
 
 
 def _result(folder: Path, project: Project, val: Inputs) -> dict[str, Any]:

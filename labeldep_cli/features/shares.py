@@ -42,7 +42,7 @@ def plan(path: Path, n: int, group: int, fresh: bool, world: World, reporter: Re
     most = max(min(world.size, -(-n // group)), 1)
     if world.first and fresh:
         drop(path)
-    count = world.hear((begun(path) if world.first else 0) or most)
+    count = world.broadcast((begun(path) if world.first else 0) or most)
     if count < most:
         reporter.note(
             f"{path} was begun by {count} process{'' if count == 1 else 'es'}: "

@@ -22,14 +22,14 @@ class Request(NamedTuple):
     Attributes:
         rows: int64 [B].
         views: int64 [B], the view of each.
-        whole: rows of the batch over all processes that share it.
+        global_batch_size: rows of the batch over all processes that share it.
         needs_x: False where D alone looks at them: x may then stay away where z comes.
         draws: whatever else was drawn for these rows, [B, *] each.
     """
 
     rows: Tensor
     views: Tensor
-    whole: int
+    global_batch_size: int
     needs_x: bool = True
     draws: tuple[Tensor, ...] = ()
 
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
         x: features float32 [B, F], regions float32 [B, S, F] or images uint8 [B, 3, side, side].
         y: labels float32 [B, L]: 1, 0, or -1 where unknown.
         rows: int64 [B]: which rows these are.
-        whole: rows of the batch over all processes that share it; B where there is one.
+        global_batch_size: rows of the batch over all processes that share it; B where there is one.
         z: D's view of them, [B, F]; None where it is to be made of x by the frozen encoder. With it x is empty [0] if
             nobody needs it.
         draws: the request's.
@@ -50,7 +50,7 @@ class Batch(NamedTuple):
     x: Tensor
     y: Tensor
     rows: Tensor
-    whole: int
+    global_batch_size: int
     z: Tensor | None = None
     draws: tuple[Tensor, ...] = ()
 

@@ -83,7 +83,7 @@ class FeatureInputs:
             yield [self._batch(request) for request in staged(update, self._staging)]
 
     def _batch(self, request: Request) -> Batch:
-        rows, views, whole, _, draws = request
+        rows, views, global_batch_size, _, draws = request
         dtype = torch.get_default_dtype()
         x = self.features[rows if self._rows is None else self._rows[rows], views].to(dtype)
-        return Batch(x, self.device_labels[rows].to(dtype), rows, whole, draws=draws)
+        return Batch(x, self.device_labels[rows].to(dtype), rows, global_batch_size, draws=draws)

@@ -109,10 +109,12 @@ class ImageInputs:
         """The batches of an update, of which those with images take the first ones of `decoded`."""
         dtype = torch.get_default_dtype()
         batches = []
-        for request, (rows, _, whole, _, draws) in zip(update, staged(update, self._staging), strict=True):
+        for request, there in zip(update, staged(update, self._staging), strict=True):
             x = self._images(request, decoded.popleft()) if self._is_decoded(request) else torch.empty(0)
-            y = self.device_labels[rows].to(dtype)
-            batches.append(Batch(x.to(self.device, non_blocking=True), y, rows, whole, self._stored_z(request), draws))
+            x = x.to(self.device, non_blocking=True)
+            y = self.device_labels[there.rows].to(dtype)
+            z = self._stored_z(request)
+            batches.append(Batch(x, y, there.rows, there.global_batch_size, z, there.draws))
         return batches
 
     def _images(self, request: Request, decoded: Decoded) -> Tensor:

@@ -129,7 +129,8 @@ class StreamedInputs:
             pool = next(held)
             for update in updates:
                 batches = []
-                for request, (rows, views, whole, _, draws) in zip(update, staged(update, self._staging), strict=True):
+                for request, there in zip(update, staged(update, self._staging), strict=True):
+                    rows, views, global_batch_size, _, draws = there
                     x, _ = pool.take(rows, views)
                     missing = pool.lacks(request.rows)
                     while missing.any():  # the batch straddles two pools
@@ -137,7 +138,8 @@ class StreamedInputs:
                         late, lacking = pool.take(rows, views)
                         x = torch.where(lacking.view(-1, *[1] * (x.dim() - 1)), x, late)
                         missing &= pool.lacks(request.rows)
-                    batches.append(Batch(x.to(dtype), self.device_labels[rows].to(dtype), rows, whole, draws=draws))
+                    y = self.device_labels[rows].to(dtype)
+                    batches.append(Batch(x.to(dtype), y, rows, global_batch_size, draws=draws))
                 yield batches
 
     def _in_turn(self) -> Iterable[Tensor]:

@@ -59,7 +59,7 @@ def ensure_cache(project: Project, name: str, config: ExtractConfig, fresh: bool
 def _finished(project: Project, name: str, config: ExtractConfig, fresh: bool) -> FeatureCache | None:
     """The finished cache of a split, if the first process finds one: it may be finished between two looks."""
     cache = project.finished_cache(name, config.views) if project.world.first and not fresh else None
-    there = project.world.hear(cache is not None)
+    there = project.world.broadcast(cache is not None)
     return FeatureCache.open(project.cache_path(name), project.extract_command) if there and cache is None else cache
 
 

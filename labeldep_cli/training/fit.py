@@ -170,10 +170,10 @@ def _evaluate(
     world: World,
 ) -> None:
     """Score G (or D, where it alone is trained) on val, add the record, and see whether it is the best yet."""
-    told = {**tally.means(), **_gradient(generator)}
+    losses = {**tally.means(), **_gradient(generator)}
     scores, thresholds = _val_scores(generator, val, state.step, folder, world)
-    quality = world.hear(step.quality(val))  # processes on unlike machines may differ in a last digit
-    _record(state, told if quality is None else {**told, "critic_val": quality}, scores)
+    quality = world.broadcast(step.quality(val))  # processes on unlike machines may differ in a last digit
+    _record(state, losses if quality is None else {**losses, "critic_val": quality}, scores)
     if quality is not None:
         value = quality
     elif schedule.select == "last":

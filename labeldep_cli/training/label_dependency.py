@@ -6,6 +6,7 @@ B batch, L labels, F feature width.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,15 +15,16 @@ from torch.func import functional_call
 
 from labeldep_cli.compute.distributed import ALONE
 from labeldep_cli.compute.staging import Staging
-from labeldep_cli.config import AdversarialConfig, LabelReduction, Sampling
+from labeldep_cli.config import AdversarialConfig, CriticName, LabelReduction, Sampling
 from labeldep_cli.errors import TrainingError
 from labeldep_cli.evaluation.rerank import rerank, tune_beta
 from labeldep_cli.models.discriminator import seeded_critic
 from labeldep_cli.training import losses
+from labeldep_cli.training.critics.base import Examples, UpdateInputs
+from labeldep_cli.training.critics.label_sets import known
+from labeldep_cli.training.critics.registry import CRITICS
 from labeldep_cli.training.draws import mismatched_rows, uniform
-from labeldep_cli.training.steps import known, present
-from labeldep_cli.training.updates import Part, adam, update, update_in_parts
-from labeldep_cli.training.wasserstein import Pairs, critic_update
+from labeldep_cli.training.updates import adam
 
 Reduction = Literal["mean", "sum", "image"]
 
@@ -89,7 +91,7 @@ class LabelDependencyLoss:
         *,
         bce_reduction: Reduction = "mean",
         label_reduction: LabelReduction = AdversarialConfig.label_reduction,
-        critic: Literal["wgan-gp", "nce"] = "wgan-gp",
+        critic: CriticName = "wgan-gp",
         alpha: float = AdversarialConfig.alpha,
         lambda_gp: float = AdversarialConfig.lambda_gp,
         critic_steps: int = AdversarialConfig.critic_steps,
@@ -108,10 +110,10 @@ class LabelDependencyLoss:
         max_gradient_norm: float = AdversarialConfig.max_gradient_norm,
         seed: int = AdversarialConfig.seed,
     ) -> None:
-        if critic not in ("wgan-gp", "nce") or bce_reduction not in ("mean", "sum", "image") or not alpha > 0:
+        if critic not in CRITICS or bce_reduction not in ("mean", "sum", "image") or not alpha > 0:
             raise ValueError(
-                f"critic {critic!r}, bce_reduction {bce_reduction!r}, alpha {alpha}: critic is 'wgan-gp' or 'nce', "
-                "bce_reduction 'mean', 'sum' or 'image', alpha above 0"
+                f"critic {critic!r}, bce_reduction {bce_reduction!r}, alpha {alpha}: "
+                f"critic is {' or '.join(map(repr, CRITICS))}, bce_reduction 'mean', 'sum' or 'image', alpha above 0"
             )
         self.config = config = AdversarialConfig(
             critic=critic,
@@ -134,7 +136,8 @@ class LabelDependencyLoss:
             label_reduction=label_reduction,
             seed=seed,
         ).resolved()
-        _require_sensible(config)
+        self._objective = CRITICS[critic](config)
+        _require_sensible(config, self._objective.positive_settings)
         self.bce_reduction = bce_reduction
         self.n_labels = n_labels
         self.feature_dim = feature_dim
@@ -156,19 +159,20 @@ class LabelDependencyLoss:
             "wasserstein" (mean D(y, x) - mean D(y_hat, x)); of a density ratio "critic" and "margin".
 
         Raises:
-            TrainingError: logits or features that are not finite, before D has seen them.
+            TrainingError: logits or features that are not finite; D is left as it was.
             ValueError: shapes that do not fit.
         """
-        z, logits = self._seen(features, logits.detach())
+        z, logits = self._checked(features, logits.detach())
         y = self._labels(y, logits)
         _require_finite({"logits": logits, "features": z})
-        one_update = self._density_ratio if self.config.critic == "nce" else self._wasserstein
-        labels = y.cpu() if self.config.with_negatives else None  # once: it waits for the device
-        told: dict[str, Tensor] = {}
+        objective = self._objective
+        labels = y.cpu() if "mismatched" in objective.batches else None  # once: it waits for the device
+        record: dict[str, Tensor] = {}
         with torch.autocast(z.device.type, enabled=False):
             for _ in range(self.config.critic_steps):
-                told = one_update(logits, z, y, *self._staged(self._drawn(y.shape, labels), z))
-        return told
+                inputs = self._update_inputs(logits, z, y, labels)
+                record = objective.update(self.network, self.optimizer, inputs, ALONE)
+        return {name: record[name] for name in objective.loss_names}
 
     def generator_loss(self, logits: Tensor, features: Tensor, y: Tensor | None = None) -> Tensor:
         """What the classifier pays for label sets that D does not believe: Eq. 3, in the units of `bce_reduction`.
@@ -186,7 +190,7 @@ class LabelDependencyLoss:
         Raises:
             ValueError: shapes that do not fit.
         """
-        z, logits = self._seen(features, logits)
+        z, logits = self._checked(features, logits)
         config = self.config
         fixed = {name: parameter.detach() for name, parameter in self.network.named_parameters()}
         with torch.autocast(z.device.type, enabled=False):
@@ -209,7 +213,7 @@ class LabelDependencyLoss:
         Returns:
             bool [N, L].
         """
-        z, logits = self._seen(features, logits.detach())
+        z, logits = self._checked(features, logits.detach())
         return rerank(self.network, logits, z, beta)
 
     def tune_beta(self, logits: Tensor, features: Tensor, y: Tensor) -> float:
@@ -223,8 +227,8 @@ class LabelDependencyLoss:
         Returns:
             The weight, 0 where D helps nothing.
         """
-        z, logits = self._seen(features, logits.detach())
-        return tune_beta(self.network, logits, z, self._labels(y, logits), 1.0 if self.config.critic == "nce" else None)
+        z, logits = self._checked(features, logits.detach())
+        return tune_beta(self.network, logits, z, self._labels(y, logits), self._objective.expected_beta)
 
     def to(self, device: torch.device | str) -> LabelDependencyLoss:
         """Move D and its Adam; call it before `load_state_dict` or after, it makes no difference."""
@@ -246,31 +250,25 @@ class LabelDependencyLoss:
         self.optimizer.load_state_dict(state["optimizer"])
         self._draws = int(state["draws"])
 
-    def _wasserstein(
-        self, logits: Tensor, z: Tensor, y: Tensor, noise: Tensor, weight: Tensor, others: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        config = self.config
-        fake_set = known(y) * losses.sample(logits, noise, config.inverse_temperature, config.sampling)  # y_hat, [B, L]
-        found = critic_update(
-            self.network,
-            Pairs(present(y), z),
-            Pairs(fake_set, z),
-            None if others is None else Pairs(known(y) * present(y[others]), z),
-            between=weight * present(y) + (1 - weight) * fake_set,  # y* of Eq. 5
-            lambda_gp=config.lambda_gp,
-            whole=len(y),
-        )
-        told = {"critic": found.loss, "penalty": found.penalty, "wasserstein": found.wasserstein}
-        return update(self.optimizer, found.gradients, told, ALONE, config.max_gradient_norm)
+    def _update_inputs(self, logits: Tensor, z: Tensor, y: Tensor, labels: Tensor | None) -> UpdateInputs:
+        """What one update of D takes, drawn anew: the one batch at hand serves as each of the objective's.
 
-    def _density_ratio(self, logits: Tensor, z: Tensor, y: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        fake_sets = known(y)[:, None, :] * losses.hard_samples(logits, noise)  # [B, K, L]
-        with torch.enable_grad():
-            scores = self.network(torch.cat([present(y)[:, None], fake_sets], dim=1), z)  # [B, 1 + K]
-            real, fake = scores[:, 0], scores[:, 1:]
-            loss = losses.density_ratio_loss(real, fake)
-        parts = [Part(loss, (loss, real.mean() - fake.mean()))]
-        return update_in_parts(self.optimizer, ("critic", "margin"), parts, ALONE, self.config.max_gradient_norm)
+        Args:
+            logits: of the classifier, [B, L].
+            z: features [B, F].
+            y: labels [B, L].
+            labels: the same on the CPU; None without mismatched pairs.
+        """
+        shapes = self._objective.noise_shapes(len(y), self.n_labels)
+        drawn = [self._noise(*shape) for shape in shapes.values()]
+        if labels is not None:
+            rows = torch.arange(len(labels))
+            drawn.append(mismatched_rows(labels, rows, self.config.seed, f"{_PURPOSE} rows", self._next()))
+        there = self._staged(drawn, z)
+        noise = there[: len(shapes)]
+        other_labels = None if labels is None else y[there[-1]]
+        batches = dict.fromkeys(self._objective.batches, Examples(y, z))
+        return UpdateInputs(batches, logits, noise, other_labels, len(y))
 
     def _weight(self, batch: int) -> float:
         """What turns the adversarial term of Eq. 2 into the units of the user's cross-entropy."""
@@ -282,26 +280,6 @@ class LabelDependencyLoss:
         self._draws += 1
         return self._draws
 
-    def _drawn(self, shape: torch.Size, labels: Tensor | None) -> list[Tensor]:
-        """What an update of D draws, on the CPU.
-
-        Args:
-            shape: of the label sets, [B, L].
-            labels: [B, L], on the CPU; None without negatives.
-
-        Returns:
-            Noise of a density ratio [B, K, L]; or noise [B, L], the weights of Eq. 5's y* [B, 1], and where there are
-            negatives the rows int64 [B] whose label sets are put to other images: a set equal to the image's own is
-            drawn again, at most 10 times.
-        """
-        if self.config.critic == "nce":
-            return [self._noise(shape[0], self.config.samples_per_image, self.n_labels)]
-        drawn = [self._noise(*shape), self._noise(shape[0], 1)]
-        if labels is not None:
-            rows = torch.arange(len(labels))
-            drawn.append(mismatched_rows(labels, rows, self.config.seed, f"{_PURPOSE} rows", self._next()))
-        return drawn
-
     def _noise(self, *shape: int) -> Tensor:
         """Uniform noise of a shape, on [0, 1), in D's precision."""
         return uniform(shape, self.config.seed, _PURPOSE, self._next()).to(self.network.project_labels.weight.dtype)
@@ -312,7 +290,7 @@ class LabelDependencyLoss:
             self._staging = Staging(like.device)
         return self._staging(drawn)
 
-    def _seen(self, features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def _checked(self, features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Features without a gradient, and logits, in D's precision."""
         weight = self.network.project_labels.weight
         if features.shape != (len(logits), self.feature_dim) or logits.shape[1:] != (self.n_labels,):
@@ -350,21 +328,20 @@ def _require_finite(given: dict[str, Tensor]) -> None:
         )
 
 
-def _require_sensible(config: AdversarialConfig) -> None:
+def _require_sensible(config: AdversarialConfig, positive: Sequence[str]) -> None:
     """Refuse settings that would train nothing, or something else.
+
+    Args:
+        config: all settings.
+        positive: those of the critic's kind that must be above 0.
 
     Raises:
         ValueError: names the setting.
     """
     if config.sampling not in get_args(Sampling):
         raise ValueError(f"sampling {config.sampling!r}: one of {', '.join(get_args(Sampling))}")
-    whole = (
-        "critic_steps",
-        "critic_width",
-        "critic_projection",
-        *(("noise_samples",) if config.critic == "nce" else ()),
-    )
-    for name in (*whole, "alpha", "inverse_temperature", "critic_lr"):
+    positive = ("critic_steps", "critic_width", "critic_projection", *positive)
+    for name in (*positive, "alpha", "inverse_temperature", "critic_lr"):
         value = getattr(config, name)
         if not 0 < value < math.inf:
             raise ValueError(f"{name} {value}: a number above 0")

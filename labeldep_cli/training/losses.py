@@ -248,7 +248,7 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, z: Tensor, weig
 
     Eq. 5 prints y* ~ interp(y_hat, y*); the text means interp(y_hat, y). Both label sets are those of the same images.
     The gradient is taken with respect to the label set alone; its norm is one per image. For any critic; the training
-    of labeldep's own takes `wasserstein.critic_update`, the same thing with its gradient written by hand.
+    of labeldep's own takes `wasserstein_gradient.critic_update`, the same thing with its gradient written by hand.
 
     Args:
         critic: maps label sets [B, L] and image features [B, F] to scores [B].

@@ -4,10 +4,10 @@ A step is called with its number and a stream that brings the batches of each of
 ones, and brings all that is drawn for them. So images are decoded ahead of their use, draws travel to the device in one
 copy an update, and an update itself is a function of tensors that lie there: it draws nothing and waits for nothing.
 
-Where several processes train together, all draws are those of the whole batch, of which each process takes its share;
-every loss is a part of a mean over the whole batch, and losses and gradients are summed over the processes. So they
-compute what one would. (DistributedDataParallel would average gradients of unequal shares alike, and is wrong for a
-loss that autograd.grad has passed through, as the penalty's.)
+Where several processes train together, all draws are those of the global batch, of which each process takes its
+share; every loss is a part of a mean over the global batch, and losses and gradients are summed over the processes. So
+they compute what one would. (DistributedDataParallel would average gradients of unequal shares alike, and is wrong for
+a loss that autograd.grad has passed through, as the penalty's.)
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.training import losses
+from labeldep_cli.training.critics.base import BatchName, Examples, UpdateInputs
+from labeldep_cli.training.critics.label_sets import real_and_sampled, sampled
+from labeldep_cli.training.critics.registry import CRITICS
 from labeldep_cli.training.draws import Order, mismatched_rows, random_views, uniform
-from labeldep_cli.training.updates import Part, adam, parts_of, update, update_in_parts
-from labeldep_cli.training.wasserstein import Pairs, critic_update
+from labeldep_cli.training.updates import Part, adam, parts_of, update_in_parts
 
 _QUALITY_DRAWS = 16
 """Samples of G a validation image: they make the estimate steady where val is small."""
@@ -149,28 +151,23 @@ class AdversarialStep:
         self.order = Order.of(inputs, config)
         self.optimizer_g = adam(generator, config.learning_rate, (config.beta1, config.beta2))
         self.optimizer_d = adam(critic, config.critic_learning_rate, (config.critic_beta1, config.critic_beta2))
-        self._update_critic = self._density_ratio if config.critic == "nce" else self._wasserstein
-        # The density ratio compares sets for the same images; the paper's three batches are of different ones.
-        self._kinds = ["matched"] if config.critic == "nce" else ["matched", "generated"]
-        self._sampled = self._kinds[-1]  # the batch that G looks at; D alone looks at the others
-        if config.with_negatives:
-            self._kinds.append("mismatched")
+        self.objective = CRITICS[config.critic](config)
 
     def requests(self, first: int) -> Iterator[Sequence[Request]]:
-        """For each critic update three batches (Sect. 4.1: "this is essential"), then one for G."""
+        """For each update of D the batches of its objective, then one for G."""
         for step in count(first):
             for key in self._critic_keys(step):
-                yield [share_of(self._critic_request(kind, key), self.world) for kind in self._kinds]
+                yield [share_of(self._critic_request(name, key), self.world) for name in self.objective.batches]
             if not self.config.freeze_generator:
                 yield [share_of(self._generator_request(step), self.world)]
 
     def __call__(self, step: int, batches: Iterator[Sequence[Batch]]) -> Mapping[str, Tensor]:
         """Update D `critic_steps` times and G once."""
         self.generator.train(not self.config.freeze_generator)
-        told: dict[str, Tensor] = {}
+        record: dict[str, Tensor] = {}
         for _ in self._critic_keys(step):
-            told |= self._update_critic(*next(batches))
-        return told if self.config.freeze_generator else told | self._update_generator(*next(batches))
+            record |= self._update_critic(next(batches))
+        return record if self.config.freeze_generator else record | self._update_generator(*next(batches))
 
     def networks(self) -> Mapping[str, nn.Module]:
         """G and D."""
@@ -182,25 +179,22 @@ class AdversarialStep:
 
     @torch.no_grad()
     def quality(self, val: Inputs) -> float | None:
-        """How well D tells real sets from hard samples of G on validation rows, higher is better.
+        """How well D separates real sets from hard samples of G on validation rows, higher is better.
 
         Returns:
-            Minus the density-ratio loss, or the Wasserstein estimate mean D(y, x) - mean D(y_hat, x); None where G is
-            trained too, and its own score chooses the best evaluation.
+            The quality of D's objective; None where G is trained too, and its own score chooses the best evaluation.
         """
         if not self.config.freeze_generator:
             return None
         self.generator.eval()
         real, fake = [], []
         for (batch,) in val.stream(self._val_requests(val)):
-            sets = torch.cat([present(batch.y)[:, None], self._hard_samples(batch)], dim=1)
+            (noise,) = batch.draws
+            sets = real_and_sampled(self._logits(batch), batch.y, noise)  # [B, 1 + K, L]
             scores = self.critic(sets, self._features(batch))  # [B, 1 + K]
             real.append(scores[:, 0])
             fake.append(scores[:, 1:])
-        real_scores, fake_scores = torch.cat(real), torch.cat(fake)
-        if self.config.critic == "nce":
-            return -float(losses.density_ratio_loss(real_scores, fake_scores))
-        return float(real_scores.mean() - fake_scores.mean())
+        return self.objective.quality(torch.cat(real), torch.cat(fake))
 
     @torch.no_grad()
     def beta(self, val: Inputs) -> float | None:
@@ -208,48 +202,35 @@ class AdversarialStep:
         self.generator.eval()
         rows = [(self.generator(batch.x), self._features(batch)) for batch in in_order(val)]
         logits, z = (torch.cat(part) for part in zip(*rows, strict=True))
-        expected = 1.0 if self.config.critic == "nce" else None
-        return tune_beta(self.critic, logits, z, val.device_labels, expected)
+        return tune_beta(self.critic, logits, z, val.device_labels, self.objective.expected_beta)
 
-    def _wasserstein(self, matched: Batch, generated: Batch, mismatched: Batch | None = None) -> dict[str, Tensor]:
-        config = self.config
-        noise, weight = generated.draws  # [B, L], [B, 1]
-        fake_set = self._sample(generated, noise)  # y_hat, [B, L]
-        found = critic_update(
-            self.critic,
-            Pairs(present(matched.y), self._features(matched)),
-            Pairs(fake_set, self._features(generated)),
-            None if mismatched is None else self._mismatched(mismatched),
-            between=weight * present(generated.y) + (1 - weight) * fake_set,  # y* of Eq. 5
-            lambda_gp=config.lambda_gp,
-            whole=generated.whole,
-        )
-        told = {
-            "critic": found.loss,
-            "penalty": found.penalty,
-            "wasserstein": found.wasserstein,
-            "critic_gradient": found.slope,
+    def _update_critic(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """One update of D.
+
+        Args:
+            batches: one for each of the objective's.
+
+        Returns:
+            Its losses, detached.
+        """
+        named = dict(zip(self.objective.batches, batches, strict=True))
+        generated = named[self.objective.sampled_batch]
+        examples: dict[BatchName, Examples] = {
+            name: Examples(batch.y, self._features(batch)) for name, batch in named.items()
         }
-        return update(self.optimizer_d, found.gradients, told, self.world, self.config.max_gradient_norm)
+        inputs = UpdateInputs(
+            examples,
+            self._logits(generated),
+            generated.draws,
+            self._other_labels(named["mismatched"]) if "mismatched" in named else None,
+            generated.global_batch_size,
+        )
+        return self.objective.update(self.critic, self.optimizer_d, inputs, self.world)
 
-    def _density_ratio(self, matched: Batch) -> dict[str, Tensor]:
-        """One update of a critic that learns log p(y|x) / p_G(y|x): real sets against hard samples, same images."""
-        sets = torch.cat([present(matched.y)[:, None], self._hard_samples(matched)], dim=1)  # [B, 1 + K, L]
-
-        def parts() -> Iterator[Part]:
-            for _, share in parts_of(matched, 1):
-                scores = self.critic(sets, self._features(matched))  # [B, 1 + K]
-                real, fake = scores[:, 0], scores[:, 1:]
-                loss = share * losses.density_ratio_loss(real, fake)
-                yield Part(loss, (loss, share * (real.mean() - fake.mean())))
-
-        names = ("critic", "margin")
-        return update_in_parts(self.optimizer_d, names, parts(), self.world, self.config.max_gradient_norm)
-
-    def _mismatched(self, batch: Batch) -> Pairs:
-        """(y', x): real label sets put to other images."""
+    def _other_labels(self, batch: Batch) -> Tensor:
+        """The labels [B, L] of the rows that were drawn for a batch of mismatched pairs."""
         (others,) = batch.draws
-        return Pairs(known(batch.y) * present(self.inputs.device_labels[others].to(batch.y)), self._features(batch))
+        return self.inputs.device_labels[others].to(batch.y)
 
     def _update_generator(self, batch: Batch) -> dict[str, Tensor]:
         config = self.config
@@ -263,7 +244,7 @@ class AdversarialStep:
                 with mixed_precision(self.inputs.device):
                     logits = self.generator(batch.x[rows])  # [B / K, L]
                 leaf = logits.detach().requires_grad_()  # Eq. 2's two terms pull at the logits: each is measured
-                fake_set = known(y) * losses.sample(leaf, noise[rows], config.inverse_temperature, config.sampling)
+                fake_set = sampled(leaf, y, noise[rows], config.inverse_temperature, config.sampling)
                 fooling = share * losses.generator_loss(self.critic(fake_set, z[rows]))  # Eq. 3
                 logistic = share * of_logits(leaf, y)
                 (by_critic,) = torch.autograd.grad(fooling, leaf)  # [B / K, L]
@@ -272,21 +253,13 @@ class AdversarialStep:
                 yield Part(logits, (fooling.detach(), logistic.detach(), *squares), by_critic + by_labels)
 
         names = ("generator", config.loss, "by critic", "by labels")
-        told = update_in_parts(self.optimizer_g, names, parts(), self.world, config.max_gradient_norm)
-        return told | {"critic_share": critic_share(told.pop("by critic"), told.pop("by labels"))}
+        record = update_in_parts(self.optimizer_g, names, parts(), self.world, config.max_gradient_norm)
+        return record | {"critic_share": critic_share(record.pop("by critic"), record.pop("by labels"))}
 
     @torch.no_grad()
-    def _sample(self, batch: Batch, noise: Tensor) -> Tensor:
-        """y_hat: label sets [B, L] drawn from G(x)."""
-        logits = self._in_parts(self.generator, batch, batch.y.shape[1])
-        return known(batch.y) * losses.sample(logits, noise, self.config.inverse_temperature, self.config.sampling)
-
-    @torch.no_grad()
-    def _hard_samples(self, batch: Batch) -> Tensor:
-        """Label sets of zeros and ones [B, K, L], as its noise has them, each label there with G's probability."""
-        (noise,) = batch.draws
-        logits = self._in_parts(self.generator, batch, batch.y.shape[1])
-        return known(batch.y)[:, None, :] * losses.hard_samples(logits, noise)
+    def _logits(self, batch: Batch) -> Tensor:
+        """G(x), [B, L], without a gradient."""
+        return self._in_parts(self.generator, batch, batch.y.shape[1])
 
     @torch.no_grad()
     def _features(self, batch: Batch) -> Tensor:
@@ -309,34 +282,33 @@ class AdversarialStep:
             yield from range(-self.config.critic_warmup, 0)
         yield from range(step * self.config.critic_steps, (step + 1) * self.config.critic_steps)
 
-    def _critic_request(self, kind: str, key: int) -> Request:
+    def _critic_request(self, name: BatchName, key: int) -> Request:
         """One of the batches of D's update `key`, over all processes."""
         step = max(key, 0) // self.config.critic_steps  # the warm-up's keys are negative: it belongs to step 0
-        rows = self.order.critic_rows(step, f"critic {kind}", key)
-        views = random_views(len(rows), self.inputs.n_views, self.config.seed, f"critic {kind} views", key)
-        return Request(rows, views, len(rows), kind == self._sampled, self._critic_draws(kind, key, rows))
+        rows = self.order.critic_rows(step, f"critic {name}", key)
+        views = random_views(len(rows), self.inputs.n_views, self.config.seed, f"critic {name} views", key)
+        needs_x = name == self.objective.sampled_batch
+        return Request(rows, views, len(rows), needs_x, self._critic_draws(name, key, rows))
 
-    def _critic_draws(self, kind: str, key: int, rows: Tensor) -> tuple[Tensor, ...]:
-        """What an update of D needs for one of its batches: rows of y'; noise, and the weight of Eq. 5's y*."""
-        if kind == "mismatched":
+    def _critic_draws(self, name: BatchName, key: int, rows: Tensor) -> tuple[Tensor, ...]:
+        """What an update of D draws for one of its batches: rows of y', or the objective's noise."""
+        if name == "mismatched":
             return (mismatched_rows(self.inputs.labels, rows, self.config.seed, "mismatched labels", key),)
-        if kind != self._sampled:
+        if name != self.objective.sampled_batch:
             return ()
-        labels = self.inputs.labels.shape[1]
-        if self.config.critic == "nce":
-            return (self._noise("critic noise", key, len(rows), self.config.samples_per_image, labels),)
-        return self._noise("critic noise", key, len(rows), labels), self._noise("interpolation", key, len(rows), 1)
+        shapes = self.objective.noise_shapes(len(rows), self.inputs.labels.shape[1])
+        return tuple(self._noise(purpose, key, *shape) for purpose, shape in shapes.items())
 
     def _generator_request(self, step: int) -> Request:
         """G's batch at a step, with the noise of its samples, over all processes."""
         request = generator_request(self.inputs, self.order, step)
-        noise = self._noise("generator noise", step, request.whole, self.inputs.labels.shape[1])
+        noise = self._noise("generator noise", step, request.global_batch_size, self.inputs.labels.shape[1])
         return request._replace(draws=(noise,))
 
     def _val_requests(self, val: Inputs) -> Iterator[Sequence[Request]]:
         """All validation rows in order, with the noise of hard samples."""
         for number, request in enumerate(requests_in_order(val)):
-            noise = self._noise("val noise", number, request.whole, _QUALITY_DRAWS, val.labels.shape[1])
+            noise = self._noise("val noise", number, request.global_batch_size, _QUALITY_DRAWS, val.labels.shape[1])
             yield [request._replace(draws=(noise,))]
 
     def _noise(self, purpose: str, key: int, *shape: int) -> Tensor:
@@ -352,9 +324,9 @@ def generator_request(inputs: Inputs, order: Order, step: int) -> Request:
 
 def share_of(request: Request, world: World) -> Request:
     """This process's rows of a batch, and what was drawn for them."""
-    rows, views, whole, needs_x, draws = request
-    part = world.share(whole)
-    return Request(rows[part], views[part], whole, needs_x, tuple(drawn[part] for drawn in draws))
+    rows, views, global_batch_size, needs_x, draws = request
+    part = world.share(global_batch_size)
+    return Request(rows[part], views[part], global_batch_size, needs_x, tuple(drawn[part] for drawn in draws))
 
 
 def critic_share(by_critic: Tensor, by_labels: Tensor) -> Tensor:
@@ -369,13 +341,3 @@ def critic_share(by_critic: Tensor, by_labels: Tensor) -> Tensor:
     """
     critic, labels = by_critic.sqrt(), by_labels.sqrt()
     return critic / (critic + labels).clamp(min=torch.finfo(critic.dtype).tiny)
-
-
-def present(y: Tensor) -> Tensor:
-    """Labels [B, L] as the critic sees them: an unknown one (-1) is left out of every set."""
-    return y.clamp(min=0)
-
-
-def known(y: Tensor) -> Tensor:
-    """1 where a label is known, 0 where not [B, L]: generated sets leave out the same labels as the real ones."""
-    return (y >= 0).to(y.dtype)

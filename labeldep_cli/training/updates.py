@@ -37,14 +37,14 @@ def parts_of(batch: Batch, count: int) -> Iterator[tuple[slice, float]]:
     """Cut this process's rows of a batch into at most `count` parts.
 
     Yields:
-        The rows of each, and their share of the whole batch, which weighs a mean over them. None where this process has
-        no row of it.
+        The rows of each, and their share of the global batch, which weighs a mean over them. None where this process
+        has no row of it.
     """
     n = len(batch.rows)
     size = max(-(-n // count), 1)
     for start in range(0, n, size):
         rows = slice(start, min(start + size, n))
-        yield rows, (rows.stop - start) / batch.whole
+        yield rows, (rows.stop - start) / batch.global_batch_size
 
 
 def update_in_parts(
@@ -56,52 +56,56 @@ def update_in_parts(
 
     Args:
         optimizer: over one network.
-        names: of the losses that are told.
+        names: of the recorded losses.
         parts: of this process.
         world: the processes that train together.
         max_norm: as for `update`.
 
     Returns:
-        The losses of the whole batch, detached.
+        The losses of the global batch, detached.
     """
     parameters = _parameters(optimizer)
-    taken: Sequence[Tensor] | None = None
-    told: Tensor | None = None
+    gradients: Sequence[Tensor] | None = None
+    losses: Tensor | None = None
     for output, values, gradient in parts:
         more = torch.autograd.grad(output, parameters, gradient, materialize_grads=True)
         # Not in place: two parameters that are added up have one gradient between them.
-        taken = more if taken is None else [one + other for one, other in zip(taken, more, strict=True)]
+        gradients = more if gradients is None else [one + other for one, other in zip(gradients, more, strict=True)]
         value = torch.stack([value.detach() for value in values])
-        told = value if told is None else told + value
-    if taken is None or told is None:  # this process has no row of the batch
-        taken, told = [torch.zeros_like(p) for p in parameters], parameters[0].new_zeros(len(names))
-    return update(optimizer, taken, dict(zip(names, told, strict=True)), world, max_norm)
+        losses = value if losses is None else losses + value
+    if gradients is None or losses is None:  # this process has no row of the batch
+        gradients, losses = [torch.zeros_like(p) for p in parameters], parameters[0].new_zeros(len(names))
+    return update(optimizer, gradients, dict(zip(names, losses, strict=True)), world, max_norm)
 
 
 def update(
-    optimizer: torch.optim.Optimizer, taken: Sequence[Tensor], told: dict[str, Tensor], world: World, max_norm: float
+    optimizer: torch.optim.Optimizer,
+    gradients: Sequence[Tensor],
+    losses: dict[str, Tensor],
+    world: World,
+    max_norm: float,
 ) -> dict[str, Tensor]:
     """One step down, after gradients and losses are summed over the processes that train together.
 
     Args:
         optimizer: over one network.
-        taken: this process's part of the gradient of each of its parameters.
-        told: this process's parts of the losses, scalars.
+        gradients: this process's part of the gradient of each of its parameters.
+        losses: this process's parts of the losses, scalars.
         world: those processes.
-        max_norm: the whole gradient is scaled down to this norm where it is longer; 0 for never.
+        max_norm: the gradient over all parameters is scaled down to this norm where it is longer; 0 for never.
 
     Returns:
-        The losses of the whole batch.
+        The losses of the global batch.
     """
     parameters = _parameters(optimizer)
-    gradients = [laid_out_like(parameter, one) for parameter, one in zip(parameters, taken, strict=True)]
-    world.add([*gradients, *told.values()])
+    gradients = [laid_out_like(parameter, one) for parameter, one in zip(parameters, gradients, strict=True)]
+    world.add([*gradients, *losses.values()])
     if max_norm:
         gradients = _shortened(gradients, max_norm)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     optimizer.step()
-    return told
+    return losses
 
 
 def _shortened(gradients: Sequence[Tensor], max_norm: float) -> list[Tensor]:

@@ -55,7 +55,7 @@ def critic_update(
     mismatched: Pairs | None,
     between: Tensor,
     lambda_gp: float,
-    whole: int,
+    global_batch_size: int,
 ) -> CriticUpdate:
     """L_D and its gradient.
 
@@ -65,8 +65,8 @@ def critic_update(
             generated term's weight is 1 instead of 1/2.
         between: y* [B, L], between the generated sets and the true ones of the same images.
         lambda_gp: weight of the penalty.
-        whole: rows of each batch over all processes that share it; B where there is one. Every term is this process's
-            part of a mean over them.
+        global_batch_size: rows of each batch over all processes that share it; B for one process. Every term is this
+            process's part of a mean over them.
 
     Returns:
         Losses and gradients, detached.
@@ -80,10 +80,10 @@ def critic_update(
     rest = critic.linears[1:]
 
     pre = torch.addmm(constant, sets, label_map.T)  # [R, W]
-    projected = seen = None
+    projected = features = None
     if critic.project_features is not None:
-        seen = torch.cat([kind.z for kind in kinds])  # [3B, F]
-        projected = critic.project_features(seen)
+        features = torch.cat([kind.z for kind in kinds])  # [3B, F]
+        projected = critic.project_features(features)
         images = projected @ critic.image_columns.T
         pre[pairs] += images
         pre[starred] += images[b : 2 * b]  # y* is put to the generated pairs' images
@@ -93,14 +93,14 @@ def critic_update(
         pre = layer(hidden[-1])
     scores = pre[:, 0]
 
-    seeds = _seeds(len(kinds), b, whole, scores)
+    seeds = _seeds(len(kinds), b, global_batch_size, scores)
     adjoints = [seeds[:, None]]  # dL/d(what comes out of each layer), for y* rows dD/d(that)
     for layer, x in zip(reversed(rest), reversed(hidden), strict=True):
         adjoints.insert(0, _through_slopes(adjoints[0] @ layer.weight, x, critic.slope))
     slopes = adjoints[0][starred] @ label_map  # grad_y* D, [B, L]
     norm = (slopes.square().sum(dim=1) + NORM_EPSILON).sqrt()
-    penalty = (norm - 1).square().sum() / whole
-    upward = slopes * ((2 * lambda_gp / whole) * (norm - 1) / norm)[:, None]  # d(lambda P)/d(grad_y* D)
+    penalty = (norm - 1).square().sum() / global_batch_size
+    upward = slopes * ((2 * lambda_gp / global_batch_size) * (norm - 1) / norm)[:, None]  # d(lambda P)/d(grad_y* D)
 
     # From here on a y* row holds what its weight gradients take in place of an activation.
     sets[starred] = upward
@@ -111,30 +111,35 @@ def critic_update(
         if k + 1 < len(hidden):
             pushed = pushed @ rest[k].weight.T
 
-    gradients = _first_gradients(critic, adjoints[0], pairs, sets, projected, seen)
+    gradients = _first_gradients(critic, adjoints[0], pairs, sets, projected, features)
     for x, adjoint in zip(hidden, adjoints[1:], strict=True):
         gradients += [adjoint.T @ x, adjoint[pairs].sum(dim=0)]
     loss = seeds[pairs] @ scores[pairs] + lambda_gp * penalty
-    wasserstein = (scores[:b].sum() - scores[b : 2 * b].sum()) / whole
-    return CriticUpdate(loss, penalty, wasserstein, norm.sum() / whole, gradients)
+    wasserstein = (scores[:b].sum() - scores[b : 2 * b].sum()) / global_batch_size
+    return CriticUpdate(loss, penalty, wasserstein, norm.sum() / global_batch_size, gradients)
 
 
-def _seeds(kinds: int, b: int, whole: int, like: Tensor) -> Tensor:
+def _seeds(kinds: int, b: int, global_batch_size: int, like: Tensor) -> Tensor:
     """dL/d(score) of every row [R]: Eq. 4's weights; 1 for y*, whose score is differentiated for itself."""
     seeds = torch.ones_like(like)
-    seeds[:b] = -1 / whole
-    seeds[b : kinds * b] = 1 / (whole * (kinds - 1))
+    seeds[:b] = -1 / global_batch_size
+    seeds[b : kinds * b] = 1 / (global_batch_size * (kinds - 1))
     return seeds
 
 
 def _through_slopes(adjoint: Tensor, activation: Tensor, slope: float) -> Tensor:
     """Multiply by a LeakyReLU's slopes, read off its result: a slope is not negative, so the sign is the input's."""
-    found: Tensor = torch.ops.aten.leaky_relu_backward(adjoint, activation, slope, True)
-    return found
+    through: Tensor = torch.ops.aten.leaky_relu_backward(adjoint, activation, slope, True)
+    return through
 
 
 def _first_gradients(
-    critic: Discriminator, adjoint: Tensor, pairs: slice, sets: Tensor, projected: Tensor | None, seen: Tensor | None
+    critic: Discriminator,
+    adjoint: Tensor,
+    pairs: slice,
+    sets: Tensor,
+    projected: Tensor | None,
+    features: Tensor | None,
 ) -> list[Tensor]:
     """Gradients of the projections and of the first layer, of which label sets see one linear map.
 
@@ -143,7 +148,8 @@ def _first_gradients(
         adjoint: dL/d(what comes out of the first layer), [R, W].
         pairs: the rows that are scored.
         sets: label sets, and u in the rows of y*, [R, L].
-        projected, seen: image features of the scored rows after and before their projection; None where D sees none.
+        projected, features: image features of the scored rows after and before their projection; None where D sees
+            none.
     """
     labels = critic.project_labels
     own = critic.label_columns  # [W, P]
@@ -151,8 +157,8 @@ def _first_gradients(
     of_bias = adjoint[pairs].sum(dim=0)  # [W]; a y* row's slopes hang on no bias
     of_first = of_map @ labels.weight.T + torch.outer(of_bias, labels.bias)  # [W, P]
     gradients = [own.T @ of_map, of_bias @ own]
-    if projected is not None and seen is not None:
+    if projected is not None and features is not None:
         down = adjoint[pairs] @ critic.image_columns  # [3B, P]
-        gradients += [down.T @ seen, down.sum(dim=0)]
+        gradients += [down.T @ features, down.sum(dim=0)]
         of_first = torch.cat([adjoint[pairs].T @ projected, of_first], dim=1)
     return [*gradients, of_first, of_bias]

@@ -1,0 +1,53 @@
+"""Label sets as the critic is shown them. B batch, L labels, K samples an image.
+
+A label that is unknown for an image (-1) is left out of every set that is put to it, real or generated: the critic
+learns nothing from it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from labeldep_cli.config import Sampling
+from labeldep_cli.training import losses
+
+
+def present(y: Tensor) -> Tensor:
+    """The real label set [B, L]: 1 where a label is present, 0 where it is absent or unknown."""
+    return y.clamp(min=0)
+
+
+def known(y: Tensor) -> Tensor:
+    """1 where a label is known, 0 where it is not [B, L]."""
+    return (y >= 0).to(y.dtype)
+
+
+def sampled(logits: Tensor, y: Tensor, noise: Tensor, inverse_temperature: float, sampling: Sampling) -> Tensor:
+    """y_hat: one label set an image, drawn from G as G's own training draws it (Sect. 3.2).
+
+    Args:
+        logits: of G, [B, L].
+        y: labels [B, L]; -1 where unknown.
+        noise: uniform [B, L].
+        inverse_temperature, sampling: as for `losses.sample`.
+
+    Returns:
+        Label sets [B, L] in [0, 1], differentiable in the logits.
+    """
+    return known(y) * losses.sample(logits, noise, inverse_temperature, sampling)
+
+
+def real_and_sampled(logits: Tensor, y: Tensor, noise: Tensor) -> Tensor:
+    """The real label set of each image, followed by K sets of zeros and ones drawn from G.
+
+    Args:
+        logits: of G, [B, L].
+        y: labels [B, L]; -1 where unknown.
+        noise: uniform [B, K, L].
+
+    Returns:
+        Label sets [B, 1 + K, L].
+    """
+    hard = known(y)[:, None, :] * losses.hard_samples(logits, noise)  # [B, K, L]
+    return torch.cat([present(y)[:, None], hard], dim=1)

@@ -36,8 +36,6 @@ LONGEST = 300
 """Lines of a file."""
 
 LONGER = {
-    "cli/flags.py": "every shared flag, with its help text",
-    "cli/train.py": "the flags of two commands",
     "datasets/scenes/backdrops.py": "one brush a place",
     "training/label_dependency.py": "one public class, half of it documentation",
     "training/steps.py": "the two steps of the paper, side by side",

@@ -31,11 +31,12 @@ from labeldep_cli.cli import (
     torchrun,
     train,
 )
+from labeldep_cli.cli.codes import ExitCode
+from labeldep_cli.cli.commands import command
 from labeldep_cli.cli.memory import lack_of_memory
 from labeldep_cli.cli.show import print_error, tell
 from labeldep_cli.errors import LabeldepError
 
-INTERRUPTED = 130
 _RESUMABLE = ("extract", "pretrain", "adversarial", "demo", "reproduce", "audit")
 
 
@@ -52,7 +53,7 @@ class _Commands(TyperGroup):
                 return super().main(*args, **kwargs)  # type: ignore[arg-type]
         except LabeldepError as error:
             print_error(error)
-            sys.exit(1)
+            sys.exit(ExitCode.ERROR)
         except SystemExit as end:
             if not end.code:
                 torchrun.leave()
@@ -66,7 +67,7 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt:
             kept = ": the work so far is kept, the same command (without --fresh) goes on from there"
             tell(f"interrupted{kept if ctx.invoked_subcommand in _RESUMABLE else ''}")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
         except RuntimeError as error:
             lack = lack_of_memory(error, self.commands.get(str(ctx.invoked_subcommand), self))
             if lack is None:
@@ -103,21 +104,21 @@ def labeldep(
     torchrun.require_shared(ctx.invoked_subcommand)
 
 
-app.command("demo")(demo.demo)
-app.command("doctor")(doctor.doctor)
-app.command("data")(data.data)
-app.command("extract")(extract.extract)
-app.command("pretrain")(train.pretrain)
-app.command("adversarial")(train.adversarial)
-app.command("runs")(runs.runs)
-app.command("eval")(evaluate.evaluate)
-app.command("compare")(compare.compare)
-app.command("dependency")(dependency.dependency)
-app.command("audit")(audit.audit)
-app.command("predict")(predict.predict)
-app.command("export")(export.export)
-app.command("report")(report.report)
-app.command("reproduce")(reproduce.reproduce)
+app.command("demo")(command(demo.demo))
+app.command("doctor")(command(doctor.doctor))
+app.command("data")(command(data.data))
+app.command("extract")(command(extract.extract))
+app.command("pretrain")(command(train.pretrain))
+app.command("adversarial")(command(train.adversarial))
+app.command("runs")(command(runs.runs))
+app.command("eval")(command(evaluate.evaluate))
+app.command("compare")(command(compare.compare))
+app.command("dependency")(command(dependency.dependency))
+app.command("audit")(command(audit.audit))
+app.command("predict")(command(predict.predict))
+app.command("export")(command(export.export))
+app.command("report")(command(report.report))
+app.command("reproduce")(command(reproduce.reproduce))
 
 
 def main() -> None:

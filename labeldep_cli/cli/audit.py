@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from labeldep_cli.cli import flags
+from labeldep_cli.cli.codes import ExitCode
+from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table, tell
 from labeldep_cli.config import DRAW, AuditConfig, Machine, Place, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
@@ -25,36 +28,15 @@ def audit(
         str,
         typer.Argument(metavar="DATASET|RUN", help="A data set as for --dataset, or a run's folder or name."),
     ],
-    backbone: flags.BackboneName = Source.backbone,
-    weights: flags.WeightsSpec = Source.weights,
-    val_fraction: flags.ValFraction = Source.val_fraction,
-    test_fraction: flags.TestFraction = Source.test_fraction,
-    split_seed: flags.SplitSeed = Source.split_seed,
+    *,
+    source: Annotated[Source, Take(without=("dataset",))],
     split: Annotated[
         flags.SplitName | None,
-        typer.Option(help="Of a run: val or test alone; both if not given.", rich_help_panel=flags.WHAT),
+        typer.Option(help="The split of a run to audit: val or test; both if not given.", rich_help_panel=flags.WHAT),
     ] = None,
-    folds: Annotated[
-        int, typer.Option(min=2, help="Parts of a data set, each scored without it.", rich_help_panel=flags.HOW)
-    ] = AuditConfig.folds,
-    repeats: Annotated[
-        int, typer.Option(min=1, help="Draws of the folds, averaged: steadier, longer.", rich_help_panel=flags.HOW)
-    ] = AuditConfig.repeats,
-    steps: flags.Steps = AuditConfig.steps,
-    hidden: flags.Hidden = AuditConfig.hidden,
-    seed: flags.Seed = AuditConfig.seed,
-    data_dir: flags.DataDir = Workspace.data_dir,
-    runs_dir: flags.RunsDir = Workspace.runs_dir,
-    features_dir: flags.FeaturesDir = Workspace.features_dir,
-    out: Annotated[
-        Path, typer.Option(help="Folder of audit.csv, audit.html and the folds' runs.", rich_help_panel=flags.OUTPUT)
-    ] = AuditConfig.out,
-    top: Annotated[
-        int, typer.Option(min=0, help="Findings in the gallery; audit.csv has all.", rich_help_panel=flags.OUTPUT)
-    ] = AuditConfig.top,
-    device: flags.Device = Machine.device,
-    workers: flags.Workers = Machine.workers,
-    max_skipped: flags.MaxSkipped = Machine.max_skipped,
+    config: AuditConfig,
+    workspace: Workspace,
+    machine: Annotated[Machine, Take(without=("max_memory",))],
     fresh: flags.Fresh = False,
     json: flags.Json = False,
 ) -> None:
@@ -62,27 +44,25 @@ def audit(
     from labeldep_cli.pipelines.audit import audit_dataset, audit_run, is_run
     from labeldep_cli.runs.claims import Job
 
-    machine = Machine(device, workers, max_skipped)
-    config = AuditConfig(folds=folds, repeats=repeats, hidden=hidden, steps=steps, seed=seed, top=top)
-    if is_run(what, runs_dir):
+    if is_run(what, workspace.runs_dir):
         _refuse(
             ctx,
             ("backbone", *DRAW, "folds", "repeats", "steps", "hidden", "seed", "fresh"),
             f"{what} is a run, trained already",
         )
-        place = Place(runs_dir, data_dir if _is_given(ctx, "data_dir") else None, features_dir)
-        moved = weights if _is_given(ctx, "weights") else None
-        found = audit_run(place, what, machine, split, moved, config, out, Terminal())
+        data_dir = workspace.data_dir if _is_given(ctx, "data_dir") else None
+        place = Place(workspace.runs_dir, data_dir, workspace.features_dir)
+        moved = source.weights if _is_given(ctx, "weights") else None
+        found = audit_run(place, what, machine, split, moved, config, config.out, Terminal())
     else:
         _refuse(ctx, ("split",), f"{what} is a data set, which is audited whole")
         if what not in DATASETS and not Path(what).exists():
-            tell(f"no run {what!r} in {runs_dir}: taken for a data set")
-        workspace = Workspace(data_dir, runs_dir, features_dir)
-        source = Source(what, backbone, weights, val_fraction, test_fraction, split_seed)
-        found = audit_dataset(workspace, source, machine, config, Job(out, fresh), Terminal())
+            tell(f"no run {what!r} in {workspace.runs_dir}: taken for a data set")
+        source = replace(source, dataset=what)
+        found = audit_dataset(workspace, source, machine, config, Job(config.out, fresh), Terminal())
     _show(found, json)
     name_skipped(found.skipped)
-    raise typer.Exit(3 if found.looked and found.skipped else 0)
+    raise typer.Exit(ExitCode.of(found.looked and bool(found.skipped)))
 
 
 def _is_given(ctx: typer.Context, name: str) -> bool:

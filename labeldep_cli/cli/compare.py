@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labeldep_cli.cli import complete, flags
+from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.show import Terminal, print_json, print_table
-from labeldep_cli.config import Machine, Place, Workspace
+from labeldep_cli.config import Machine, Place, ReportConfig
 
 if TYPE_CHECKING:
     from labeldep_cli.evaluation.bootstrap import Interval
@@ -24,30 +25,22 @@ def compare(
             metavar="RUN RUN...", help="Folders or names; all beside the first.", autocompletion=complete.run
         ),
     ],
-    split: Annotated[
-        flags.SplitName, typer.Option(help="Split of the runs' data set.", rich_help_panel=flags.WHAT)
-    ] = "test",
-    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.", rich_help_panel=flags.HOW)] = 0,
-    data_dir: flags.MovedData = Place.data_dir,
-    runs_dir: flags.RunsDir = Workspace.runs_dir,
-    features_dir: flags.FeaturesDir = Workspace.features_dir,
-    device: flags.Device = Machine.device,
-    workers: flags.Workers = Machine.workers,
-    max_skipped: flags.MaxSkipped = Machine.max_skipped,
-    max_memory: flags.MaxMemory = Machine.max_memory,
+    *,
+    asked: Annotated[ReportConfig, Take("split", "seed", help={"seed": "Seed of the resampling."})],
+    place: Place,
+    machine: Machine,
     json: flags.Json = False,
 ) -> None:
     """Take the difference between runs apart: what is left of it once a threshold has done its part?"""
     from labeldep_cli.evaluation.bootstrap import LEVEL
     from labeldep_cli.pipelines.compare import compare as run
 
-    place, machine = Place(runs_dir, data_dir, features_dir), Machine(device, workers, max_skipped, max_memory)
-    found = run(place, runs, machine, split, seed, Terminal())
+    found = run(place, runs, machine, asked.split, asked.seed, Terminal())
     if json:
         print_json(found.to_json())
         return
     typer.echo(
-        f"{found.n_images} images of {found.dataset}, {split}; differences in points from {found.reference}, "
+        f"{found.n_images} images of {found.dataset}, {asked.split}; differences in points from {found.reference}, "
         f"{LEVEL:g} % intervals; equal labels: {found.labels_per_image:.2f} an image, as val truly has"
     )
     for one in found.differences:

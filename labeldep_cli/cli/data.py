@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from labeldep_cli.cli import flags
+from labeldep_cli.cli.codes import ExitCode
+from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
-from labeldep_cli.config import DownloadConfig, Machine, Source, Workspace
+from labeldep_cli.config import DRAW, DownloadConfig, Machine, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
 
 if TYPE_CHECKING:
     from labeldep_cli.pipelines.data import DataReport
 
 SHOWN_LABELS = 30
-DOWNLOAD = "Download"
 _NAMES = "; ".join(f"{name}: {row.help}" for name, row in DATASETS.items())
 
 
@@ -25,52 +27,34 @@ def data(
     urls: Annotated[
         Path | None, typer.Argument(help="With --download, for nuswide: the data set's own NUS-WIDE-urls.txt.")
     ] = DownloadConfig.urls,
+    *,
     download: Annotated[
         bool,
         typer.Option(
             "--download",
             help="First fetch what is not there: coco's archives (20.4 GB), or nuswide's photos from URLS.",
-            rich_help_panel=DOWNLOAD,
+            rich_help_panel=flags.DOWNLOAD,
         ),
     ] = False,
-    mirror: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Put this before the paths of the URLs, instead of the hosts that they name.",
-            rich_help_panel=DOWNLOAD,
-        ),
-    ] = DownloadConfig.mirror,
-    keep_archives: Annotated[
-        bool,
-        typer.Option("--keep-archives", help="Leave coco's archives beside their folders.", rich_help_panel=DOWNLOAD),
-    ] = DownloadConfig.keep_archives,
-    retry_gone: Annotated[
-        bool,
-        typer.Option(
-            "--retry-gone", help="Ask again for nuswide's photos that were gone before.", rich_help_panel=DOWNLOAD
-        ),
-    ] = DownloadConfig.retry_gone,
-    data_dir: flags.DataDir = Workspace.data_dir,
-    val_fraction: flags.ValFraction = Source.val_fraction,
-    test_fraction: flags.TestFraction = Source.test_fraction,
-    split_seed: flags.SplitSeed = Source.split_seed,
-    workers: flags.Workers = Machine.workers,
+    wish: DownloadConfig,
+    workspace: Annotated[Workspace, Take("data_dir")],
+    draw: Annotated[Source, Take(*DRAW)],
+    machine: Annotated[Machine, Take("workers")],
     json: flags.Json = False,
 ) -> None:
     """Check a data set before spending hours on it."""
     from labeldep_cli.pipelines.data import data as run
 
-    wish = DownloadConfig(urls=urls, mirror=mirror, keep_archives=keep_archives, retry_gone=retry_gone)
+    wish = replace(wish, urls=urls)
     _require_fitting(dataset, download, wish)
-    source = Source(dataset, val_fraction=val_fraction, test_fraction=test_fraction, split_seed=split_seed)
-    report = run(data_dir, source, Machine(workers=workers), Terminal(), wish if download else None)
+    source = replace(draw, dataset=dataset)
+    report = run(workspace.data_dir, source, machine, Terminal(), wish if download else None)
     if json:
         print_json(report.to_json())
     else:
         _print(report)
     name_skipped(report.skipped)
-    raise typer.Exit(3 if report.skipped else 0)
+    raise typer.Exit(ExitCode.of(bool(report.skipped)))
 
 
 def _require_fitting(dataset: str, download: bool, wish: DownloadConfig) -> None:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from labeldep_cli.cli import flags
+from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.show import Terminal, print_json, print_table
 from labeldep_cli.config import Machine, Workspace
 
 
 def demo(
-    data_dir: flags.DataDir = Workspace.data_dir,
-    runs_dir: flags.RunsDir = Workspace.runs_dir,
-    features_dir: flags.FeaturesDir = Workspace.features_dir,
-    device: flags.Device = Machine.device,
-    workers: flags.Workers = Machine.workers,
+    *,
+    workspace: Workspace,
+    machine: Annotated[Machine, Take("device", "workers")],
     json: flags.Json = False,
 ) -> None:
     """Run the whole chain on the embedded data set `scenes`; needs nothing else."""
     from labeldep_cli.pipelines.demo import demo as run
     from labeldep_cli.reports import tables
 
-    found = run(Workspace(data_dir, runs_dir, features_dir), Machine(device, workers), Terminal(lines=4))
+    found = run(workspace, machine, Terminal(lines=4))
     record = found.to_json()
     if json:
         print_json(record)

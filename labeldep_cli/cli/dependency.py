@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labeldep_cli.cli import flags
+from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.show import Terminal, print_json, print_table
-from labeldep_cli.config import DecisionConfig, Machine, Place, Workspace
+from labeldep_cli.config import DecisionConfig, Machine, Place, ReportConfig
 
 if TYPE_CHECKING:
     from labeldep_cli.pipelines.dependency import DependencyReport
@@ -18,30 +19,24 @@ SHOWN_PAIRS = 10
 
 def dependency(
     run: flags.Run = None,
-    split: Annotated[
-        flags.SplitName, typer.Option(help="Split of the run's data set.", rich_help_panel=flags.WHAT)
-    ] = "test",
-    decision: flags.Decision = DecisionConfig.rule,
-    beta: flags.CriticWeight = DecisionConfig.beta,
-    threshold: flags.Threshold = DecisionConfig.threshold,
-    top_k: flags.TopK = DecisionConfig.top_k,
-    non_empty: flags.NonEmpty = DecisionConfig.non_empty,
-    seed: Annotated[int, typer.Option(min=0, help="Of sampled sets and the test.", rich_help_panel=flags.HOW)] = 0,
-    data_dir: flags.MovedData = Place.data_dir,
-    runs_dir: flags.RunsDir = Workspace.runs_dir,
-    features_dir: flags.FeaturesDir = Workspace.features_dir,
-    device: flags.Device = Machine.device,
-    workers: flags.Workers = Machine.workers,
-    max_skipped: flags.MaxSkipped = Machine.max_skipped,
-    max_memory: flags.MaxMemory = Machine.max_memory,
+    *,
+    of: Annotated[
+        ReportConfig,
+        Take(
+            "split",
+            "seed",
+            help={"split": "Split of the run's data set.", "seed": "Seed of the sampled sets and of the test."},
+        ),
+    ],
+    asked: Annotated[DecisionConfig, Take(without=("ap",))],
+    place: Place,
+    machine: Machine,
     json: flags.Json = False,
 ) -> None:
     """Measure how the run's label sets differ from real ones: pairs, sizes, sets never seen."""
     from labeldep_cli.pipelines.dependency import dependency as measure
 
-    asked = DecisionConfig(decision, beta, threshold, top_k, non_empty)
-    place = Place(runs_dir, data_dir, features_dir)
-    report = measure(place, run, Machine(device, workers, max_skipped, max_memory), asked, split, seed, Terminal())
+    report = measure(place, run, machine, asked, of.split, of.seed, Terminal())
     if json:
         print_json(report.to_json())
     else:

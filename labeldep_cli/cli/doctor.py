@@ -19,15 +19,14 @@ _MARGIN = 11
 
 
 def doctor(
-    data_dir: flags.DataDir = Workspace.data_dir,
-    runs_dir: flags.RunsDir = Workspace.runs_dir,
-    features_dir: flags.FeaturesDir = Workspace.features_dir,
+    *,
+    workspace: Workspace,
     json: flags.Json = False,
 ) -> None:
     """Tell what this machine has, what lies on its disks, what would be downloaded, and what is amiss."""
     from labeldep_cli.pipelines.doctor import doctor as run
 
-    found = run(Workspace(data_dir, runs_dir, features_dir), Terminal())
+    found = run(workspace, Terminal())
     if json:
         print_json(found.to_json())
         return

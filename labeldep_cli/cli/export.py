@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 
 from labeldep_cli.cli import flags
+from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.show import Terminal, print_json
-from labeldep_cli.config import DEFAULT_EXPORT_FORMAT, ExportFormat, Workspace
+from labeldep_cli.config import DEFAULT_EXPORT_FORMAT, ExportFormat, Place
 from labeldep_cli.files import size_told
 
 
 def export(
     run: flags.Run = None,
+    *,
     kind: Annotated[
         ExportFormat,
         typer.Option(
@@ -28,13 +30,13 @@ def export(
         ),
     ] = None,
     weights: flags.RunWeights = None,
-    runs_dir: flags.RunsDir = Workspace.runs_dir,
+    place: Annotated[Place, Take("runs_dir")],
     json: flags.Json = False,
 ) -> None:
     """Write a run as one file to take elsewhere: images in, probabilities out."""
     from labeldep_cli.pipelines.export import export as run_pipeline
 
-    made = run_pipeline(runs_dir, run, kind, out, str(weights) if weights else None, Terminal())
+    made = run_pipeline(place.runs_dir, run, kind, out, str(weights) if weights else None, Terminal())
     if json:
         print_json(made.to_json())
         return

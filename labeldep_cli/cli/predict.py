@@ -12,13 +12,13 @@ from typing import Annotated, BinaryIO, TextIO
 import typer
 
 from labeldep_cli.cli import complete, flags
+from labeldep_cli.cli.codes import ExitCode
+from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.formats import Format, open_form
 from labeldep_cli.cli.show import Terminal, json_line, print_json
-from labeldep_cli.config import DecisionConfig, Machine, Workspace
+from labeldep_cli.config import DecisionConfig, Machine, Place
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.files import make_folder, whole, write_text
-
-SKIPPED = 3
 
 _ENDINGS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl"}
 
@@ -28,6 +28,7 @@ def predict(
         list[str] | None,
         typer.Argument(metavar="IMG...", help="Files, folders, globs; - reads paths from stdin.", show_default=False),
     ] = None,
+    *,
     run: Annotated[
         str | None,
         typer.Option(
@@ -37,14 +38,9 @@ def predict(
         ),
     ] = None,
     weights: flags.RunWeights = None,
-    decision: flags.Decision = DecisionConfig.rule,
-    beta: flags.CriticWeight = DecisionConfig.beta,
-    threshold: flags.Threshold = DecisionConfig.threshold,
-    top_k: flags.TopK = DecisionConfig.top_k,
-    non_empty: flags.NonEmpty = DecisionConfig.non_empty,
-    runs_dir: flags.RunsDir = Workspace.runs_dir,
-    device: flags.Device = Machine.device,
-    workers: flags.Workers = Machine.workers,
+    asked: Annotated[DecisionConfig, Take(without=("ap",))],
+    place: Annotated[Place, Take("runs_dir")],
+    machine: Annotated[Machine, Take("device", "workers")],
     form: Annotated[
         Format | None,
         typer.Option(
@@ -89,8 +85,7 @@ def predict(
     ] = False,
 ) -> None:
     """Label images."""
-    asked = DecisionConfig(decision, beta, threshold, top_k, non_empty)
-    by = (runs_dir, run, Machine(device, workers), asked, str(weights) if weights else None)
+    by = (place.runs_dir, run, machine, asked, str(weights) if weights else None)
     if stdin_json:
         if images or form or out or sidecars or annotate:
             raise typer.BadParameter(
@@ -120,7 +115,7 @@ def _label(
     sidecars: bool,
     annotate: Path | None,
     everything: bool,
-) -> int:
+) -> ExitCode:
     """Label images, show and write what is asked for; the exit code."""
     from labeldep_cli.datasets.split import Skipped
     from labeldep_cli.labelling.copies import Copies
@@ -152,10 +147,10 @@ def _label(
                 "Name image files, folders that hold some, or - to read paths from stdin.",
             )
         shown.end()
-    return SKIPPED if skipped else 0
+    return ExitCode.of(bool(skipped))
 
 
-def _serve(by: _By, everything: bool) -> int:
+def _serve(by: _By, everything: bool) -> ExitCode:
     """Answer requests until stdin ends; the exit code."""
     from labeldep_cli.labelling.serve import complete
     from labeldep_cli.pipelines.serve import serve
@@ -164,7 +159,7 @@ def _serve(by: _By, everything: bool) -> int:
     for answer in serve(*by, _stdin(), everything, Terminal()):
         print_json(answer)
         all_complete = all_complete and complete(answer)
-    return 0 if all_complete else SKIPPED
+    return ExitCode.of(not all_complete)
 
 
 def _form(out: Path | None, piped: bool) -> Format:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from labeldep_cli.cli import complete, flags
+from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.show import Terminal, print_json, print_table, tell
-from labeldep_cli.config import Workspace
+from labeldep_cli.config import Place
 from labeldep_cli.files import size_told
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def runs(
             show_default=False,
         ),
     ] = None,
+    *,
     unfinished: Annotated[
         bool,
         typer.Option(
@@ -55,10 +57,11 @@ def runs(
             rich_help_panel=flags.HOW,
         ),
     ] = False,
-    runs_dir: flags.RunsDir = Workspace.runs_dir,
+    place: Annotated[Place, Take("runs_dir")],
     json: flags.Json = False,
 ) -> None:
     """List the runs with their scores on val, the newest first; or clean up after them."""
+    runs_dir = place.runs_dir
     if action == "clean":
         _clean(runs_dir, tuple(names or ()), unfinished, last, yes, json)
         return

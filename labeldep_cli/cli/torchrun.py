@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
+from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.errors import LabeldepError
 
 COMMANDS = ("extract", "pretrain", "adversarial")
 """Those that share their work out over processes."""
-
-SKIPPED = 3
-"""The exit code of a command that is done, but had inputs skipped."""
 
 
 def started() -> bool:
@@ -50,9 +48,9 @@ def one_speaks() -> Iterator[None]:
         yield
 
 
-def exit_code(skipped: bool) -> int:
+def exit_code(skipped: bool) -> ExitCode:
     """Of a command that is done; torchrun takes any but 0 for a failure, and would begin again."""
-    return SKIPPED if skipped and not started() else 0
+    return ExitCode.of(skipped and not started())
 
 
 def leave() -> None:

@@ -1,5 +1,6 @@
-"""Every setting and its default, once. The command line reads its defaults from here."""
+"""Every setting, once: its default, and what the command line has to know of it. A field here is a flag there."""
 
+from labeldep_cli.config.adversarial import AdversarialConfig
 from labeldep_cli.config.choices import (
     BACKBONE_NAMES,
     DEFAULT_BACKBONE,
@@ -28,8 +29,9 @@ from labeldep_cli.config.place import (
     Workspace,
     usable_cores,
 )
-from labeldep_cli.config.settings import changed, flags_of, pick
-from labeldep_cli.config.training import AdversarialConfig, Config, PretrainConfig, TrainingConfig
+from labeldep_cli.config.reading import read_size
+from labeldep_cli.config.settings import Setting, changed, flags_of, like, pick, setting, settings_of
+from labeldep_cli.config.training import Config, PretrainConfig, TrainingConfig
 from labeldep_cli.config.using import AuditConfig, DecisionConfig, ReportConfig, ReproduceConfig
 
 __all__ = [
@@ -61,11 +63,16 @@ __all__ = [
     "ReproduceConfig",
     "Sampling",
     "Selection",
+    "Setting",
     "Source",
     "TrainingConfig",
     "Workspace",
     "changed",
     "flags_of",
+    "like",
     "pick",
+    "read_size",
+    "setting",
+    "settings_of",
     "usable_cores",
 ]

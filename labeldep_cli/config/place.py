@@ -6,16 +6,20 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from labeldep_cli.config.choices import Precision
+from labeldep_cli.config.choices import DEFAULT_BACKBONE, PAPER_BACKBONES, Precision
+from labeldep_cli.config.reading import read_size
+from labeldep_cli.config.settings import like, setting
 
 
 @dataclass(frozen=True)
 class Workspace:
     """Where data, caches and runs lie."""
 
-    data_dir: Path = Path("data")
-    runs_dir: Path = Path("runs")
-    features_dir: Path | None = None
+    data_dir: Path = setting(Path("data"), "Folder of the data sets and caches.", panel="Where", envvar="LABELDEP_DATA")
+    runs_dir: Path = setting(Path("runs"), "Folder of the runs.", panel="Where", envvar="LABELDEP_RUNS")
+    features_dir: Path | None = setting(
+        None, "Folder of the caches.", panel="Where", envvar="LABELDEP_FEATURES", told="DATA/features"
+    )
 
     @property
     def features(self) -> Path:
@@ -27,9 +31,13 @@ class Workspace:
 class Place:
     """Where runs lie, and where a run's data lie now if they were moved; None for where the run says."""
 
-    runs_dir: Path = Workspace.runs_dir
-    data_dir: Path | None = None
-    features_dir: Path | None = None
+    runs_dir: Path = like(Workspace, "runs_dir")
+    data_dir: Path | None = setting(
+        None, "Where coco, nuswide or scenes lie now, if they were moved.", panel="Where", told="where the run says"
+    )
+    features_dir: Path | None = like(
+        Workspace, "features_dir", told="where the run says; with --data-dir, DATA/features"
+    )
 
 
 DRAW = ("val_fraction", "test_fraction", "split_seed")
@@ -41,20 +49,38 @@ class Source:
     """Which data, seen through which backbone.
 
     Attributes:
-        dataset: a name of DATASETS or a path.
-        backbone: a name of BACKBONES or of a torchvision classification model; None for the data set's own default.
+        backbone: None for the data set's own default: ready features have none.
         weights: "default" (torchvision's published ones), a name of torchvision's weights for that model
             ("IMAGENET1K_V1"), "none" (random), or the path of a state dict.
-        val_fraction, test_fraction: what is drawn where the data set brings no such split.
-        split_seed: of those draws; never the training seed.
+        split_seed: never the training seed.
     """
 
-    dataset: str = "coco"
-    backbone: str | None = None
-    weights: str = "default"
-    val_fraction: float = 0.05
-    test_fraction: float = 0.25
-    split_seed: int = 0
+    dataset: str = setting(
+        "coco",
+        "{datasets}; or a path: CSV, JSONL, COCO JSON, folder with labels.csv, "
+        "WebDataset shards ('x-{000..099}.tar'), .npz/.h5 of features.",
+        panel="What",
+        complete="dataset",
+    )
+    backbone: str | None = setting(
+        None,
+        f"{', '.join(PAPER_BACKBONES)}, or any torchvision classifier.",
+        panel="What",
+        complete="backbone",
+        told=DEFAULT_BACKBONE,
+    )
+    weights: str = setting(
+        "default",
+        "default: torchvision's (downloaded if missing); none: random; or the PATH of a state dict.",
+        panel="What",
+    )
+    val_fraction: float = setting(
+        0.05, "Share of train held out where the data set has no val split.", panel="What", min=0.0, max=0.9
+    )
+    test_fraction: float = setting(
+        0.25, "Share held out where the data set has no test split.", panel="What", min=0.0, max=0.9
+    )
+    split_seed: int = setting(0, "Seed of the draws that make missing splits.", panel="What")
 
 
 def usable_cores() -> int:
@@ -67,18 +93,23 @@ class Machine:
     """What to compute on.
 
     Attributes:
-        device: auto, cpu, cuda or cuda:N.
-        workers: processes that decode images; None for one a core, at most 8, the cores being shared with the other
-            processes that torchrun has started on this machine; 0 decodes in the main process.
-        max_skipped: the share of unreadable images above which a command stops.
-        max_memory: bytes, in RAM or on the GPU, for the cached features of all splits that a command holds; what is
-            larger is streamed. None for no limit.
+        workers: None for one a core, at most 8, the cores being shared with the other processes that torchrun has
+            started on this machine; 0 decodes in the main process.
+        max_memory: bytes, for the cached features of all splits that a command holds; None for no limit.
     """
 
-    device: str = "auto"
-    workers: int | None = None
-    max_skipped: float = 0.01
-    max_memory: int | None = None
+    device: str = setting("auto", "Device to compute on: auto, cpu, cuda or cuda:N.")
+    workers: int | None = setting(
+        None, "Processes that decode images; 0: none but the main one.", min=0, told="one a core, at most 8"
+    )
+    max_skipped: float = setting(0.01, "Share of unreadable images above which the command stops.", min=0.0, max=1.0)
+    max_memory: int | None = setting(
+        None,
+        "Most memory for cached features, in RAM or on the GPU: 300MB, 8GB; larger ones are streamed.",
+        parser=read_size,
+        metavar="SIZE",
+        told="no limit",
+    )
 
     @property
     def n_workers(self) -> int:
@@ -94,9 +125,7 @@ class DownloadConfig:
 
     Attributes:
         urls: NUS-WIDE's own list of URLs; None for a data set that comes in archives.
-        mirror: what stands before the path of each URL instead of the host named there ("https://example.org/coco").
-        keep_archives: leave the archives beside what was unpacked from them.
-        retry_gone: ask again for photos that were gone at an earlier call.
+        mirror: "https://example.org/coco", for one.
         timeout: seconds without a byte after which a connection counts as broken.
         tries: requests for an archive that may fail one after the other before it is given up; a request that brought
             some megabytes is none of them.
@@ -109,9 +138,14 @@ class DownloadConfig:
     """
 
     urls: Path | None = None
-    mirror: str | None = None
-    keep_archives: bool = False
-    retry_gone: bool = False
+    mirror: str | None = setting(
+        None,
+        "Put this before the paths of the URLs, instead of the hosts that they name.",
+        panel="Download",
+        metavar="URL",
+    )
+    keep_archives: bool = setting(False, "Leave coco's archives beside their folders.", panel="Download")
+    retry_gone: bool = setting(False, "Ask again for nuswide's photos that were gone before.", panel="Download")
     timeout: float = 30.0
     tries: int = 8
     photo_tries: int = 3
@@ -127,20 +161,26 @@ class ExtractConfig:
     """How features are cached.
 
     Attributes:
-        views: 1 (the test transform) or 21 (every crop of the training augmentation; for the train split).
-        spatial: keep the last feature map's regions instead of pooled features.
-        precision: the dtype that the backbone computes in; "auto": that of the caches that are there, else float16 on a
-            GPU (features are stored so) and float32 on a CPU.
-        compile: with torch.compile, which pays for large data sets.
-        draft: decode JPEGs at the smallest scale (1, 1/2, 1/4, 1/8) that is not below the side that is wanted; None:
-            as for the caches that are there, else no.
+        views: 1 is the test transform alone.
+        precision: features are stored in float16, so a GPU computes in it.
+        draft: the scales are 1, 1/2, 1/4 and 1/8.
         group: images that pass the backbone together and are written together; fixed, so that a run that was killed and
             resumed computes the same bytes.
     """
 
-    views: int = 1
-    spatial: bool = False
-    precision: Precision = "auto"
-    compile: bool = False
-    draft: bool | None = None
+    views: int = setting(
+        1, "Views of each image; 21: every crop of the training augmentation, for train.", choices=(1, 21)
+    )
+    spatial: bool = setting(False, "Keep the last feature map's regions, for --head att-rnn, rlsd, ml-decoder.")
+    precision: Precision = setting(
+        "auto",
+        "What the backbone computes in; auto: as the caches that are there, else float16 on a GPU, float32 on a CPU.",
+    )
+    compile: bool = setting(False, "Compile the backbone first: takes up to a minute, pays for large data sets.")
+    draft: bool | None = setting(
+        None,
+        "Decode large JPEGs at reduced scale, never below the side that is wanted.",
+        flag="--draft/--no-draft",
+        told="as for the caches that are there, else no",
+    )
     group: int = 32

@@ -1,10 +1,92 @@
-"""Settings as values: compared, and built again from a record."""
+"""Settings as values: declared, compared, and built again from a record.
+
+A field of a config that is made with `setting` is a flag of every command that takes the config: what the command line
+has to know of it stands here, with the field, and nowhere else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeVar, cast
+
+Panel = Literal["What", "The paper's own", "How", "Download", "Where", "Output"]
+"""The part of a command's help that a flag stands in."""
+
+Told = Callable[[type[Any]], str]
+"""Says of a config what a setting is where it is not given."""
+
+T = TypeVar("T")
+
+_KEY = "setting"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the command line knows of a field.
+
+    Attributes:
+        help: one sentence that can be read alone; "{datasets}" stands for the named data sets, which config knows not.
+        panel: the part of the help it stands in.
+        min, max: the range of a number, both ends in it.
+        flag: the flag's own words ("--conditional/--unconditional"); from the field's name if empty.
+        envvar: the environment variable that gives the value where the flag does not.
+        metavar: what stands for the value in the help.
+        parser: reads the value; a ValueError of it says what is wrong.
+        complete: the name of what a shell completes the value to, a function of cli.complete.
+        choices: the numbers that are allowed, where these are few.
+        told: where the default is None, what that comes to, in words or asked of the config.
+    """
+
+    help: str
+    panel: Panel = "How"
+    min: float | None = None
+    max: float | None = None
+    flag: str = ""
+    envvar: str | None = None
+    metavar: str | None = None
+    parser: Callable[[str], object] | None = None
+    complete: str | None = None
+    choices: tuple[int, ...] = ()
+    told: str | Told = ""
+
+    def told_of(self, config: type[Any]) -> str:
+        """What a value that is not given comes to in a config; nothing where the default itself says it."""
+        return self.told(config) if callable(self.told) else self.told
+
+
+def setting(
+    default: T,
+    help: str,
+    *,
+    panel: Panel = "How",
+    min: float | None = None,
+    max: float | None = None,
+    flag: str = "",
+    envvar: str | None = None,
+    metavar: str | None = None,
+    parser: Callable[[str], object] | None = None,
+    complete: str | None = None,
+    choices: tuple[int, ...] = (),
+    told: str | Told = "",
+) -> T:
+    """A field of a config that is a flag as well; for the arguments, see `Setting`."""
+    facts = Setting(help, panel, min, max, flag, envvar, metavar, parser, complete, choices, told)
+    return dataclasses.field(default=default, metadata={_KEY: facts})
+
+
+def like(config: type[Any], name: str, **changes: object) -> Any:  # noqa: ANN401 - a field, as `dataclasses.field`
+    """A field that is the same flag as one of another config, with the same default unless `default` is given."""
+    (field,) = (field for field in fields(config) if field.name == name)
+    default = changes.pop("default", field.default)
+    facts = dataclasses.replace(field.metadata[_KEY], **cast("dict[str, Any]", changes))
+    return dataclasses.field(default=default, metadata={_KEY: facts})
+
+
+def settings_of(config: type[Any]) -> dict[str, Setting]:
+    """The fields of a config that are flags, in their order."""
+    return {field.name: field.metadata[_KEY] for field in fields(config) if _KEY in field.metadata}
 
 
 def changed(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

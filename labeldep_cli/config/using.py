@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from labeldep_cli.config.choices import Decided
+from labeldep_cli.config.adversarial import AdversarialConfig
+from labeldep_cli.config.choices import DEFAULT_BACKBONE, Decided
+from labeldep_cli.config.reading import read_names, read_numbers, read_threshold
+from labeldep_cli.config.settings import like, setting, settings_of
+from labeldep_cli.config.training import PretrainConfig, TrainingConfig
+
+
+def _of_both_stages(name: str) -> Any:  # noqa: ANN401 - a field, as `dataclasses.field`
+    """The same flag as in training, which tells the defaults of both stages."""
+    told = [(stage.STAGE, settings_of(stage)[name].told_of(stage)) for stage in (PretrainConfig, AdversarialConfig)]
+    return like(TrainingConfig, name, told="; ".join(f"{stage}: {words}" for stage, words in told))
 
 
 @dataclass(frozen=True)
@@ -24,27 +34,33 @@ class DecisionConfig:
         ap: "step" average precision (scikit-learn's), or "voc", the interpolated one.
     """
 
-    rule: Decided = "threshold"
-    beta: float | None = None
-    threshold: str | None = None
-    top_k: int | None = None
-    non_empty: bool = False
-    ap: Literal["step", "voc"] = "step"
+    rule: Decided = setting(
+        "threshold",
+        "With a run's critic D, by p(y|x) exp(beta D(y, x)): rerank, the most probable label set; "
+        "expected-f1, the one with the best expected F1.",
+        flag="--decision",
+    )
+    beta: float | None = setting(None, "The critic's weight beta.", min=0.0, told="the one chosen on val")
+    threshold: str | None = setting(
+        None,
+        "A probability, or tuned or tuned-per-label (found on val, kept in the checkpoint).",
+        parser=read_threshold,
+        metavar="T",
+        complete="threshold",
+        told="0.5, with --top-k none",
+    )
+    top_k: int | None = setting(None, "The k most probable labels; with --threshold, of those above it.", min=1)
+    non_empty: bool = setting(False, "An empty set becomes its most probable label.")
+    ap: Literal["step", "voc"] = setting("step", "Average precision: scikit-learn's steps, or interpolated as VOC's.")
 
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """How a page about runs is made.
+    """How a page about runs is made."""
 
-    Attributes:
-        split: of their data set.
-        seed: of the resampling and of the sampled sets.
-        out: the page's file.
-    """
-
-    split: Literal["train", "val", "test"] = "test"
-    seed: int = 0
-    out: Path = Path("report.html")
+    split: Literal["train", "val", "test"] = setting("test", "Split of the runs' data set.", panel="What")
+    seed: int = setting(0, "Seed of the resampling and of the sampled sets.", min=0)
+    out: Path = setting(Path("report.html"), "The file of the page.", panel="Output")
 
 
 @dataclass(frozen=True)
@@ -52,27 +68,24 @@ class AuditConfig:
     """How a data set's labels are audited by networks that have not seen them.
 
     Attributes:
-        folds: parts that the rows are drawn into; each is scored by networks trained on the others.
-        repeats: draws of the folds, whose logits and evidence are averaged (two found 3 points more of miml2000's
-            planted mistakes in average precision than one).
+        folds: each is scored by networks trained on the others.
+        repeats: logits and evidence are averaged (two found 3 points more of miml2000's planted mistakes in average
+            precision than one).
         held_out: the share of those others that chooses the best evaluation.
         patience: evaluations of the critic without a better one after which it stops: on few rows it soon learns labels
             by heart, noise and all.
         hidden, steps: of the networks; None for each stage's default.
-        seed: of folds and networks.
-        top: findings in the gallery.
-        out: the folder of table, gallery and the folds' runs.
     """
 
-    folds: int = 5
-    repeats: int = 2
+    folds: int = setting(5, "Parts of a data set, each scored without it.", min=2)
+    repeats: int = setting(2, "Draws of the folds, averaged: steadier, longer.", min=1)
     held_out: float = 0.1
     patience: int = 2
-    hidden: int | None = None
-    steps: int | None = None
-    seed: int = 0
-    top: int = 100
-    out: Path = Path("audit")
+    hidden: int | None = like(TrainingConfig, "hidden", told="0")
+    steps: int | None = like(TrainingConfig, "steps", told="each stage's own epochs")
+    seed: int = like(TrainingConfig, "seed", help="Seed of folds, weights, order and noise; never of the splits.")
+    top: int = setting(100, "Findings in the gallery; audit.csv has all.", panel="Output", min=0)
+    out: Path = setting(Path("audit"), "Folder of audit.csv, audit.html and the folds' runs.", panel="Output")
 
     @property
     def training(self) -> dict[str, Any]:
@@ -85,27 +98,43 @@ class ReproduceConfig:
     """Which rows of the paper's tables are made, and how their networks are trained.
 
     Attributes:
-        tables: of 1 (COCO), 2 (NUS-WIDE), 3 (ablations); None for those that fit the data set.
-        backbones: of Tables 1 and 2; the rivals, the companions and Table 3 take the first. Empty for the data set's.
-        seeds: networks trained for each row, with the seeds 0, 1, ...; every row of the paper is one network.
-        rivals: the rows WARP, CNN-RNN, Att-RNN and RLSD.
-        companions: today's strong losses and heads, each with its control and its critic.
-        test_time: a critic at test time for each backbone, beside the baseline's thresholds.
+        tables: None for those that fit the data set.
+        backbones: empty for the data set's.
+        seeds: every row of the paper is one network.
+        test_time: beside the baseline's thresholds.
         full, epochs, steps, batch_size, lr, hidden: of both stages of every row; None for each stage's default.
     """
 
-    tables: tuple[int, ...] | None = None
-    backbones: tuple[str, ...] = ()
-    seeds: int = 3
-    rivals: bool = True
-    companions: bool = False
-    test_time: bool = True
-    full: bool = False
-    epochs: int | None = None
-    steps: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    hidden: int | None = None
+    tables: tuple[int, ...] | None = setting(
+        None,
+        "Tables to make, of 1 (COCO, or your data), 2 (NUS-WIDE), 3 (ablations): 1,3.",
+        panel="What",
+        parser=read_numbers,
+        metavar="N,N",
+        told="all that fit the data set",
+    )
+    backbones: tuple[str, ...] = setting(
+        (),
+        "A list of backbones: resnet101,vgg16. Rivals and Table 3 take the first.",
+        panel="What",
+        parser=read_names,
+        metavar="NAME,NAME",
+        told=DEFAULT_BACKBONE,
+    )
+    seeds: int = setting(3, "Networks trained for each row, with the seeds 0, 1, ...", panel="What", min=1)
+    rivals: bool = setting(True, "Rows of the rivals: WARP, CNN-RNN, Att-RNN, RLSD.", panel="What")
+    companions: bool = setting(
+        False,
+        "Rows of today's strong ones too: ASL, focal loss, ML-Decoder, GCN, with control and critic.",
+        panel="What",
+    )
+    test_time: bool = setting(True, "A critic at test time too, for each backbone.", panel="What")
+    full: bool = like(TrainingConfig, "full")
+    epochs: int | None = _of_both_stages("epochs")
+    steps: int | None = like(TrainingConfig, "steps")
+    batch_size: int | None = _of_both_stages("batch_size")
+    lr: float | None = _of_both_stages("lr")
+    hidden: int | None = like(TrainingConfig, "hidden", told="0")
 
     @property
     def training(self) -> dict[str, Any]:

@@ -14,6 +14,41 @@ from labeldep_cli.datasets.split import Draw
 # The benchmarks are not installed. Last in the path, so that an installed package stays the one tested.
 sys.path.append(str(Path(__file__).parents[1]))
 
+SLOW = {
+    "test_api",
+    "test_audit",
+    "test_bad_input",
+    "test_care",
+    "test_cli",
+    "test_compare",
+    "test_devices",
+    "test_download",
+    "test_export",
+    "test_extraction",
+    "test_full_mode",
+    "test_head_runs",
+    "test_kill",
+    "test_logging",
+    "test_on_device",
+    "test_planted",
+    "test_predict",
+    "test_report",
+    "test_reproduce",
+    "test_several_gpus",
+    "test_sharding",
+    "test_streaming",
+    "test_worlds",
+}
+"""Files whose tests train networks, start processes or kill them: all of them are marked `slow`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `pytest -m "not slow"` leaves out."""
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 

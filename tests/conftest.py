@@ -14,6 +14,50 @@ from labeldep_cli.datasets.split import Draw
 # The benchmarks are not installed. Last in the path, so that an installed package stays the one tested.
 sys.path.append(str(Path(__file__).parents[1]))
 
+SLOW = {
+    "test_api",
+    "test_audit",
+    "test_bad_input",
+    "test_care",
+    "test_cli",
+    "test_compare",
+    "test_dependency",
+    "test_devices",
+    "test_download",
+    "test_export",
+    "test_extraction",
+    "test_full_mode",
+    "test_head_runs",
+    "test_kill",
+    "test_logging",
+    "test_mute",
+    "test_on_device",
+    "test_plain_torch",
+    "test_planted",
+    "test_predict",
+    "test_regions",
+    "test_report",
+    "test_reproduce",
+    "test_rerank",
+    "test_scenes",
+    "test_several_gpus",
+    "test_sharding",
+    "test_shards",
+    "test_streaming",
+    "test_training",
+    "test_users_lines",
+    "test_worlds",
+}
+"""Files whose tests train networks, start processes or kill them: all of them are marked `slow`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `pytest -m "not slow"` leaves out."""
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -90,10 +90,9 @@ def test_what_an_onnx_file_says_of_itself(place, onnx_file):
     assert [entry.name for entry in path.parent.iterdir()] == ["pets.onnx"], "one file, and nothing beside it"
 
 
-def test_the_readme_s_script_says_what_predict_says_without_torch(place, onnx_file, tmp_path):
-    (block,) = re.findall(
-        r"<!-- example-onnx.*?-->\n```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
-    )
+def test_the_page_s_script_says_what_predict_says_without_torch(place, onnx_file, tmp_path):
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"<!-- example-onnx.*?-->\n```python\n(.*?)```", page, re.DOTALL)
     assert len([line for line in block.splitlines() if line]) <= 15
     (tmp_path / "label.py").write_text(block)
     images = [*sorted((place.table.parent / "img").glob("*.png"))[:3], photo_with_rotation(tmp_path / "turned.jpg")]

@@ -276,6 +276,7 @@ class TestSetsThatExcludeOneAnother:
         head = trained("linear", x, y, hidden, steps=300, rate=1e-2)
         assert best_exact_match(head(x_test).detach(), y_test) < 0.1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", SEQUENTIAL)
     def test_a_sequence_head_finds_the_set_to_guess(self, rows, kind):
         x, y, x_test, y_test = rows

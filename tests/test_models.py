@@ -70,7 +70,13 @@ def squeezenet_file(tmp_path, squeezenet_state):
 
 class TestBackbones:
     @pytest.mark.parametrize(
-        ("name", "width"), [("inception_v3", 2048), ("resnet101", 2048), ("resnet152", 2048), ("googlenet", 1024)]
+        ("name", "width"),
+        [
+            ("inception_v3", 2048),
+            pytest.param("resnet101", 2048, marks=pytest.mark.slow),
+            pytest.param("resnet152", 2048, marks=pytest.mark.slow),
+            ("googlenet", 1024),
+        ],
     )
     def test_feature_width(self, name, width):
         loaded = load(name)
@@ -82,6 +88,7 @@ class TestBackbones:
     def test_the_bare_architecture_takes_a_loaded_one_s_state(self, name):
         assert architecture(find_backbone(name)).state_dict().keys() == load(name).module.state_dict().keys()
 
+    @pytest.mark.slow
     def test_vgg16_gives_its_penultimate_layer(self):
         loaded = load("vgg16")
         assert loaded.feature_dim == BACKBONES["vgg16"].feature_dim == 4096

@@ -1,10 +1,11 @@
-"""The README holds what it promises: its commands exist, and its example of a user's CI runs."""
+"""The README and the pages hold what they promise: commands, flags and links exist, the example of a user's CI runs."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,11 @@ from labeldep_cli.cli import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
+LINKED = [*ROOT.glob("*.md"), ROOT / "data" / "README.md"]
+LINKED += [page for folder in ("docs", "benchmarks", "tests") for page in (ROOT / folder).rglob("*.md")]
+"""Every page, also those that tell flags of other programs."""
 
 ELSEWHERE = {
     "api": {"--model", "--pretrained", "--size", "--seeds"},  # of the scripts in examples/
@@ -30,6 +34,17 @@ def test_every_command_is_told() -> None:
     names = [command.name for command in app.registered_commands]
     assert len(names) == 15
     assert [name for name in names if f"labeldep {name}" not in README] == []
+    assert [name for name in names if f"`labeldep {name}" not in COMMANDS] == [], "a row of the table"
+
+
+def test_the_readme_is_read_in_two_minutes() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_page_of_all_flags_is_not_stale() -> None:
+    written = runpy.run_path(str(ROOT / "scripts" / "write_cli_docs.py"))["page"]()
+    found = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert found == written, "docs/cli.md is stale: run python scripts/write_cli_docs.py"
 
 
 def test_no_placeholder_is_left() -> None:
@@ -52,17 +67,25 @@ def test_every_flag_that_is_told_exists(page: Path) -> None:
     assert told - known - {"--help"} - ELSEWHERE.get(page.stem, set()) == set()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def anchors(page: Path) -> set[str]:
+    """What a link to a heading of a page may be called, by the rule of public forges."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_link_leads_somewhere(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    links = re.findall(r"\]\((?!https?://)([^)#]+)", text)
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    text = re.sub(r"^```.*?^```$|`[^`\n]+`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\((?!https?://|mailto:)([^)#\s]*)(?:#([^)\s]*))?\)", text)
+    ends = [(link, anchor, (page.parent / link) if link else page) for link, anchor in links]
+    assert [link for link, _, end in ends if not end.exists()] == []
+    assert [f"{link}#{anchor}" for link, anchor, end in ends if anchor and anchor not in anchors(end)] == []
 
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    """The README's script, beside a `labeldep` on the PATH and a small data set."""
-    (block,) = re.findall(r"<!-- example-ci.*?-->\n```bash\n(.*?)```", README, flags=re.DOTALL)
+    """The script of docs/commands.md, beside a `labeldep` on the PATH and a small data set."""
+    (block,) = re.findall(r"<!-- example-ci.*?-->\n```bash\n(.*?)```", COMMANDS, flags=re.DOTALL)
     (tmp_path / "ci.sh").write_text(block)
     commands = tmp_path / "bin"
     commands.mkdir()
@@ -94,6 +117,7 @@ def run_example(folder: Path, gate: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_example_of_a_users_ci_runs_and_gates(example: Path) -> None:
     passed = run_example(example, gate="0")
     assert passed.returncode == 0, passed.stderr

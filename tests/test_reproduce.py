@@ -304,7 +304,7 @@ def test_the_papers_numbers_stand_beside(place: Place, monkeypatch: pytest.Monke
     assert "±" not in text
 
 
-PROTOCOL = {
+TABLES_1_AND_2 = {
     1: {
         "vgg16": (56.0, 62.6, 60.4, 65.3),
         "inception_v3": (62.4, 67.8, 63.8, 68.2),
@@ -318,7 +318,7 @@ PROTOCOL = {
         "resnet152": (52.1, 70.1, 54.1, 71.1),
     },
 }
-"""protocol.md: C-F1 / O-F1 of the baseline, then with WGAN-gp."""
+"""The paper's Tables 1 and 2: C-F1 / O-F1 of the baseline, then with WGAN-gp."""
 
 RIVALS = {
     1: {"WARP": (55.7, 60.7), "CNN-RNN": (60.4, 67.8), "Att-RNN": (62.1, 67.7), "RLSD": (62.0, 66.5)},
@@ -327,12 +327,12 @@ RIVALS = {
 
 
 @pytest.mark.parametrize("table", [1, 2])
-def test_paper_numbers_are_those_of_the_protocol(table: int) -> None:
+def test_paper_numbers_are_those_of_its_tables(table: int) -> None:
     def f1s(row: str) -> tuple[float, float]:
         found = paper.numbers(table, row)
         return found["CF1"], found["OF1"]
 
-    assert {row: (*f1s(row), *f1s(f"{row} + WGAN-gp")) for row in PROTOCOL[table]} == PROTOCOL[table]
+    assert {row: (*f1s(row), *f1s(f"{row} + WGAN-gp")) for row in TABLES_1_AND_2[table]} == TABLES_1_AND_2[table]
     assert {row: f1s(row) for row in RIVALS[table]} == RIVALS[table]
     assert paper.numbers(table, "resnet18") == {}
 
@@ -343,7 +343,7 @@ def test_paper_numbers_of_the_ablation() -> None:
 
 
 def test_every_f1_of_the_paper_fits_its_precision_and_recall() -> None:
-    """All within 0.13 (protocol.md), but for one misprint of the paper's: a number typed wrongly here would not."""
+    """All within 0.13 (docs/protocol.md), but for one misprint: a number typed wrongly here would not."""
     misfits = {}
     for name, table in (("1", paper.TABLE_1), ("2", paper.TABLE_2)):
         assert len(table) == 12

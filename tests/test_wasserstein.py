@@ -124,6 +124,7 @@ def test_training_s_step_is_the_one_written_plainly(monkeypatch):
             assert (mine - theirs).abs().mean() < 2e-5
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_a_step_runs_and_finds_the_same_losses(monkeypatch):
     from benchmarks import step
 

@@ -26,8 +26,8 @@ from labeldep_cli.experiments.scores import Seen
 from labeldep_cli.runs.run import Run
 
 RULES = ("p > 0.5", "tuned", "equal labels")
-"""The decisions under which sets are compared (protocol: "a gain is three gains"): the threshold 0.5, each run's own
-tuned on val, and the one that gives each run as many labels an image as val truly has."""
+"""The decisions under which sets are compared (docs/protocol.md: "A gain is three gains"): the threshold 0.5, each
+run's own tuned on val, and the one that gives each run as many labels an image as val truly has."""
 
 CRITIC, CRITIC_AT_HALF = "critic", "critic, p > 0.5"
 """The sets that a run's critic chooses, beside the reference's own under the threshold that gives as many labels an

@@ -34,7 +34,7 @@ class Evaluation:
         folder: of the run.
         dataset, split: their names.
         rule: which labels made the predicted sets.
-        scores: protocol.md's, 0..100.
+        scores: those of docs/protocol.md, 0..100.
         skipped: rows of the split without an image that can be read.
         provenance: all else that the numbers depend on.
         looked: the images themselves were read, rather than a finished cache.

@@ -90,7 +90,7 @@ Point = tuple[float, float, float]
 
 
 def explain(baseline: Point, control: Point, adversarial: Point) -> tuple[str, ...]:
-    """Take the gain apart (protocol: "a gain is three gains").
+    """Take the gain apart (docs/protocol.md: "A gain is three gains").
 
     Returns:
         Three sentences: the gain at 0.5 and how much of it more training or a threshold alone gives; what is left of it

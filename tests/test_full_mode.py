@@ -17,9 +17,9 @@ from test_cli import Place, make_table
 from test_training import F, L, make_critic, make_inputs
 
 from benchmarks.full_step import peak_bytes
-from labeldep_cli.inputs import images as seam
 from labeldep_cli.config import AdversarialConfig, ExtractConfig, Machine, Source, Workspace
 from labeldep_cli.errors import CacheError
+from labeldep_cli.inputs import images as seam
 from labeldep_cli.inputs.batches import Request
 from labeldep_cli.models.activation_checkpointing import checkpoint_blocks
 from labeldep_cli.models.backbones import architecture, find_backbone, remove_classifier

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from labeldep_cli.projects.caching import ensure_cache
 from PIL import Image
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -32,7 +33,6 @@ from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.progress import Silent
-from labeldep_cli.projects.caching import ensure_cache
 from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.project import Project, open_project
 from labeldep_cli.training.steps import AdversarialStep

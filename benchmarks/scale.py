@@ -27,6 +27,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 import typer
+from labeldep_cli.features.origin import Origin
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -36,7 +37,6 @@ from labeldep_cli.config import AdversarialConfig, PretrainConfig
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.features.cache import CacheWriter, FeatureCache
-from labeldep_cli.features.origin import Origin
 from labeldep_cli.inputs.batches import Batch, Inputs
 from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.inputs.streamed import StreamedInputs, blocks_within

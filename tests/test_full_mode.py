@@ -13,6 +13,7 @@ import pytest
 import torch
 import torchvision
 from conftest import draw_image
+from labeldep_cli.projects.caching import ensure_cache
 from test_cli import Place, make_table
 from test_training import F, L, make_critic, make_inputs
 
@@ -29,7 +30,6 @@ from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.progress import Silent
-from labeldep_cli.projects.caching import ensure_cache
 from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.project import open_project
 from labeldep_cli.training.draws import uniform

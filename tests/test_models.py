@@ -13,6 +13,7 @@ import pytest
 import torch
 import torchvision
 from conftest import draw_image
+from labeldep_cli.projects.caching import ensure_cache
 from safetensors.torch import save_file
 from torch import nn
 
@@ -31,7 +32,6 @@ from labeldep_cli.models.inference import InferenceEncoder, fold_batch_norms, pr
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.models.weights import load_backbone, locate_weights, read_state_dict
 from labeldep_cli.progress import Silent
-from labeldep_cli.projects.caching import ensure_cache
 from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.project import open_project
 

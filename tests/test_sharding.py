@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw_image
+from labeldep_cli.features.origin import Origin
 from typer.testing import CliRunner
 
 from labeldep_cli.cli import app
@@ -36,7 +37,6 @@ from labeldep_cli.features.cache import (
 )
 from labeldep_cli.features.extract import Limit, Pace, try_unread_again
 from labeldep_cli.features.images import Reason
-from labeldep_cli.features.origin import Origin
 
 PATIENCE = 180.0  # seconds until a command that does not get anywhere fails the test
 LABELS = ("sea", "sky", "dog")

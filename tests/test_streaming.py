@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from labeldep_cli.features.origin import Origin
 from test_cache import good
 from test_cli import Place, make_table
 from test_training import STEPS, Interrupting, bytes_of, make_config, make_critic
@@ -23,7 +24,6 @@ from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import CacheError, LabeldepError
 from labeldep_cli.features.cache import CacheWriter, FeatureCache
 from labeldep_cli.features.images import Reason
-from labeldep_cli.features.origin import Origin
 from labeldep_cli.inputs import streamed
 from labeldep_cli.inputs.batches import Blocks, Request, in_order
 from labeldep_cli.inputs.features import FeatureInputs

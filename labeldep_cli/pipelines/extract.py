@@ -11,7 +11,7 @@ from labeldep_cli.datasets.split import SPLITS, Skipped
 from labeldep_cli.features.views import N_VIEWS
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.features import crops_in_store, ensure_features
-from labeldep_cli.projects.project import open_project
+from labeldep_cli.projects.open import open_project
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from labeldep_cli.compute.versions import versions
 from labeldep_cli.config import ExtractConfig
-from labeldep_cli.datasets.split import Split
+from labeldep_cli.datasets.split import SPLITS, Split
 from labeldep_cli.errors import CacheError
 from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.features.coverage import Coverage, SplitFiles
 from labeldep_cli.features.decode import identify
 from labeldep_cli.features.extract import Made, Pace, extract_rows
+from labeldep_cli.features.store.layout import segment_bytes
 from labeldep_cli.features.store.segment import CONTENT, Part
 from labeldep_cli.features.store.store import FeatureStore, require_one_shape
-from labeldep_cli.features.store.write import Appender, rescue, segment_bytes
+from labeldep_cli.features.store.write import Appender, rescue
 from labeldep_cli.files import lock, make_folder
 from labeldep_cli.projects.project import BEGUN, Project
 
@@ -66,7 +67,10 @@ def _complete(project: Project, name: str, views: int) -> FeatureCache | None:
 def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool) -> Extracted:
     project.looked.add(split.name)
     make_folder(project.workspace.features)
-    files = project.world.hear(_recognised(project, split, fresh) if project.world.first else project.files(split.name))
+    if project.world.first and not fresh and project.found_store() is None:
+        for name in SPLITS:  # another store than the default one may hold them, under other paths
+            recognise(project, project.dataset.splits[name])
+    files = project.world.hear(recognise(project, split, fresh) if project.world.first else project.files(split.name))
     store = project.ensure_store()
     if project.world.first:
         store.create()
@@ -85,22 +89,18 @@ def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool)
             contents[made.rows] = made.contents
             files = replace(files, contents=contents)
         project.keep_files(split.name, files)
+        if project.world.first and fresh:
+            store.reopened().drop_superseded()
+        project.world.wait()
         store = store.reopened()
         coverage = Coverage.of(store, split, files, project.world.hear(project.known.reasons()))
         coverage = coverage.without_files() if config.views > 1 else coverage
         project.limit().require(split, coverage.reasons)
-        if project.world.first and fresh:
-            for part in parts:
-                for segment in store.superseded(part):
-                    segment.path.unlink(missing_ok=True)
-            store = store.reopened()
-            coverage = Coverage.of(store, split, files, project.known.reasons())
-        project.world.wait()
     cache = coverage.cache(store.shape() or project.backbone.shape)
     return Extracted(cache, sum(pace.rows for pace in paces), Pace.in_turn(paces))
 
 
-def _recognised(project: Project, split: Split, fresh: bool) -> SplitFiles:
+def recognise(project: Project, split: Split, fresh: bool = False) -> SplitFiles:
     """Which images the rows of a split are; files that are not known are read, if a store may hold their features."""
     files = project.files(split.name)
     unknown = files.unknown

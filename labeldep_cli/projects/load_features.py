@@ -10,7 +10,8 @@ from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.errors import CacheError, DatasetError, nearest
 from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.progress import Silent
-from labeldep_cli.projects.project import open_project
+from labeldep_cli.projects.features import recognise
+from labeldep_cli.projects.open import open_project
 
 
 def load_features(
@@ -50,6 +51,7 @@ def load_features(
     workspace = Workspace(Path(data_dir), features_dir=None if features_dir is None else Path(features_dir))
     project = open_project(workspace, source, Machine("cpu"), Silent(), spatial=spatial)
     _ = project.images
+    recognise(project, project.dataset.split(split))
     found = project.finished_cache(split)
     if found is None:
         raise CacheError(

@@ -1,4 +1,4 @@
-"""A data set, a backbone and a machine, brought together: caches made where they are missing, inputs opened."""
+"""A data set, a backbone and a machine, brought together."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Any
 
 import torch
 
-from labeldep_cli.compute.devices import pick_device, settle_on
-from labeldep_cli.compute.distributed import ALONE, World, join
+from labeldep_cli.compute.distributed import ALONE, World
 from labeldep_cli.config import (
-    DEFAULT_BACKBONE,
     DRAW,
     ExtractConfig,
     HeadKind,
@@ -23,9 +21,8 @@ from labeldep_cli.config import (
     Workspace,
     flags_of,
 )
-from labeldep_cli.datasets import registry
-from labeldep_cli.datasets.split import SPLITS, Dataset, Draw, Skipped
-from labeldep_cli.errors import BackboneError, CacheError, DatasetError
+from labeldep_cli.datasets.split import SPLITS, Dataset, Skipped
+from labeldep_cli.errors import CacheError, DatasetError
 from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.features.coverage import Coverage, SplitFiles
 from labeldep_cli.features.extract import Limit
@@ -33,11 +30,11 @@ from labeldep_cli.features.store.kind import FeatureKind
 from labeldep_cli.features.store.known_files import KnownFiles
 from labeldep_cli.features.store.store import FeatureStore
 from labeldep_cli.inputs.batches import Inputs
-from labeldep_cli.models.backbones import Backbone, find_backbone
+from labeldep_cli.models.backbones import Backbone
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.heads.registry import HEADS
 from labeldep_cli.models.inference import InferenceEncoder, precision_on
-from labeldep_cli.models.weights import LoadedBackbone, Weights, load_backbone, locate_weights
+from labeldep_cli.models.weights import LoadedBackbone, Weights, load_backbone
 from labeldep_cli.progress import Reporter
 
 BEGUN = "begun"
@@ -291,55 +288,3 @@ class Project:
     def skipped(self, *parts: Inputs) -> tuple[Skipped, ...]:
         """The rows that the given inputs leave out."""
         return tuple(skip for part in parts for skip in part.skipped)
-
-
-def open_project(
-    workspace: Workspace,
-    source: Source,
-    machine: Machine,
-    reporter: Reporter,
-    weights: Weights | None = None,
-    spatial: bool = False,
-    dataset: Dataset | None = None,
-    asked: ExtractConfig | None = None,
-) -> Project:
-    """Load the data set and find the backbone's row and weights (unless given); the weights are not loaded yet.
-
-    Args:
-        workspace, source, machine: what is asked for.
-        reporter: takes notes and progress.
-        weights: found already; None to look for the source's.
-        spatial: features are to be the last feature map's regions.
-        dataset: loaded already, by another project of the same source; None to load it.
-        asked: how images are to be seen; None for as in the caches that are there.
-
-    Raises:
-        DatasetError: the data set is missing or malformed.
-        BackboneError: unknown backbone, missing weights file, or a backbone for ready features.
-    """
-    device = pick_device(machine.device)
-    settle_on(device)
-    world = join(device)
-    named = find_backbone(source.backbone) if source.backbone else None  # a misspelt name is told before data are read
-    draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
-    dataset = dataset or registry.load(source.dataset, workspace.data_dir, draw, reporter)
-    if dataset.has_features:
-        if named is not None:
-            raise BackboneError(
-                f"{source.dataset} holds ready features: they take no backbone", "Leave --backbone out."
-            )
-        return Project(workspace, source, machine, dataset, None, None, device, reporter, world=world)
-    row = named or find_backbone(dataset.backbone or DEFAULT_BACKBONE)
-    return Project(
-        workspace,
-        replace(source, backbone=row.name),
-        machine,
-        dataset,
-        row,
-        weights or locate_weights(row, source.weights),
-        device,
-        reporter,
-        spatial,
-        asked or ExtractConfig(),
-        world,
-    )

@@ -12,7 +12,7 @@ from torch import nn
 
 from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, PretrainConfig, ReproduceConfig, TrainingConfig
 from labeldep_cli.datasets.split import SPLITS
-from labeldep_cli.features.store.write import segment_bytes
+from labeldep_cli.features.store.layout import segment_bytes
 from labeldep_cli.models.backbones import architecture, classifier, remove_classifier
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.heads.registry import HEADS

@@ -153,11 +153,18 @@ class FeatureStore:
         """Of one view's features, (F,) or (S, F); None for an empty store."""
         return next((segment.shape for part in self._parts for segment in self.segments(part)), None)
 
-    def superseded(self, part: Part) -> list[Segment]:
-        """Segments all of whose images lie in later ones too."""
-        segments = self.segments(part)
-        kept = set(self._latest(part).segment.tolist())
-        return [segment for number, segment in enumerate(segments) if number not in kept]
+    def drop_superseded(self) -> None:
+        """Remove segments all of whose images lie in later ones too; who reads them at the moment reads on.
+
+        Raises:
+            StorageError: the place is not writable.
+        """
+        for part in self._parts:
+            kept = set(self._latest(part).segment.tolist())
+            for number, segment in enumerate(self.segments(part)):
+                if number not in kept:
+                    with storing(segment.path):
+                        segment.path.unlink(missing_ok=True)
 
     def _latest(self, part: Part) -> Places:
         known, places = self._orders[part]

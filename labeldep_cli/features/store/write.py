@@ -1,8 +1,7 @@
-"""A segment under way: laid out at full size, filled from its first row on, named when complete."""
+"""A segment under way: filled from its first row on, named when complete."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -14,11 +13,9 @@ from numpy.typing import NDArray
 
 from labeldep_cli.errors import CacheError, StorageError
 from labeldep_cli.features.store.kind import FeatureKind
-from labeldep_cli.features.store.segment import CONTENT, VIEWS, Header, Part, header_of
+from labeldep_cli.features.store.layout import allocate, lay_out, open_to_write, partial_of, segment_bytes, unwritable
+from labeldep_cli.features.store.segment import Header, Part, header_of
 from labeldep_cli.files import lock, publish, storage_error, storing
-
-_STRUCTURE = 16_384
-"""Bytes: more than what HDF5 writes beside the arrays."""
 
 LARGEST = 10**9
 """Bytes of a segment, about: after a kill so much is copied at most."""
@@ -122,8 +119,8 @@ class SegmentWriter:
         try:
             held.enter_context(lock(_lock_of(path), str(path)))
             partial = partial_of(path)
-            _lay_out(partial, rows, shape, kind, Header(part, versions))
-            return SegmentWriter(path, part, _open_to_write(partial), held)
+            lay_out(partial, rows, shape, kind, Header(part, versions))
+            return SegmentWriter(path, part, open_to_write(partial), held)
         except BaseException:
             held.close()
             raise
@@ -195,11 +192,11 @@ class SegmentWriter:
             with h5py.File(copy, "w", locking=False) as file:
                 for name in ("features", "contents", "skipped", "done"):
                     stored = self._file[name]
-                    _allocate(file, name, (self.filled, *stored.shape[1:]), stored.dtype)
+                    allocate(file, name, (self.filled, *stored.shape[1:]), stored.dtype)
                     for start in range(0, self.filled, 1024):
                         rows = slice(start, min(start + 1024, self.filled))
                         file[name][rows] = stored[rows]
-                _allocate(file, "header", (), f"S{len(text)}")
+                allocate(file, "header", (), f"S{len(text)}")
                 file["header"][()] = text
         except (OSError, RuntimeError) as error:
             copy.unlink(missing_ok=True)
@@ -230,7 +227,7 @@ def rescue(partial: Path, kind: FeatureKind) -> int:
         return 0
     with held:
         try:
-            file = _open_to_write(partial)
+            file = open_to_write(partial)
             header = header_of(file, partial, kind, "")
         except (CacheError, OSError) as error:
             if isinstance(error, OSError) and error.errno:  # HDF5 names none where it cannot make out the content
@@ -242,16 +239,6 @@ def rescue(partial: Path, kind: FeatureKind) -> int:
         writer = SegmentWriter(path, header.part, file, held.pop_all())
         writer.finish()
         return writer.filled
-
-
-def segment_bytes(rows: int, part: Part, shape: tuple[int, ...]) -> int:
-    """The size of a segment in bytes, but for a few KiB of structure."""
-    return rows * (2 * VIEWS[part] * int(np.prod(shape)) + CONTENT.itemsize + 2)
-
-
-def partial_of(path: Path) -> Path:
-    """What a segment is called under way."""
-    return path.with_name(path.name + ".partial")
 
 
 def _lock_of(path: Path) -> Path:
@@ -271,69 +258,3 @@ def _next_name(folder: Path, part: Part) -> Path:
                 number += 1
                 continue
         return path
-
-
-def _lay_out(partial: Path, rows: int, shape: tuple[int, ...], kind: FeatureKind, header: Header) -> None:
-    text = header.to_json(kind).encode()
-    try:
-        _take_room(partial, segment_bytes(rows, header.part, shape) + len(text) + _STRUCTURE)
-        with h5py.File(partial, "w", locking=False) as file:
-            arrays: dict[str, tuple[tuple[int, ...], Any]] = {
-                "features": ((rows, VIEWS[header.part], *shape), np.float16),
-                "contents": ((rows, CONTENT.itemsize), np.uint8),
-                "done": ((rows,), np.uint8),
-                "skipped": ((rows,), np.uint8),
-                "header": ((), f"S{len(text)}"),
-            }
-            for name, (dimensions, dtype) in arrays.items():
-                _allocate(file, name, dimensions, dtype)
-            file.flush()
-            file["header"][()] = text  # last: without it the file is no segment yet
-        _take_room(partial, partial.stat().st_size)
-    except (OSError, RuntimeError) as error:
-        with suppress(OSError):  # the same fault as the one being told
-            partial.unlink(missing_ok=True)
-        raise unwritable(partial, error) from error
-
-
-def _take_room(partial: Path, size: int) -> None:
-    """Have the system reserve a file's bytes: HDF5 cannot recover from a disk that fills up under it, and crashes.
-
-    Called before HDF5 lays the file out (which cuts it to nothing again), so that a full disk is told by an exception,
-    and again before the first row is computed.
-    """
-    partial.touch()
-    with partial.open("r+b") as stream:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(stream.fileno(), 0, size)
-
-
-def _open_to_write(partial: Path) -> Any:  # noqa: ANN401 - h5py is untyped
-    """Open a segment to write on, without HDF5's buffer for small writes and without its lock.
-
-    A write that waits in that buffer fails where a data set is closed, out of reach of an exception, and HDF5 then
-    crashes. The lock is a flock: decoding workers that outlive a killed parent for some seconds keep it, and the work
-    done would look unreadable. `files.lock` guards the segment.
-    """
-    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    access.set_sieve_buf_size(0)
-    access.set_file_locking(False, True)
-    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)  # as h5py.File has it
-    return h5py.File(h5py.h5f.open(os.fsencode(partial), h5py.h5f.ACC_RDWR, access))
-
-
-def _allocate(file: Any, name: str, shape: tuple[int, ...], dtype: Any) -> None:  # noqa: ANN401 - h5py is untyped
-    """Create a contiguous data set with its room taken at once; fresh room on disk reads as zeros."""
-    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    creation.set_layout(h5py.h5d.CONTIGUOUS)
-    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    creation.set_obj_track_times(False)
-    h5py.h5d.create(
-        file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), h5py.h5s.create_simple(shape), creation
-    )
-
-
-def unwritable(path: Path, error: Exception) -> StorageError:
-    """What HDF5 raises while it writes, as an error that a user can mend."""
-    return storage_error(path, error if isinstance(error, OSError) else OSError(str(error)))

@@ -87,13 +87,10 @@ class Coverage:
         places: dict[Part, Places] = {"test": store.locate(files.contents, "test")}
         places["crops"] = store.locate(files.contents, "crops")
         test = places["test"]
-        reasons = test.reason.copy()
-        for row in np.flatnonzero(~test.there):
-            content = bytes(files.contents[row]).ljust(CONTENT.itemsize, b"\0")
-            if files.contents[row] != b"" and content in unusable:
-                reasons[row] = unusable[content]
-            elif not files.exists[row]:
-                reasons[row] = Reason.MISSING
+        is_known = files.contents != b""
+        reasons = np.where(~test.there & ~files.exists, np.uint8(Reason.MISSING), test.reason).astype(np.uint8)
+        for row in np.flatnonzero(~test.there & is_known) if unusable else ():
+            reasons[row] = unusable.get(bytes(files.contents[row]).ljust(CONTENT.itemsize, b"\0"), reasons[row])
         return Coverage(store, split, reasons, places, files.exists)
 
     def lacking(self, part: Part) -> NDArray[np.int64]:

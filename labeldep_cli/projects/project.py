@@ -195,9 +195,9 @@ class Project:
 
     def keep_files(self, name: str, files: SplitFiles) -> None:
         """Keep what was found out about a split's files; the stores are looked at anew."""
-        begun = self.memory.get(BEGUN)
-        self.memory.clear()
-        self.memory.update({name: files, BEGUN: begun})
+        for key in [key for key in self.memory if isinstance(key, tuple)]:
+            del self.memory[key]
+        self.memory[name] = files
 
     def remember(self) -> None:
         """Remember that this data set's features are in use."""

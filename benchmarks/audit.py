@@ -30,7 +30,8 @@ from labeldep_cli.files import make_folder
 from labeldep_cli.pipelines.audit import Audit, audit_dataset
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs_together
-from labeldep_cli.projects.project import Project, open_project
+from labeldep_cli.projects.open import open_project
+from labeldep_cli.projects.project import Project
 from labeldep_cli.runs.claims import Job
 
 WORK = Path("runs/audit-benchmark")

@@ -22,7 +22,7 @@ from PIL import Image
 
 from benchmarks.show import Table, show
 from labeldep_cli.errors import DatasetError, LabeldepError
-from labeldep_cli.features.cache import FeatureCache
+from labeldep_cli.projects.load_features import load_features
 
 IMAGES = 512
 REPEATS = 5
@@ -74,7 +74,10 @@ def extraction(photos: Path | None, backbone: str) -> dict[str, Any]:
         for _ in range(REPEATS):
             for name in _LAUNCH:
                 rates[name].append(_extract(name, table, backbone, folder / name))
-        one, two = (FeatureCache.open(next((folder / name).glob("*-train.h5"))).features() for name in _LAUNCH)
+        stored = [
+            load_features(table, backbone=backbone, weights="none", features_dir=folder / name) for name in _LAUNCH
+        ]
+        one, two = (found.features() for found in stored)
     medians = {name: statistics.median(values) for name, values in rates.items()}
     return {
         "images": IMAGES,

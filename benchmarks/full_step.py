@@ -32,9 +32,10 @@ from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.progress import Silent
-from labeldep_cli.projects.caching import ensure_cache
+from labeldep_cli.projects.features import ensure_features
 from labeldep_cli.projects.inputs import ensure_inputs
-from labeldep_cli.projects.project import Project, open_project
+from labeldep_cli.projects.open import open_project
+from labeldep_cli.projects.project import Project
 from labeldep_cli.training.steps import AdversarialStep
 
 BACKBONE, IMAGES, LABELS, PIXELS = "resnet18", 32, 20, (500, 375)
@@ -106,7 +107,7 @@ def _project(folder: Path) -> Project:
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
     source = Source(str(folder / "labels.csv"), BACKBONE, "none")
     project = open_project(Workspace(folder, folder), source, Machine(workers=0), Silent())
-    ensure_cache(project, "train", ExtractConfig(views=21))
+    ensure_features(project, "train", ExtractConfig(views=21))
     return project
 
 

@@ -35,8 +35,12 @@ from labeldep_cli.cli.flags import read_size
 from labeldep_cli.config import AdversarialConfig, PretrainConfig
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
-from labeldep_cli.features.cache import CacheWriter, FeatureCache
-from labeldep_cli.features.origin import Origin
+from labeldep_cli.features.cache import FeatureCache
+from labeldep_cli.features.coverage import Coverage, SplitFiles
+from labeldep_cli.features.store.kind import FeatureKind
+from labeldep_cli.features.store.segment import CONTENT
+from labeldep_cli.features.store.store import FeatureStore
+from labeldep_cli.features.store.write import Appender
 from labeldep_cli.inputs.batches import Batch, Inputs
 from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.inputs.streamed import StreamedInputs, blocks_within
@@ -48,6 +52,8 @@ from labeldep_cli.training.fit import Schedule, fit
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
 
 WIDTH = 2048
+_KIND = FeatureKind("none", "0" * 64, "simulated", "float32")
+_LABELS = "labels.npy"
 VAL = 256  # rows: what is evaluated is not timed
 REPEATS = 5
 WARM_UP = 20  # steps of pretraining before the epoch that is timed
@@ -93,7 +99,7 @@ def run(sizes: list[int], memory: int, steps: int, repeats: int, labels: Path) -
         cases: dict[str, dict[str, Any]] = {}
         for n in sizes:
             matrix, told = _labels(n, labels)
-            train, val = (Path(folder) / f"scale{n}-{split}.h5" for split in ("train", "val"))
+            train, val = (Path(folder) / f"scale{n}-{split}" for split in ("train", "val"))
             write_cache(train, matrix, seed=n)
             write_cache(val, matrix[:VAL], seed=n + 1)
             size = 2 * WIDTH * n
@@ -139,19 +145,34 @@ def ratios(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def write_cache(path: Path, labels: NDArray[np.int8], seed: int) -> None:
-    """Write a cache of simulated features, as `extract` does."""
-    n, width = labels.shape
-    names = tuple(f"label {k}" for k in range(width))
-    split = Split("train", tuple(f"{row}.jpg" for row in range(n)), labels, LabelSpace(names), path.parent)
-    origin = Origin("simulated", "train", split.fingerprint, "none", "0" * 64, "none", "float32", 1, names, {})
-    writer = CacheWriter.resume(path, split, (WIDTH,), origin, fresh=True)
-    random = np.random.default_rng(seed)
+def write_cache(folder: Path, labels: NDArray[np.int8], seed: int) -> None:
+    """Write a store of simulated features, as `extract` does, and the labels beside it."""
+    n = len(labels)
+    store = FeatureStore(folder, _KIND)
+    store.create()
+    np.save(folder / _LABELS, labels)
+    appender = Appender(folder, "test", n, (WIDTH,), _KIND, {})
+    random, contents = np.random.default_rng(seed), _contents(n)
     for start in range(0, n, 4096):
-        rows = min(4096, n - start)
-        features = random.standard_normal((rows, 1, WIDTH), dtype=np.float32).astype(np.float16)
-        writer.write(start, features, np.zeros(rows, np.uint8))
-    writer.finish()
+        rows = slice(start, min(start + 4096, n))
+        features = random.standard_normal((rows.stop - start, 1, WIDTH), dtype=np.float32).astype(np.float16)
+        appender.append(contents[rows], features, np.zeros(len(features), np.uint8))
+    appender.finish()
+
+
+def _contents(n: int) -> NDArray[np.bytes_]:
+    """What stands for the images of n rows."""
+    return np.array([b"%032d" % (row + 1) for row in range(n)], CONTENT)
+
+
+def read_cache(folder: Path) -> FeatureCache:
+    """The features that `write_cache` has written, joined with their labels."""
+    labels = np.load(folder / _LABELS)
+    n, width = labels.shape
+    space = LabelSpace(tuple(f"label {k}" for k in range(width)))
+    split = Split("train", tuple(f"{row}.jpg" for row in range(n)), labels, space, folder)
+    files = SplitFiles(_contents(n), np.ones(n, bool))
+    return Coverage.of(FeatureStore(folder, _KIND), split, files, {}).cache((WIDTH,))
 
 
 def measure(task: Task) -> dict[str, float]:
@@ -223,7 +244,7 @@ def _fit(step: LogisticStep | AdversarialStep, train: Inputs, val: Inputs, steps
 
 
 def _inputs(path: str, memory: int | None) -> Inputs:
-    cache = FeatureCache.open(Path(path))
+    cache = read_cache(Path(path))
     blocks = None if memory is None else blocks_within(memory, len(cache.usable), cache.row_bytes(1))
     if blocks is None:
         return FeatureInputs.of_cache(cache, 1, False, CPU)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-__all__ = ["FeatureCache", "LabelDependencyLoss", "LabeldepError", "__version__", "load"]
+__all__ = ["FeatureCache", "LabelDependencyLoss", "LabeldepError", "__version__", "load", "load_features"]
 
 # Spinning OpenMP threads make a critic step many times slower as soon as another process wants a core; passive ones
 # sleep. It has to be said before torch is imported, and a user's own setting stands.
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from labeldep_cli.errors import LabeldepError
     from labeldep_cli.features.cache import FeatureCache
     from labeldep_cli.labelling.model import load
+    from labeldep_cli.projects.load_features import load_features
     from labeldep_cli.training.label_dependency import LabelDependencyLoss
 else:  # a type checker would take any name for one of this package's
     _HOMES = {
@@ -26,6 +27,7 @@ else:  # a type checker would take any name for one of this package's
         "LabelDependencyLoss": "labeldep_cli.training.label_dependency",
         "LabeldepError": "labeldep_cli.errors",
         "load": "labeldep_cli.labelling.model",
+        "load_features": "labeldep_cli.projects.load_features",
     }
 
     def __getattr__(name: str) -> object:

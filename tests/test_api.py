@@ -16,7 +16,7 @@ from test_cli import BACKBONE, Place, make_table, only
 from torch import nn
 
 import labeldep_cli
-from labeldep_cli import FeatureCache, LabelDependencyLoss, LabeldepError
+from labeldep_cli import LabelDependencyLoss, LabeldepError
 from labeldep_cli.config import AdversarialConfig
 from labeldep_cli.evaluation.rerank import score_candidates
 from labeldep_cli.labelling.prediction import record
@@ -308,8 +308,8 @@ def test_load_of_a_run_on_ready_features(place: Place) -> None:
         assert {label for label, _ in one.labels} == {"abc"[k] for k in np.flatnonzero(chosen)}
 
 
-def test_a_cache_as_tensors(place: Place) -> None:
-    cache = FeatureCache.open(str(only(place.folder / "data" / "features", "pets-*-train.h5")))
+def test_features_as_tensors(place: Place) -> None:
+    cache = labeldep_cli.load_features(place.table, backbone="scenesnet", data_dir=place.folder / "data")
     x, y = cache.tensors()
     assert len(cache) == len(cache.ids) == len(x) == len(y) == 18
     assert x.dtype == y.dtype == torch.float32 and x.shape[1:] == cache.shape

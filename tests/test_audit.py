@@ -20,7 +20,8 @@ from labeldep_cli.experiments.cross_fitting import Opinion
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.pipelines.audit import is_run
 from labeldep_cli.progress import Silent
-from labeldep_cli.projects.project import Project, open_project
+from labeldep_cli.projects.open import open_project
+from labeldep_cli.projects.project import Project
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.claims import Job
 

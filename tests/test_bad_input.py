@@ -127,7 +127,8 @@ class Work:
 
     @property
     def cache(self) -> Path:
-        return only(self.folder / "data/features", "*-scenesnet-train.h5")
+        """The segment that holds the train split's features."""
+        return only(self.folder / "data/features", "scenesnet-*/test-000001.h5")
 
     @property
     def run_folder(self) -> Path:
@@ -258,8 +259,7 @@ def test_a_command_that_finds_an_image_unreadable_ends_with_3_and_the_next_one_w
     succeeded(run(*work.pretrain))
     audit = ("audit", work.run_folder, *work.data, "--out", tmp_path / "audit", "--device", "cpu", "--split", "test")
     for command in (work.eval, audit):
-        for cache in (work.folder / "data/features").glob("*-test.h5"):
-            cache.unlink()
+        shutil.rmtree(work.folder / "data/features")
         for code in (3, 0):
             result = run(*command, "--max-skipped", 0.5, "--workers", 0)
             assert result.exit_code == code, result.stderr
@@ -269,12 +269,12 @@ def test_a_command_that_finds_an_image_unreadable_ends_with_3_and_the_next_one_w
 def test_a_decoding_process_that_is_killed(tmp_path: Path, made: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     parent = os.getpid()
 
-    def killed(path: Path) -> Image.Image:
+    def killed(*_: object) -> Image.Image:
         assert os.getpid() != parent
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
-    monkeypatch.setattr(decode, "read_image", killed)
+    monkeypatch.setattr(decode, "decode_image", killed)
     result = run("extract", "--dataset", made.table, *BACKBONE[:-1], 1, "--data-dir", tmp_path)
     refused(result, "a decoding process was killed", "--workers 0")
 
@@ -377,7 +377,7 @@ def other_backbone(made: Work, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("other")
     backbone = ("--backbone", "squeezenet1_1", *BACKBONE[2:])
     succeeded(run("extract", "--dataset", made.table, *backbone, "--split", "train", "--data-dir", folder))
-    return only(folder / "features", "*.h5")
+    return only(folder / "features", "*/*.h5")
 
 
 @pytest.mark.parametrize(
@@ -385,8 +385,8 @@ def other_backbone(made: Work, tmp_path_factory: pytest.TempPathFactory) -> Path
     [
         ("truncated", r"is no readable HDF5 file \(truncated or foreign\)"),
         ("text", r"is no readable HDF5 file \(truncated or foreign\)"),
-        ("foreign", "is an HDF5 file, but no labeldep feature cache"),
-        ("renamed", "does not fit: backbone squeezenet1_1, wanted scenesnet"),
+        ("foreign", "is an HDF5 file, but no segment of features"),
+        ("renamed", "holds features of squeezenet1_1, not of this store"),
     ],
 )
 def test_broken_caches(work: Work, other_backbone: Path, spoil: str, what: str) -> None:
@@ -408,21 +408,19 @@ def test_broken_caches(work: Work, other_backbone: Path, spoil: str, what: str) 
 
 
 def test_other_weights_under_the_same_name(work: Work, tmp_path: Path) -> None:
-    """A cache is told by the bytes of the weights, not by their name."""
+    """Features are told by the bytes of the weights, not by their name: others are computed beside them."""
     weights = tmp_path / "weights.pth"
     command = [*work.extract[:-2], "--data-dir", tmp_path, "--weights", weights]
+    stores = []
     for seed in (1, 2):
         torch.manual_seed(seed)
         torch.save(ScenesNet().state_dict(), weights)
-        if seed == 1:
-            succeeded(run(*command))
-            before = snapshot(tmp_path / "features")
-    refused(run(*command), r"train.h5 does not fit: weights \w{12}, wanted \w{12}", "--weights .* --fresh")
-    refused(run("pretrain", *command[1:], *work.runs, "--fresh"), "does not fit: weights", "labeldep extract")
+        succeeded(run(*command))
+        stores.append({path.name for path in (tmp_path / "features").glob("scenesnet-*")})
+    assert [len(names) for names in stores] == [1, 2] and stores[0] < stores[1]
     refused(
         run(*work.eval, "--weights", weights), r"have SHA-256 \w{12}, but .* was trained with \w{12}", "--weights PATH"
     )
-    assert snapshot(tmp_path / "features") == before
 
 
 def test_labels_in_another_order(tmp_path: Path) -> None:
@@ -431,7 +429,8 @@ def test_labels_in_another_order(tmp_path: Path) -> None:
     succeeded(run(*work.pretrain))
     work.table.write_text(work.table.read_text().replace("path,split,sea,sky", "path,split,sky,sea"))
     refused(run(*work.eval), "label 0 is 'sea' in the run .* and 'sky' in the data set", "train a new run")
-    refused(run(*work.pretrain), r"labels \[sea, sky\], wanted \[sky, sea\]", "labeldep extract .* --fresh")
+    refused(run(*work.pretrain), "holds a run with other settings: rows", "--out FOLDER.*--fresh")
+    succeeded(run(*work.pretrain, "--fresh"))
 
 
 # Weights and devices
@@ -509,7 +508,7 @@ def test_a_full_disk(made: Work, tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "12k") as remount:
         extract = (*made.extract, "--features-dir", tmp_path / "disk/features")
         train = (*made.pretrain, "--out", tmp_path / "disk/run")
-        refused(run(*extract), FULL[0] + "train.h5", FULL[1])
+        refused(run(*extract), FULL[0] + "(kind.json|test-000001.h5)", FULL[1])
         refused(run(*train), FULL[0] + "last.safetensors", FULL[1])
         assert not list((tmp_path / "disk").rglob("*.partial"))
         assert not list((tmp_path / "disk").rglob("*.writing"))
@@ -526,7 +525,7 @@ def test_files_that_cannot_grow(made: Work, tmp_path: Path) -> None:
     extract = (*made.extract, "--features-dir", tmp_path / "features")
     train = (*made.pretrain, "--out", tmp_path / "run")
     with limited_files(4096):
-        refused(run(*extract), FULL[0] + "train.h5", FULL[1])
+        refused(run(*extract), FULL[0] + "(kind.json|test-000001.h5)", FULL[1])
         refused(run(*train), FULL[0] + "last.safetensors", FULL[1])
     succeeded(run(*extract))
     succeeded(run(*train))

@@ -243,12 +243,13 @@ def test_doctor_sees_what_is_there(place: Place, monkeypatch: pytest.MonkeyPatch
         folder.mkdir(parents=True)
     weights.write_bytes(b"cut off")
     (coco / "annotations" / "instances_train2014.json").touch()
-    (features / "a.h5").write_bytes(b"12345")
-    (features / "b.h5.partial").write_bytes(b"123")
+    (features / "some").mkdir()
+    (features / "some" / "a.h5").write_bytes(b"12345")
+    (features / "some" / "b.h5.partial").write_bytes(b"123")
     found = place.json("doctor")
     assert [Path(path).name for path in found["datasets"][0]["lacking"]] == ["instances_val2014.json", "val2014"]
-    assert found["caches"]["finished"] == [{"file": "a.h5", "bytes": 5}]
-    assert found["caches"]["unfinished"] == [{"file": "b.h5.partial", "bytes": 3}]
+    assert found["caches"]["finished"] == [{"file": "some/a.h5", "bytes": 5}]
+    assert found["caches"]["unfinished"] == [{"file": "some/b.h5.partial", "bytes": 3}]
     assert found["runs"]["finished"] == 1
     told = " ".join(warning["what"] for warning in found["warnings"])
     assert "resnet101-cd907fc2.pth has 7 bytes" in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,8 +17,10 @@ from typer.testing import CliRunner, Result
 from benchmarks import extraction
 from labeldep_cli.cli import app
 from labeldep_cli.config import ExtractConfig, Machine
-from labeldep_cli.features.cache import FeatureCache, read_origin
+from labeldep_cli.features.cache import FeatureCache
+from labeldep_cli.features.store.store import FeatureStore
 from labeldep_cli.models.backbones import find_backbone
+from labeldep_cli.projects.load_features import load_features
 
 ROW = find_backbone("scenesnet")
 
@@ -49,15 +52,13 @@ class Photos:
         return result
 
     def cache(self, split: str) -> FeatureCache:
-        """A split's cache."""
-        (path,) = (self.folder / "data" / "features").glob(f"*-{split}.h5")
-        return FeatureCache.open(path)
+        """A split's features."""
+        return load_features(self.folder, split, backbone="scenesnet", data_dir=self.folder / "data")
 
-    def made(self) -> dict[str, tuple[str, str]]:
-        """Preprocessing and compute dtype of each cache."""
-        caches = (self.folder / "data" / "features").glob("*.h5")
-        origins = [read_origin(path) for path in caches]
-        return {origin.split: (origin.preprocessing, origin.compute_dtype) for origin in origins}
+    def made(self) -> set[tuple[str, str]]:
+        """Preprocessing and compute dtype of each store."""
+        stores = FeatureStore.all_in(self.folder / "data" / "features")
+        return {(store.kind.preprocessing, store.kind.compute_dtype) for store in stores}
 
 
 @pytest.fixture
@@ -66,43 +67,47 @@ def photos(tmp_path: Path) -> Photos:
     return Photos(tmp_path / "photos")
 
 
-def everywhere(*made: str) -> dict[str, tuple[str, ...]]:
-    return dict.fromkeys(("train", "val", "test"), made)
-
-
-def test_a_cache_says_how_it_was_made(photos: Photos) -> None:
+def test_a_store_says_how_its_features_were_made(photos: Photos) -> None:
     photos.extract()
-    assert photos.made() == everywhere(ROW.preprocessing, "float32")
+    assert photos.made() == {(ROW.preprocessing, "float32")}
     plain = photos.cache("train").features()
-    photos.extract("--draft", "--precision", "bfloat16", "--fresh")
-    assert photos.made() == everywhere(ROW.drafted, "bfloat16")
+    found = json.loads(photos.extract("--draft", "--precision", "bfloat16", "--json").stdout)
+    assert [file["computed"] for file in found["files"]] == [8, 4, 4]
+    assert photos.made() == {(ROW.preprocessing, "float32"), (ROW.drafted, "bfloat16")}
+    for store in FeatureStore.all_in(photos.folder / "data" / "features"):
+        if store.kind.precision == "float32":
+            shutil.rmtree(store.folder)
     assert not np.array_equal(photos.cache("train").features(), plain)
-    photos.extract("--fresh")
-    assert photos.made() == everywhere(ROW.preprocessing, "float32")
-    assert np.array_equal(photos.cache("train").features(), plain)
+    photos.extract("--no-draft", "--precision", "float32")
+    plain_again = load_with(photos, "float32")
+    assert np.array_equal(plain_again, plain)
+
+
+def load_with(photos: Photos, precision: str) -> np.ndarray:
+    """The train split's features in the store of a precision."""
+    for store in FeatureStore.all_in(photos.folder / "data" / "features"):
+        if store.kind.precision != precision:
+            shutil.rmtree(store.folder)
+    return photos.cache("train").features()
 
 
 def test_what_was_not_asked_for_is_taken_as_it_is(photos: Photos) -> None:
     photos.extract("--split", "train", "--draft", "--precision", "bfloat16")
     photos.extract()
-    assert photos.made() == everywhere(ROW.drafted, "bfloat16"), "the other splits are made like the first"
+    assert photos.made() == {(ROW.drafted, "bfloat16")}, "the other splits are made like the first"
 
 
-def test_another_dtype_is_refused_only_where_it_is_asked_for(photos: Photos) -> None:
+def test_another_dtype_or_scale_is_computed_beside_what_is_there(photos: Photos) -> None:
     photos.extract("--precision", "bfloat16")
     photos.extract("--precision", "auto")
-    photos.extract("--precision", "bfloat16")
-    result = photos.run("extract", "--precision", "float32")
-    assert result.exit_code == 1
-    assert "does not fit: compute dtype bfloat16, wanted float32" in result.stderr
-    assert "--precision float32" in result.stderr and "--fresh" in result.stderr
-
-
-def test_reduced_scale_is_refused_where_it_is_asked_against(photos: Photos) -> None:
-    photos.extract("--draft")
-    result = photos.run("extract", "--no-draft")
-    assert result.exit_code == 1
-    assert f"does not fit: preprocessing {ROW.drafted}, wanted {ROW.preprocessing}" in " ".join(result.stderr.split())
+    assert photos.made() == {(ROW.preprocessing, "bfloat16")}
+    photos.extract("--precision", "float32")
+    photos.extract("--draft", "--precision", "float32")
+    assert photos.made() == {
+        (ROW.preprocessing, "bfloat16"),
+        (ROW.preprocessing, "float32"),
+        (ROW.drafted, "float32"),
+    }
 
 
 @pytest.mark.parametrize("draft", ["--draft", "--no-draft"])
@@ -118,13 +123,15 @@ def test_predict_sees_what_training_saw(photos: Photos, draft: str) -> None:
     assert predicted.exit_code == 0, predicted.stderr
     told: list[dict[str, Any]] = [json.loads(line) for line in predicted.stdout.splitlines()]
     found = np.array([[*one["probabilities"].values()] for one in told])
-    expected, other = _probabilities(run, test), _probabilities(run, _other(photos, draft))
+    expected = _probabilities(run, test)
+    other = _probabilities(run, _other(photos, draft))
     assert np.abs(found - expected).max() < 1e-3 < np.abs(found - other).max()
 
 
 def _other(photos: Photos, draft: str) -> FeatureCache:
-    """The test split's cache, made in the other way."""
-    photos.extract("--no-draft" if draft == "--draft" else "--draft", "--split", "test", "--fresh")
+    """The test split's features, made in the other way alone."""
+    shutil.rmtree(photos.folder / "data" / "features")
+    photos.extract("--no-draft" if draft == "--draft" else "--draft", "--split", "test")
     return photos.cache("test")
 
 
@@ -139,14 +146,15 @@ def _probabilities(run: Path, cache: FeatureCache) -> np.ndarray:
     return logits
 
 
-def test_a_run_is_not_scored_on_images_seen_in_another_way(photos: Photos) -> None:
+def test_a_run_is_never_scored_on_images_seen_in_another_way(photos: Photos) -> None:
     photos.extract("--draft")
     runs = photos.folder / "runs"
     assert photos.run("pretrain", "--runs-dir", runs, "--steps", 3).exit_code == 0
-    photos.extract("--fresh")
+    shutil.rmtree(photos.folder / "data" / "features")
+    photos.extract("--no-draft")
     result = photos.run("eval", "--runs-dir", runs, on_data=False)
-    assert result.exit_code == 1
-    assert "does not fit: preprocessing" in result.stderr and "--draft" in result.stderr
+    assert result.exit_code == 0 and "features of test are missing: extracting them first" in result.stderr
+    assert (ROW.drafted, "float32") in photos.made()
 
 
 class Here(ThreadPoolExecutor):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections import OrderedDict
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from test_training import F, L, make_critic, make_inputs
 from benchmarks.full_step import peak_bytes
 from labeldep_cli.config import AdversarialConfig, ExtractConfig, Machine, Source, Workspace
 from labeldep_cli.errors import CacheError
+from labeldep_cli.features.store.store import FeatureStore
 from labeldep_cli.inputs import images as seam
 from labeldep_cli.inputs.batches import Request
 from labeldep_cli.models.activation_checkpointing import checkpoint_blocks
@@ -29,9 +32,9 @@ from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.progress import Silent
-from labeldep_cli.projects.caching import ensure_cache
+from labeldep_cli.projects.features import ensure_features
 from labeldep_cli.projects.inputs import ensure_inputs
-from labeldep_cli.projects.project import open_project
+from labeldep_cli.projects.open import open_project
 from labeldep_cli.training.critics.label_sets import real_and_sampled, sampled
 from labeldep_cli.training.draws import uniform
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep
@@ -147,7 +150,7 @@ class TestFeaturesFromTheCache:
 
     def test_regions_come_pooled(self, place):
         project = make_project(place, spatial=True)
-        ensure_cache(project, "train", ExtractConfig(spatial=True))
+        ensure_features(project, "train", ExtractConfig(spatial=True))
         inputs = ensure_inputs(project, "train", full=True, views=1)
         inputs.read_z_from(project.finished_cache("train"))
         ((batch,),) = inputs.stream([[Request(torch.arange(4), torch.zeros(4, dtype=torch.int64), 4)]])
@@ -165,25 +168,21 @@ class TestFeaturesFromTheCache:
         source = Source(dataset=str(tmp_path), backbone="scenesnet")
         machine = Machine(device="cpu", workers=0, max_skipped=0.5)
         project = open_project(Workspace(tmp_path / "data", tmp_path / "runs"), source, machine, Silent())
-        cache = ensure_cache(project, "train", ExtractConfig()).cache
+        cache = ensure_features(project, "train", ExtractConfig()).cache
         read = cache.rows().read(np.array([2, 0, 2]), np.zeros(3, dtype=np.int64))
         assert (read == cache.features()[[2, 0, 2], 0]).all() and (read[0] != read[1]).any()
 
     def test_features_that_are_not_finite_are_refused(self, place, tmp_path):
         import h5py
 
-        project = make_project(place)
-        cache = project.finished_cache("train", 21)
-        broken = tmp_path / "broken.h5"
-        broken.write_bytes(cache.path.read_bytes())
-        with h5py.File(broken, "r+") as file:
-            file["features"][3, 7, 0] = np.nan
-        rows = type(cache)(
-            broken, *(getattr(cache, name) for name in ("origin", "paths", "labels", "reasons", "shape"))
-        )
-        reader = rows.rows()
+        cache = make_project(place).finished_cache("train", 21)
+        store = FeatureStore(Path(shutil.copytree(cache.path, tmp_path / cache.path.name)), cache.store.kind)
+        row = int(cache.crops.row[3])
+        with h5py.File(store.segments("crops")[int(cache.crops.segment[3])].path, "r+") as file:
+            file["features"][row, 6, 0] = np.nan  # view 7
+        reader = replace(cache, store=store).rows()
         assert np.isfinite(reader.read(np.array([3]), np.array([6]))).all()
-        with pytest.raises(CacheError, match=r"NaN or infinite features, first in the row of img/3\.png"):
+        with pytest.raises(CacheError, match=f"NaN or infinite features, first in row {row}"):
             reader.read(np.array([2, 3]), np.array([7, 7]))
 
 

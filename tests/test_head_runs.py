@@ -38,8 +38,8 @@ def test_a_rival_is_trained_scored_and_labels_images(place: Place, head: str) ->
     run = Path(place.json("pretrain", "--dataset", place.table, *SEES, "--head", head, *QUICK)["run"])
     assert run.name.startswith("pets-") and run.name.endswith(f"-scenesnet-{head}-pretrain")
     spatial = head in ("att-rnn", "rlsd", "ml-decoder")
-    caches = {path.name.split("-", 2)[2] for path in (place.folder / "data" / "features").glob("*.h5")}
-    assert ("scenesnet-spatial-train.h5" if spatial else "scenesnet-train.h5") in caches
+    stores = {path.name.rpartition("-")[0] for path in (place.folder / "data" / "features").glob("scenesnet-*")}
+    assert ("scenesnet-spatial" if spatial else "scenesnet") in stores
     facts = checkpoint.read_facts(run / "best.safetensors")
     assert (facts["head"], facts["hidden"], facts["feature_dim"]) == (head, 8, 128 if spatial else 256)
 

@@ -13,16 +13,19 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from conftest import draw_image
 from safetensors import safe_open
 
 from labeldep_cli.cli import app
+from labeldep_cli.projects.load_features import load_features
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PRELOADED = ["torchvision", "labeldep_cli.experiments.train", "labeldep_cli.pipelines.extract"]
@@ -50,7 +53,7 @@ def run_command(words: list[str], log: Path, fatal: tuple[int, bool] | None) -> 
 
 def die_at_rename(n: int, after: bool) -> None:
     from labeldep_cli import files
-    from labeldep_cli.features.cache import write
+    from labeldep_cli.features.store import write
     from labeldep_cli.runs import checkpoint
 
     named, publish = count(1), files.publish
@@ -180,37 +183,52 @@ def extracted(place: Path, source: tuple[object, ...]) -> Workspace:
 
 
 def test_extract(place: Path, extracted: Workspace) -> None:
+    """Killed while it appends to a store that holds other images: these are readable at every moment."""
     moments = random.Random(1)
     group = 32 / json.loads(extracted.told("out"))["images_per_second"]  # seconds
     killed = Workspace(place / "extract-killed", extracted.words)
-    whole = next((extracted.folder / "data/features").glob("*-train.h5"))
-    partial = killed.folder / "data/features" / f"{whole.name}.partial"
-    with h5py.File(whole) as file:  # caches of one origin are laid out alike: read the row bitmap from under the writer
-        place_of_bits, rows = file["done"].id.get_offset(), len(file["done"])
+    few = make_table(place / "few-images", 20)
+    old = Workspace(place / "extract-killed", ("extract", "--dataset", few, *extracted.words[3:]))
+    old.finish()
+    before, rows = features_of(old, few), len(features_of(extracted))
+    for _ in range(10):
+        kept = stored_rows(killed)
 
-    def done() -> int:
-        with partial.open("rb") as file:
-            file.seek(place_of_bits)
-            return sum(file.read(rows))
-
-    for _ in range(3):
-        before = done() if partial.exists() else 0
-        goal = before + moments.randint(1, 32)
-
-        def further(goal: int = goal) -> bool:
-            return partial.exists() and done() >= goal
+        def further(kept: int = kept) -> bool:
+            return stored_rows(killed) > kept
 
         process = killed.start()
-        assert kill_when(process, further, moments.uniform(0, group)), f"ended before the kill: {killed.told('err')}"
-        assert not before or f"going on after {before} rows that are there already" in killed.told("err")
-    kept = done()
-    assert 0 < kept < rows
+        if not kill_when(process, further, moments.uniform(0, group)):
+            break  # it came to its end before the kill
+        assert (features_of(old, few) == before).all(), "old rows are readable at every moment"
+        assert stored_rows(killed) >= kept, "a kill loses nothing that was written"
     killed.finish()
+    assert json.loads(killed.told("out"))["files"][0]["computed"] < rows
+    assert features_of(killed).tobytes() == features_of(extracted).tobytes()
+    assert (features_of(old, few) == before).all()
+    assert not [path for path in (killed.folder / "data").rglob("*") if path.suffix in (".partial", ".writing")]
 
-    files = json.loads(killed.told("out"))["files"]
-    assert files[0]["rows"] == rows
-    assert files[0]["computed"] == rows - kept
-    require_same(killed, extracted)
+
+def stored_rows(workspace: Workspace) -> int:
+    """Rows that a workspace's stores hold, finished or not."""
+    rows = 0
+    for path in (workspace.folder / "data/features").glob("*/*.h5*"):
+        with suppress(OSError, KeyError, RuntimeError), h5py.File(path, "r", locking=False) as file:
+            rows += int(file["done"][:].sum()) if file["header"][()] else 0
+    return rows
+
+
+def features_of(workspace: Workspace, table: Path | None = None) -> np.ndarray:
+    """The features of the train split."""
+    words = dict(zip(workspace.words[1:], workspace.words[2:], strict=False))
+    return load_features(
+        table or words["--dataset"],
+        backbone="squeezenet1_1",
+        weights="none",
+        val_fraction=0.05,
+        test_fraction=0.05,
+        data_dir=workspace.folder / "data",
+    ).features()
 
 
 def test_pretrain(place: Path, source: tuple[object, ...], extracted: Workspace) -> None:

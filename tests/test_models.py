@@ -31,9 +31,9 @@ from labeldep_cli.models.inference import InferenceEncoder, fold_batch_norms, pr
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.models.weights import load_backbone, locate_weights, read_state_dict
 from labeldep_cli.progress import Silent
-from labeldep_cli.projects.caching import ensure_cache
+from labeldep_cli.projects.features import ensure_features
 from labeldep_cli.projects.inputs import ensure_inputs
-from labeldep_cli.projects.project import open_project
+from labeldep_cli.projects.open import open_project
 
 
 class Notes(Silent):
@@ -638,7 +638,7 @@ class TestOneSeam:
     def test_every_cached_view_is_the_one_that_full_mode_cuts(self, scenes_project):
         images = ensure_inputs(scenes_project, "train", full=True, views=21)
         assert images.n_views == 21
-        ensure_cache(scenes_project, "train", ExtractConfig(views=21), fresh=True)
+        ensure_features(scenes_project, "train", ExtractConfig(views=21), fresh=True)
         cached = ensure_inputs(scenes_project, "train", full=False, views=None)
         assert cached.n_views == 21
         request = Request(torch.arange(21) % 6, torch.arange(21), 21)

@@ -27,6 +27,7 @@ from labeldep_cli import LabelDependencyLoss
 from labeldep_cli.cli import app
 from labeldep_cli.config import AdversarialConfig, PretrainConfig
 from labeldep_cli.datasets.label_space import LabelSpace
+from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, evaluate, probabilities, tuned_thresholds
 from labeldep_cli.evaluation.evidence import critic_evidence
 from labeldep_cli.evaluation.expected_f1 import best_expected_f1
@@ -42,6 +43,7 @@ from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.progress import Silent
+from labeldep_cli.projects.load_features import load_features
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
 from labeldep_cli.training.draws import Order
@@ -360,22 +362,28 @@ def critic(place: OnBoth) -> Path:
     return place.train("cuda", "adversarial", "critic", *words)
 
 
+def stored(place: OnBoth, split: str, features: str | Path) -> FeatureCache:
+    """What a folder of features holds of a split."""
+    folders = {"data_dir": place.folder / "data", "features_dir": place.folder / features}
+    return load_features(place.table, split, backbone="scenesnet", **folders)
+
+
 class TestCommands:
     def test_features_are_the_cpu_s_but_for_how_many_images_pass_at_once(self, place: OnBoth) -> None:
         words = ("extract", "--dataset", place.table, *SEES)
         place.on("cpu", *words, "--precision", "float16", "--out", place.folder / "here")
         place.on("cuda", *words, "--out", place.folder / "there")
-        for path in (place.folder / "here").glob("*.h5"):
-            here, there = FeatureCache.open(path), FeatureCache.open(place.folder / "there" / path.name)
-            assert here.origin == there.origin
+        for split in SPLITS:
+            here, there = (stored(place, split, name) for name in ("here", "there"))
+            assert here.store.kind == there.store.kind and here.ids == there.ids
             np.testing.assert_allclose(here.features(1), there.features(1), atol=2e-2)
 
     def test_decoding_processes_and_the_thread_that_pins_change_nothing(self, place: OnBoth) -> None:
         for workers in (0, 1):
             words = ("--workers", workers, "--out", place.folder / f"by-{workers}")
             place.on("cuda", "extract", "--dataset", place.table, *SEES[:2], *words)
-        for path in (place.folder / "by-0").glob("*.h5"):
-            one, other = FeatureCache.open(path), FeatureCache.open(place.folder / "by-1" / path.name)
+        for split in SPLITS:
+            one, other = (stored(place, split, name) for name in ("by-0", "by-1"))
             assert (one.features(1) == other.features(1)).all()
 
     @pytest.mark.parametrize("critic", [(), ("--critic", "nce", "--freeze-generator"), ("--critic", "none")])
@@ -481,7 +489,7 @@ class TestStreaming:
 
     def test_batches_hold_the_rows_asked_for(self, place: OnBoth) -> None:
         """Of 18 rows in pools of 6 and batches of 5, some straddle two pools."""
-        cache = FeatureCache.open(next((place.folder / "data" / "features").glob("*scenesnet-train.h5")))
+        cache = stored(place, "train", Path("data", "features"))
         with simulated_cuda():
             inputs = (
                 FeatureInputs.of_cache(cache, 2, False, CUDA),

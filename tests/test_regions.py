@@ -1,19 +1,17 @@
 """Regions: the last feature map, cached for heads that look at places."""
 
 import copy
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from test_cli import Place, make_table
 
-from labeldep_cli.errors import BackboneError, CacheError
-from labeldep_cli.features.cache import FeatureCache
+from labeldep_cli.errors import BackboneError
 from labeldep_cli.models.backbones import architecture, find_backbone
 from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.regions import RegionFeatures
+from labeldep_cli.projects.load_features import load_features
 
 
 def images(side, n=2):
@@ -76,24 +74,23 @@ def extract(place, *words):
     return place.json("extract", "--dataset", place.table, "--backbone", "scenesnet", *words)["files"]
 
 
-class TestSpatialCache:
+def stored(place, split, spatial):
+    found = load_features(
+        place.table, split, backbone="scenesnet", spatial=spatial, data_dir=place.folder / "data"
+    )
+    return found.features()[:, 0]
+
+
+class TestSpatialFeatures:
     def test_extract_keeps_regions_beside_the_pooled_features(self, place):
         plain, spatial = extract(place), extract(place, "--spatial")
         assert [file["regions"] for file in plain] == [1, 1, 1]
         assert [(file["regions"], file["width"]) for file in spatial] == [(36, 128)] * 3
         for pooled_file, file in zip(plain, spatial, strict=True):
-            assert file["path"].endswith(f"-spatial-{file['split']}.h5")
-            pooled = FeatureCache.open(Path(pooled_file["path"])).features()[:, 0]  # 128 means, 128 maxima
-            regions = FeatureCache.open(Path(file["path"])).features()[:, 0]
+            assert "scenesnet-spatial-" in file["path"] and "-spatial-" not in pooled_file["path"]
+            pooled, regions = (stored(place, file["split"], kind) for kind in (False, True))  # 128 means, 128 maxima
             assert np.abs(regions.astype(np.float32).mean(axis=1) - pooled[:, :128]).max() < 2e-3
             assert (regions.max(axis=1) == pooled[:, 128:]).all()
-
-    def test_one_kind_is_not_taken_for_the_other(self, place):
-        (file,) = extract(place, "--split", "val", "--spatial")
-        cache = FeatureCache.open(Path(file["path"]))
-        assert cache.origin.spatial and cache.shape == (36, 128)
-        with pytest.raises(CacheError, match="regions True, wanted False"):
-            cache.origin.require_fits(replace(cache.origin, spatial=False), cache.path, "labeldep extract")
 
     def test_a_transformer_is_refused_before_any_image_is_read(self, place):
         words = ("extract", "--dataset", place.table, "--backbone", "vit_b_16", "--weights", "none", "--spatial")

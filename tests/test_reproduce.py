@@ -17,7 +17,7 @@ from labeldep_cli.evaluation.bootstrap import interval, seeded_interval
 from labeldep_cli.evaluation.metrics import harmonic_mean
 from labeldep_cli.pipelines import reproduce as command
 from labeldep_cli.progress import Silent
-from labeldep_cli.projects.project import open_project
+from labeldep_cli.projects.open import open_project
 from labeldep_cli.reports import paper, reproduction
 from labeldep_cli.reproduction.matrix import build
 from labeldep_cli.reproduction.scored import Bench
@@ -483,7 +483,7 @@ def test_gallery_of_images(photos: Place) -> None:
     assert after["images_to_extract"] == 0
     size = sum(path.stat().st_size for path in (photos.folder / "out" / "runs").rglob("*.safetensors"))
     assert after["checkpoint_megabytes"] == pytest.approx(size / 1e6, rel=0.02)
-    caches = sum(path.stat().st_size for path in (photos.folder / "data" / "features").glob("*.h5"))
+    caches = sum(path.stat().st_size for path in (photos.folder / "data" / "features").glob("*/*.h5"))
     assert after["cache_megabytes"] == pytest.approx(caches / 1e6, abs=0.05)
     photos.json(*words, "--no-rivals", "--tables", 1, "--seeds", 1, code=0)
 

@@ -1,4 +1,4 @@
-"""Extraction over many processes: parts and their join, who speaks, and what a lost process costs."""
+"""Extraction over many processes: shares, who speaks, and what a lost process costs."""
 
 from __future__ import annotations
 
@@ -10,33 +10,18 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
-import numpy as np
 import pytest
 import torch
 from conftest import draw_image
 from typer.testing import CliRunner
 
 from labeldep_cli.cli import app
-from labeldep_cli.datasets.label_space import LabelSpace
-from labeldep_cli.datasets.split import Split
-from labeldep_cli.errors import CacheError
-from labeldep_cli.features.cache import (
-    CacheWriter,
-    FeatureCache,
-    begun,
-    cut,
-    drop,
-    join_parts,
-    reasons_of,
-    tidy,
-)
-from labeldep_cli.features.extract import Limit, Pace, try_unread_again
-from labeldep_cli.features.images import Reason
-from labeldep_cli.features.origin import Origin
+from labeldep_cli.features.extract import Pace
+from labeldep_cli.projects.load_features import load_features
 
 PATIENCE = 180.0  # seconds until a command that does not get anywhere fails the test
 LABELS = ("sea", "sky", "dog")
@@ -94,10 +79,10 @@ def alone(words: list[str]) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def kill_one(launcher: subprocess.Popen, partial: Path) -> None:
-    """SIGKILL the process of rank 1 as soon as its part holds a group of rows."""
+def kill_one(launcher: subprocess.Popen, folder: Path) -> None:
+    """SIGKILL the process of rank 1 as soon as a group of rows is stored."""
     deadline = time.monotonic() + PATIENCE
-    while not done_rows(partial):
+    while not done_rows(folder):
         assert launcher.poll() is None and time.monotonic() < deadline, "the command ended, or gets nowhere"
         time.sleep(0.005)
     children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
@@ -106,23 +91,20 @@ def kill_one(launcher: subprocess.Popen, partial: Path) -> None:
     os.kill(int(victim), signal.SIGKILL)
 
 
-def done_rows(partial: Path) -> int:
-    """Rows that a part in work holds; 0 while it is not laid out."""
-    try:
-        with h5py.File(partial, "r", locking=False) as file:
-            return int(file["done"][:].sum()) if file["origin"][()] else 0
-    except (OSError, KeyError, RuntimeError):
-        return 0
+def done_rows(folder: Path) -> int:
+    """Rows that a folder's segments hold, finished or not."""
+    rows = 0
+    for path in folder.glob("*/*.h5*"):
+        with suppress(OSError, KeyError, RuntimeError), h5py.File(path, "r", locking=False) as file:
+            rows += int(file["done"][:].sum()) if file["header"][()] else 0
+    return rows
 
 
-def stored(path: Path) -> dict[str, tuple[np.dtype, bytes]]:
-    """All that a cache holds, bit for bit."""
-    with h5py.File(path) as file:
-        return {name: (file[name].dtype, np.asarray(file[name][()]).tobytes()) for name in file}
-
-
-def train_of(features: Path) -> Path:
-    return next(path for path in features.glob("*-train.h5"))
+def stored(words: list[str], folder: Path, split: str = "train") -> tuple[tuple[str, ...], bytes, bytes]:
+    """What a folder holds of a split: the names of its usable rows, their features, why others are skipped."""
+    table = words[words.index("--dataset") + 1]
+    found = load_features(table, split, backbone="scenesnet", features_dir=folder)
+    return found.ids, found.features().tobytes(), found.reasons.tobytes()
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="processes are found through /proc")
@@ -144,15 +126,14 @@ def two(place: Path, words: list[str]) -> Path:
 
 
 class TestTwoProcesses:
-    def test_equal_bit_for_bit_to_one(self, one: Path, two: Path) -> None:
-        for path in one.glob("*.h5"):
-            assert stored(two / path.name) == stored(path)
-        with h5py.File(train_of(two)) as file:
-            assert file["features"].is_virtual
+    def test_equal_bit_for_bit_to_one(self, words: list[str], one: Path, two: Path) -> None:
+        for split in ("train", "val", "test"):
+            assert stored(words, two, split) == stored(words, one, split)
 
-    def test_nothing_is_left_but_caches_and_parts(self, two: Path) -> None:
-        names = {path.name.partition("scenesnet-")[2] for path in two.glob("*.*") if path.suffix != ".lock"}
-        assert names == {"train.h5", "train.part-0-of-2.h5", "train.part-1-of-2.h5", "val.h5", "test.h5"}
+    def test_nothing_is_left_but_segments(self, two: Path) -> None:
+        (store,) = (path for path in two.iterdir() if path.is_dir())
+        names = sorted(path.name for path in store.iterdir() if path.name != ".lock")
+        assert names == ["kind.json", *(f"test-{k:06d}.h5" for k in range(1, 5))], "two of train, one of val and test"
 
     def test_one_speaks_for_both(self, place: Path, two: Path) -> None:
         (line,) = (place / "two.out").read_text().splitlines()
@@ -166,201 +147,62 @@ class TestTwoProcesses:
         assert extraction["images_per_second"] > 0
         told = (place / "two.err").read_text()
         assert all(told.count(f"skipped: {name}: not an image") == 1 for name in BROKEN)
-        assert told.count("128 images x 1 view x 256 features") == 1
+        assert told.count("128 to compute") == 1
 
     @needs_proc
     def test_a_lost_process_costs_what_it_had_not_written(self, place: Path, words: list[str], one: Path) -> None:
         folder = place / "killed"
         again = [*words, "--max-skipped", "0.05", "--split", "train", "--out", str(folder)]
-        partial = folder / f"{train_of(one).stem}.part-1-of-2.h5.partial"
         launcher = start(again, place / "killed")
-        kill_one(launcher, partial)
+        kill_one(launcher, folder)
         assert launcher.wait(PATIENCE) != 0 and (place / "killed.out").read_text() == ""
-        parts = [path for path in folder.glob("*.part-*") if path.suffix != ".lock"]
-        kept = sum(done_rows(path) for path in parts)
-        assert done_rows(partial) >= GROUP and kept < ROWS
+        kept = done_rows(folder)
+        assert 0 < kept < ROWS
         shutil.copytree(folder, place / "killed-copy")
 
         (file,) = json.loads(finish(again, place / "killed-again"))["files"]
-        assert file["computed"] == ROWS - kept
-        assert f"going on after {kept} rows that are there already" in (place / "killed-again.err").read_text()
-        assert stored(train_of(folder)) == stored(train_of(one))
+        assert ROWS - kept - len(BROKEN) <= file["computed"] <= ROWS - kept
+        assert "of 128 images of train are there" in (place / "killed-again.err").read_text()
+        assert stored(words, folder) == stored(words, one)
 
-        code, said, _ = alone([*again[:-1], str(place / "killed-copy")])  # one process goes on with both parts
-        assert code == 3 and json.loads(said)["files"][0]["computed"] == ROWS - kept
-        assert stored(train_of(place / "killed-copy")) == stored(train_of(one))
+        code, said, _ = alone([*again[:-1], str(place / "killed-copy")])  # one process goes on with what two began
+        assert code == 3 and json.loads(said)["files"][0]["computed"] == file["computed"]
+        assert stored(words, place / "killed-copy") == stored(words, one)
 
     @needs_proc
     def test_restarts_recover_by_themselves(self, place: Path, words: list[str], one: Path) -> None:
         folder = place / "restarted"
-        partial = folder / f"{train_of(one).stem}.part-1-of-2.h5.partial"
         launcher = start(
             [*words, "--max-skipped", "0.05", "--split", "train", "--out", str(folder)],
             place / "restarted",
             "--max-restarts",
             "1",
         )
-        kill_one(launcher, partial)
+        kill_one(launcher, folder)
         assert launcher.wait(PATIENCE) == 0, (place / "restarted.err").read_text()
         (line,) = (place / "restarted.out").read_text().splitlines()
         assert json.loads(line)["files"][0]["computed"] < ROWS
-        assert stored(train_of(folder)) == stored(train_of(one))
+        assert stored(words, folder) == stored(words, one)
 
     def test_skipped_images_count_over_both(self, place: Path, words: list[str], one: Path) -> None:
-        """1 of 128 each is within --max-skipped 0.01, 2 of 128 is not; mended, the same rows are tried again."""
+        """1 of 128 each is within --max-skipped 0.01, 2 of 128 is not; one that is mended is encoded alone."""
         folder = place / "limited"
         limited = [*words, "--split", "train", "--out", str(folder)]
         assert finish(limited, place / "limited", code=1) == ""
         told = (place / "limited.err").read_text()
         assert "error: 2 of 128 images of the train split cannot be used, more than --max-skipped 0.01" in told
-        assert not list(folder.glob("*-train.h5"))
         shutil.copytree(folder, place / "allowed")
 
         image = place / "images" / BROKEN[0]
         draw_image(image, 3, (1000, 750))
         code, said, _ = alone(limited)
         image.write_text("no image")
-        assert code == 3 and json.loads(said)["files"][0]["computed"] == 2 * GROUP
+        assert code == 3 and json.loads(said)["files"][0]["computed"] == 1
         assert [skip["path"] for skip in json.loads(said)["skipped"]] == [BROKEN[1]]
 
         code, said, _ = alone([*limited[:-1], str(place / "allowed"), "--max-skipped", "0.05"])
         assert code == 3 and json.loads(said)["files"][0]["computed"] == 0
-        assert stored(train_of(place / "allowed")) == stored(train_of(one))
-
-
-class TestLostParts:
-    @pytest.fixture
-    def copy(self, two: Path, tmp_path: Path) -> Path:
-        return train_of(Path(shutil.copytree(two, tmp_path / "moved")))
-
-    def test_cache_and_parts_move_together(self, copy: Path, two: Path) -> None:
-        assert stored(copy) == stored(train_of(two))
-
-    def test_a_missing_part_is_named_and_mended(self, copy: Path, words: list[str], two: Path) -> None:
-        part = copy.with_name(f"{copy.stem}.part-1-of-2.h5")
-        part.unlink()
-        again = [*words, "--max-skipped", "0.05", "--split", "train", "--out", str(copy.parent)]
-        code, said, told = alone(again)
-        assert code == 1 and said == ""
-        assert f"error: {copy} lacks its part {part.name}" in told and "--fresh" in told
-        code, said, _ = alone([*again, "--fresh"])
-        assert code == 3 and json.loads(said)["files"][0]["computed"] == ROWS
-        assert stored(copy) == stored(train_of(two)) and not list(copy.parent.glob("*-train.part-*.h5"))
-
-    def test_another_part_in_its_place_is_refused(self, copy: Path) -> None:
-        shutil.copy(copy.with_name(f"{copy.stem}.part-0-of-2.h5"), copy.with_name(f"{copy.stem}.part-1-of-2.h5"))
-        with pytest.raises(CacheError, match=r"part-1-of-2\.h5 is not the part that .*-train\.h5 was joined from"):
-            FeatureCache.open(copy)
-
-    def test_a_part_that_is_lost_later_is_not_read_as_zeros(self, copy: Path) -> None:
-        cache = FeatureCache.open(copy)
-        copy.with_name(f"{copy.stem}.part-1-of-2.h5").unlink()
-        with pytest.raises(CacheError, match="NaN"):
-            cache.features()
-        with pytest.raises(CacheError, match="NaN"):
-            cache.rows().read(np.array([len(cache.usable) - 1]), np.array([0]))
-
-
-SHAPE, VIEWS = (5,), 2
-
-
-def origin_of(split: Split) -> Origin:
-    return Origin(
-        "birds",
-        "train",
-        split.fingerprint,
-        "resnet101",
-        "a" * 64,
-        "224x224",
-        "float32",
-        VIEWS,
-        LABELS,
-        {"torch": "2.6"},
-    )
-
-
-def make_split(n: int) -> Split:
-    labels = np.random.default_rng(n).integers(0, 2, (n, len(LABELS)), dtype=np.int8)
-    return Split("train", tuple(f"{row}.jpg" for row in range(n)), labels, LabelSpace(LABELS), Path("/nowhere"))
-
-
-def write_part(part, split, features, reasons=None):
-    rows = np.arange(len(split))[part.rows]
-    own = split.subset("train", rows)
-    writer = CacheWriter.resume(part.path, own, SHAPE, origin_of(own), False)
-    writer.write(0, features[rows], np.zeros(len(rows), np.uint8) if reasons is None else reasons[rows])
-    return writer
-
-
-class TestParts:
-    @pytest.mark.parametrize(("n", "count"), [(100, 2), (100, 3), (97, 4), (64, 2), (33, 2)])
-    def test_are_whole_groups_in_order(self, n: int, count: int) -> None:
-        parts = cut(Path("a/birds-train.h5"), n, GROUP, count)
-        assert [row for part in parts for row in range(n)[part.rows]] == list(range(n))
-        assert all(part.rows.start % GROUP == 0 and part.rows.start < part.rows.stop for part in parts)
-        assert parts[0].path == Path(f"a/birds-train.part-0-of-{count}.h5")
-
-    def test_of_one_is_the_cache_itself(self) -> None:
-        (part,) = cut(Path("a/birds-train.h5"), 100, GROUP, 1)
-        assert part.path == Path("a/birds-train.h5") and part.rows == slice(0, 100)
-
-    def test_what_was_begun_is_found_dropped_and_tidied(self, tmp_path: Path) -> None:
-        path = tmp_path / "birds-train.h5"
-        others = [tmp_path / "birds-train-x.part-0-of-5.h5", tmp_path / "birds-val.h5.partial"]
-        for other in others:
-            other.touch()
-        assert begun(path) == 0
-        parts = cut(path, 100, GROUP, 3)
-        parts[0].path.touch()
-        parts[1].path.with_name(parts[1].path.name + ".partial").touch()
-        assert begun(path) == 3
-        (tmp_path / "birds-train.part-1-of-2.h5").touch()
-        tidy(path, parts)
-        assert sorted(tmp_path.iterdir()) == sorted([*others, parts[0].path])
-        path.touch()
-        drop(path)
-        assert sorted(tmp_path.iterdir()) == sorted(others)
-        path.touch()
-        (tmp_path / "birds-train.h5.partial").touch()
-        assert begun(path) == 1
-        drop(path)
-        assert path.exists() and begun(path) == 0
-
-    def test_joined_they_are_one_cache(self, tmp_path: Path) -> None:
-        folder = tmp_path / "50%b of all"  # what HDF5 would take for a block's number
-        folder.mkdir()
-        path, split = folder / "10%b-train.h5", make_split(10)
-        features = np.random.default_rng(0).normal(size=(10, VIEWS, *SHAPE)).astype(np.float16)
-        reasons = np.zeros(10, np.uint8)
-        features[7], reasons[7] = 0, Reason.BROKEN
-        parts = cut(path, 10, 4, 2)
-        for part in parts:
-            write_part(part, split, features, reasons).finish()
-        join_parts(path, parts, split, reasons_of(parts, "again"), SHAPE, origin_of(split))
-
-        cache = FeatureCache.open(path)
-        assert cache.origin == origin_of(split) and cache.paths == split.paths and (cache.reasons == reasons).all()
-        assert (cache.features(VIEWS) == np.delete(features, 7, axis=0)).all()
-        rows, views = np.array([8, 2, 7, 0]), np.array([1, 0, 0, 1])  # of both parts, among those that are usable
-        assert (cache.rows().read(rows, views) == np.delete(features, 7, axis=0)[rows, views]).all()
-
-    def test_one_of_other_rows_is_refused(self, tmp_path: Path) -> None:
-        split = make_split(10)
-        first, second = cut(tmp_path / "birds-train.h5", 10, 4, 2)
-        write_part(first, split, np.zeros((10, VIEWS, *SHAPE), np.float16)).finish()
-        with pytest.raises(CacheError, match="rows or labels of the split"):
-            write_part(replace(first, rows=second.rows), split, np.zeros((10, VIEWS, *SHAPE), np.float16))
-
-
-def test_unread_images_are_forgotten_if_all_together_are_too_many(tmp_path: Path) -> None:
-    split, reasons = make_split(10), np.zeros(10, np.uint8)
-    reasons[[1, 8]] = Reason.BROKEN
-    parts = cut(tmp_path / "birds-train.h5", 10, 4, 2)
-    writers = [write_part(part, split, np.zeros((10, VIEWS, *SHAPE), np.float16), reasons) for part in parts]
-    try_unread_again(writers, Limit(0.2, named=False), 10)
-    assert all(writer.done.all() for writer in writers)
-    try_unread_again(writers, Limit(0.1, named=False), 10)
-    assert [np.flatnonzero(~writer.done).tolist() for writer in writers] == [[1], [4]]
+        assert stored(words, place / "allowed") == stored(words, one)
 
 
 def test_pace_over_processes() -> None:

@@ -21,9 +21,9 @@ from labeldep_cli.datasets import registry, shard_names, table
 from labeldep_cli.datasets.shard_names import expand, find, split_in
 from labeldep_cli.datasets.split import Dataset, Draw
 from labeldep_cli.errors import DatasetError
-from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.features.images import Reason, UnreadableImage, read_image
 from labeldep_cli.progress import Silent
+from labeldep_cli.projects.load_features import load_features
 
 
 def png(seed: int = 0) -> bytes:
@@ -437,13 +437,15 @@ def pets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
 
 def same_features(folder: Path, first: str, second: str, names: dict[str, int], *words: object, code: int = 0) -> None:
     """Extract both data sets, and compare features, labels and skipped rows; `names` are the splits' lengths."""
-    files = []
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    source = {name: given[f"--{name}"] for name in ("backbone", "weights") if f"--{name}" in given}
+    found = {}
     for dataset in (first, second):
-        found = run_json(folder, "extract", "--dataset", dataset, *words, "--max-skipped", 0.2, code=code)
-        files.append({file["split"]: file["path"] for file in found["files"]})
-    assert files[0] != files[1]
-    for name, length in names.items():
-        mine, theirs = (FeatureCache.open(Path(paths[name])) for paths in files)
+        features = folder / f"features-{len(found)}"  # or the second would find what the first has computed
+        more = (*words, "--max-skipped", 0.2, "--features-dir", features)
+        run_json(folder, "extract", "--dataset", dataset, *more, code=code)
+        found[dataset] = [load_features(dataset, name, features_dir=features, **source) for name in names]
+    for mine, theirs, length in zip(*found.values(), names.values(), strict=True):
         assert len(mine.paths) == length and mine.space.names == theirs.space.names
         assert [Path(path).with_suffix("").as_posix() for path in mine.paths] == list(theirs.paths)
         np.testing.assert_array_equal(mine.labels, theirs.labels)

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import typer
-from test_cache import good
 from test_cli import Place, make_table
 from test_training import STEPS, Interrupting, bytes_of, make_config, make_critic
 
@@ -21,9 +20,13 @@ from labeldep_cli.cli.flags import read_size
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import CacheError, LabeldepError
-from labeldep_cli.features.cache import CacheWriter, FeatureCache
+from labeldep_cli.features.cache import FeatureCache
+from labeldep_cli.features.coverage import Coverage, SplitFiles
 from labeldep_cli.features.images import Reason
-from labeldep_cli.features.origin import Origin
+from labeldep_cli.features.store.kind import FeatureKind
+from labeldep_cli.features.store.segment import CONTENT
+from labeldep_cli.features.store.store import FeatureStore
+from labeldep_cli.features.store.write import Appender
 from labeldep_cli.inputs import streamed
 from labeldep_cli.inputs.batches import Blocks, Request, in_order
 from labeldep_cli.inputs.features import FeatureInputs
@@ -36,7 +39,7 @@ from labeldep_cli.training.fit import Schedule, fit
 from labeldep_cli.training.steps import AdversarialStep
 
 CPU = torch.device("cpu")
-N, V, F, L = 107, 2, 6, 4
+N, V, F, L = 107, 21, 6, 4
 NAMES = tuple(f"label {k}" for k in range(L))
 BLOCKS = Blocks(rows=8, pools=3)  # 100 usable rows in 13 blocks, the last one of 4 rows
 HOLES = (0, 17, 18, 50, 51, 52, 106)
@@ -44,19 +47,34 @@ HOLES = (0, 17, 18, 50, 51, 52, 106)
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
-    """A finished cache of 107 rows with two views, seven of them skipped."""
-    path = tmp_path_factory.mktemp("cache") / "some-train.h5"
+    """The features of 107 rows with all views, seven of them skipped; stored in another order than the rows."""
     random = np.random.default_rng(0)
     features = random.normal(size=(N, V, F)).astype(np.float16)
     labels = (features[:, 0, :L] > 0).astype(np.int8)
-    reasons = good(N)
-    reasons[list(HOLES)], features[list(HOLES)] = Reason.BROKEN, 0
     split = Split("train", tuple(f"{k}.png" for k in range(N)), labels, LabelSpace(NAMES), Path("/nowhere"))
-    origin = Origin("some", "train", "f" * 64, "resnet101", "a" * 64, "224x224", "float32", V, NAMES, {})
-    writer = CacheWriter.resume(path, split, (F,), origin, fresh=True)
-    writer.write(0, features, reasons)
-    writer.finish()
-    return FeatureCache.open(path)
+    contents = np.array([b"%032d" % (k + 1) for k in range(N)], CONTENT)
+    kind = FeatureKind("resnet101", "a" * 64, "224x224", "float32")
+    store = FeatureStore(tmp_path_factory.mktemp("features") / kind.folder_name, kind)
+    store.create()
+    usable = np.setdiff1d(np.arange(N), HOLES)
+    for rows in np.array_split(random.permutation(usable), 3):
+        for part, views in (("test", slice(0, 1)), ("crops", slice(1, V))):
+            appender = Appender(store.folder, part, len(rows), (F,), kind, {})
+            appender.append(contents[rows], features[rows, views], np.zeros(len(rows), np.uint8))
+            appender.finish()
+    return joined(store, split, contents)
+
+
+def joined(store: FeatureStore, split: Split, contents: np.ndarray) -> FeatureCache:
+    unusable = {bytes(contents[row]): int(Reason.BROKEN) for row in HOLES}
+    files = SplitFiles(contents, np.ones(N, bool))
+    return Coverage.of(store.reopened(), split, files, unusable).cache((F,))
+
+
+def copied(cache: FeatureCache, folder: Path) -> FeatureCache:
+    """The same features in another folder."""
+    store = FeatureStore(Path(shutil.copytree(cache.path, folder / cache.path.name)), cache.store.kind)
+    return joined(store, cache.split, np.array([b"%032d" % (k + 1) for k in range(N)], CONTENT))
 
 
 def both(cache: FeatureCache, views: int = V) -> tuple[StreamedInputs, FeatureInputs]:
@@ -220,38 +238,34 @@ class TestStreamedInputs:
         assert len(list(in_order(inputs))) == 1 and reading_threads() == []
 
     def test_an_error_of_the_thread_is_told(self, cache: FeatureCache, tmp_path: Path) -> None:
-        path = tmp_path / "broken.h5"
-        shutil.copy(cache.path, path)
-        with h5py.File(path, "r+") as file:
-            file["features"][90, 1, 2] = np.nan
-        inputs = StreamedInputs(FeatureCache.open(path), V, False, CPU, BLOCKS)
+        spoilt = copied(cache, tmp_path)
+        number, row = (int(places[90]) for places in (spoilt.test.segment, spoilt.test.row))
+        with h5py.File(spoilt.store.segments("test")[number].path, "r+") as file:
+            file["features"][row, 0, 2] = np.nan
+        inputs = StreamedInputs(spoilt, V, False, CPU, BLOCKS)
         inputs.batch = 16
-        seen = []
-        with pytest.raises(CacheError, match=r"NaN or infinite features, first in the row of 90\.png"):
-            seen.extend(in_order(inputs))
-        assert len(seen) > 0, "the pools before it were served"
+        batches = []
+        with pytest.raises(CacheError, match=f"NaN or infinite features, first in row {row}"):
+            batches.extend(in_order(inputs))
+        assert len(batches) > 0, "the pools before it were served"
         assert reading_threads() == []
 
-    def test_a_cache_that_is_gone_is_told(self, cache: FeatureCache, tmp_path: Path) -> None:
-        path = tmp_path / "gone.h5"
-        shutil.copy(cache.path, path)
-        inputs, _ = both(FeatureCache.open(path))
-        path.unlink()
-        with pytest.raises(CacheError, match="there is no feature cache"):
+    def test_features_that_are_gone_are_told(self, cache: FeatureCache, tmp_path: Path) -> None:
+        gone = copied(cache, tmp_path)
+        inputs, _ = both(gone)
+        shutil.rmtree(gone.path)
+        with pytest.raises(CacheError, match="there is no segment"):
             next(in_order(inputs))
 
-    def test_a_cache_that_is_replaced_meanwhile_is_not_seen(self, cache: FeatureCache, tmp_path: Path) -> None:
-        path, other = tmp_path / "kept.h5", tmp_path / "other.h5"
-        shutil.copy(cache.path, path)
-        inputs, resident = both(FeatureCache.open(path))
+    def test_segments_that_go_meanwhile_are_read_on(self, cache: FeatureCache, tmp_path: Path) -> None:
+        kept = copied(cache, tmp_path)
+        inputs, resident = both(kept)
         inputs.batch = resident.batch = 16
-        shutil.copy(path, other)
-        with h5py.File(other, "r+") as file:
-            file["features"][:] = 0
         batches = in_order(inputs)
-        first = next(batches)
-        other.replace(path)
-        x = torch.cat([first.x, *(batch.x for batch in batches)])
+        read = [next(batches) for _ in range(3)]
+        for segment in (*kept.store.segments("test"), *kept.store.segments("crops")):
+            segment.path.unlink()
+        x = torch.cat([batch.x for batch in (*read, *batches)])
         assert torch.equal(x, torch.cat([batch.x for batch in in_order(resident)]))
 
 

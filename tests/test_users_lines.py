@@ -13,7 +13,7 @@ from conftest import draw_image
 from typer.testing import CliRunner, Result
 
 from labeldep_cli.cli import app
-from labeldep_cli.features.cache import FeatureCache
+from labeldep_cli.projects.load_features import load_features
 
 
 def run(line: str) -> Result:
@@ -60,9 +60,9 @@ def test_the_three_lines(
 
     extracted = run("labeldep extract --backbone resnet152")
     assert extracted.exit_code == 0, extracted.stderr
-    train = FeatureCache.open(tmp_path / "data" / "features" / "coco-resnet152-train.h5")
+    train = load_features("coco", backbone="resnet152")
     assert train.features().shape == (7, 1, 2048)
-    assert train.origin.backbone == "resnet152"
+    assert train.store.kind.backbone == "resnet152"
 
     trained = run("labeldep adversarial --dataset nuswide")
     assert trained.exit_code == 3, "done, but the disk lacks images that the data set lists"
@@ -122,7 +122,9 @@ def test_missing_images_are_outside_the_share(nuswide_folder: Path, tmp_path: Pa
     result = CliRunner().invoke(app, ["extract", *small, *words])
     assert result.exit_code == 3, result.stderr
     (file,) = json.loads(result.stdout)["files"]
-    cache = FeatureCache.open(Path(file["path"]))
+    assert file["rows"] == 59_347
+    source = {"backbone": "squeezenet1_1", "weights": "none", "data_dir": nuswide_folder, "features_dir": tmp_path}
+    cache = load_features("nuswide", "test", **source)
     assert len(cache.paths) == 59_347
     assert cache.usable.tolist() == [0, 1, 2, 3]
     assert np.isfinite(cache.features()).all()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,40 @@ def size_of(file: ImageFile) -> int:
         OSError: there is no such file, or it may not be looked at.
     """
     return file.stat().st_size if isinstance(file, Path) else file.size
+
+
+class FileState(NamedTuple):
+    """What tells at a glance whether an image's bytes are still those that were read, as version control does it.
+
+    Attributes:
+        key: names the image on this machine: its absolute path, and its place within a tar.
+        size: of its file, in bytes.
+        mtime_ns: when that was last written, in nanoseconds.
+    """
+
+    key: bytes
+    size: int
+    mtime_ns: int
+
+
+def key_of(file: ImageFile) -> bytes:
+    """The name of an image on this machine; empty for one that lies in memory."""
+    if isinstance(file, InMemory):
+        return b""
+    if isinstance(file, Member):
+        return b"%s\0%d:%d" % (os.fsencode(file.tar.absolute()), file.offset, file.size)
+    return os.fsencode(file if file.is_absolute() else file.absolute())
+
+
+def state_of(file: ImageFile) -> FileState | None:
+    """Look at an image's file without reading it; None where there is none, or it may not be looked at."""
+    if isinstance(file, InMemory):
+        return None
+    try:
+        found = (file.tar if isinstance(file, Member) else file).stat()
+    except (OSError, ValueError):  # ValueError: a null byte in the path
+        return None
+    return FileState(key_of(file), found.st_size, found.st_mtime_ns)
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ def give_z(project: Project, config: TrainingConfig, train: Inputs, cached_z: bo
     cache = _cache(project, train)
     if cached_z and cache is None:
         raise CacheError(
-            f"this run began with D's features read from {project.cache_path('train')}, "
-            f"which is gone or holds too few views now",
+            f"this run began with D's features read from the store in {project.workspace.features}, "
+            "which lacks some of them now",
             f"Run: {_command(project, train)}\nor train anew without it: the same command with --fresh.",
         )
     if cached_z and cache is not None:
@@ -53,10 +53,9 @@ def _asks_for_z(config: TrainingConfig, train: Inputs) -> bool:
 
 def _cache(project: Project, train: Inputs) -> FeatureCache | None:
     cache = project.finished_cache("train")
-    return cache if cache is not None and cache.origin.views >= train.n_views else None
+    return cache if cache is not None and cache.views >= train.n_views else None
 
 
 def _command(project: Project, train: Inputs) -> str:
-    """What makes such a cache: in place of one of fewer views, where that stands."""
-    views = f" --views {N_VIEWS}" if train.n_views > 1 else ""
-    return f"{project.extract_command} --split train{views}{' --fresh' if project.cache_path('train').exists() else ''}"
+    """What computes these features."""
+    return f"{project.extract_command} --split train{f' --views {N_VIEWS}' if train.n_views > 1 else ''}"

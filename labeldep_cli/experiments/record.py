@@ -54,4 +54,4 @@ def _weights_sha256(project: Project) -> str | None:
     if project.weights.sha256 is not None:
         return project.weights.sha256
     cache = project.finished_cache("train")
-    return project.backbone.weights_sha256 if cache is None else cache.origin.weights_sha256
+    return project.backbone.weights_sha256 if cache is None else cache.store.kind.weights_sha256

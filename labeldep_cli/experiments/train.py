@@ -21,7 +21,8 @@ from labeldep_cli.experiments.requirements import (
 )
 from labeldep_cli.experiments.train_run import Trained, default_folder, train_on
 from labeldep_cli.progress import Once, Reporter
-from labeldep_cli.projects.project import Project, open_project
+from labeldep_cli.projects.open import open_project
+from labeldep_cli.projects.project import Project
 from labeldep_cli.runs.claims import Job
 from labeldep_cli.runs.find import open_run
 from labeldep_cli.runs.layout import BEST, CONFIG

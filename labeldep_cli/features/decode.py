@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from hashlib import sha256
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -14,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from labeldep_cli.datasets.image_file import ImageFile
+from labeldep_cli.datasets.image_file import FileState, ImageFile, state_of
 from labeldep_cli.errors import StorageError
-from labeldep_cli.features.images import UnreadableImage, read_image
+from labeldep_cli.features.images import UnreadableImage, decode_image, read_content
 from labeldep_cli.features.views import RESIZED, cut
 from labeldep_cli.progress import Bar
 
@@ -29,6 +31,13 @@ Item = tuple[Row, tuple[int, ...]]
 """A row and the views of it that are wanted."""
 
 
+class Identity(NamedTuple):
+    """What an image is known by: the state of its file just before it was read, and the SHA-256 of what was read."""
+
+    state: FileState
+    sha256: bytes
+
+
 @dataclass(frozen=True)
 class Decoded:
     """One batch of decoded images.
@@ -38,59 +47,71 @@ class Decoded:
             the batch's shape do not depend on it. Empty [0] where none could. In memory a view's images lie together,
             channels last: a copy of one view to a GPU takes them as they are.
         reasons: int [B]; 0 for a good image, else a `Reason`.
+        identities: of the images whose bytes could be read, where they were asked for; else None each.
     """
 
     images: Tensor
     reasons: Tensor
+    identities: tuple[Identity | None, ...] = ()
 
     def pin_memory(self) -> Decoded:
         """Page-locked copies, for the loader."""
-        return Decoded(self.images.pin_memory(), self.reasons)
+        return Decoded(self.images.pin_memory(), self.reasons, self.identities)
 
 
-_Read = tuple[NDArray[np.uint8] | None, int]
+_Read = tuple[NDArray[np.uint8] | None, int, Identity | None]
 
 
 class _Images(Dataset[_Read], Generic[Row]):
-    def __init__(self, file: Callable[[Row], ImageFile], side: int, draft: bool) -> None:
+    def __init__(self, file: Callable[[Row], ImageFile], side: int, draft: bool, identify: bool) -> None:
         self.file = file
         self.side = side
         self.draft = draft
+        self.identify = identify
 
     def __getitem__(self, item: Item[Row]) -> _Read:
         row, views = item
+        file = self.file(row)
+        identity = None
         try:
-            return self._views(self.file(row), views), 0
+            state = state_of(file) if self.identify else None
+            content = read_content(file)
+            if state is not None:
+                identity = Identity(state, sha256(content).digest())
+            return self._views(content, file, views), 0, identity
         except UnreadableImage as unreadable:
-            return None, int(unreadable.reason)
+            return None, int(unreadable.reason), identity
 
-    def _views(self, file: ImageFile, views: tuple[int, ...]) -> NDArray[np.uint8]:
+    def _views(self, content: bytes, file: ImageFile, views: tuple[int, ...]) -> NDArray[np.uint8]:
         if not self.draft:
-            return cut(read_image(file), views, self.side)
+            return cut(decode_image(content, file), views, self.side)
         # View 0 is scaled to `side` and the crops are of RESIZED: each view's pixels do not hang on which others are
         # wanted with it.
-        whole, crops = (tuple(view for view in views if (view == 0) == test) for test in (True, False))
-        parts = [(whole, self.side), (crops, RESIZED)]
-        return np.concatenate([cut(read_image(file, least), some, self.side) for some, least in parts if some])
+        test, crops = (tuple(view for view in views if (view == 0) == is_test) for is_test in (True, False))
+        parts = [(test, self.side), (crops, RESIZED)]
+        return np.concatenate(
+            [cut(decode_image(content, file, least), some, self.side) for some, least in parts if some]
+        )
 
 
 def _together(items: list[_Read]) -> Decoded:
-    reasons = torch.tensor([reason for _, reason in items], dtype=torch.int64)
-    good = next((image for image, _ in items if image is not None), None)
+    reasons = torch.tensor([reason for _, reason, _ in items], dtype=torch.int64)
+    identities = tuple(identity for _, _, identity in items)
+    good = next((image for image, _, _ in items if image is not None), None)
     if good is None:
-        return Decoded(torch.zeros(0, dtype=torch.uint8), reasons)
+        return Decoded(torch.zeros(0, dtype=torch.uint8), reasons, identities)
     views, channels, height, width = good.shape
     images = torch.empty(views, len(items), height, width, channels, dtype=torch.uint8).permute(1, 0, 4, 2, 3)
-    for k, (image, _) in enumerate(items):
+    for k, (image, _, _) in enumerate(items):
         images[k] = 0 if image is None else torch.from_numpy(image)
-    return Decoded(images, reasons)
+    return Decoded(images, reasons, identities)
 
 
 def decode_here(
     file: Callable[[Row], ImageFile], batch: Sequence[Item[Row]], side: int, draft: bool = False
 ) -> Decoded:
     """Decode one batch in this process, at once; the arguments are those of `decode`."""
-    images = _Images(file, side, draft)
+    images = _Images(file, side, draft, identify=False)
     return _together([images[item] for item in batch])
 
 
@@ -101,6 +122,7 @@ def decode(
     workers: int,
     pin: bool = False,
     draft: bool = False,
+    identify: bool = False,
 ) -> Iterator[Decoded]:
     """Decode batches of images, ahead of their use and in the order asked for.
 
@@ -112,6 +134,7 @@ def decode(
         workers: processes; 0 decodes in this one.
         pin: put batches into page-locked memory, for a GPU.
         draft: decode JPEGs at the smallest scale that is not below what is wanted.
+        identify: tell what each image is known by too.
 
     Yields:
         One `Decoded` a batch. An unreadable image is a hole in it, never an error.
@@ -122,7 +145,7 @@ def decode(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's advice on the number of workers: it is the user's to choose
         loader = DataLoader(
-            _Images(file, side, draft),
+            _Images(file, side, draft, identify),
             batch_sampler=_Endless(batches),
             num_workers=workers,
             collate_fn=_together,
@@ -150,6 +173,24 @@ class _Endless(Generic[Row]):
 
     def __iter__(self) -> Iterator[list[Item[Row]]]:
         return (list(batch) for batch in self.batches)
+
+
+def identify(files: Sequence[ImageFile], workers: int, bar: Bar) -> list[Identity | None]:
+    """Read images only to learn what they are known by, without decoding them; None for one that cannot be read."""
+    with ThreadPoolExecutor(max(workers, 1)) as pool:  # reading and hashing let other threads go on
+        found = []
+        for identity in pool.map(_identity, files):
+            found.append(identity)
+            bar.advance()
+    return found
+
+
+def _identity(file: ImageFile) -> Identity | None:
+    state = state_of(file)
+    try:
+        return None if state is None else Identity(state, sha256(read_content(file)).digest())
+    except UnreadableImage:
+        return None
 
 
 def unreadable(file: Callable[[int], ImageFile], n: int, workers: int, bar: Bar) -> NDArray[np.uint8]:

@@ -11,12 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from labeldep_cli.compute.distributed import ALONE, World
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import DatasetError
-from labeldep_cli.features.cache import CacheWriter, skipped_rows
-from labeldep_cli.features.decode import Decoded, decode
+from labeldep_cli.features.cache import skipped_rows
+from labeldep_cli.features.decode import Decoded, Identity, decode
 from labeldep_cli.features.images import Reason
+from labeldep_cli.features.store.known_files import KnownFiles
+from labeldep_cli.features.store.segment import CONTENT, Part
+from labeldep_cli.features.store.write import Appender
+from labeldep_cli.features.views import N_VIEWS
 from labeldep_cli.progress import Bar
 
 
@@ -93,28 +96,32 @@ class Limit:
             )
 
 
-def try_unread_again(writers: Sequence[CacheWriter], limit: Limit, n: int, world: World = ALONE) -> None:
-    """Forget the unreadable images of a split if there are too many: it stopped on these; they may be mended since.
+@dataclass(frozen=True)
+class Made:
+    """What an extraction learnt of the rows that it looked at.
 
-    Args:
-        writers: of this process's parts of the split.
-        limit: how many may be unreadable.
-        n: rows of the split.
-        world: the processes that hold its other parts.
-
-    Raises:
-        StorageError: a cache cannot be written.
+    Attributes:
+        rows: int64 [R], of the split, in the order in which they were looked at.
+        contents: CONTENT [R], which image each is; empty for one whose bytes could not be read.
+        reasons: uint8 [R]; 0 for a good image.
+        pace: how fast it went.
     """
-    unread = [limit.counted(writer.reasons) > 0 for writer in writers]
-    if limit.passed(sum(world.gather(int(sum(rows.sum() for rows in unread)))), n):
-        for writer, rows in zip(writers, unread, strict=True):
-            writer.forget(rows)
+
+    rows: NDArray[np.int64]
+    contents: NDArray[np.bytes_]
+    reasons: NDArray[np.uint8]
+    pace: Pace
 
 
-def extract_split(
+def extract_rows(
     split: Split,
+    rows: NDArray[np.int64],
+    part: Part,
     encoder: nn.Module,
-    writer: CacheWriter,
+    appender: Appender,
+    shape: tuple[int, ...],
+    known: KnownFiles,
+    reasons: NDArray[np.uint8],
     *,
     side: int,
     group: int,
@@ -123,42 +130,49 @@ def extract_split(
     device: torch.device,
     bar: Bar,
     draft: bool = False,
-) -> Pace:
-    """Fill a cache, group by group; groups that are already there are not computed again.
+) -> Made:
+    """Encode images and append their features to a store.
+
+    Images pass the encoder in groups of one size, the last of them filled up, so that an image's features are the same
+    bits whichever others are encoded with it.
 
     Args:
         split: the rows.
+        rows: int64 [R], which of them to encode, in this order.
+        part: which views.
         encoder: uint8 images [B, 3, side, side] -> features [B, F] or regions [B, S, F], frozen, on the device.
-        writer: the cache in work.
+        appender: to the store.
+        shape: of one view's features.
+        known: the memory of files.
+        reasons: uint8 [N], why rows of the split are known to be unusable.
         side: pixels a side of a view.
-        group: rows that pass the encoder together. Groups never shift: a skipped row leaves a hole in its own.
+        group: images that pass the encoder together.
         workers: decoding processes.
         limit: how many images may be unreadable.
         device: where the encoder is.
         bar: advanced by rows.
         draft: decode JPEGs at reduced scale.
 
-    Returns:
-        How fast it went.
-
     Raises:
         DatasetError: too many unreadable images; what is written stays.
         StorageError: the disk is full; what is written stays.
     """
-    done = writer.done
-    reasons = np.where(done, writer.reasons, 0).astype(np.uint8)
-    bar.advance(int(done.sum()))
-    starts = [start for start in range(0, len(split), group) if not done[start : start + group].all()]
-    views = tuple(range(writer.origin.views))
-    batches = ([(row, views) for row in range(start, min(start + group, len(split)))] for start in starts)
+    views = (0,) if part == "test" else tuple(range(1, N_VIEWS))
+    starts = range(0, len(rows), group)
+    batches = ([(int(row), views) for row in rows[start : start + group]] for start in starts)
+    reasons = reasons.copy()
+    contents = np.zeros(len(rows), CONTENT)
     pace, begun = Pace(), 0.0
     on_gpu = device.type == "cuda"
-    images = decode(split.file, batches, side, workers, on_gpu, draft)
-    encoded = (_encode(encoder, decoded, device) for decoded in images)
-    for start, group_encoded in zip(starts, _ahead(encoded) if on_gpu else encoded, strict=True):
-        features, skipped = group_encoded.read((len(views), *writer.shape))
-        writer.write(start, features, skipped)
-        reasons[start : start + len(skipped)] = skipped
+    images = decode(split.file, batches, side, workers, on_gpu, draft, identify=True)
+    encoded = (_encode(encoder, decoded, device, group) for decoded in images)
+    for start, done in zip(starts, _ahead(encoded) if on_gpu else encoded, strict=True):
+        features, skipped = done.read((len(views), *shape))
+        own = rows[start : start + len(skipped)]
+        for k, identity in enumerate(done.identities):
+            contents[start + k] = b"" if identity is None else identity.sha256
+        _keep(appender, known, done.identities, contents[start : start + len(skipped)], features, skipped)
+        reasons[own] = skipped
         limit.require(split, reasons)
         bar.advance(len(skipped))
         pace.rows += len(skipped)
@@ -166,7 +180,28 @@ def extract_split(
         if begun:
             pace.images, pace.seconds = pace.images + len(skipped), now - begun
         begun = begun or now
-    return pace
+    return Made(rows, contents, reasons[rows], pace)
+
+
+def _keep(
+    appender: Appender,
+    known: KnownFiles,
+    identities: Sequence[Identity | None],
+    contents: NDArray[np.bytes_],
+    features: NDArray[np.float16],
+    skipped: NDArray[np.uint8],
+) -> None:
+    """Append what was encoded, and remember what was read; features first, so that a kill leaves no promise unkept."""
+    encoded = np.flatnonzero((skipped == 0) | (skipped == Reason.NOT_FINITE))
+    encoded = encoded[contents[encoded] != b""]
+    if len(encoded):
+        appender.append(contents[encoded], features[encoded], skipped[encoded])
+    unusable = [
+        (identity.sha256, int(reason))
+        for identity, reason in zip(identities, skipped, strict=True)
+        if identity is not None and reason not in (0, Reason.NOT_FINITE)
+    ]
+    known.remember([identity for identity in identities if identity is not None], unusable)
 
 
 @dataclass(frozen=True)
@@ -177,11 +212,13 @@ class _Encoded:
         features: float16 [B, *] of each view, on the CPU once the copy has ended.
         reasons: int [B]; 0 for a good image.
         copied: tells when a GPU's copy has ended; None on a CPU.
+        identities: what each image is known by.
     """
 
     features: Sequence[Tensor]
     reasons: Tensor
     copied: torch.cuda.Event | None
+    identities: Sequence[Identity | None]
 
     def read(self, shape: tuple[int, ...]) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
         """Features float16 [B, *shape] and why rows are skipped, uint8 [B].
@@ -192,8 +229,8 @@ class _Encoded:
             self.copied.synchronize()
         skipped = self.reasons.numpy().astype(np.uint8)
         features = np.zeros((len(skipped), *shape), dtype=np.float16)
-        for view, seen in enumerate(self.features):
-            features[:, view] = seen.numpy()
+        for view, encoded in enumerate(self.features):
+            features[:, view] = encoded.numpy()
         broken = ~np.isfinite(features.reshape(len(features), -1)).all(axis=1)
         skipped[broken & (skipped == 0)] = Reason.NOT_FINITE
         features[skipped != 0] = 0
@@ -201,20 +238,23 @@ class _Encoded:
 
 
 @torch.inference_mode()
-def _encode(encoder: nn.Module, decoded: Decoded, device: torch.device) -> _Encoded:
+def _encode(encoder: nn.Module, decoded: Decoded, device: torch.device, group: int) -> _Encoded:
     """Encode a group; on a GPU only start to, so that its copies wait for no one."""
     if decoded.reasons.all():
-        return _Encoded((), decoded.reasons, None)
+        return _Encoded((), decoded.reasons, None, decoded.identities)
     features = []
     on_gpu = device.type == "cuda"  # elsewhere no event would tell when a copy has ended
+    n = len(decoded.reasons)
     for view in range(decoded.images.shape[1]):  # one at a time: memory does not grow with their number
-        seen = decoded.images[:, view].to(device, non_blocking=True)
-        features.append(encoder(seen).half().to("cpu", non_blocking=on_gpu))
+        images = decoded.images[:, view].to(device, non_blocking=True)
+        if n < group:
+            images = torch.cat([images, images.new_zeros(group - n, *images.shape[1:])])
+        features.append(encoder(images)[:n].half().to("cpu", non_blocking=on_gpu))
     if not on_gpu:
-        return _Encoded(features, decoded.reasons, None)
+        return _Encoded(features, decoded.reasons, None, decoded.identities)
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record(torch.cuda.current_stream(device))
-    return _Encoded(features, decoded.reasons, copied)
+    return _Encoded(features, decoded.reasons, copied, decoded.identities)
 
 
 def _ahead(groups: Iterator[_Encoded]) -> Iterator[_Encoded]:

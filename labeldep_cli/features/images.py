@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from enum import IntEnum
 
@@ -51,14 +52,41 @@ class UnreadableImage(Exception):
         self.reason = reason
 
 
+def read_content(file: ImageFile) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        UnreadableImage: the file is missing, empty, a folder, or forbidden.
+    """
+    try:
+        if size_of(file) == 0:
+            raise UnreadableImage(file, Reason.EMPTY)
+        with file.open("rb") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        raise UnreadableImage(file, Reason.MISSING) from None
+    except PermissionError:
+        raise UnreadableImage(file, Reason.NOT_PERMITTED) from None
+    except IsADirectoryError:
+        raise UnreadableImage(file, Reason.NOT_AN_IMAGE) from None
+    except (OSError, ValueError):  # a disk that fails; a name that no file can have
+        raise UnreadableImage(file, Reason.BROKEN) from None
+
+
 def read_image(file: ImageFile, at_least: int | None = None) -> Image.Image:
+    """Read and decode an image file: `read_content`, then `decode_image`."""
+    return decode_image(read_content(file), file, at_least)
+
+
+def decode_image(content: bytes, file: ImageFile, at_least: int | None = None) -> Image.Image:
     """Decode an image to 8-bit RGB.
 
     The EXIF rotation is applied, the first frame of an animation is taken, 16-bit greys are scaled (not clipped),
     palette, CMYK and grey images are converted.
 
     Args:
-        path: the file.
+        content: the file's bytes.
+        file: where they come from, for the message.
         at_least: pixels a side that will do; a JPEG is decoded at the smallest of the scales 1, 1/2, 1/4, 1/8 that has
             them on both sides. None for full size.
 
@@ -66,26 +94,20 @@ def read_image(file: ImageFile, at_least: int | None = None) -> Image.Image:
         An RGB image.
 
     Raises:
-        UnreadableImage: the file is missing, empty, no image, broken, forbidden, or above MAX_PIXELS.
+        UnreadableImage: no image, broken, or above MAX_PIXELS.
     """
     try:
-        if size_of(file) == 0:
-            raise UnreadableImage(file, Reason.EMPTY)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own size warning and its remarks on EXIF
-            with file.open("rb") as stream, Image.open(stream) as image:
+            with Image.open(io.BytesIO(content)) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise UnreadableImage(file, Reason.TOO_LARGE)
                 if at_least is not None:
                     image.draft(None, (at_least, at_least))
                 return as_rgb(image)
-    except FileNotFoundError:
-        raise UnreadableImage(file, Reason.MISSING) from None
-    except PermissionError:
-        raise UnreadableImage(file, Reason.NOT_PERMITTED) from None
     except Image.DecompressionBombError:
         raise UnreadableImage(file, Reason.TOO_LARGE) from None
-    except (UnidentifiedImageError, IsADirectoryError):
+    except UnidentifiedImageError:
         raise UnreadableImage(file, Reason.NOT_AN_IMAGE) from None
     except (UnreadableImage, MemoryError):
         raise

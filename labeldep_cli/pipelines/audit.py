@@ -26,7 +26,8 @@ from labeldep_cli.files import lock, make_folder, write_text
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.of_run import project_of_run
-from labeldep_cli.projects.project import Project, open_project
+from labeldep_cli.projects.open import open_project
+from labeldep_cli.projects.project import Project
 from labeldep_cli.reports.page import render, thumbnail
 from labeldep_cli.runs.claims import Job
 from labeldep_cli.runs.find import open_told

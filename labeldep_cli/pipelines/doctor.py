@@ -181,8 +181,8 @@ def _dataset(name: str, data_dir: Path) -> dict[str, Any]:
 
 
 def _caches(features: Path) -> dict[str, Any]:
-    files = [path for path in sorted(features.glob("*.h5*")) if path.is_file()]
-    sizes = {path.name: path.stat().st_size for path in files}
+    files = [path for path in sorted(features.glob("*/*.h5*")) if path.is_file()]
+    sizes = {path.relative_to(features).as_posix(): path.stat().st_size for path in files}
     return {
         "folder": str(features),
         "finished": [{"file": name, "bytes": n} for name, n in sizes.items() if not name.endswith(".partial")],

@@ -8,9 +8,10 @@ from typing import Any
 
 from labeldep_cli.config import ExtractConfig, Machine, Source, Workspace
 from labeldep_cli.datasets.split import SPLITS, Skipped
+from labeldep_cli.features.views import N_VIEWS
 from labeldep_cli.progress import Reporter
-from labeldep_cli.projects.caching import ensure_cache
-from labeldep_cli.projects.project import open_project
+from labeldep_cli.projects.features import crops_in_store, ensure_features
+from labeldep_cli.projects.open import open_project
 
 
 @dataclass(frozen=True)
@@ -77,18 +78,18 @@ def extract(
     images, seconds = 0, 0.0
     for name in (split,) if split else tuple(name for name in SPLITS if len(project.dataset.splits[name])):
         views = config.views if name == "train" else 1
-        extracted = ensure_cache(project, name, replace(config, views=views), fresh)
+        if views == 1 and name == "train" and not fresh and crops_in_store(project, name):
+            views = N_VIEWS  # of some images there are crops: then of all
+        extracted = ensure_features(project, name, replace(config, views=views), fresh)
         cache = extracted.cache
         if not extracted.computed:
-            unread = len(cache.paths) - len(cache.usable)
-            again = f"; its {unread} images that could not be read are tried again with --fresh" if unread else ""
-            reporter.note(f"{cache.path} is complete already{again}")
+            reporter.note(f"{cache.path}: all {len(cache.usable):,} images of {name} are there")
         files.append(
             CacheFile(
                 cache.path,
                 name,
                 len(cache.paths),
-                cache.origin.views,
+                cache.views,
                 cache.shape[-1],
                 cache.shape[0] if config.spatial else 1,
                 extracted.computed,

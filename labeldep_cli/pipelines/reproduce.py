@@ -16,7 +16,8 @@ from labeldep_cli.features.images import UnreadableImage
 from labeldep_cli.files import lock, make_folder, write_json, write_text
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.progress import Once, Reporter
-from labeldep_cli.projects.project import Project, open_project
+from labeldep_cli.projects.open import open_project
+from labeldep_cli.projects.project import Project
 from labeldep_cli.reports import reproduction
 from labeldep_cli.reproduction import gallery
 from labeldep_cli.reproduction.gallery import Gallery

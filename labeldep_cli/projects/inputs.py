@@ -18,7 +18,7 @@ from labeldep_cli.inputs.batches import Blocks, Inputs
 from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.inputs.images import ImageInputs
 from labeldep_cli.inputs.streamed import StreamedInputs, blocks_within, share_memory
-from labeldep_cli.projects.caching import ensure_cache
+from labeldep_cli.projects.features import crops_in_store, ensure_features
 from labeldep_cli.projects.project import Project
 
 
@@ -71,7 +71,7 @@ def _ensure_feature_inputs(
             project.reporter.note("--max-memory: ready features are in memory already, and stay there")
         return tuple(FeatureInputs.of_split(project.dataset.split(name), project.device) for name in wanted)
     caches = [_ensure_held_cache(project, name, views) for name, views in wanted.items()]
-    counts = [views or cache.origin.views for views, cache in zip(wanted.values(), caches, strict=True)]
+    counts = [views or cache.views for views, cache in zip(wanted.values(), caches, strict=True)]
     blocks = [begun.get(name) for name in wanted]
     if project.machine.max_memory is not None:
         rows = [(len(cache.usable), cache.row_bytes(views)) for cache, views in zip(caches, counts, strict=True)]
@@ -81,9 +81,11 @@ def _ensure_feature_inputs(
 
 
 def _ensure_held_cache(project: Project, name: str, views: int | None) -> FeatureCache:
-    if not project.cache_path(name).exists():
-        project.reporter.note(f"no cached features of {name} yet: extracting them first")
-    return ensure_cache(project, name, ExtractConfig(views=views or 1)).cache
+    """The features of a split with so many views; None for all there are: of some images means of every one."""
+    count = views or (N_VIEWS if crops_in_store(project, name) else 1)
+    if project.finished_cache(name, count) is None:
+        project.reporter.note(f"features of {name} are missing: extracting them first")
+    return ensure_features(project, name, ExtractConfig(views=count)).cache
 
 
 def _held(project: Project, cache: FeatureCache, views: int, blocks: Blocks | None) -> Inputs:

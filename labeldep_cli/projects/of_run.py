@@ -10,7 +10,8 @@ from labeldep_cli.datasets import registry
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.progress import Reporter
-from labeldep_cli.projects.project import Project, open_project
+from labeldep_cli.projects.open import open_project
+from labeldep_cli.projects.project import Project
 from labeldep_cli.runs.run import Run
 
 

@@ -1,20 +1,17 @@
-"""A data set, a backbone and a machine, brought together: caches made where they are missing, inputs opened."""
+"""A data set, a backbone and a machine, brought together."""
 
 from __future__ import annotations
 
 import shlex
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from labeldep_cli.compute.devices import pick_device, settle_on
-from labeldep_cli.compute.distributed import ALONE, World, join
-from labeldep_cli.compute.versions import versions
+from labeldep_cli.compute.distributed import ALONE, World
 from labeldep_cli.config import (
-    DEFAULT_BACKBONE,
     DRAW,
     ExtractConfig,
     HeadKind,
@@ -24,19 +21,24 @@ from labeldep_cli.config import (
     Workspace,
     flags_of,
 )
-from labeldep_cli.datasets import registry
-from labeldep_cli.datasets.split import SPLITS, Dataset, Draw, Skipped, Split
-from labeldep_cli.errors import BackboneError, CacheError, DatasetError
-from labeldep_cli.features.cache import FeatureCache, read_origin
+from labeldep_cli.datasets.split import SPLITS, Dataset, Skipped
+from labeldep_cli.errors import CacheError, DatasetError
+from labeldep_cli.features.cache import FeatureCache
+from labeldep_cli.features.coverage import Coverage, SplitFiles
 from labeldep_cli.features.extract import Limit
-from labeldep_cli.features.origin import Origin
+from labeldep_cli.features.store.kind import FeatureKind
+from labeldep_cli.features.store.known_files import KnownFiles
+from labeldep_cli.features.store.store import FeatureStore
 from labeldep_cli.inputs.batches import Inputs
-from labeldep_cli.models.backbones import Backbone, find_backbone
+from labeldep_cli.models.backbones import Backbone
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.heads.registry import HEADS
 from labeldep_cli.models.inference import InferenceEncoder, precision_on
-from labeldep_cli.models.weights import LoadedBackbone, Weights, load_backbone, locate_weights
+from labeldep_cli.models.weights import LoadedBackbone, Weights, load_backbone
 from labeldep_cli.progress import Reporter
+
+BEGUN = "begun"
+"""In a project's memory: whether its store was begun by this very command."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Project:
         spatial: features are the last feature map's regions.
         asked: how images are to be seen; what it leaves open is as in the caches that are there.
         world: the processes that compute together.
-        looked: splits whose images were read by this command itself, rather than found in a finished cache.
+        looked: splits whose images were read by this command itself, rather than found in the store.
+        memory: what was found out about files and stores, shared by all variants of the project.
     """
 
     workspace: Workspace
@@ -67,6 +70,7 @@ class Project:
     asked: ExtractConfig = field(default_factory=ExtractConfig)
     world: World = ALONE
     looked: set[str] = field(default_factory=set)
+    memory: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -102,22 +106,27 @@ class Project:
             encoder.compile(self.images[0].side, self.reporter.note)
         return encoder
 
+    def encoder_for(self, kind: FeatureKind) -> InferenceEncoder:
+        """The encoder that computes features for a store."""
+        encoder = self.encoder
+        if kind.compiled and not encoder.compiled:
+            encoder.compile(self.images[0].side, self.reporter.note)
+        return encoder
+
     @property
     def precision(self) -> Precision:
-        """The dtype to compute features in: the one asked for, else the caches', else the device's own."""
-        found, own = self._like(), precision_on(self.device, self.asked.precision)
-        if found is None or self.asked.precision != "auto":
-            return own
-        # Few CPUs compute in a GPU's 16 bits as fast as in 32.
-        return own if found.precision == "float16" and self.device.type == "cpu" else found.precision
+        """The dtype to compute features in: that of the store in use, else the one asked for or the device's own."""
+        found = self.found_store()
+        return precision_on(self.device, self.asked.precision) if found is None else found.kind.precision
 
     @property
     def draft(self) -> bool:
-        """Whether JPEGs are decoded at reduced scale: as asked for, else as for the caches, else not."""
-        found = self._like()
-        if self.asked.draft is not None or found is None:
-            return bool(self.asked.draft)
-        return found.preprocessing == self.images[0].drafted
+        """Whether JPEGs are decoded at reduced scale: as in the store in use, else as asked for."""
+        found = self.found_store()
+        return bool(self.asked.draft) if found is None else self._is_drafted(found.kind)
+
+    def _is_drafted(self, kind: FeatureKind) -> bool:
+        return kind.preprocessing == self.images[0].drafted
 
     @property
     def preprocessing(self) -> str:
@@ -133,13 +142,6 @@ class Project:
             precision=precision_on(self.device, self.asked.precision),
         )
         return replace(self, asked=asked)
-
-    def _like(self) -> Origin | None:
-        """What the first cache that is there was made from."""
-        for split in SPLITS:
-            with suppress(CacheError):
-                return read_origin(self.cache_path(split))
-        return None
 
     def for_head(self, head: HeadKind) -> Project:
         """The same project, with the kind of features that a head takes.
@@ -158,12 +160,15 @@ class Project:
 
     @property
     def extract_command(self) -> str:
-        """The command that makes this project's caches."""
+        """The command that computes this project's features."""
+        return self._command(self.draft)
+
+    def _command(self, draft: bool) -> str:
         row, weights = self.images
         words = ["labeldep", "extract", "--dataset", self.source.dataset, "--backbone", row.name]
         if self.spatial:
             words += ["--spatial"]
-        if self.draft:
+        if draft:
             words += ["--draft"]
         if self.asked.precision != "auto":
             words += ["--precision", self.asked.precision]
@@ -172,103 +177,114 @@ class Project:
         words += flags_of(self.source, DRAW) + flags_of(self.workspace, ("data_dir", "features_dir"))
         return shlex.join(words)
 
-    def cache_path(self, split: str) -> Path:
-        """The cache of a split: FEATURES/DATASET-BACKBONE[-spatial]-SPLIT.h5."""
-        return self.workspace.features / f"{self.name}{'-spatial' if self.spatial else ''}-{split}.h5"
-
     def limit(self) -> Limit:
         """How many images may be unreadable."""
         return Limit(self.machine.max_skipped, self.dataset.named)
 
-    def origin(self, split: Split, views: int, weights_sha256: str, compute_dtype: str) -> Origin:
-        """What a cache of this project is made from."""
-        row, _ = self.images
-        return Origin(
-            dataset=self.dataset.name,
-            split=split.name,
-            fingerprint=split.fingerprint,
-            backbone=row.name,
-            weights_sha256=weights_sha256,
-            preprocessing=self.preprocessing,
-            compute_dtype=compute_dtype,
-            views=views,
-            label_names=self.dataset.space.names,
-            versions=versions(),
-            spatial=self.spatial,
-        )
+    @property
+    def known(self) -> KnownFiles:
+        """The memory of files."""
+        return KnownFiles(self.workspace.features)
 
-    def finished_cache(self, name: str, views: int = 1) -> FeatureCache | None:
-        """The finished cache of a split, None where there is none.
+    def files(self, name: str) -> SplitFiles:
+        """Which images the rows of a split are, as far as it is known without reading them."""
+        if name not in self.memory:
+            self.memory[name] = SplitFiles.of(self.dataset.splits[name], self.known)
+        found: SplitFiles = self.memory[name]
+        return found
+
+    def keep_files(self, name: str, files: SplitFiles) -> None:
+        """Keep what was found out about a split's files; the stores are looked at anew."""
+        for key in [key for key in self.memory if isinstance(key, tuple)]:
+            del self.memory[key]
+        self.memory[name] = files
+
+    def remember(self) -> None:
+        """Remember that this data set's features are in use."""
+        own = self.source.dataset
+        source = own if self.dataset.named else str(Path(own).expanduser().absolute())
+        self.known.remember_dataset(source, str(self.workspace.data_dir.absolute()))
+
+    def stores(self) -> list[FeatureStore]:
+        """The stores that this project's features may lie in."""
+        row, weights = self.images
+        found = []
+        for store in FeatureStore.all_in(self.workspace.features):
+            kind = store.kind
+            if (kind.backbone, kind.spatial) != (row.name, self.spatial):
+                continue
+            # Published weights that are not on this disk cannot be compared; the store's own word is taken for them.
+            if weights.sha256 not in (None, kind.weights_sha256):
+                continue
+            if kind.preprocessing not in (row.preprocessing, row.drafted):
+                continue
+            if self.asked.draft is not None and self.asked.draft != self._is_drafted(kind):
+                continue
+            if self.asked.precision not in ("auto", kind.precision):
+                continue
+            found.append(replace(store, command=f"{self._command(self._is_drafted(kind))} --fresh"))
+        return found
+
+    def found_store(self) -> FeatureStore | None:
+        """The store that holds most of this data set's images; None where none holds any.
 
         Raises:
-            CacheError: there is one, but it is broken or was made from something else.
+            CacheError: a store is broken.
         """
-        path = self.cache_path(name)
-        if not path.exists():
+        key = (self.spatial, self.asked)
+        if key not in self.memory:
+            self.memory[key] = self._fullest(self.stores()) if self.row is not None else None
+        found: FeatureStore | None = self.memory[key]
+        return found
+
+    def _fullest(self, stores: list[FeatureStore]) -> FeatureStore | None:
+        best, most = None, 0
+        for store in stores:
+            splits = (name for name in SPLITS if len(self.dataset.splits[name]))
+            count = sum(int(store.locate(self.files(name).contents, "test").there.sum()) for name in splits)
+            if count > most:
+                best, most = store, count
+        return best
+
+    def ensure_store(self) -> FeatureStore:
+        """The store that holds this data set's features, or will; the same in every process."""
+        kind = None
+        if self.world.first:
+            try:
+                found = self.found_store()
+            except CacheError:  # it is about to be mended: whoever only reads is told
+                found = None
+            kind = self._own_kind() if found is None else found.kind
+        kind = self.world.broadcast(kind)
+        if kind is None:
+            raise ValueError("the first process names the store")
+        command = f"{self._command(self._is_drafted(kind))} --fresh"
+        return FeatureStore(self.workspace.features / kind.folder_name, kind, command)
+
+    def _own_kind(self) -> FeatureKind:
+        """What features computed here and now depend on."""
+        row, _ = self.images
+        digest = self.backbone.weights_sha256
+        preprocessing = row.drafted if self.asked.draft else row.preprocessing
+        return FeatureKind(row.name, digest, preprocessing, self.encoder.compute_dtype, self.spatial)
+
+    def finished_cache(self, name: str, views: int = 1) -> FeatureCache | None:
+        """The features of a split; None where the store lacks any of them, as far as it is known without reading files.
+
+        Raises:
+            CacheError: the store is broken.
+        """
+        found = self.found_store()
+        if found is None:
             return None
-        _, weights = self.images
-        command = f"{self.extract_command} --fresh"
-        cache = FeatureCache.open(path, command)
-        # Published weights that are not on this disk cannot be compared; the cache's own word is taken for them.
-        digest = weights.sha256 or cache.origin.weights_sha256
-        more = f"{command} --views {views}" if views > 1 else command
-        free = self.asked.precision in ("auto", cache.origin.precision)
-        dtype = cache.origin.compute_dtype if free else self.asked.precision
-        cache.origin.require_fits(self.origin(self.dataset.split(name), views, digest, dtype), path, more)
-        return cache
+        coverage = Coverage.of(found, self.dataset.split(name), self.files(name), self.known.reasons())
+        if views > 1:
+            coverage = coverage.without_files()
+        if len(coverage.lacking("test")) or (views > 1 and len(coverage.lacking("crops"))):
+            return None
+        shape = found.shape()
+        return None if shape is None else coverage.cache(shape)
 
     def skipped(self, *parts: Inputs) -> tuple[Skipped, ...]:
         """The rows that the given inputs leave out."""
         return tuple(skip for part in parts for skip in part.skipped)
-
-
-def open_project(
-    workspace: Workspace,
-    source: Source,
-    machine: Machine,
-    reporter: Reporter,
-    weights: Weights | None = None,
-    spatial: bool = False,
-    dataset: Dataset | None = None,
-    asked: ExtractConfig | None = None,
-) -> Project:
-    """Load the data set and find the backbone's row and weights (unless given); the weights are not loaded yet.
-
-    Args:
-        workspace, source, machine: what is asked for.
-        reporter: takes notes and progress.
-        weights: found already; None to look for the source's.
-        spatial: features are to be the last feature map's regions.
-        dataset: loaded already, by another project of the same source; None to load it.
-        asked: how images are to be seen; None for as in the caches that are there.
-
-    Raises:
-        DatasetError: the data set is missing or malformed.
-        BackboneError: unknown backbone, missing weights file, or a backbone for ready features.
-    """
-    device = pick_device(machine.device)
-    settle_on(device)
-    world = join(device)
-    named = find_backbone(source.backbone) if source.backbone else None  # a misspelt name is told before data are read
-    draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
-    dataset = dataset or registry.load(source.dataset, workspace.data_dir, draw, reporter)
-    if dataset.has_features:
-        if named is not None:
-            raise BackboneError(
-                f"{source.dataset} holds ready features: they take no backbone", "Leave --backbone out."
-            )
-        return Project(workspace, source, machine, dataset, None, None, device, reporter, world=world)
-    row = named or find_backbone(dataset.backbone or DEFAULT_BACKBONE)
-    return Project(
-        workspace,
-        replace(source, backbone=row.name),
-        machine,
-        dataset,
-        row,
-        weights or locate_weights(row, source.weights),
-        device,
-        reporter,
-        spatial,
-        asked or ExtractConfig(),
-        world,
-    )

@@ -12,7 +12,7 @@ from torch import nn
 
 from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, PretrainConfig, ReproduceConfig, TrainingConfig
 from labeldep_cli.datasets.split import SPLITS
-from labeldep_cli.features.cache import cache_bytes
+from labeldep_cli.features.store.layout import segment_bytes
 from labeldep_cli.models.backbones import architecture, classifier, remove_classifier
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.heads.registry import HEADS
@@ -135,10 +135,11 @@ def _row(
 def _caches(project: Project, full: bool) -> Iterator[PlannedCache]:
     """In full mode the heads that come first see train and val as features; test is only ever seen as images."""
     for name in SPLITS[:2] if full else SPLITS:
-        split, path = project.dataset.split(name), project.cache_path(name)
-        cache = project.finished_cache(name)
-        views = 1 if cache is None else cache.origin.views
-        yield PlannedCache(path, cache is not None, len(split), views, cache_bytes(split, _shape(project), views) / 1e6)
+        split, cache = project.dataset.split(name), project.finished_cache(name)
+        views = 1 if cache is None else cache.views
+        size = segment_bytes(len(split), "test", _shape(project)) * views / 1e6
+        place = project.workspace.features if cache is None else cache.path
+        yield PlannedCache(place / name, cache is not None, len(split), views, size)
 
 
 def _shape(project: Project) -> tuple[int, ...]:

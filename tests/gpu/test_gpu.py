@@ -27,7 +27,6 @@ from labeldep_cli.compute.devices import mixed_precision
 from labeldep_cli.config import AdversarialConfig, PretrainConfig
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
-from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.inputs.batches import in_order
 from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.inputs.images import ImageInputs
@@ -37,6 +36,7 @@ from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
+from labeldep_cli.projects.load_features import load_features
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
 from labeldep_cli.training.losses import logistic_loss
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep
@@ -133,8 +133,10 @@ class TestRepeats:
         }
         features = {}
         for out, (device, precision) in kinds.items():
-            found = run(place, device, *words, "--precision", precision, "--out", place.folder / f"features-{out}")
-            features[out] = FeatureCache.open(Path(found["files"][0]["path"])).features(1).astype(np.float32)
+            folder = place.folder / f"features-{out}"
+            run(place, device, *words, "--precision", precision, "--out", folder)
+            found = load_features(place.table, backbone="scenesnet", features_dir=folder)
+            features[out] = found.features(1).astype(np.float32)
         assert (features["one"] == features["two"]).all()
         scale = np.linalg.norm(features["cpu"])
         assert np.linalg.norm(features["exact"] - features["cpu"]) < 1e-3 * scale

@@ -1,0 +1,233 @@
+"""The features of a split: its rows and labels, joined with what the store holds of their images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from labeldep_cli.datasets.label_space import LabelSpace
+from labeldep_cli.datasets.split import Skipped, Split
+from labeldep_cli.features.images import Reason
+from labeldep_cli.features.store.segment import Part, opened, read_rows, read_view
+from labeldep_cli.features.store.store import FeatureStore, Places
+from labeldep_cli.features.views import N_VIEWS
+
+Read = Callable[[NDArray[np.int64], NDArray[np.float16]], None]
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """The features of a split, whose length is that of its usable rows. They stay on disk until they are asked for.
+
+    Attributes:
+        store: that holds them.
+        split: rows, labels and label names; those without features too.
+        reasons: uint8 [N]; 0 for a usable row, else a `Reason`.
+        shape: of one view's features: (F,), or (S, F) for regions.
+        test: where view 0 of each row lies.
+        crops: where the other views of each row lie; None where some of the usable rows have none.
+    """
+
+    store: FeatureStore
+    split: Split
+    reasons: NDArray[np.uint8]
+    shape: tuple[int, ...]
+    test: Places
+    crops: Places | None
+
+    def __len__(self) -> int:
+        return len(self.usable)
+
+    @property
+    def path(self) -> Path:
+        """The store's folder."""
+        return self.store.folder
+
+    @property
+    def views(self) -> int:
+        """How many views of every usable row there are: 1 or 21."""
+        return 1 if self.crops is None else N_VIEWS
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The names of all N rows."""
+        return self.split.paths
+
+    @property
+    def labels(self) -> NDArray[np.int8]:
+        """Labels of all rows, int8 [N, L]; -1 where unknown."""
+        return self.split.labels
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The names of the usable rows."""
+        return tuple(self.paths[row] for row in self.usable)
+
+    @property
+    def space(self) -> LabelSpace:
+        """The labels: `space.names` are in the order of the columns of `labels`."""
+        return self.split.space
+
+    @property
+    def usable(self) -> NDArray[np.int64]:
+        """The rows that have features, ascending."""
+        return np.flatnonzero(self.reasons == 0)
+
+    def row_bytes(self, views: int) -> int:
+        """The bytes of a row's features, of so many views."""
+        return 2 * views * math.prod(self.shape)
+
+    def features(self, views: int = 1) -> NDArray[np.float16]:
+        """Read the usable rows.
+
+        Args:
+            views: how many views, from view 0 on.
+
+        Returns:
+            float16 [usable rows, views, *shape].
+
+        Raises:
+            CacheError: features that cannot be read, or are not finite.
+        """
+        n = len(self.usable)
+        kept = np.empty((n, views, *self.shape), dtype=np.float16)
+        with self.opened(views) as read:
+            read(np.arange(n), kept)
+        return kept
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """The usable rows as a `TensorDataset` takes them: `TensorDataset(*cache.tensors())`.
+
+        Returns:
+            Features of view 0, the test transform, float32 [usable rows, *shape]; and their labels, float32
+            [usable rows, L], -1 where unknown.
+
+        Raises:
+            CacheError: features that cannot be read, or are not finite.
+        """
+        features, labels = self.features()[:, 0], self.labels[self.usable]
+        return torch.from_numpy(features.astype(np.float32)), torch.from_numpy(labels.astype(np.float32))
+
+    @contextmanager
+    def opened(self, views: int) -> Iterator[Read]:
+        """Keep the files open, to read some of the usable rows at a time.
+
+        Args:
+            views: how many views, from view 0 on.
+
+        Yields:
+            A function (k, into) that reads the usable rows k, int64 [B], counted among the usable ones, into float16
+            [B, views, *shape].
+
+        Raises:
+            CacheError: features that cannot be read, or are not finite.
+        """
+        usable = self.usable
+        with ExitStack() as held:
+            files = _Files(self, held)
+
+            def read(k: NDArray[np.int64], into: NDArray[np.float16]) -> None:
+                rows = usable[k]
+                files.read("test", self.test, rows, into[:, :1])
+                if views > 1:
+                    files.read("crops", self._crops(), rows, into[:, 1:])
+
+            yield read
+
+    def rows(self) -> CacheRows:
+        """The usable rows to be read by index: memory is that of the rows asked for, whatever the store holds."""
+        return CacheRows(self)
+
+    def skipped(self, named: bool) -> tuple[Skipped, ...]:
+        """The rows that have no features, and why; `named`: the data set is a row of DATASETS."""
+        return skipped_rows(self.paths, self.reasons, named)
+
+    def _crops(self) -> Places:
+        if self.crops is None:
+            raise ValueError("there are no crops")
+        return self.crops
+
+
+class CacheRows:
+    """The usable rows of a split's features, read one by one.
+
+    The files stay open for as long as this lives; decoding workers that fork meanwhile never touch them.
+    """
+
+    def __init__(self, cache: FeatureCache) -> None:
+        self._cache = cache
+        self._usable = cache.usable
+        self._held = ExitStack()
+        self._files = _Files(cache, self._held)
+
+    def read(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Read one view a row.
+
+        Args:
+            rows: int64 [B], among the usable rows.
+            views: int64 [B].
+
+        Returns:
+            float16 [B, *shape].
+
+        Raises:
+            CacheError: features that cannot be read any more, or are not finite.
+        """
+        stored = self._usable[rows]
+        block = np.empty((len(stored), *self._cache.shape), dtype=np.float16)
+        for k, (row, view) in enumerate(zip(stored, views, strict=True)):
+            if view:
+                block[k] = self._files.one("crops", self._cache._crops(), int(row), int(view) - 1)
+            else:
+                block[k] = self._files.one("test", self._cache.test, int(row), 0)
+        return block
+
+
+class _Files:
+    """The open segments of a split's features."""
+
+    def __init__(self, cache: FeatureCache, held: ExitStack) -> None:
+        self._cache = cache
+        self._held = held
+        self._open: dict[Path, Any] = {}
+
+    def read(self, part: Part, places: Places, rows: NDArray[np.int64], into: NDArray[np.float16]) -> None:
+        """Read the views of one part."""
+        numbers = places.segment[rows]
+        for number in np.unique(numbers):
+            mine = np.flatnonzero(numbers == number)
+            path, stored = self._stored(part, int(number))
+            if len(mine) == len(rows):
+                read_rows(stored, path, places.row[rows], into, self._cache.store.command)
+                continue
+            found = np.empty((len(mine), *into.shape[1:]), dtype=np.float16)
+            read_rows(stored, path, places.row[rows[mine]], found, self._cache.store.command)
+            into[mine] = found
+
+    def one(self, part: Part, places: Places, row: int, view: int) -> NDArray[np.float16]:
+        """Read one view of one row."""
+        path, stored = self._stored(part, int(places.segment[row]))
+        return read_view(stored, path, int(places.row[row]), view, self._cache.store.command)
+
+    def _stored(self, part: Part, number: int) -> tuple[Path, Any]:
+        path = self._cache.store.segments(part)[number].path
+        if path not in self._open:
+            self._open[path] = self._held.enter_context(opened(path, self._cache.store.command))
+        return path, self._open[path]["features"]
+
+
+def skipped_rows(paths: Sequence[str], reasons: NDArray[np.uint8], named: bool) -> tuple[Skipped, ...]:
+    """Name the rows whose reason is not 0."""
+    return tuple(
+        Skipped(paths[int(row)], Reason(int(reasons[row])).text, missing=named and int(reasons[row]) == Reason.MISSING)
+        for row in np.flatnonzero(reasons)
+    )

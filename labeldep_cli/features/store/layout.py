@@ -1,0 +1,100 @@
+"""How a segment lies in its HDF5 file: laid out at full size, and opened so that a full disk raises an exception."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from labeldep_cli.errors import StorageError
+from labeldep_cli.features.store.kind import FeatureKind
+from labeldep_cli.features.store.segment import CONTENT, VIEWS, Header, Part
+from labeldep_cli.files import storage_error
+
+_STRUCTURE = 16_384
+"""Bytes: more than what HDF5 writes beside the arrays."""
+
+
+def segment_bytes(rows: int, part: Part, shape: tuple[int, ...]) -> int:
+    """The size of a segment in bytes, but for a few KiB of structure."""
+    return rows * (2 * VIEWS[part] * int(np.prod(shape)) + CONTENT.itemsize + 2)
+
+
+def partial_of(path: Path) -> Path:
+    """What a segment is called under way."""
+    return path.with_name(path.name + ".partial")
+
+
+def lay_out(partial: Path, rows: int, shape: tuple[int, ...], kind: FeatureKind, header: Header) -> None:
+    """Lay a segment out at full size: contiguous arrays, their room taken.
+
+    Raises:
+        StorageError: the place is not writable, or lacks the room.
+    """
+    text = header.to_json(kind).encode()
+    try:
+        take_room(partial, segment_bytes(rows, header.part, shape) + len(text) + _STRUCTURE)
+        with h5py.File(partial, "w", locking=False) as file:
+            arrays: dict[str, tuple[tuple[int, ...], Any]] = {
+                "features": ((rows, VIEWS[header.part], *shape), np.float16),
+                "contents": ((rows, CONTENT.itemsize), np.uint8),
+                "done": ((rows,), np.uint8),
+                "skipped": ((rows,), np.uint8),
+                "header": ((), f"S{len(text)}"),
+            }
+            for name, (dimensions, dtype) in arrays.items():
+                allocate(file, name, dimensions, dtype)
+            file.flush()
+            file["header"][()] = text  # last: without it the file is no segment yet
+        take_room(partial, partial.stat().st_size)
+    except (OSError, RuntimeError) as error:
+        with suppress(OSError):  # the same fault as the one being told
+            partial.unlink(missing_ok=True)
+        raise unwritable(partial, error) from error
+
+
+def take_room(partial: Path, size: int) -> None:
+    """Have the system reserve a file's bytes: HDF5 cannot recover from a disk that fills up under it, and crashes.
+
+    Called before HDF5 lays the file out (which cuts it to nothing again), so that a full disk is told by an exception,
+    and again before the first row is computed.
+    """
+    partial.touch()
+    with partial.open("r+b") as stream:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(stream.fileno(), 0, size)
+
+
+def open_to_write(partial: Path) -> Any:  # noqa: ANN401 - h5py is untyped
+    """Open a segment to write on, without HDF5's buffer for small writes and without its lock.
+
+    A write that waits in that buffer fails where a data set is closed, out of reach of an exception, and HDF5 then
+    crashes. The lock is a flock: decoding workers that outlive a killed parent for some seconds keep it, and the work
+    done would look unreadable. `files.lock` guards the segment.
+    """
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_sieve_buf_size(0)
+    access.set_file_locking(False, True)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)  # as h5py.File has it
+    return h5py.File(h5py.h5f.open(os.fsencode(partial), h5py.h5f.ACC_RDWR, access))
+
+
+def allocate(file: Any, name: str, shape: tuple[int, ...], dtype: Any) -> None:  # noqa: ANN401 - h5py is untyped
+    """Create a contiguous data set with its room taken at once; fresh room on disk reads as zeros."""
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_layout(h5py.h5d.CONTIGUOUS)
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    creation.set_obj_track_times(False)
+    h5py.h5d.create(
+        file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), h5py.h5s.create_simple(shape), creation
+    )
+
+
+def unwritable(path: Path, error: Exception) -> StorageError:
+    """What HDF5 raises while it writes, as an error that a user can mend."""
+    return storage_error(path, error if isinstance(error, OSError) else OSError(str(error)))

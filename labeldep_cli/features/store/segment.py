@@ -1,0 +1,201 @@
+"""A finished segment of a store: some images' features in one HDF5 file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from labeldep_cli.errors import CacheError
+from labeldep_cli.features.store.kind import FeatureKind
+from labeldep_cli.features.views import N_VIEWS
+
+Part = Literal["test", "crops"]
+"""Which views a segment holds: view 0, or all the others."""
+
+VIEWS: Mapping[Part, int] = {"test": 1, "crops": N_VIEWS - 1}
+
+CONTENT = np.dtype("S32")
+"""The SHA-256 of an image's bytes. NumPy compares these padded with zeros, so that no digest is like another."""
+
+_GAP = 64
+"""Rows: a hole that is read over rather than around."""
+
+_BLOCK = 64 * 2**20
+"""Bytes that are read at a time where rows have to be sorted in."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A finished segment.
+
+    Attributes:
+        path: its file.
+        part: which views it holds.
+        contents: CONTENT [n], which image each row is.
+        reasons: uint8 [n]; 0 for a usable row, else the `Reason` why 16 bits cannot hold its features.
+        shape: of one view's features: (F,), or (S, F) for regions.
+        versions: of the packages that made it.
+    """
+
+    path: Path
+    part: Part
+    contents: NDArray[np.bytes_]
+    reasons: NDArray[np.uint8]
+    shape: tuple[int, ...]
+    versions: Mapping[str, str]
+
+    @staticmethod
+    def open(path: Path, kind: FeatureKind, command: str) -> Segment:
+        """Open a segment; its features stay on disk until they are asked for.
+
+        Args:
+            path: its file.
+            kind: of the store.
+            command: that makes lost features anew, for the messages.
+
+        Raises:
+            CacheError: the file is truncated, foreign, unfinished or of another kind.
+        """
+        with opened(path, command) as file:
+            header = header_of(file, path, kind, command)
+            done = np.asarray(file["done"][:]).astype(bool)
+            if not done.all():
+                raise CacheError(f"{path} is unfinished: {int(done.sum())} of {len(done)} rows", f"Run: {command}")
+            return Segment(
+                path,
+                header.part,
+                contents_in(file),
+                np.asarray(file["skipped"][:]),
+                tuple(file["features"].shape[2:]),
+                header.versions,
+            )
+
+    def __len__(self) -> int:
+        return len(self.contents)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a segment says of itself.
+
+    Attributes:
+        part: which views it holds.
+        versions: of the packages that made it; told, never compared.
+    """
+
+    part: Part
+    versions: Mapping[str, str]
+
+    def to_json(self, kind: FeatureKind) -> str:
+        """One line, keys in a fixed order."""
+        value = {"kind": json.loads(kind.to_json()), "part": self.part, "versions": dict(self.versions)}
+        return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def opened(path: Path, command: str) -> Any:  # noqa: ANN401 - h5py is untyped
+    """Open a segment to read from, or CacheError that names the command which makes it anew."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except FileNotFoundError:
+        raise CacheError(f"there is no segment {path}", f"Run: {command}") from None
+    except (OSError, RuntimeError) as error:
+        raise CacheError(f"{path} is no readable HDF5 file (truncated or foreign)", f"Run: {command}") from error
+
+
+def header_of(file: Any, path: Path, kind: FeatureKind, command: str) -> Header:  # noqa: ANN401 - h5py is untyped
+    """What a segment says of itself, or CacheError for another HDF5 file."""
+    try:
+        value = json.loads(file["header"][()].decode())
+        header = Header(value["part"], dict(value["versions"]))
+        n, views, *each = file["features"].shape
+        shapes = (file["contents"].shape, file["done"].shape, file["skipped"].shape)
+        fits = views == VIEWS[header.part] and len(each) == 1 + kind.spatial and file["features"].dtype == np.float16
+        if shapes != ((n, CONTENT.itemsize), (n,), (n,)) or not fits:
+            raise ValueError("shapes do not agree")
+    except (KeyError, ValueError, TypeError, AttributeError, OSError, RuntimeError) as error:
+        raise CacheError(f"{path} is an HDF5 file, but no segment of features", f"Run: {command}") from error
+    if value["kind"] != json.loads(kind.to_json()):
+        raise CacheError(
+            f"{path} holds features of {value['kind'].get('backbone')}, not of this store", f"Move it away: {command}"
+        )
+    return header
+
+
+def contents_in(file: Any) -> NDArray[np.bytes_]:  # noqa: ANN401 - h5py is untyped
+    """Which images the rows of an open segment are, CONTENT [n]."""
+    return as_contents(np.asarray(file["contents"][:]))
+
+
+def as_contents(digests: NDArray[np.uint8]) -> NDArray[np.bytes_]:
+    """Digests uint8 [n, 32] as CONTENT [n]."""
+    return np.ascontiguousarray(digests).view(CONTENT)[:, 0] if len(digests) else np.empty(0, CONTENT)
+
+
+def read_rows(stored: Any, path: Path, rows: NDArray[np.int64], into: NDArray[np.float16], command: str) -> None:  # noqa: ANN401
+    """Read rows of an open segment's features in whatever order.
+
+    Args:
+        stored: its HDF5 data set, [n, V, *shape].
+        path: of the segment, for the message.
+        rows: int64 [B].
+        into: float16 [B, v, *shape]: the first v views of each.
+        command: that makes lost features anew.
+
+    Raises:
+        CacheError: they cannot be read, or are not finite.
+    """
+    order = np.argsort(rows, kind="stable")
+    ascending = rows[order]
+    limit = max(_BLOCK // max(2 * math.prod(into.shape[1:]), 1), 1)
+    apart = np.flatnonzero(np.diff(ascending) > _GAP) + 1
+    for run in np.split(np.arange(len(rows)), apart):
+        for start in range(0, len(run), limit):
+            part = run[start : start + limit]
+            _read_run(stored, path, ascending[part], order[part], into, command)
+
+
+def read_view(stored: Any, path: Path, row: int, view: int, command: str) -> NDArray[np.float16]:  # noqa: ANN401
+    """Read one view of one row, float16 [*shape]; arguments and errors as for `read_rows`."""
+    try:
+        found = np.asarray(stored[row, view])
+    except (OSError, RuntimeError) as error:
+        raise CacheError(f"{path} cannot be read: {error}", f"Run: {command}") from error
+    if not np.isfinite(found).all():
+        raise CacheError(f"{path} holds NaN or infinite features, first in row {row}", f"Run: {command}")
+    return found
+
+
+def _read_run(
+    stored: Any,  # noqa: ANN401 - h5py is untyped
+    path: Path,
+    rows: NDArray[np.int64],
+    places: NDArray[np.int64],
+    into: NDArray[np.float16],
+    command: str,
+) -> None:
+    """Read ascending rows that lie close together to their places in `into`."""
+    if len(rows) == 0:
+        return
+    first, end, views = int(rows[0]), int(rows[-1]) + 1, into.shape[1]
+    begin, stop = int(places[0]), int(places[-1]) + 1
+    straight = end - first == len(rows) == stop - begin and bool((np.diff(places) == 1).all())
+    try:
+        if straight and into.flags.c_contiguous:
+            stored.read_direct(into, np.s_[first:end, :views], np.s_[begin:stop])
+        else:
+            into[places] = stored[first:end, :views][rows - first]
+    except (OSError, RuntimeError) as error:
+        raise CacheError(f"{path} cannot be read: {error}", f"Run: {command}") from error
+    broken = ~np.isfinite(into[places]).all(axis=tuple(range(1, into.ndim)))
+    if broken.any():
+        raise CacheError(
+            f"{path} holds NaN or infinite features, first in row {int(rows[broken.argmax()])}", f"Run: {command}"
+        )

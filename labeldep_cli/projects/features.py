@@ -1,0 +1,206 @@
+"""Features of an open project's splits: found in the store, and computed where they are missing."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeldep_cli.compute.versions import versions
+from labeldep_cli.config import ExtractConfig
+from labeldep_cli.datasets.split import SPLITS, Split
+from labeldep_cli.errors import CacheError
+from labeldep_cli.features.cache import FeatureCache
+from labeldep_cli.features.coverage import Coverage, SplitFiles
+from labeldep_cli.features.decode import identify
+from labeldep_cli.features.extract import Made, Pace, extract_rows
+from labeldep_cli.features.store.layout import segment_bytes
+from labeldep_cli.features.store.segment import CONTENT, Part
+from labeldep_cli.features.store.store import FeatureStore, require_one_shape
+from labeldep_cli.features.store.write import Appender, rescue
+from labeldep_cli.files import lock, make_folder
+from labeldep_cli.projects.project import BEGUN, Project
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """The features of a split, and how much of them this call computed.
+
+    Attributes:
+        cache: the features.
+        computed: images that this call encoded.
+        pace: how fast.
+    """
+
+    cache: FeatureCache
+    computed: int
+    pace: Pace
+
+
+def ensure_features(project: Project, name: str, config: ExtractConfig, fresh: bool = False) -> Extracted:
+    """The features of a split, computed where they are missing.
+
+    Args:
+        project: data, backbone and machine.
+        name: of the split.
+        config: views and group.
+        fresh: compute them anew in any case.
+
+    Raises:
+        LabeldepError: data, weights, disk or store do not allow it.
+    """
+    split = project.dataset.split(name)
+    complete = None if fresh else project.world.broadcast(_complete(project, name, config.views))
+    if complete is None:
+        return _extract(project, split, config, fresh)
+    project.limit().require(split, complete.reasons, f"{project.extract_command} --fresh")
+    return Extracted(complete, 0, Pace())
+
+
+def _complete(project: Project, name: str, views: int) -> FeatureCache | None:
+    """The features of a split, if the first process finds all of them."""
+    return project.finished_cache(name, views) if project.world.first else None
+
+
+def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool) -> Extracted:
+    project.looked.add(split.name)
+    make_folder(project.workspace.features)
+    if project.world.first and not fresh and project.found_store() is None:
+        for name in SPLITS:  # another store than the default one may hold them, under other paths
+            recognise(project, project.dataset.splits[name])
+    files = project.world.broadcast(recognise(project, split, fresh) if project.world.first else project.files(split.name))
+    store = project.ensure_store()
+    if project.world.first:
+        store.create()
+        project.remember()
+    with lock(store.folder / ".lock", str(store.folder)) if project.world.first else nullcontext():
+        if project.world.first:
+            _clear_up(project, store, split, files, fresh)
+        project.world.wait()
+        paces = []
+        parts: tuple[Part, ...] = ("test", "crops") if config.views > 1 else ("test",)
+        again = np.ones(len(split), bool) if fresh else np.zeros(len(split), bool)
+        for part in parts:
+            made = _extract_part(project, store.reopened(), split, files, part, config, again)
+            paces.append(made.pace)
+            contents = files.contents.copy()
+            contents[made.rows] = made.contents
+            files = replace(files, contents=contents)
+        project.keep_files(split.name, files)
+        if project.world.first and fresh:
+            store.reopened().drop_superseded()
+        project.world.wait()
+        store = store.reopened()
+        coverage = Coverage.of(store, split, files, project.world.broadcast(project.known.reasons()))
+        coverage = coverage.without_files() if config.views > 1 else coverage
+        project.limit().require(split, coverage.reasons)
+    cache = coverage.cache(store.shape() or project.backbone.shape)
+    return Extracted(cache, sum(pace.rows for pace in paces), Pace.in_turn(paces))
+
+
+def recognise(project: Project, split: Split, fresh: bool = False) -> SplitFiles:
+    """Which images the rows of a split are; files that are not known are read, if a store may hold their features."""
+    files = project.files(split.name)
+    unknown = files.unknown
+    if project.memory.get(BEGUN) is None:
+        project.memory[BEGUN] = fresh or all(store.empty for store in project.stores())
+    if not len(unknown) or project.memory[BEGUN]:
+        return files  # they are recognised as they are encoded
+    project.reporter.note(f"{len(unknown)} of {len(split)} {split.name} files are new or were touched: reading them")
+    with project.reporter.bar(f"recognising {split.name} images", len(unknown), "images") as bar:
+        identities = identify([split.file(int(row)) for row in unknown], project.machine.n_workers, bar)
+    project.known.remember([identity for identity in identities if identity is not None])
+    files = files.recognised(unknown, identities)
+    project.keep_files(split.name, files)
+    return files
+
+
+def _clear_up(project: Project, store: FeatureStore, split: Split, files: SplitFiles, fresh: bool) -> None:
+    """Rescue what a kill left; with `fresh` drop broken segments, and try images again that could not be used."""
+    for part in ("test", "crops"):
+        for partial in store.partials(part):
+            rescue(partial, store.kind)
+    if fresh:
+        project.known.forget_reasons(bytes(c).ljust(CONTENT.itemsize, b"\0") for c in files.contents if c)
+        store.drop_broken()
+
+
+def _extract_part(
+    project: Project,
+    store: FeatureStore,
+    split: Split,
+    files: SplitFiles,
+    part: Part,
+    config: ExtractConfig,
+    again: NDArray[np.bool_],
+) -> Made:
+    """Compute what is missing of one part; several processes take a share each.
+
+    Args:
+        project, store, split, files: where, and which images.
+        part: which views.
+        config: the group.
+        again: bool [N], rows that are computed in any case.
+    """
+    world = project.world
+    coverage = Coverage.of(store, split, files, world.broadcast(project.known.reasons()))
+    wanted = coverage.lacking(part)
+    if again.any():
+        wanted = np.flatnonzero(again & files.exists)
+    there = int(coverage.places[part].there[coverage.reasons == 0].sum())
+    views = "crops" if part == "crops" else "images"
+    if not len(wanted):
+        return Made(wanted, np.zeros(0, CONTENT), np.zeros(0, np.uint8), Pace())
+    backbone, encoder = project.backbone, project.encoder_for(store.kind)
+    require_one_shape(store, backbone.shape)
+    if world.first:
+        found = f"{there:,} of {len(split):,} {views} of {split.name} are there; " if there and not again.any() else ""
+        size = segment_bytes(len(wanted), part, backbone.shape) / 1e6
+        project.reporter.note(f"{store.folder}: {found}{len(wanted):,} to compute, {size:.1f} MB")
+    groups = -(-len(wanted) // config.group)
+    share = world.share(groups)
+    mine = wanted[share.start * config.group : share.stop * config.group]
+    appender = Appender(store.folder, part, len(mine), backbone.shape, store.kind, versions())
+    try:
+        appender.reserve()
+        with project.reporter.bar(f"extracting {split.name}", len(mine), "images") as bar:
+            made = extract_rows(
+                split,
+                mine,
+                part,
+                encoder,
+                appender,
+                backbone.shape,
+                project.known,
+                coverage.reasons,
+                side=project.images[0].side,
+                group=config.group,
+                workers=project.machine.n_workers,
+                limit=project.limit(),
+                device=project.device,
+                bar=bar,
+                draft=store.kind.preprocessing == project.images[0].drafted,
+            )
+        appender.finish()
+    finally:
+        appender.abandon()
+    all_made = world.gather(made)
+    return Made(
+        np.concatenate([one.rows for one in all_made]),
+        np.concatenate([one.contents for one in all_made]),
+        np.concatenate([one.reasons for one in all_made]),
+        Pace.at_once([one.pace for one in all_made]),
+    )
+
+
+def crops_in_store(project: Project, name: str) -> bool:
+    """Whether the store holds crops of some image of a split: then all of them are wanted."""
+    found = project.found_store()
+    if found is None:
+        return False
+    with suppress(CacheError):
+        return bool(found.locate(project.files(name).contents, "crops").there.any())
+    return False
+

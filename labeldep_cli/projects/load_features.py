@@ -1,0 +1,60 @@
+"""`labeldep_cli.load_features`: the features of a split as an object in Python."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from labeldep_cli.config import ExtractConfig, Machine, Source, Workspace
+from labeldep_cli.datasets.split import SPLITS
+from labeldep_cli.errors import CacheError, DatasetError, nearest
+from labeldep_cli.features.cache import FeatureCache
+from labeldep_cli.progress import Silent
+from labeldep_cli.projects.features import recognise
+from labeldep_cli.projects.open import open_project
+
+
+def load_features(
+    dataset: str | PathLike[str],
+    split: str = "train",
+    *,
+    backbone: str | None = Source.backbone,
+    weights: str = Source.weights,
+    spatial: bool = ExtractConfig.spatial,
+    val_fraction: float = Source.val_fraction,
+    test_fraction: float = Source.test_fraction,
+    split_seed: int = Source.split_seed,
+    data_dir: str | PathLike[str] = Workspace.data_dir,
+    features_dir: str | PathLike[str] | None = Workspace.features_dir,
+) -> FeatureCache:
+    """Open the features of a split that `labeldep extract` has computed, joined with the labels as they are now.
+
+    Args:
+        dataset: a named data set, or the path of your own; as for `--dataset`.
+        split: train, val or test.
+        backbone, weights: that the features were computed with; as for `labeldep extract`.
+        spatial: regions of the last feature map instead of pooled features.
+        val_fraction, test_fraction, split_seed: how splits are drawn that the data set lacks.
+        data_dir: the folder of the data sets.
+        features_dir: the folder of the features, if it is not `features` in the data folder.
+
+    Returns:
+        Features that stay on disk until they are asked for.
+
+    Raises:
+        LabeldepError: no such data set, backbone or weights; features that are missing: it names the command that
+            computes them.
+    """
+    if split not in SPLITS:
+        raise DatasetError(f"there is no split {split!r}", nearest(split, SPLITS))
+    source = Source(str(dataset), backbone, weights, val_fraction, test_fraction, split_seed)
+    workspace = Workspace(Path(data_dir), features_dir=None if features_dir is None else Path(features_dir))
+    project = open_project(workspace, source, Machine("cpu"), Silent(), spatial=spatial)
+    _ = project.images
+    recognise(project, project.dataset.split(split))
+    found = project.finished_cache(split)
+    if found is None:
+        raise CacheError(
+            f"features of the {split} split of {project.dataset.name} are missing", f"Run: {project.extract_command}"
+        )
+    return found

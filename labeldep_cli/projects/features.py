@@ -70,7 +70,8 @@ def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool)
     if project.world.first and not fresh and project.found_store() is None:
         for name in SPLITS:  # another store than the default one may hold them, under other paths
             recognise(project, project.dataset.splits[name])
-    files = project.world.broadcast(recognise(project, split, fresh) if project.world.first else project.files(split.name))
+    files = recognise(project, split, fresh) if project.world.first else project.files(split.name)
+    files = project.world.broadcast(files)
     store = project.ensure_store()
     if project.world.first:
         store.create()

@@ -108,6 +108,13 @@ class Coverage:
         crops = self.places["crops"] if self.has_crops and (self.reasons == 0).any() else None
         return FeatureCache(self.store, self.split, self.reasons, shape, self.places["test"], crops)
 
+    def with_reasons(self, rows: NDArray[np.int64], reasons: NDArray[np.uint8]) -> Coverage:
+        """The same with why some rows could not be used, as it was found out when they were read."""
+        merged = self.reasons.copy()
+        unread = rows[reasons != 0]
+        merged[unread] = reasons[reasons != 0]
+        return replace(self, reasons=merged)
+
     def without_files(self) -> Coverage:
         """The same where rows whose crops can never be computed, their files being gone, count as missing."""
         gone = (self.reasons == 0) & ~self.places["crops"].there & ~self.exists

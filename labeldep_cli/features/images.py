@@ -9,7 +9,7 @@ from enum import IntEnum
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from labeldep_cli.datasets.image_file import ImageFile, size_of
+from labeldep_cli.datasets.image_file import ImageFile
 
 MAX_PIXELS = 178_956_970
 """Images above this are never decoded (twice Pillow's own warning level; 512 MiB as RGB)."""
@@ -56,11 +56,9 @@ def read_content(file: ImageFile) -> bytes:
     """The bytes of an image file.
 
     Raises:
-        UnreadableImage: the file is missing, empty, a folder, or forbidden.
+        UnreadableImage: the file is missing, a folder, or forbidden.
     """
     try:
-        if size_of(file) == 0:
-            raise UnreadableImage(file, Reason.EMPTY)
         with file.open("rb") as stream:
             return stream.read()
     except FileNotFoundError:
@@ -94,8 +92,10 @@ def decode_image(content: bytes, file: ImageFile, at_least: int | None = None) -
         An RGB image.
 
     Raises:
-        UnreadableImage: no image, broken, or above MAX_PIXELS.
+        UnreadableImage: empty, no image, broken, or above MAX_PIXELS.
     """
+    if not content:
+        raise UnreadableImage(file, Reason.EMPTY)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own size warning and its remarks on EXIF

@@ -83,7 +83,7 @@ def extract(
         extracted = ensure_features(project, name, replace(config, views=views), fresh)
         cache = extracted.cache
         if not extracted.computed:
-            reporter.note(f"{cache.path}: all {len(cache.usable):,} images of {name} are there")
+            reporter.note(f"{cache.path}: all {len(cache.usable):,} images of {name} that can be read are there")
         files.append(
             CacheFile(
                 cache.path,

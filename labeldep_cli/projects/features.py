@@ -39,7 +39,9 @@ class Extracted:
     pace: Pace
 
 
-def ensure_features(project: Project, name: str, config: ExtractConfig, fresh: bool = False) -> Extracted:
+def ensure_features(
+    project: Project, name: str, config: ExtractConfig, fresh: bool = False, note: str = ""
+) -> Extracted:
     """The features of a split, computed where they are missing.
 
     Args:
@@ -47,6 +49,7 @@ def ensure_features(project: Project, name: str, config: ExtractConfig, fresh: b
         name: of the split.
         config: views and group.
         fresh: compute them anew in any case.
+        note: what to tell before features are computed.
 
     Raises:
         LabeldepError: data, weights, disk or store do not allow it.
@@ -54,22 +57,31 @@ def ensure_features(project: Project, name: str, config: ExtractConfig, fresh: b
     split = project.dataset.split(name)
     complete = None if fresh else project.world.broadcast(_complete(project, name, config.views))
     if complete is None:
+        if note:
+            project.reporter.note(note)
         return _extract(project, split, config, fresh)
     project.limit().require(split, complete.reasons, f"{project.extract_command} --fresh")
     return Extracted(complete, 0, Pace())
 
 
 def _complete(project: Project, name: str, views: int) -> FeatureCache | None:
-    """The features of a split, if the first process finds all of them."""
-    return project.finished_cache(name, views) if project.world.first else None
+    """The features of a split, if the first process finds all of them; files that are not known are read."""
+    if not project.world.first:
+        return None
+    found = project.finished_cache(name, views)
+    if found is None and any(not store.empty for store in project.stores()):
+        # Where nothing is known of this data set, whichever store holds most of its images is its own.
+        for other in SPLITS if project.found_store() is None else (name,):
+            recognise(project, project.dataset.splits[other])
+        found = project.finished_cache(name, views)
+    return found
 
 
 def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool) -> Extracted:
-    project.looked.add(split.name)
     make_folder(project.workspace.features)
-    if project.world.first and not fresh and project.found_store() is None:
-        for name in SPLITS:  # another store than the default one may hold them, under other paths
-            recognise(project, project.dataset.splits[name])
+    if project.world.first and fresh:
+        for store in project.stores():
+            store.drop_broken()
     files = recognise(project, split, fresh) if project.world.first else project.files(split.name)
     files = project.world.broadcast(files)
     store = project.ensure_store()
@@ -80,12 +92,12 @@ def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool)
         if project.world.first:
             _clear_up(project, store, split, files, fresh)
         project.world.wait()
-        paces = []
+        passes = []
         parts: tuple[Part, ...] = ("test", "crops") if config.views > 1 else ("test",)
         again = np.ones(len(split), bool) if fresh else np.zeros(len(split), bool)
         for part in parts:
             made = _extract_part(project, store.reopened(), split, files, part, config, again)
-            paces.append(made.pace)
+            passes.append(made)
             contents = files.contents.copy()
             contents[made.rows] = made.contents
             files = replace(files, contents=contents)
@@ -95,9 +107,12 @@ def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool)
         project.world.wait()
         store = store.reopened()
         coverage = Coverage.of(store, split, files, project.world.broadcast(project.known.reasons()))
+        for made in passes:
+            coverage = coverage.with_reasons(made.rows, made.reasons)
         coverage = coverage.without_files() if config.views > 1 else coverage
         project.limit().require(split, coverage.reasons)
     cache = coverage.cache(store.shape() or project.backbone.shape)
+    paces = [made.pace for made in passes]
     return Extracted(cache, sum(pace.rows for pace in paces), Pace.in_turn(paces))
 
 
@@ -119,13 +134,12 @@ def recognise(project: Project, split: Split, fresh: bool = False) -> SplitFiles
 
 
 def _clear_up(project: Project, store: FeatureStore, split: Split, files: SplitFiles, fresh: bool) -> None:
-    """Rescue what a kill left; with `fresh` drop broken segments, and try images again that could not be used."""
+    """Rescue what a kill left; with `fresh` try images again that could not be used."""
     for part in ("test", "crops"):
         for partial in store.partials(part):
             rescue(partial, store.kind)
     if fresh:
         project.known.forget_reasons(bytes(c).ljust(CONTENT.itemsize, b"\0") for c in files.contents if c)
-        store.drop_broken()
 
 
 def _extract_part(
@@ -154,6 +168,7 @@ def _extract_part(
     views = "crops" if part == "crops" else "images"
     if not len(wanted):
         return Made(wanted, np.zeros(0, CONTENT), np.zeros(0, np.uint8), Pace())
+    project.looked.add(split.name)
     backbone, encoder = project.backbone, project.encoder_for(store.kind)
     require_one_shape(store, backbone.shape)
     if world.first:

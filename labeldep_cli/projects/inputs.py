@@ -83,9 +83,8 @@ def _ensure_feature_inputs(
 def _ensure_held_cache(project: Project, name: str, views: int | None) -> FeatureCache:
     """The features of a split with so many views; None for all there are: of some images means of every one."""
     count = views or (N_VIEWS if crops_in_store(project, name) else 1)
-    if project.finished_cache(name, count) is None:
-        project.reporter.note(f"features of {name} are missing: extracting them first")
-    return ensure_features(project, name, ExtractConfig(views=count)).cache
+    note = f"features of {name} are missing: extracting them first"
+    return ensure_features(project, name, ExtractConfig(views=count), note=note).cache
 
 
 def _held(project: Project, cache: FeatureCache, views: int, blocks: Blocks | None) -> Inputs:

@@ -124,7 +124,7 @@ def header_of(file: Any, path: Path, kind: FeatureKind, command: str) -> Header:
         raise CacheError(f"{path} is an HDF5 file, but no segment of features", f"Run: {command}") from error
     if value["kind"] != json.loads(kind.to_json()):
         raise CacheError(
-            f"{path} holds features of {value['kind'].get('backbone')}, not of this store", f"Move it away: {command}"
+            f"{path} holds features of {value['kind'].get('backbone')}, not of this store", f"Run: {command}"
         )
     return header
 

@@ -309,7 +309,9 @@ def test_load_of_a_run_on_ready_features(place: Place) -> None:
 
 
 def test_features_as_tensors(place: Place) -> None:
-    cache = labeldep_cli.load_features(place.table, backbone="scenesnet", data_dir=place.folder / "data")
+    cache = labeldep_cli.load_features(
+        place.table, backbone=BACKBONE[1], weights="none", data_dir=place.folder / "data"
+    )
     x, y = cache.tensors()
     assert len(cache) == len(cache.ids) == len(x) == len(y) == 18
     assert x.dtype == y.dtype == torch.float32 and x.shape[1:] == cache.shape

@@ -74,7 +74,7 @@ def misused(result: Result, *texts: str) -> None:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Every file's bytes and time; locks aside, which are taken anew, and the memory of files, which only saves time."""
+    """Every file's bytes and time; but for locks, which are taken anew, and the memory of files."""
     passing = (".lock", known_files.NAME)
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(passing)]
     return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}

@@ -220,10 +220,11 @@ def test_all_views_are_cached_and_drawn_from(place: Place, tmp_path: Path) -> No
     assert [file["views"] for file in files] == [21, 1, 1]
     found = place.json("pretrain", *where, "--steps", 2, "--out", tmp_path / "run")
     assert json.loads((Path(found["run"]) / "config.json").read_text())["views"] == 21
-    smaller = place.run("pretrain", "--dataset", place.table, *BACKBONE, "--views", 21, "--out", tmp_path / "other")
-    assert smaller.exit_code == 1
-    assert "views 1, wanted 21" in smaller.stderr
-    assert "--views 21" in smaller.stderr
+    elsewhere = ("--features-dir", tmp_path / "one-view", "--dataset", place.table, *BACKBONE)
+    place.json("extract", *elsewhere)
+    wanted = place.run("pretrain", *elsewhere, "--views", 21, "--steps", 2, "--out", tmp_path / "other", "--json")
+    assert wanted.exit_code == 0 and "features of train are missing: extracting them first" in wanted.stderr
+    assert json.loads((tmp_path / "other" / "config.json").read_text())["views"] == 21
 
 
 def test_full_mode(place: Place) -> None:

@@ -489,7 +489,7 @@ def test_a_view_of_a_batch_can_be_copied_as_it_lies(photos: list[Path], workers:
 def test_extraction_copies_views_as_they_lie_and_waits_for_features_off_a_gpu(photos: list[Path]) -> None:
     (decoded,) = decode(Path, [[(path, (0, 7, 20)) for path in photos]], 16, 0)
     with Copies() as copies:
-        extraction._encode(nn.Flatten(), decoded, CPU)
+        extraction._encode(nn.Flatten(), decoded, CPU, len(decoded.reasons))
     images = [tensor for tensor, _, _ in copies.asked if tensor.dtype == torch.uint8]
     assert len(images) == 3 and all(one.is_contiguous(memory_format=torch.channels_last) for one in images)
     waits = [not alone for tensor, device, alone in copies.asked if tensor.dtype == torch.float16 and device == CPU]

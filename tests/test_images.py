@@ -272,11 +272,11 @@ class TestUnreadable:
             read_image(path)
 
     def test_a_forbidden_file(self, tmp_path, monkeypatch):
-        def forbidden(stream):
+        def forbidden(*_, **__):
             raise PermissionError(13, "Permission denied")
 
         draw_image(tmp_path / "a.png", seed=0)
-        monkeypatch.setattr(Image, "open", forbidden)
+        monkeypatch.setattr(Path, "open", forbidden)
         assert reason_of(tmp_path / "a.png") is Reason.NOT_PERMITTED
 
     def test_400_megapixels_are_never_decoded(self, tmp_path, never_decoded):

@@ -26,7 +26,7 @@ from labeldep_cli.compute.distributed import ALONE, World, join, leave, require_
 from labeldep_cli.config import Machine, Source, Workspace
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.progress import Silent
-from labeldep_cli.projects import project
+from labeldep_cli.projects import open as opening
 
 # Which GPU is a process's own
 
@@ -167,7 +167,7 @@ def test_a_process_has_taken_its_gpu_before_it_meets_the_others(tmp_path, monkey
         calls.append(("join", device))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(project, "join", meeting)
+    monkeypatch.setattr(opening, "join", meeting)
     with simulated_cuda():
         monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(("take", device)))
         with pytest.raises(KeyboardInterrupt):

@@ -138,8 +138,9 @@ def _caches(project: Project, full: bool) -> Iterator[PlannedCache]:
         split, cache = project.dataset.split(name), project.finished_cache(name)
         views = 1 if cache is None else cache.views
         size = segment_bytes(len(split), "test", _shape(project)) * views / 1e6
-        place = project.workspace.features if cache is None else cache.path
-        yield PlannedCache(place / name, cache is not None, len(split), views, size)
+        kind = f"{project.images[0].name}{'-spatial' if project.spatial else ''}"
+        path = project.workspace.features / f"{kind}-{name}" if cache is None else cache.path / name
+        yield PlannedCache(path, cache is not None, len(split), views, size)
 
 
 def _shape(project: Project) -> tuple[int, ...]:

@@ -171,7 +171,7 @@ def test_a_process_has_taken_its_gpu_before_it_meets_the_others(tmp_path, monkey
     with simulated_cuda():
         monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(("take", device)))
         with pytest.raises(KeyboardInterrupt):
-            project.open_project(Workspace(tmp_path), Source("scenes"), Machine("cuda"), Silent())
+            opening.open_project(Workspace(tmp_path), Source("scenes"), Machine("cuda"), Silent())
     assert calls == [("take", CUDA), ("join", CUDA)]
 
 

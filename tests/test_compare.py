@@ -226,18 +226,15 @@ def test_an_unfinished_run_is_refused_here_and_told_elsewhere(runs: Place, tmp_p
 
 
 def test_runs_are_paired_by_row_not_by_count(tmp_path: Path) -> None:
-    """Either run misses one test image, but not the same one."""
+    """A test image that was there for one run is gone for the other."""
     place = Place(tmp_path)
     make_table(place.table.parent, rows=30)
-    for name, row in (("a", 28), ("b", 29)):
-        image = place.table.parent / "img" / f"{row}.png"
-        whole = image.read_bytes()
-        image.write_bytes(b"no image")
-        words = ("--dataset", place.table, "--backbone", "squeezenet1_1", "--weights", "none", "--max-skipped", 0.5)
+    words = ("--dataset", place.table, "--backbone", "squeezenet1_1", "--weights", "none", "--max-skipped", 0.5)
+    for name, code in (("a", 0), ("b", 3)):
         where = ("--features-dir", tmp_path / name)
-        assert place.run("extract", *words, *where).exit_code == 3
+        assert place.run("extract", *words, *where).exit_code == code
         place.json("pretrain", *words, *where, "--steps", 2, "--out", tmp_path / "runs" / name)
-        image.write_bytes(whole)
+        (place.table.parent / "img" / "29.png").unlink(missing_ok=True)
     result = place.run("compare", "a", "b", "--max-skipped", 0.5)
     assert result.exit_code == 1
     assert "do not see the same images of test" in result.stderr

@@ -259,7 +259,7 @@ class TestRuns:
         assert "--split train --views 21\n" in result.stderr and "--fresh" in result.stderr
         place.json("extract", "--dataset", place.table, *SEES, *gone)
         result = place.run(*words, *gone)  # one view is too few
-        assert result.exit_code == 1 and "--split train --views 21 --fresh\n" in result.stderr
+        assert result.exit_code == 1 and "--split train --views 21\n" in result.stderr
         assert place.json(*words, *gone, "--fresh")["steps"] == 6
         assert config_of(tmp_path / "run")["cached_z"] is False
 

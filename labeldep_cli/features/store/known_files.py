@@ -24,8 +24,9 @@ CREATE TABLE IF NOT EXISTS datasets (source TEXT, data_dir TEXT, PRIMARY KEY (so
 _AT_ONCE = 500
 """Keys of a query: SQLite takes 999 at least."""
 
-_RACY = 2 * 10**9
-"""Nanoseconds: a file that changed so shortly before it was read may change again and keep its time."""
+_RACY, _COARSE_RACY = 50 * 10**6, 2 * 10**9
+"""Nanoseconds: a file that changed so shortly before it was read may change again and keep its time. The second goes for
+times in whole seconds, as some file systems have them."""
 
 _WAIT = 60.0
 """Seconds for another process that writes."""
@@ -80,8 +81,8 @@ class KnownFiles:
         """Remember files that were just read, and bytes that could not be used."""
         now = time.time_ns()
         rows = [
-            (i.state.key, i.state.size, i.state.mtime_ns if i.state.mtime_ns < now - _RACY else -1, i.sha256)
-            for i in identities
+            (state.key, state.size, -1 if _may_change_unseen(state, now) else state.mtime_ns, sha256)
+            for state, sha256 in identities
         ]
         self._write(
             ("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows),
@@ -137,3 +138,8 @@ class KnownFiles:
         except sqlite3.DatabaseError:  # broken
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
+
+
+def _may_change_unseen(state: FileState, now: int) -> bool:
+    """Whether a file may be written again without a new time."""
+    return state.mtime_ns > now - (_RACY if state.mtime_ns % 10**9 else _COARSE_RACY)

@@ -25,8 +25,8 @@ _AT_ONCE = 500
 """Keys of a query: SQLite takes 999 at least."""
 
 _RACY, _COARSE_RACY = 50 * 10**6, 2 * 10**9
-"""Nanoseconds: a file that changed so shortly before it was read may change again and keep its time. The second goes for
-times in whole seconds, as some file systems have them."""
+"""Nanoseconds: a file that changed so shortly before it was read may change again and keep its time. The second is
+for times in whole seconds, as some file systems have them."""
 
 _WAIT = 60.0
 """Seconds for another process that writes."""

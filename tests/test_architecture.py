@@ -68,6 +68,13 @@ def imports_of(source: str) -> set[str]:
     return found
 
 
+def imported_packages(source: str) -> set[str]:
+    """The packages that a source imports, wherever in it."""
+    nodes = list(ast.walk(ast.parse(source)))
+    plain = {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {(node.module or "").split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
 def arrows_up(module: str, imported: set[str]) -> list[str]:
     """The imports of a module that go to a higher floor, in words."""
     room = module.split(".")[0]
@@ -112,6 +119,11 @@ def test_no_arrow_goes_up():
 def test_no_two_modules_import_each_other():
     graph = {name: imported - {"", name} for name, imported in GRAPH.items() if name}
     assert circle_in(graph) == []
+
+
+def test_hdf5_is_known_to_the_store_and_to_the_reader_of_a_users_own_features():
+    knowing = {name for name, path in MODULES.items() if "h5py" in imported_packages(path.read_text(encoding="utf-8"))}
+    assert knowing == {"datasets.hdf5_features", *(f"features.store.{name}" for name in ("layout", "segment", "write"))}
 
 
 def test_no_file_grows_without_a_reason():

@@ -66,9 +66,7 @@ def test_a_critic_that_speaks_against_the_truth_is_not_heard():
     assert found == fit_weights(np.zeros(labels.shape, np.float32), None, labels)
 
 
-def test_every_row_is_scored_by_networks_that_have_not_seen_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_row_is_scored_by_networks_that_have_not_seen_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two draws of three folds of 20 rows. G says 1 of every label in the first and 4 in the second: 2.5 on average."""
     x, y = np.zeros((20, 2), np.float32), np.eye(20, 3, dtype=np.int8)
     np.savez(tmp_path / "x.npz", X=x, Y=y, label_names=np.array(LABELS))

@@ -13,6 +13,7 @@ from conftest import draw_image
 from typer.testing import CliRunner
 
 from labeldep_cli.cli import app
+from labeldep_cli.datasets.table import dataset_name
 from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.projects.load_features import load_features
 
@@ -186,6 +187,19 @@ def test_an_image_that_cannot_be_used_is_not_read_again_until_it_is_mended(album
     draw_image(album.photos / "bad.png", 78)
     assert album.extract() == 1
     assert len(album.by_photo()) == PHOTOS + 1
+
+
+def test_a_file_of_the_format_before_is_named(album: Album) -> None:
+    old = album.work / "data" / "features" / f"{dataset_name(album.photos / 'labels.csv')}-scenesnet-train.h5"
+    old.touch()
+    for k in range(PHOTOS, PHOTOS + 8):
+        album.add(k)
+    album.write()
+    _, said = album.run("extract")
+    assert f"{old} is of a format that is no longer read: its features are computed anew, and it can be removed" in said
+    old.unlink()
+    _, said = album.run("extract", "--fresh")
+    assert "no longer read" not in said
 
 
 def test_load_features_names_the_command_that_computes_what_is_missing(album: Album) -> None:

@@ -333,9 +333,7 @@ def float64_batch(*samples):
 
 def sets_of(step, batch):
     """The soft samples that a step shows to the critic."""
-    return sampled(
-        step._logits(batch), batch.y, *batch.draws, step.config.inverse_temperature, step.config.sampling
-    )
+    return sampled(step._logits(batch), batch.y, *batch.draws, step.config.inverse_temperature, step.config.sampling)
 
 
 class TestAccumulate:

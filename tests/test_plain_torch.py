@@ -237,7 +237,6 @@ class Plain:
         return z.mean(dim=1) if z.dim() == 3 else z
 
 
-
 def plain_adam(network, lr, betas):
     return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, fused=False, foreach=False)
 

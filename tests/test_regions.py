@@ -75,9 +75,7 @@ def extract(place, *words):
 
 
 def stored(place, split, spatial):
-    found = load_features(
-        place.table, split, backbone="scenesnet", spatial=spatial, data_dir=place.folder / "data"
-    )
+    found = load_features(place.table, split, backbone="scenesnet", spatial=spatial, data_dir=place.folder / "data")
     return found.features()[:, 0]
 
 

@@ -103,9 +103,7 @@ FROZEN_CRITIC_LR = 1e-3
 def systems(scale: Scale) -> tuple[System, ...]:
     """Every run of the benchmark; critics in training keep all defaults that the scale leaves alone."""
     paper = _sized(AdversarialConfig(steps=scale.joint), scale.layers, scale.width)
-    frozen = AdversarialConfig(
-        steps=scale.frozen, critic_steps=1, critic_lr=FROZEN_CRITIC_LR, freeze_generator=True
-    )
+    frozen = AdversarialConfig(steps=scale.frozen, critic_steps=1, critic_lr=FROZEN_CRITIC_LR, freeze_generator=True)
     frozen = _sized(frozen, scale.layers or FROZEN_LAYERS, scale.width or FROZEN_WIDTH)
     return (
         System(BASELINE, None, ("p > 0.5", "tuned", "tuned, never empty", "equal labels")),

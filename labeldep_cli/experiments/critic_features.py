@@ -37,8 +37,7 @@ def give_z(project: Project, config: TrainingConfig, train: Inputs, cached_z: bo
     cache = _cache(project, train)
     if cached_z and cache is None:
         raise CacheError(
-            f"this run began with D's features read from {project.workspace.features}, "
-            "which lacks some of them now",
+            f"this run began with D's features read from {project.workspace.features}, which lacks some of them now",
             f"Run: {_command(project, train)}\nor train anew without it: the same command with --fresh.",
         )
     if cached_z and cache is not None:

@@ -8,9 +8,8 @@ from typing import Any
 
 from labeldep_cli.config import ExtractConfig, Machine, Source, Workspace
 from labeldep_cli.datasets.split import SPLITS, Skipped
-from labeldep_cli.features.views import N_VIEWS
 from labeldep_cli.progress import Reporter
-from labeldep_cli.projects.features import crops_in_store, ensure_features
+from labeldep_cli.projects.features import ensure_features, views_in_use
 from labeldep_cli.projects.open import open_project
 
 
@@ -78,8 +77,8 @@ def extract(
     images, seconds = 0, 0.0
     for name in (split,) if split else tuple(name for name in SPLITS if len(project.dataset.splits[name])):
         views = config.views if name == "train" else 1
-        if views == 1 and name == "train" and not fresh and crops_in_store(project, name):
-            views = N_VIEWS  # of some images there are crops: then of all
+        if views == 1 and name == "train" and not fresh:
+            views = views_in_use(project, name)
         extracted = ensure_features(project, name, replace(config, views=views), fresh)
         cache = extracted.cache
         if not extracted.computed:

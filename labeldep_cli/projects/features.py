@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from labeldep_cli.compute.versions import versions
 from labeldep_cli.config import ExtractConfig
 from labeldep_cli.datasets.split import SPLITS, Split
-from labeldep_cli.errors import CacheError
 from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.features.coverage import Coverage, SplitFiles
 from labeldep_cli.features.decode import identify
@@ -20,8 +19,9 @@ from labeldep_cli.features.store.layout import segment_bytes
 from labeldep_cli.features.store.segment import CONTENT, Part
 from labeldep_cli.features.store.store import FeatureStore, require_one_shape
 from labeldep_cli.features.store.write import Appender, rescue
+from labeldep_cli.features.views import N_VIEWS
 from labeldep_cli.files import lock, make_folder
-from labeldep_cli.projects.project import BEGUN, Project
+from labeldep_cli.projects.project import Project
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,6 @@ def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool)
     store = project.ensure_store()
     if project.world.first:
         store.create()
-        project.remember()
     with lock(store.folder / ".lock", str(store.folder)) if project.world.first else nullcontext():
         if project.world.first:
             _clear_up(project, store, split, files, fresh)
@@ -120,9 +119,9 @@ def recognise(project: Project, split: Split, fresh: bool = False) -> SplitFiles
     """Which images the rows of a split are; files that are not known are read, if a store may hold their features."""
     files = project.files(split.name)
     unknown = files.unknown
-    if project.memory.get(BEGUN) is None:
-        project.memory[BEGUN] = fresh or all(store.empty for store in project.stores())
-    if not len(unknown) or project.memory[BEGUN]:
+    if project.findings.first_extraction is None:
+        project.findings.first_extraction = fresh or all(store.empty for store in project.stores())
+    if not len(unknown) or project.findings.first_extraction:
         return files  # they are recognised as they are encoded
     project.reporter.note(f"{len(unknown)} of {len(split)} {split.name} files are new or were touched: reading them")
     with project.reporter.bar(f"recognising {split.name} images", len(unknown), "images") as bar:
@@ -172,6 +171,7 @@ def _extract_part(
     backbone, encoder = project.backbone, project.encoder_for(store.kind)
     require_one_shape(store, backbone.shape)
     if world.first:
+        _note_old_file(project, split)
         found = f"{there:,} of {len(split):,} {views} of {split.name} are there; " if there and not again.any() else ""
         size = segment_bytes(len(wanted), part, backbone.shape) / 1e6
         project.reporter.note(f"{store.folder}: {found}{len(wanted):,} to compute, {size:.1f} MB")
@@ -211,12 +211,19 @@ def _extract_part(
     )
 
 
-def crops_in_store(project: Project, name: str) -> bool:
-    """Whether the store holds crops of some image of a split: then all of them are wanted."""
+def views_in_use(project: Project, name: str) -> int:
+    """How many views of a split there are to be where nobody says: all of them, as soon as the store has some crops."""
     found = project.found_store()
     if found is None:
-        return False
-    with suppress(CacheError):
-        return bool(found.locate(project.files(name).contents, "crops").there.any())
-    return False
+        return 1
+    return N_VIEWS if found.locate(project.files(name).contents, "crops").there.any() else 1
 
+
+def _note_old_file(project: Project, split: Split) -> None:
+    """Name a file of features as they were kept before there was a store: it is not read, and takes room."""
+    kind = "-spatial" if project.spatial else ""
+    old = project.workspace.features / f"{project.name}{kind}-{split.name}.h5"
+    if old.exists():
+        project.reporter.note(
+            f"{old} is of a format that is no longer read: its features are computed anew, and it can be removed"
+        )

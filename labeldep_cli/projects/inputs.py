@@ -18,7 +18,7 @@ from labeldep_cli.inputs.batches import Blocks, Inputs
 from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.inputs.images import ImageInputs
 from labeldep_cli.inputs.streamed import StreamedInputs, blocks_within, share_memory
-from labeldep_cli.projects.features import crops_in_store, ensure_features
+from labeldep_cli.projects.features import ensure_features, views_in_use
 from labeldep_cli.projects.project import Project
 
 
@@ -59,7 +59,8 @@ def ensure_inputs_together(
 
 
 def _ensure_feature_inputs(
-    project: Project, wanted: Mapping[str, int | None], begun: Mapping[str, Blocks]) -> tuple[Inputs, ...]:
+    project: Project, wanted: Mapping[str, int | None], begun: Mapping[str, Blocks]
+) -> tuple[Inputs, ...]:
     """Splits as features: ready ones, or a cache's (extracted where it is missing, which is said).
 
     Args:
@@ -82,7 +83,7 @@ def _ensure_feature_inputs(
 
 def _ensure_held_cache(project: Project, name: str, views: int | None) -> FeatureCache:
     """The features of a split with so many views; None for all there are: of some images means of every one."""
-    count = views or (N_VIEWS if crops_in_store(project, name) else 1)
+    count = views or views_in_use(project, name)
     note = f"features of {name} are missing: extracting them first"
     return ensure_features(project, name, ExtractConfig(views=count), note=note).cache
 

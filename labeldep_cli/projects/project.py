@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -37,8 +35,21 @@ from labeldep_cli.models.inference import InferenceEncoder, precision_on
 from labeldep_cli.models.weights import LoadedBackbone, Weights, load_backbone
 from labeldep_cli.progress import Reporter
 
-BEGUN = "begun"
-"""In a project's memory: whether its store was begun by this very command."""
+
+@dataclass
+class Findings:
+    """What a command finds out about a project's files and stores; shared by all variants of the project.
+
+    Attributes:
+        files: which images the rows of each split are.
+        stores: by regions and what is asked for, the store that holds most of the images; None where none does.
+        first_extraction: no store held an image when the command began, so that none has to be recognised; None before
+            anyone has looked.
+    """
+
+    files: dict[str, SplitFiles] = field(default_factory=dict)
+    stores: dict[tuple[bool, ExtractConfig], FeatureStore | None] = field(default_factory=dict)
+    first_extraction: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class Project:
         asked: how images are to be seen; what it leaves open is as in the caches that are there.
         world: the processes that compute together.
         looked: splits whose images were read by this command itself, rather than found in the store.
-        memory: what was found out about files and stores, shared by all variants of the project.
+        findings: what was found out about files and stores.
     """
 
     workspace: Workspace
@@ -70,7 +81,7 @@ class Project:
     asked: ExtractConfig = field(default_factory=ExtractConfig)
     world: World = ALONE
     looked: set[str] = field(default_factory=set)
-    memory: dict[Any, Any] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings)
 
     @property
     def name(self) -> str:
@@ -107,8 +118,10 @@ class Project:
         return encoder
 
     def encoder_for(self, kind: FeatureKind) -> InferenceEncoder:
-        """The encoder that computes features for a store."""
+        """The encoder that computes features for a store, in its precision whatever this process has found out."""
         encoder = self.encoder
+        if encoder.compute_dtype.split()[0] != kind.precision:
+            encoder = InferenceEncoder(encoder.plain, kind.precision)
         if kind.compiled and not encoder.compiled:
             encoder.compile(self.images[0].side, self.reporter.note)
         return encoder
@@ -188,22 +201,14 @@ class Project:
 
     def files(self, name: str) -> SplitFiles:
         """Which images the rows of a split are, as far as it is known without reading them."""
-        if name not in self.memory:
-            self.memory[name] = SplitFiles.of(self.dataset.splits[name], self.known)
-        found: SplitFiles = self.memory[name]
-        return found
+        if name not in self.findings.files:
+            self.findings.files[name] = SplitFiles.of(self.dataset.splits[name], self.known)
+        return self.findings.files[name]
 
     def keep_files(self, name: str, files: SplitFiles) -> None:
         """Keep what was found out about a split's files; the stores are looked at anew."""
-        for key in [key for key in self.memory if isinstance(key, tuple)]:
-            del self.memory[key]
-        self.memory[name] = files
-
-    def remember(self) -> None:
-        """Remember that this data set's features are in use."""
-        own = self.source.dataset
-        source = own if self.dataset.named else str(Path(own).expanduser().absolute())
-        self.known.remember_dataset(source, str(self.workspace.data_dir.absolute()))
+        self.findings.stores.clear()
+        self.findings.files[name] = files
 
     def stores(self) -> list[FeatureStore]:
         """The stores that this project's features may lie in."""
@@ -232,10 +237,9 @@ class Project:
             CacheError: a store is broken.
         """
         key = (self.spatial, self.asked)
-        if key not in self.memory:
-            self.memory[key] = self._fullest(self.stores()) if self.row is not None else None
-        found: FeatureStore | None = self.memory[key]
-        return found
+        if key not in self.findings.stores:
+            self.findings.stores[key] = self._fullest(self.stores()) if self.row is not None else None
+        return self.findings.stores[key]
 
     def _fullest(self, stores: list[FeatureStore]) -> FeatureStore | None:
         best, most = None, 0

@@ -149,6 +149,7 @@ def _progress(folder: Path, config: TrainingConfig) -> tuple[int, dict[str, Any]
     """The last step that was evaluated, and the record of the best evaluation as training chooses it."""
     records = read_metrics(folder)
     updated = [record for record in records if record["step"]]
+
     # Where G is frozen, its scores on val stay as they are, and the critic's own chooses.
     def value(record: dict[str, Any]) -> float:
         chosen = record["step"] if config.selection == "last" else record["val"][config.selection]

@@ -18,7 +18,6 @@ CREATE TABLE IF NOT EXISTS files (
     key BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 BLOB
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS unreadable (sha256 BLOB PRIMARY KEY, reason INTEGER) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS datasets (source TEXT, data_dir TEXT, PRIMARY KEY (source, data_dir)) WITHOUT ROWID;
 """
 
 _AT_ONCE = 500
@@ -72,11 +71,6 @@ class KnownFiles:
         with self._reading() as database:
             return {} if database is None else dict(database.execute("SELECT sha256, reason FROM unreadable"))
 
-    def datasets(self) -> list[tuple[str, str]]:
-        """The data sets whose features were asked for here: (data set as it was named, data folder)."""
-        with self._reading() as database:
-            return [] if database is None else list(database.execute("SELECT source, data_dir FROM datasets"))
-
     def remember(self, identities: Iterable[Identity], reasons: Iterable[tuple[bytes, int]] = ()) -> None:
         """Remember files that were just read, and bytes that could not be used."""
         now = time.time_ns()
@@ -92,11 +86,6 @@ class KnownFiles:
     def forget_reasons(self, contents: Iterable[bytes]) -> None:
         """Forget that images could not be used, so that they are tried again."""
         self._write(("DELETE FROM unreadable WHERE sha256 = ?", [(content,) for content in contents]))
-
-    def remember_dataset(self, source: str, data_dir: str) -> None:
-        """Remember a data set whose features are in use."""
-        if (source, data_dir) not in self.datasets():
-            self._write(("INSERT OR REPLACE INTO datasets VALUES (?, ?)", [(source, data_dir)]))
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
@@ -116,7 +105,7 @@ class KnownFiles:
         except sqlite3.DatabaseError:
             return None
         try:
-            for table in ("files", "unreadable", "datasets"):
+            for table in ("files", "unreadable"):
                 database.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()
         except sqlite3.DatabaseError:
             database.close()

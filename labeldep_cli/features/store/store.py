@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -105,16 +104,6 @@ class FeatureStore:
         """Whether there is no image in it."""
         return not any(len(segment) for segment in self.segments("test"))
 
-    @property
-    def images(self) -> int:
-        """The number of different images."""
-        return len(np.unique(self._orders["test"][0]))
-
-    @property
-    def bytes(self) -> int:
-        """The size of all its files."""
-        return sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
-
     def locate(self, contents: NDArray[np.bytes_], part: Part) -> Places:
         """Where images lie.
 
@@ -200,8 +189,3 @@ def require_one_shape(store: FeatureStore, shape: tuple[int, ...]) -> None:
             f"{store.folder} holds features of shape {list(found)}, but the backbone gives {list(shape)} now",
             f"Move the folder away, and run: {store.command}",
         )
-
-
-def stored_in(folder: Path) -> bool:
-    """Whether a folder holds any store."""
-    return os.path.isdir(folder) and any(folder.glob(f"*/{KIND}"))  # noqa: PTH112 - False where Path's method raises

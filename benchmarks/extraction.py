@@ -37,7 +37,7 @@ from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.models.weights import LoadedBackbone, load_backbone, locate_weights
 from labeldep_cli.pipelines.extract import extract
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 
 BATCH = ExtractConfig.group
 VARIANTS = {
@@ -90,7 +90,7 @@ class Task:
     def loaded(self) -> LoadedBackbone:
         """The plain backbone."""
         row = find_backbone(self.backbone)
-        return load_backbone(row, locate_weights(row, self.weights), Silent())
+        return load_backbone(row, locate_weights(row, self.weights), SilentReporter())
 
     @property
     def side(self) -> int:
@@ -202,7 +202,7 @@ def extract_rate(task: Task) -> float:
         table.write_text("path,split,photo\n" + "".join(f'"{path}",train,1\n' for path in task.paths))
         source = Source(str(table), task.backbone, task.weights, val_fraction=0.0, test_fraction=0.0)
         machine = Machine("cpu", task.workers)
-        found = extract(Workspace(Path(folder)), source, machine, task.config, "train", False, Silent())
+        found = extract(Workspace(Path(folder)), source, machine, task.config, "train", False, SilentReporter())
     return found.images_per_second or float("nan")
 
 
@@ -211,7 +211,7 @@ def _forward(task: Task) -> float:
     """The rate of the same encoder on 8-bit images that are there already."""
     encoder = InferenceEncoder(Encoder(task.loaded().module), task.config.precision)
     if task.config.compile:
-        encoder.compile(task.side, Silent().note)
+        encoder.compile(task.side, SilentReporter().note)
     images = torch.randint(0, 256, (BATCH, task.side, task.side, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     encoder(images)
     begun, passes = time.perf_counter(), max(1, len(task.paths) // BATCH)

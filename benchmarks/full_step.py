@@ -31,7 +31,7 @@ from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.features import ensure_features
 from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.open import open_project
@@ -106,7 +106,7 @@ def _project(folder: Path) -> Project:
         lines.append(f"{row}.jpg,{split}," + ",".join(map(str, random.integers(0, 2, LABELS))))
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
     source = Source(str(folder / "labels.csv"), BACKBONE, "none")
-    project = open_project(Workspace(folder, folder), source, Machine(workers=0), Silent())
+    project = open_project(Workspace(folder, folder), source, Machine(workers=0), SilentReporter())
     ensure_features(project, "train", ExtractConfig(views=21))
     return project
 

@@ -31,7 +31,7 @@ from labeldep_cli.features.decode import decode_here
 from labeldep_cli.labelling.labeller import open_labeller
 from labeldep_cli.labelling.prediction import Prediction
 from labeldep_cli.pipelines.predict import predict
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.runs.claims import Job
 from labeldep_cli.runs.find import open_run
 
@@ -127,14 +127,16 @@ def _train(place: Path, task: Task) -> Path:
     table.write_text("\n".join((header, *rows)) + "\n", encoding="utf-8")
     source = Source(str(table), task.backbone, task.weights, test_fraction=0.0)
     workspace = Workspace(place, place / "runs")
-    return pretrain(workspace, source, Machine("cpu"), PretrainConfig(steps=2), Job(), Silent()).folder
+    return pretrain(workspace, source, Machine("cpu"), PretrainConfig(steps=2), Job(), SilentReporter()).folder
 
 
 def _predict(task: Task) -> float:
     """Images a second, as `extract` counts them: from the end of the first batch on."""
     begun = 0.0
     made, machine = os.environ[_RUN], Machine("cpu", task.workers)
-    for number, one in enumerate(predict(Path(), made, machine, DecisionConfig(), None, list(task.paths), Silent())):
+    for number, one in enumerate(
+        predict(Path(), made, machine, DecisionConfig(), None, list(task.paths), SilentReporter())
+    ):
         if not isinstance(one, Prediction):
             raise LabeldepError(f"{one.path}: {one.reason}", "Give photos that can be read.")
         if number == BATCH - 1:
@@ -144,7 +146,7 @@ def _predict(task: Task) -> float:
 
 def _requests(run: str, paths: Sequence[str], count: int) -> tuple[list[float], list[float]]:
     """Seconds of each request to a process that stays, and of as many forward passes here, in turn."""
-    labeller = open_labeller(open_run(run, Path()), Machine("cpu"), DecisionConfig(), None, Silent())
+    labeller = open_labeller(open_run(run, Path()), Machine("cpu"), DecisionConfig(), None, SilentReporter())
     command = [sys.executable, "-m", "labeldep_cli", "predict", "--stdin-json", "--run", run, "--device", "cpu"]
     asked, forward = [], []
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:

@@ -47,7 +47,7 @@ from labeldep_cli.inputs.streamed import StreamedInputs, blocks_within
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.training.fit import Schedule, fit
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
 
@@ -239,7 +239,7 @@ def _fit(step: LogisticStep | AdversarialStep, train: Inputs, val: Inputs, steps
     folder.mkdir()
     timed = _Timed(step)
     schedule = Schedule(steps, steps)  # evaluated before the first step and after the last
-    fit(timed, step.generator, train, val, schedule, folder, {"stage": "scale", "full": False}, Silent())
+    fit(timed, step.generator, train, val, schedule, folder, {"stage": "scale", "full": False}, SilentReporter())
     return timed.ends
 
 

@@ -69,7 +69,7 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Write a file so that it appears whole or not at all.
 
     Yields:
@@ -106,7 +106,7 @@ def publish(beside: Path, path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    with whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
@@ -185,7 +185,7 @@ def locked(path: Path) -> bool:
     return False
 
 
-def size_told(n: float) -> str:
+def format_size(n: float) -> str:
     """Bytes for a person: "512 B", "4.1 kB", "170.5 MB"."""
     if n < 1000:
         return f"{n:.0f} B"

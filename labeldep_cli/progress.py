@@ -16,7 +16,7 @@ class Bar(Protocol):
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingProgress:
     """A training as it begins or goes on.
 
     Attributes:
@@ -37,7 +37,7 @@ class Course:
         return int(self.history[-1]["step"]) if self.history else 0
 
 
-class Watch(Bar, Protocol):
+class TrainingObserver(Bar, Protocol):
     """Who looks on while a network is trained; `advance` tells of each update."""
 
     def losses(self, step: int, means: Mapping[str, float]) -> None:
@@ -56,12 +56,12 @@ class Reporter(Protocol):
     def bar(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Bar]:
         """Open a progress bar over `total` units ("images", "shards"); None where nobody knows how many will come."""
 
-    def training(self, course: Course) -> AbstractContextManager[Watch]:
+    def training(self, training: TrainingProgress) -> AbstractContextManager[TrainingObserver]:
         """Look on at a training; the block ends with it."""
 
 
-class Still:
-    """A watch that keeps still."""
+class SilentObserver:
+    """A observer that keeps still."""
 
     def advance(self, n: int = 1) -> None:
         """Take no notice."""
@@ -73,7 +73,7 @@ class Still:
         """Take no notice."""
 
 
-class Silent:
+class SilentReporter:
     """A reporter that says nothing: the default of the Python API."""
 
     def note(self, text: str) -> None:
@@ -82,15 +82,15 @@ class Silent:
     @contextmanager
     def bar(self, what: str, total: int | None, unit: str) -> Iterator[Bar]:
         """Yield a bar that shows nothing."""
-        yield Still()
+        yield SilentObserver()
 
     @contextmanager
-    def training(self, course: Course) -> Iterator[Watch]:
-        """Yield a watch that says nothing."""
-        yield Still()
+    def training(self, training: TrainingProgress) -> Iterator[TrainingObserver]:
+        """Yield a observer that says nothing."""
+        yield SilentObserver()
 
 
-class Through:
+class ForwardingReporter:
     """Hands everything on to another reporter; what is told otherwise is written over.
 
     Args:
@@ -108,12 +108,12 @@ class Through:
         """Open the bar there."""
         return self._reporter.bar(what, total, unit)
 
-    def training(self, course: Course) -> AbstractContextManager[Watch]:
+    def training(self, training: TrainingProgress) -> AbstractContextManager[TrainingObserver]:
         """Look on from there."""
-        return self._reporter.training(course)
+        return self._reporter.training(training)
 
 
-class Once(Through):
+class DeduplicatingReporter(ForwardingReporter):
     """Passes each note on once: a command that opens the same data set many times says so but once."""
 
     def __init__(self, reporter: Reporter) -> None:
@@ -127,23 +127,23 @@ class Once(Through):
             super().note(text)
 
 
-class Together:
-    """Several watches as one."""
+class CombinedObserver:
+    """Several observers as one."""
 
-    def __init__(self, *watches: Watch) -> None:
-        self._watches = watches
+    def __init__(self, *observers: TrainingObserver) -> None:
+        self._observers = observers
 
     def advance(self, n: int = 1) -> None:
         """Tell each."""
-        for watch in self._watches:
-            watch.advance(n)
+        for observer in self._observers:
+            observer.advance(n)
 
     def losses(self, step: int, means: Mapping[str, float]) -> None:
         """Tell each."""
-        for watch in self._watches:
-            watch.losses(step, means)
+        for observer in self._observers:
+            observer.losses(step, means)
 
     def evaluated(self, record: Mapping[str, Any], best: bool) -> None:
         """Tell each."""
-        for watch in self._watches:
-            watch.evaluated(record, best)
+        for observer in self._observers:
+            observer.evaluated(record, best)

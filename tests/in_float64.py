@@ -13,7 +13,7 @@ import torch
 
 from labeldep_cli.config import AdversarialConfig, Machine, PretrainConfig, Source, Workspace
 from labeldep_cli.experiments.train import adversarial, pretrain
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.runs.claims import Job
 
 
@@ -24,11 +24,13 @@ def main(images: Path, features: Path, out: Path) -> None:
     for source, full in ((Source(str(features)), False), (Source(str(images), "scenesnet"), True)):
         workspace = Workspace(out / "data", out / ("full" if full else "head"))
         common = {"full": full, "batch_size": 7, "lr": 1e-3, "head": "linear", "steps": 50}
-        first = pretrain(workspace, source, machine, PretrainConfig(**common), Job(out / f"pretrain-{full}"), Silent())
+        first = pretrain(
+            workspace, source, machine, PretrainConfig(**common), Job(out / f"pretrain-{full}"), SilentReporter()
+        )
         for critic in ("wgan-gp",) if full else ("wgan-gp", "nce"):
             config = AdversarialConfig(**common, critic=critic, critic_width=32, critic_projection=16)
             job = Job(out / f"{critic}-{full}")
-            adversarial(workspace, source, machine, config, str(first.folder), job, Silent())
+            adversarial(workspace, source, machine, config, str(first.folder), job, SilentReporter())
 
 
 if __name__ == "__main__":

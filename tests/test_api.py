@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_cli import BACKBONE, Place, make_table, only
+from sandbox import BACKBONE, Sandbox, make_table, only
 from torch import nn
 
 import labeldep_cli
@@ -255,24 +255,24 @@ def test_what_it_refuses(batch) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """A workspace with a run over images, and one over ready features."""
-    place = Place(tmp_path_factory.mktemp("api"))
-    make_table(place.table.parent, rows=30)
+    sandbox = Sandbox(tmp_path_factory.mktemp("api"))
+    make_table(sandbox.table.parent, rows=30)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 6)).astype(np.float32), rng.integers(0, 2, (40, 3)).astype(np.int8)
-    np.savez(place.folder / "x.npz", X=x, Y=y, label_names=np.array(["a", "b", "c"]))
-    for words in ((place.table, *BACKBONE), (place.folder / "x.npz",)):
-        result = place.run("adversarial", "--dataset", *words, "--steps", 2, "--critic-layers", 1, "--critic", "nce")
+    np.savez(sandbox.folder / "x.npz", X=x, Y=y, label_names=np.array(["a", "b", "c"]))
+    for words in ((sandbox.table, *BACKBONE), (sandbox.folder / "x.npz",)):
+        result = sandbox.run("adversarial", "--dataset", *words, "--steps", 2, "--critic-layers", 1, "--critic", "nce")
         assert result.exit_code == 0, result.stderr
-    return place
+    return sandbox
 
 
 @pytest.mark.parametrize("decision", ["threshold", "rerank"])
-def test_load_says_what_predict_says(place: Place, decision) -> None:
-    run = only(place.folder / "runs", "pets-*-adversarial")
-    photos = sorted((place.folder / "pets" / "img").glob("*.png"))
-    told = place.run("predict", *photos, "--run", run, "--json", "--all", "--decision", decision).stdout.splitlines()
+def test_load_says_what_predict_says(sandbox: Sandbox, decision) -> None:
+    run = only(sandbox.folder / "runs", "pets-*-adversarial")
+    photos = sorted((sandbox.folder / "pets" / "img").glob("*.png"))
+    told = sandbox.run("predict", *photos, "--run", run, "--json", "--all", "--decision", decision).stdout.splitlines()
     model = labeldep_cli.load(run, decision=decision)
     assert model.labels == ("cat", "dog", "mat") and model.decision["rule"] == decision
     assert [record(one, True) for one in model.predict(photos)] == [json.loads(line) for line in told]
@@ -285,22 +285,22 @@ def test_load_says_what_predict_says(place: Place, decision) -> None:
     assert sets.shape == (30, 3)
 
 
-def test_load_decides_as_asked(place: Place) -> None:
-    runs = place.folder / "runs"
+def test_load_decides_as_asked(sandbox: Sandbox) -> None:
+    runs = sandbox.folder / "runs"
     model = labeldep_cli.load(only(runs, "pets-*-adversarial").name, runs_dir=runs, threshold="tuned")
     assert model.decision["threshold"] == model.thresholds["tuned"]
     assert len(model.thresholds["tuned-per-label"]) == 3
     with pytest.raises(LabeldepError, match="there is no run 'pest'"):
         labeldep_cli.load("pest", runs_dir=runs)
     with pytest.raises(LabeldepError, match=r"missing\.png: missing file"):
-        model.predict([place.folder / "missing.png"])
+        model.predict([sandbox.folder / "missing.png"])
     with pytest.raises(TypeError, match="call the model on tensors"):
         model.predict([torch.zeros(3, 4, 4)])
 
 
-def test_load_of_a_run_on_ready_features(place: Place) -> None:
-    model = labeldep_cli.load(only(place.folder / "runs", "x-*-adversarial"), decision="rerank", device="cpu")
-    rows = np.load(place.folder / "x.npz")["X"][:4]
+def test_load_of_a_run_on_ready_features(sandbox: Sandbox) -> None:
+    model = labeldep_cli.load(only(sandbox.folder / "runs", "x-*-adversarial"), decision="rerank", device="cpu")
+    rows = np.load(sandbox.folder / "x.npz")["X"][:4]
     p, sets = model.label(torch.from_numpy(rows))
     assert model.side is None and model(torch.from_numpy(rows)).shape == (4, 3)
     for one, chances, chosen in zip(model.predict(rows), p, sets, strict=True):
@@ -308,9 +308,9 @@ def test_load_of_a_run_on_ready_features(place: Place) -> None:
         assert {label for label, _ in one.labels} == {"abc"[k] for k in np.flatnonzero(chosen)}
 
 
-def test_features_as_tensors(place: Place) -> None:
+def test_features_as_tensors(sandbox: Sandbox) -> None:
     cache = labeldep_cli.load_features(
-        place.table, backbone=BACKBONE[1], weights="none", data_dir=place.folder / "data"
+        sandbox.table, backbone=BACKBONE[1], weights="none", data_dir=sandbox.folder / "data"
     )
     x, y = cache.tensors()
     assert len(cache) == len(cache.ids) == len(x) == len(y) == 18
@@ -327,7 +327,7 @@ def example(name: str, *words: object, text: str | None = None) -> str:
     return result.stdout
 
 
-def test_ten_lines_at_most_are_added_to_the_timm_script(place: Place) -> None:
+def test_ten_lines_at_most_are_added_to_the_timm_script(sandbox: Sandbox) -> None:
     lines = (ROOT / "examples" / "timm_classifier.py").read_text().splitlines()
     added = [line for line in lines if line.endswith("# +")]
     assert 0 < len(added) <= 10
@@ -336,7 +336,7 @@ def test_ten_lines_at_most_are_added_to_the_timm_script(place: Place) -> None:
     assert "LabelDependencyLoss" not in plain and "critic." not in plain
     told = example(
         "timm_classifier.py",
-        place.table,
+        sandbox.table,
         *("--model", "test_resnet", "--size", 32, "--epochs", 1),
         "--workers",
         0,

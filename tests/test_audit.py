@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_cli import BACKBONE, LABELS, Place, make_table
+from sandbox import BACKBONE, LABELS, Sandbox, make_table
 
 from labeldep_cli.config import AuditConfig, Machine, Source, Workspace
-from labeldep_cli.evaluation.audit import Weights, fit_weights, most_suspicious, suspicion
+from labeldep_cli.evaluation.audit import EvidenceWeights, fit_weights, most_suspicious, suspicion
 from labeldep_cli.experiments import cross_fitting as crossfit
-from labeldep_cli.experiments.cross_fitting import Opinion
+from labeldep_cli.experiments.cross_fitting import HeldOutScores
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.pipelines.audit import is_run
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.open import open_project
 from labeldep_cli.projects.project import Project
 from labeldep_cli.runs import checkpoint
@@ -31,7 +31,7 @@ PLANTED = ("--steps", 100, "--folds", 2, "--repeats", 1)
 
 def test_suspicion_by_hand():
     logits, evidence = np.array([[2.0, -1.0, 3.0]], np.float32), np.array([[-4.0, 1.0, 5.0]], np.float32)
-    log_odds = Weights(prior=0.5, critic=2.0, offset=1.0).log_odds(logits, evidence)
+    log_odds = EvidenceWeights(prior=0.5, critic=2.0, offset=1.0).log_odds(logits, evidence)
     assert log_odds.tolist() == [[-6.0, 2.5, 12.5]], "0.5 x 2 + 2 x -4 + 1; 0.5 x -1 + 2 x 1 + 1; 0.5 x 3 + 2 x 5 + 1"
     scores = suspicion(log_odds, np.array([[1, 0, -1]], np.int8))
     assert scores.tolist() == [[6.0, 2.5, -np.inf]], "present against its odds, absent against them, unknown"
@@ -71,7 +71,7 @@ def test_every_row_is_scored_by_networks_that_have_not_seen_it(tmp_path: Path, m
     x, y = np.zeros((20, 2), np.float32), np.eye(20, 3, dtype=np.int8)
     np.savez(tmp_path / "x.npz", X=x, Y=y, label_names=np.array(LABELS))
     source = Source(str(tmp_path / "x.npz"))
-    project = open_project(Workspace(tmp_path, tmp_path), source, Machine(device="cpu"), Silent())
+    project = open_project(Workspace(tmp_path, tmp_path), source, Machine(device="cpu"), SilentReporter())
     drawn: dict[str, list[frozenset[str]]] = {}
 
     def trained(fold: Project, config: AuditConfig, job: Job) -> str:
@@ -83,12 +83,12 @@ def test_every_row_is_scored_by_networks_that_have_not_seen_it(tmp_path: Path, m
         drawn.setdefault(draw, []).append(frozenset(parts[2]))
         return draw
 
-    def opinion_of(draw: str, held: Inputs, split: str, device: torch.device) -> Opinion:
+    def score_held_out(draw: str, held: Inputs, split: str, device: torch.device) -> HeldOutScores:
         said = np.full(held.labels.shape, 1 if draw == "draw-1" else 4, np.float32)
-        return Opinion(held.paths, [], held.labels.numpy(), said, 10 * said)
+        return HeldOutScores(held.paths, [], held.labels.numpy(), said, 10 * said)
 
     monkeypatch.setattr(crossfit, "_trained", trained)
-    monkeypatch.setattr(crossfit, "opinion_of", opinion_of)
+    monkeypatch.setattr(crossfit, "score_held_out", score_held_out)
     config = AuditConfig(folds=3, repeats=2, held_out=0.1, seed=5)
     found, _ = crossfit.cross_fit(project, config, Job(tmp_path / "runs"))
     assert (found.logits == 2.5).all() and (found.evidence == 25).all()
@@ -99,9 +99,9 @@ def test_every_row_is_scored_by_networks_that_have_not_seen_it(tmp_path: Path, m
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, np.ndarray]:
+def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sandbox, np.ndarray]:
     """Features tell label 2 alone; 0 and 1 go together. 5 % of the labels are flipped, some unknown."""
-    place = Place(tmp_path_factory.mktemp("planted"))
+    sandbox = Sandbox(tmp_path_factory.mktemp("planted"))
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 6)).astype(np.float32)
     hidden = rng.integers(0, 2, 400)
@@ -109,15 +109,15 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, np.ndarray
     flipped = rng.random(y.shape) < 0.05
     written = np.where(flipped, 1 - y, y)
     written[:5, 2] = -1
-    np.savez(place.folder / "x.npz", X=x, Y=written, label_names=np.array(LABELS))
+    np.savez(sandbox.folder / "x.npz", X=x, Y=written, label_names=np.array(LABELS))
     flipped[:5, 2] = False
-    return place, flipped
+    return sandbox, flipped
 
 
-def test_planted_mistakes_are_found(planted: tuple[Place, np.ndarray]) -> None:
-    place, flipped = planted
-    out = place.folder / "found"
-    found = place.json("audit", place.folder / "x.npz", "--out", out, *PLANTED)
+def test_planted_mistakes_are_found(planted: tuple[Sandbox, np.ndarray]) -> None:
+    sandbox, flipped = planted
+    out = sandbox.folder / "found"
+    found = sandbox.json("audit", sandbox.folder / "x.npz", "--out", out, *PLANTED)
     assert (found["n_images"], found["n_labels"]) == (400, 1195), "five are unknown"
     rows = list(csv.DictReader((out / "audit.csv").open()))
     assert len(rows) == found["n_findings"]
@@ -136,10 +136,10 @@ def test_planted_mistakes_are_found(planted: tuple[Place, np.ndarray]) -> None:
     assert found["weights"]["critic"] > 0.3
 
 
-def test_a_finding_s_parts_add_up_to_its_score(planted: tuple[Place, np.ndarray]) -> None:
+def test_a_finding_s_parts_add_up_to_its_score(planted: tuple[Sandbox, np.ndarray]) -> None:
     """Log-odds = prior * logit(p) + the critic's share + offset; the score is these, against what is written."""
-    place, _ = planted
-    found = place.json("audit", place.folder / "x.npz", "--out", place.folder / "found", *PLANTED)
+    sandbox, _ = planted
+    found = sandbox.json("audit", sandbox.folder / "x.npz", "--out", sandbox.folder / "found", *PLANTED)
     weights = found["weights"]
     assert weights["critic"] != pytest.approx(1, abs=0.01), "so that a share that is not weighed would show"
     for one in found["findings"]:
@@ -148,36 +148,36 @@ def test_a_finding_s_parts_add_up_to_its_score(planted: tuple[Place, np.ndarray]
         assert one["score"] == pytest.approx(-odds if one["written"] == "present" else odds, abs=1e-4)
 
 
-def test_the_same_audit_again_trains_nothing_and_gives_the_same_bytes(planted: tuple[Place, np.ndarray]) -> None:
-    place, _ = planted
-    words = ("audit", place.folder / "x.npz", *QUICK, "--out", place.folder / "twice")
-    place.json(*words)
-    table = place.folder / "twice" / "audit.csv"
-    runs = place.folder / "twice" / "runs"
+def test_the_same_audit_again_trains_nothing_and_gives_the_same_bytes(planted: tuple[Sandbox, np.ndarray]) -> None:
+    sandbox, _ = planted
+    words = ("audit", sandbox.folder / "x.npz", *QUICK, "--out", sandbox.folder / "twice")
+    sandbox.json(*words)
+    table = sandbox.folder / "twice" / "audit.csv"
+    runs = sandbox.folder / "twice" / "runs"
     before = table.read_bytes(), {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")}
     assert len(before[1]) == 2 * 2 * 2, "two folds, two stages, last and best"
     table.unlink()
-    place.json(*words)
+    sandbox.json(*words)
     assert (table.read_bytes(), {path: path.stat().st_mtime_ns for path in before[1]}) == before
-    other = place.run(*words, "--seed", 1)
+    other = sandbox.run(*words, "--seed", 1)
     assert other.exit_code == 1
     assert "holds a run with other settings" in other.stderr
-    place.json(*words, "--seed", 1, "--fresh")
+    sandbox.json(*words, "--seed", 1, "--fresh")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    place = Place(tmp_path_factory.mktemp("audit"))
-    make_table(place.table.parent)
-    return place
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    sandbox = Sandbox(tmp_path_factory.mktemp("audit"))
+    make_table(sandbox.table.parent)
+    return sandbox
 
 
-def test_gallery_of_a_data_set_of_images(place: Place) -> None:
-    result = place.run("audit", place.table, *BACKBONE, *QUICK, "--top", 3, "--out", place.folder / "audit")
+def test_gallery_of_a_data_set_of_images(sandbox: Sandbox) -> None:
+    result = sandbox.run("audit", sandbox.table, *BACKBONE, *QUICK, "--top", 3, "--out", sandbox.folder / "audit")
     assert result.exit_code == 0, result.stderr
     assert "of 180 written labels" in result.stdout
-    page = (place.folder / "audit" / "audit.html").read_text()
-    rows = list(csv.DictReader((place.folder / "audit" / "audit.csv").open()))
+    page = (sandbox.folder / "audit" / "audit.html").read_text()
+    rows = list(csv.DictReader((sandbox.folder / "audit" / "audit.csv").open()))
     assert re.findall(r'alt="(.*?)"', page) == [row["path"] for row in rows[:3]]
     assert page.count('src="data:image/jpeg;base64,') == 3
     assert "http:" not in page and "https:" not in page, "nothing is fetched"
@@ -185,45 +185,55 @@ def test_gallery_of_a_data_set_of_images(place: Place) -> None:
     words = {"present": "Without", "absent": "With"}
     titles = re.findall(r'<h2>(\w+) <span class="\w+">(?:\+ )?(\w+)</span>\?</h2>', page)
     assert titles == [(words[row["written"]], row["label"]) for row in rows[:3]]
-    truth = {line.split(",")[0]: line.split(",")[2:] for line in place.table.read_text().splitlines()[1:]}
+    truth = {line.split(",")[0]: line.split(",")[2:] for line in sandbox.table.read_text().splitlines()[1:]}
     for row in rows:
         own = {name for name, value in zip(LABELS, truth[row["path"]], strict=True) if value == "1"}
         assert (row["label"] in own) == (row["written"] == "present")
         assert {name for name in row["other_labels"].split(";") if name} == own - {row["label"]}
 
 
-def test_a_run_is_audited_on_what_it_has_not_seen(place: Place) -> None:
-    words = ("adversarial", "--dataset", place.table, *BACKBONE, "--critic", "nce", "--freeze-generator", "--steps", 3)
-    run = Path(str(place.json(*words)["run"]))
-    found = place.json("audit", run.name, "--out", place.folder / "of-run")
+def test_a_run_is_audited_on_what_it_has_not_seen(sandbox: Sandbox) -> None:
+    words = (
+        "adversarial",
+        "--dataset",
+        sandbox.table,
+        *BACKBONE,
+        "--critic",
+        "nce",
+        "--freeze-generator",
+        "--steps",
+        3,
+    )
+    run = Path(str(sandbox.json(*words)["run"]))
+    found = sandbox.json("audit", run.name, "--out", sandbox.folder / "of-run")
     assert (found["n_images"], found["n_labels"]) == (24, 72), "val and test"
     assert {finding["split"] for finding in found["findings"]} <= {"val", "test"}
-    assert place.json("audit", run, "--split", "val", "--out", place.folder / "of-val")["n_images"] == 12
-    refused = place.run("audit", run, "--split", "train", "--out", place.folder / "none")
+    assert sandbox.json("audit", run, "--split", "val", "--out", sandbox.folder / "of-val")["n_images"] == 12
+    refused = sandbox.run("audit", run, "--split", "train", "--out", sandbox.folder / "none")
     assert refused.exit_code == 1
     assert "mistakes and all" in refused.stderr
-    assert f"labeldep audit {place.table} --backbone squeezenet1_1 --weights none" in refused.stderr
+    assert f"labeldep audit {sandbox.table} --backbone squeezenet1_1 --weights none" in refused.stderr
 
 
 def test_a_run_s_critic_is_expected_to_count_as_it_does_at_test_time(tmp_path: Path) -> None:
     """A critic that says the same of every set is no evidence: its weight stays what it was expected to be."""
-    place = Place(tmp_path)
+    sandbox = Sandbox(tmp_path)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 4)).astype(np.float32), rng.integers(0, 2, (40, 3)).astype(np.int8)
     np.savez(tmp_path / "x.npz", X=x, Y=y, label_names=np.array(LABELS))
     words = ("--dataset", tmp_path / "x.npz", "--critic", "nce", "--freeze-generator", "--steps", 2)
-    run = Path(str(place.json("adversarial", *words)["run"]))
+    run = Path(str(sandbox.json("adversarial", *words)["run"]))
     tensors, facts = checkpoint.load(run / "best.safetensors")
     flat = {name: 0 * value if name.startswith("critic.") else value for name, value in tensors.items()}
     for beta, expected in ((3.0, 3), (0.5, 0.5), (None, 1)):
         checkpoint.save(run / "best.safetensors", flat, {**facts, "beta": beta})
-        found = place.json("audit", run, "--out", tmp_path / "audit")
+        found = sandbox.json("audit", run, "--out", tmp_path / "audit")
         assert found["weights"]["critic"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_run_without_a_critic_says_so(place: Place) -> None:
-    (run,) = (place.folder / "runs").glob("*-pretrain")
-    result = place.run("audit", run.name, "--out", place.folder / "plain", "--json")
+def test_a_run_without_a_critic_says_so(sandbox: Sandbox) -> None:
+    (run,) = (sandbox.folder / "runs").glob("*-pretrain")
+    result = sandbox.run("audit", run.name, "--out", sandbox.folder / "plain", "--json")
     assert result.exit_code == 0, result.stderr
     assert "has no critic" in result.stderr
     findings = json.loads(result.stdout)["findings"]
@@ -238,17 +248,17 @@ def test_a_run_without_a_critic_says_so(place: Place) -> None:
         (("nothing-here",), 1, "there is no data set 'nothing-here'"),
     ],
 )
-def test_errors(planted: tuple[Place, np.ndarray], words: tuple[object, ...], code: int, told: str) -> None:
-    place, _ = planted
-    what = place.folder / words[0] if words[0] == "x.npz" else words[0]
-    result = place.run("audit", what, *words[1:], "--out", place.folder / "no")
+def test_errors(planted: tuple[Sandbox, np.ndarray], words: tuple[object, ...], code: int, told: str) -> None:
+    sandbox, _ = planted
+    what = sandbox.folder / words[0] if words[0] == "x.npz" else words[0]
+    result = sandbox.run("audit", what, *words[1:], "--out", sandbox.folder / "no")
     assert result.exit_code == code
     assert told in result.stderr
 
 
-def test_flags_that_a_trained_run_cannot_follow_are_refused(place: Place) -> None:
-    (run,) = (place.folder / "runs").glob("*-pretrain")
-    result = place.run("audit", run.name, "--folds", 3, "--out", place.folder / "no")
+def test_flags_that_a_trained_run_cannot_follow_are_refused(sandbox: Sandbox) -> None:
+    (run,) = (sandbox.folder / "runs").glob("*-pretrain")
+    result = sandbox.run("audit", run.name, "--folds", 3, "--out", sandbox.folder / "no")
     assert result.exit_code == 2
     assert "trained already" in result.stderr
 
@@ -263,19 +273,21 @@ def test_beside_cleanlab() -> None:
     logits = rng.normal(0, 3, (300, 3)).astype(np.float32)
     right = (logits + rng.logistic(size=logits.shape) > 0).astype(np.int8)
     flipped = rng.random(right.shape) < 0.05
-    opinion = Opinion([], [], np.where(flipped, 1 - right, right).astype(np.int8), logits, None)
-    scores = suspicion(logits.astype(float), opinion.labels)
-    found = Audit("", Path(), (), 300, 900, Weights(1, 0, 0), scores, opinion, (), False)
+    held_out = HeldOutScores([], [], np.where(flipped, 1 - right, right).astype(np.int8), logits, None)
+    scores = suspicion(logits.astype(float), held_out.labels)
+    found = Audit("", Path(), (), 300, 900, EvidenceWeights(1, 0, 0), scores, held_out, (), False)
     ap = _cells(found, flipped)
     assert ap["|y - p|"] == pytest.approx(ap["cleanlab, self-confidence"])
     assert ap["audit"] == pytest.approx(ap["|y - p|"]), "the same ranking, where no critic and no weight is at work"
     assert ap["cleanlab, filter first"] > 5 * 100 * flipped.mean()
 
 
-def test_a_data_set_with_another_programs_config_beside_it_is_no_run(place: Place, tmp_path: Path) -> None:
+def test_a_data_set_with_another_programs_config_beside_it_is_no_run(sandbox: Sandbox, tmp_path: Path) -> None:
     make_table(tmp_path / "pets")
     for text in ('{"command": "pretrain", "settings": []}', '{"lr": 0.1}', "no JSON"):
         (tmp_path / "pets" / "config.json").write_text(text)
-        assert not is_run(str(tmp_path / "pets"), place.folder / "runs")
-    run = place.json("pretrain", "--dataset", place.table, *BACKBONE, "--steps", 1, "--out", tmp_path / "run")["run"]
-    assert is_run(str(run), place.folder / "runs")
+        assert not is_run(str(tmp_path / "pets"), sandbox.folder / "runs")
+    run = sandbox.json("pretrain", "--dataset", sandbox.table, *BACKBONE, "--steps", 1, "--out", tmp_path / "run")[
+        "run"
+    ]
+    assert is_run(str(run), sandbox.folder / "runs")

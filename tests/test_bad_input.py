@@ -35,7 +35,7 @@ from labeldep_cli.errors import LabeldepError
 from labeldep_cli.features import decode
 from labeldep_cli.features.store import known_files
 from labeldep_cli.models.scenesnet import ScenesNet
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.runs.claims import claim
 
 BACKBONE = ("--backbone", "scenesnet", "--weights", "none", "--device", "cpu", "--workers", "0")
@@ -656,11 +656,11 @@ def test_another_start_other_weights_or_rows_make_another_run(
         "weights": {"path": "/w.pth", "sha256": "c" * 64},
         "start": {"run": "/a", "sha256": "a" * 64},
     }
-    assert not claim(tmp_path, record, Silent()), "begun, not finished"
+    assert not claim(tmp_path, record, SilentReporter()), "begun, not finished"
     moved = {"data_dir": "/moved", "weights": {"path": "/moved/w.pth", "sha256": "c" * 64}}
-    assert not claim(tmp_path, record | moved, Silent()), "a path tells no runs apart"
+    assert not claim(tmp_path, record | moved, SilentReporter()), "a path tells no runs apart"
     with pytest.raises(LabeldepError) as caught:
-        claim(tmp_path, record | changed, Silent())
+        claim(tmp_path, record | changed, SilentReporter())
     told = f"{what} {there!r} there, {here!r} here"
     assert caught.value.what == f"{tmp_path} holds a run with other settings: {told}"
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import LABELS, Place
+from sandbox import LABELS, Sandbox
 from typer.testing import CliRunner
 
 from labeldep_cli import config
 from labeldep_cli.cli import app
-from labeldep_cli.files import lock, size_told
+from labeldep_cli.files import format_size, lock
 from labeldep_cli.models.backbones import BACKBONES
 from labeldep_cli.pipelines import doctor as checkup
 
@@ -26,21 +26,21 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def sandbox(tmp_path: Path) -> Sandbox:
     """A workspace with ready features (80 rows, 3 of them val) and a run of two steps on them."""
-    place = Place(tmp_path)
+    sandbox = Sandbox(tmp_path)
     x = np.random.default_rng(0).normal(size=(80, 4)).astype(np.float32)
     np.savez(tmp_path / "t.npz", X=x, Y=(x[:, :3] > 0).astype(np.int8), label_names=np.array(LABELS))
-    assert train(place, "pretrain").exit_code == 0
-    return place
+    assert train(sandbox, "pretrain").exit_code == 0
+    return sandbox
 
 
-def train(place: Place, command: str, *words: object):
-    return place.run(command, "--dataset", place.folder / "t.npz", "--steps", 2, *words)
+def train(sandbox: Sandbox, command: str, *words: object):
+    return sandbox.run(command, "--dataset", sandbox.folder / "t.npz", "--steps", 2, *words)
 
 
-def run_of(place: Place, stage: str) -> Path:
-    (found,) = (place.folder / "runs").glob(f"t-*-{stage}")
+def run_of(sandbox: Sandbox, stage: str) -> Path:
+    (found,) = (sandbox.folder / "runs").glob(f"t-*-{stage}")
     return found
 
 
@@ -52,9 +52,9 @@ def unfinish(run: Path) -> Path:
 # labeldep runs
 
 
-def test_runs_are_listed_newest_first_with_their_scores(place: Place) -> None:
-    assert train(place, "adversarial", "--critic-layers", 1).exit_code == 0
-    found = place.json("runs")["runs"]
+def test_runs_are_listed_newest_first_with_their_scores(sandbox: Sandbox) -> None:
+    assert train(sandbox, "adversarial", "--critic-layers", 1).exit_code == 0
+    found = sandbox.json("runs")["runs"]
     assert [(row["stage"], row["critic"], row["state"]) for row in found] == [
         ("adversarial", "wgan-gp", "finished"),
         ("pretrain", None, "finished"),
@@ -66,56 +66,56 @@ def test_runs_are_listed_newest_first_with_their_scores(place: Place) -> None:
         assert (row["step"], row["steps"], row["best_step"]) == (2, 2, result["best_step"])
         assert row["bytes"] == sum(path.stat().st_size for path in folder.iterdir())
         assert row["backbone"] is None
-        assert place.run("eval", row["name"]).exit_code == 0, "the name is one that eval takes"
-    shown = place.run("runs").stdout
+        assert sandbox.run("eval", row["name"]).exit_code == 0, "the name is one that eval takes"
+    shown = sandbox.run("runs").stdout
     assert shown.index("-adversarial") < shown.index("-pretrain")
     assert f"{found[0]['val']['mAP']:.2f}" in shown
 
 
-def test_the_best_evaluation_of_an_unfinished_run_is_the_one_in_its_checkpoint(place: Place) -> None:
+def test_the_best_evaluation_of_an_unfinished_run_is_the_one_in_its_checkpoint(sandbox: Sandbox) -> None:
     for stage, flags in (("pretrain", ()), ("critic", ("--critic", "nce", "--freeze-generator"))):
         command = "pretrain" if stage == "pretrain" else "adversarial"
-        words = ("--steps", 100, "--lr", 0.3, "--out", place.folder / "runs" / stage, *flags)
-        assert train(place, command, *words).exit_code == 0
-        kept = json.loads((place.folder / "runs" / stage / "result.json").read_text())
-        unfinish(place.folder / "runs" / stage)
-        (row,) = [row for row in place.json("runs")["runs"] if row["name"] == stage]
+        words = ("--steps", 100, "--lr", 0.3, "--out", sandbox.folder / "runs" / stage, *flags)
+        assert train(sandbox, command, *words).exit_code == 0
+        kept = json.loads((sandbox.folder / "runs" / stage / "result.json").read_text())
+        unfinish(sandbox.folder / "runs" / stage)
+        (row,) = [row for row in sandbox.json("runs")["runs"] if row["name"] == stage]
         assert (row["state"], row["best_step"]) == ("unfinished", kept["best_step"])
         assert row["val"]["mAP"] == kept["val"]["mAP"]
 
 
-def test_runs_are_listed_without_torch(place: Place) -> None:
+def test_runs_are_listed_without_torch(sandbox: Sandbox) -> None:
     program = (
         "import sys; from typer.testing import CliRunner; from labeldep_cli.cli import app; "
-        f"result = CliRunner().invoke(app, ['runs', '--runs-dir', {str(place.folder / 'runs')!r}]); "
+        f"result = CliRunner().invoke(app, ['runs', '--runs-dir', {str(sandbox.folder / 'runs')!r}]); "
         "assert '-pretrain' in result.stdout; print([n for n in ('torch', 'numpy') if n in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 
-def test_a_broken_run_is_told_and_hides_no_other(place: Place) -> None:
-    broken = place.folder / "runs" / "broken"
+def test_a_broken_run_is_told_and_hides_no_other(sandbox: Sandbox) -> None:
+    broken = sandbox.folder / "runs" / "broken"
     broken.mkdir()
     (broken / "config.json").write_text("{")
-    result = place.run("runs")
+    result = sandbox.run("runs")
     assert f"left out: the files of {broken} are broken" in result.stderr
     assert "-pretrain" in result.stdout
 
 
 def test_no_runs(tmp_path: Path) -> None:
-    result = Place(tmp_path).run("runs")
+    result = Sandbox(tmp_path).run("runs")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "labeldep adversarial" in result.stderr
-    assert Place(tmp_path).json("runs")["runs"] == []
+    assert Sandbox(tmp_path).json("runs")["runs"] == []
     assert list(tmp_path.iterdir()) == []
 
 
 # labeldep runs clean
 
 
-def test_clean_removes_only_what_is_of_no_use(place: Place) -> None:
-    runs, kept = place.folder / "runs", run_of(place, "pretrain")
+def test_clean_removes_only_what_is_of_no_use(sandbox: Sandbox) -> None:
+    runs, kept = sandbox.folder / "runs", run_of(sandbox, "pretrain")
     never, begun, other = runs / "never", runs / "begun", runs / "notes"
     for folder in (never, begun, other, kept / ".checkpoint.writing"):
         folder.mkdir()
@@ -126,77 +126,77 @@ def test_clean_removes_only_what_is_of_no_use(place: Place) -> None:
     (other / "config.json").write_text('{"model_type": "bert"}')
     before = {path: path.read_bytes() for path in kept.iterdir() if path.is_file() and "writing" not in path.name}
 
-    listed = place.run("runs", "clean")
+    listed = sandbox.run("runs", "clean")
     assert listed.exit_code == 0
     assert "nothing was removed: add --yes" in listed.stderr
     assert never.exists()
     assert begun.exists()
-    whys = {Path(item["run"]).name: (item["why"], item["removed"]) for item in place.json("runs", "clean")["items"]}
+    whys = {Path(item["run"]).name: (item["why"], item["removed"]) for item in sandbox.json("runs", "clean")["items"]}
     assert whys == {
         "never": ("never began", False),
         "begun": ("no checkpoint", False),
         kept.name: ("left by a kill amid a write", False),
     }
-    assert all(item["removed"] for item in place.json("runs", "clean", "--yes")["items"])
+    assert all(item["removed"] for item in sandbox.json("runs", "clean", "--yes")["items"])
     assert sorted(path.name for path in runs.iterdir()) == sorted(["notes", kept.name])
     assert {path: path.read_bytes() for path in kept.iterdir()} == before
-    assert "nothing to clean" in place.run("runs", "clean", "--yes").stderr
+    assert "nothing to clean" in sandbox.run("runs", "clean", "--yes").stderr
 
 
-def test_clean_unfinished_takes_the_finished_for_none(place: Place) -> None:
-    assert train(place, "adversarial", "--critic-layers", 1).exit_code == 0
-    unfinished = unfinish(run_of(place, "adversarial"))
-    assert place.json("runs", "clean", "--yes")["items"] == [], "it can go on"
-    assert place.json("runs", "clean", "--unfinished", "--yes")["items"][0]["run"] == str(unfinished)
+def test_clean_unfinished_takes_the_finished_for_none(sandbox: Sandbox) -> None:
+    assert train(sandbox, "adversarial", "--critic-layers", 1).exit_code == 0
+    unfinished = unfinish(run_of(sandbox, "adversarial"))
+    assert sandbox.json("runs", "clean", "--yes")["items"] == [], "it can go on"
+    assert sandbox.json("runs", "clean", "--unfinished", "--yes")["items"][0]["run"] == str(unfinished)
     assert not unfinished.exists()
-    assert run_of(place, "pretrain").exists()
+    assert run_of(sandbox, "pretrain").exists()
 
 
-def test_clean_last_leaves_a_run_that_evaluates(place: Place) -> None:
-    run = run_of(place, "pretrain")
-    scores = place.json("eval")
+def test_clean_last_leaves_a_run_that_evaluates(sandbox: Sandbox) -> None:
+    run = run_of(sandbox, "pretrain")
+    scores = sandbox.json("eval")
     best = (run / "best.safetensors").read_bytes()
     (run / "best.safetensors").write_bytes(best[:100])
-    assert place.json("runs", "clean", "--last")["items"] == [], "a broken best may be rebuilt from last"
+    assert sandbox.json("runs", "clean", "--last")["items"] == [], "a broken best may be rebuilt from last"
     (run / "best.safetensors").write_bytes(best)
-    (item,) = place.json("runs", "clean", "--last", "--yes")["items"]
+    (item,) = sandbox.json("runs", "clean", "--last", "--yes")["items"]
     assert item["files"] == ["last.safetensors"]
-    assert place.json("eval") == scores
-    assert "is finished already" in train(place, "pretrain").stderr
+    assert sandbox.json("eval") == scores
+    assert "is finished already" in train(sandbox, "pretrain").stderr
 
 
-def test_clean_a_named_run_keeps_the_users_own_files(place: Place) -> None:
-    run = run_of(place, "pretrain")
+def test_clean_a_named_run_keeps_the_users_own_files(sandbox: Sandbox) -> None:
+    run = run_of(sandbox, "pretrain")
     (run / "notes.txt").write_text("mine")
-    assert place.run("runs", "clean", run.name, "--yes").exit_code == 0
+    assert sandbox.run("runs", "clean", run.name, "--yes").exit_code == 0
     assert [path.name for path in run.iterdir() if path.name != ".lock"] == ["notes.txt"]
-    gone = place.run("runs", "clean", "t-pretrain", "--yes")
+    gone = sandbox.run("runs", "clean", "t-pretrain", "--yes")
     assert gone.exit_code == 1
     assert "there is no run 't-pretrain'" in gone.stderr
-    other = place.folder / "runs" / "other"
+    other = sandbox.folder / "runs" / "other"
     other.mkdir()
     (other / "config.json").write_text("{}")
-    refused = place.run("runs", "clean", "other", "--yes")
+    refused = sandbox.run("runs", "clean", "other", "--yes")
     assert refused.exit_code == 1
     assert "is not known for a run" in refused.stderr
     assert (other / "config.json").exists()
 
 
-def test_a_run_in_training_stays(place: Place) -> None:
-    run = unfinish(run_of(place, "pretrain"))
+def test_a_run_in_training_stays(sandbox: Sandbox) -> None:
+    run = unfinish(run_of(sandbox, "pretrain"))
     program = (
         "import sys, pathlib; from labeldep_cli.files import lock\n"
         f"with lock(pathlib.Path({str(run / '.lock')!r}), 'it'): print(flush=True); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
-        assert place.json("runs")["runs"][0]["state"] == "training"
+        assert sandbox.json("runs")["runs"][0]["state"] == "training"
         for words in (("--unfinished",), (run.name,)):
-            (item,) = place.json("runs", "clean", *words, "--yes")["items"]
+            (item,) = sandbox.json("runs", "clean", *words, "--yes")["items"]
             assert (item["in_use"], item["removed"]) == (True, False)
         other.stdin.close()
     assert (run / "best.safetensors").exists()
-    assert place.json("runs")["runs"][0]["state"] == "unfinished"
+    assert sandbox.json("runs")["runs"][0]["state"] == "unfinished"
     with lock(run / ".lock", "it", patience=0):
         pass
 
@@ -211,7 +211,7 @@ def test_a_run_in_training_stays(place: Place) -> None:
     ],
 )
 def test_runs_used_wrongly(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
-    result = Place(tmp_path).run("runs", *words)
+    result = Sandbox(tmp_path).run("runs", *words)
     assert result.exit_code == 2
     assert told in re.sub(r"[\s│]+", " ", result.stderr)
 
@@ -222,7 +222,7 @@ def test_runs_used_wrongly(tmp_path: Path, words: tuple[str, ...], told: str) ->
 def test_doctor_where_there_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     monkeypatch.chdir(tmp_path)
-    found = Place(tmp_path).json("doctor")
+    found = Sandbox(tmp_path).json("doctor")
     assert [row["lacking"] == [] for row in found["datasets"]] == [False, False, False, True]
     assert {row["backbone"]: row["on_disk"] for row in found["weights"]} == dict.fromkeys(config.PAPER_BACKBONES)
     sizes = {row["backbone"]: row["published"] / 1e6 for row in found["weights"]}
@@ -230,15 +230,15 @@ def test_doctor_where_there_is_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     assert found["runs"]["finished"] == 0
     assert found["versions"]["torch"]
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
-    text = Place(tmp_path).run("doctor")
+    text = Sandbox(tmp_path).run("doctor")
     assert text.exit_code == 0
     assert "resnet101 (default): not on disk; when needed, 178.8 MB are downloaded from https://" in text.stdout
 
 
-def test_doctor_sees_what_is_there(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(place.folder / "hub"))
-    weights = place.folder / "hub" / "hub" / "checkpoints" / "resnet101-cd907fc2.pth"
-    coco, features = place.folder / "data" / "coco", place.folder / "data" / "features"
+def test_doctor_sees_what_is_there(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(sandbox.folder / "hub"))
+    weights = sandbox.folder / "hub" / "hub" / "checkpoints" / "resnet101-cd907fc2.pth"
+    coco, features = sandbox.folder / "data" / "coco", sandbox.folder / "data" / "features"
     for folder in (weights.parent, coco / "annotations", coco / "train2014", features):
         folder.mkdir(parents=True)
     weights.write_bytes(b"cut off")
@@ -246,7 +246,7 @@ def test_doctor_sees_what_is_there(place: Place, monkeypatch: pytest.MonkeyPatch
     (features / "some").mkdir()
     (features / "some" / "a.h5").write_bytes(b"12345")
     (features / "some" / "b.h5.partial").write_bytes(b"123")
-    found = place.json("doctor")
+    found = sandbox.json("doctor")
     assert [Path(path).name for path in found["datasets"][0]["lacking"]] == ["instances_val2014.json", "val2014"]
     assert found["caches"]["finished"] == [{"file": "some/a.h5", "bytes": 5}]
     assert found["caches"]["unfinished"] == [{"file": "some/b.h5.partial", "bytes": 3}]
@@ -254,7 +254,7 @@ def test_doctor_sees_what_is_there(place: Place, monkeypatch: pytest.MonkeyPatch
     told = " ".join(warning["what"] for warning in found["warnings"])
     assert "resnet101-cd907fc2.pth has 7 bytes" in told
     assert "b.h5.partial is unfinished" in told
-    assert "warning: " in place.run("doctor").stdout
+    assert "warning: " in sandbox.run("doctor").stdout
 
 
 def test_what_doctor_warns_of() -> None:
@@ -287,7 +287,7 @@ def test_doctor_knows_what_the_package_needs() -> None:
     ("n", "told"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (178_814_045, "178.8 MB"), (2e15, "2000.0 TB")]
 )
 def test_sizes_for_a_person(n: float, told: str) -> None:
-    assert size_told(n) == told
+    assert format_size(n) == told
 
 
 # Completion
@@ -309,21 +309,21 @@ def completed(line: str, folder: Path, runs: Path | None = None) -> list[str]:
     return done.stdout.split()
 
 
-def test_completion(place: Place) -> None:
-    assert completed("labeldep do", place.folder) == ["doctor"]
-    assert completed("labeldep extract --dataset nus", place.folder) == ["nuswide", "nuswide-official"]
-    assert completed("labeldep pretrain --backbone resnet", place.folder) == ["resnet101", "resnet152"]
-    assert completed("labeldep eval --threshold t", place.folder) == ["tuned", "tuned-per-label"]
-    run = run_of(place, "pretrain")
-    runs = place.folder / "runs"
+def test_completion(sandbox: Sandbox) -> None:
+    assert completed("labeldep do", sandbox.folder) == ["doctor"]
+    assert completed("labeldep extract --dataset nus", sandbox.folder) == ["nuswide", "nuswide-official"]
+    assert completed("labeldep pretrain --backbone resnet", sandbox.folder) == ["resnet101", "resnet152"]
+    assert completed("labeldep eval --threshold t", sandbox.folder) == ["tuned", "tuned-per-label"]
+    run = run_of(sandbox, "pretrain")
+    runs = sandbox.folder / "runs"
     (runs / "empty").mkdir()
-    elsewhere = place.folder / "elsewhere"
+    elsewhere = sandbox.folder / "elsewhere"
     elsewhere.mkdir()
     for line in ("eval t", "compare t", "dependency ", "adversarial --from t", "predict x.jpg --run t", "runs clean t"):
-        assert completed(f"labeldep {line}", place.folder) == [run.name], "in ./runs"
+        assert completed(f"labeldep {line}", sandbox.folder) == [run.name], "in ./runs"
     assert completed("labeldep eval t", elsewhere, runs) == [run.name]
     assert completed(f"labeldep eval --runs-dir {runs} t", elsewhere) == [run.name]
-    assert completed("labeldep eval x", place.folder) == []
+    assert completed("labeldep eval x", sandbox.folder) == []
 
 
 def test_the_names_for_completion_are_the_tables() -> None:
@@ -333,8 +333,8 @@ def test_the_names_for_completion_are_the_tables() -> None:
 # Small mends
 
 
-def test_a_small_val_split_is_told_once(place: Place) -> None:
-    result = train(place, "adversarial", "--runs-dir", place.folder / "other")
+def test_a_small_val_split_is_told_once(sandbox: Sandbox) -> None:
+    result = train(sandbox, "adversarial", "--runs-dir", sandbox.folder / "other")
     lines = result.stderr.splitlines()
     small = [line for line in lines if line.startswith("val has only 3 images")]
     assert len(small) == 1
@@ -343,13 +343,13 @@ def test_a_small_val_split_is_told_once(place: Place) -> None:
     assert len([line for line in lines if "val = 3 rows drawn from train" in line]) == 1
 
 
-def ended_by(number: int, place: Place, group: bool) -> tuple[int, str]:
+def ended_by(number: int, sandbox: Sandbox, group: bool) -> tuple[int, str]:
     """Exit code and stderr of a long training that is sent a signal once it has a checkpoint."""
-    out = place.folder / "long"
+    out = sandbox.folder / "long"
     words = ["pretrain", "--dataset", "t.npz", "--steps", "1000000", "--out", str(out)]
     process = subprocess.Popen(
         [sys.executable, "-m", "labeldep_cli", *words],
-        cwd=place.folder,
+        cwd=sandbox.folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
@@ -365,8 +365,8 @@ def ended_by(number: int, place: Place, group: bool) -> tuple[int, str]:
     return process.returncode, told
 
 
-def test_sigterm_is_an_interruption(place: Place) -> None:
-    code, told = ended_by(signal.SIGTERM, place, group=False)
+def test_sigterm_is_an_interruption(sandbox: Sandbox) -> None:
+    code, told = ended_by(signal.SIGTERM, sandbox, group=False)
     assert code == 130
     assert "interrupted: the work so far is kept" in told
     assert "Traceback" not in told

@@ -5,75 +5,34 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw_image
 from safetensors import safe_open
-from typer.testing import CliRunner, Result
+from sandbox import BACKBONE, LABELS, Sandbox, make_table, only
+from typer.testing import CliRunner
 
 from labeldep_cli.cli import app
 from labeldep_cli.models.discriminator import seeded_critic
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.runs import checkpoint
 
-LABELS = ("cat", "dog", "mat")
-BACKBONE = ("--backbone", "squeezenet1_1", "--weights", "none")
-
-
-@dataclass(frozen=True)
-class Place:
-    """A workspace with a small data set of its own."""
-
-    folder: Path
-
-    @property
-    def table(self) -> Path:
-        return self.folder / "pets" / "labels.csv"
-
-    def run(self, *words: object) -> Result:
-        where = {"LABELDEP_DATA": str(self.folder / "data"), "LABELDEP_RUNS": str(self.folder / "runs")}
-        return CliRunner().invoke(app, [str(word) for word in words], env=where)
-
-    def json(self, *words: object, code: int = 0) -> dict[str, object]:
-        result = self.run(*words, "--json")
-        assert result.exit_code == code, result.stderr
-        assert len(result.stdout.splitlines()) == 1, "one JSON object on one line"
-        return json.loads(result.stdout)
-
-
-def make_table(folder: Path, rows: int = 60) -> None:
-    rng = np.random.default_rng(0)
-    lines = ["path,split," + ",".join(LABELS)]
-    for row in range(rows):
-        draw_image(folder / "img" / f"{row}.png", row)
-        y = rng.integers(0, 2, len(LABELS))
-        split = "train" if row < rows * 0.6 else "val" if row < rows * 0.8 else "test"
-        lines.append(f"img/{row}.png,{split},{','.join(map(str, y))}")
-    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
-
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """A workspace where `adversarial` has been run in head mode: it extracts and pretrains by itself."""
-    place = Place(tmp_path_factory.mktemp("place"))
-    make_table(place.table.parent)
-    result = place.run("adversarial", "--dataset", place.table, *BACKBONE, "--steps", 4, "--critic-layers", 2)
+    sandbox = Sandbox(tmp_path_factory.mktemp("sandbox"))
+    make_table(sandbox.table.parent)
+    result = sandbox.run("adversarial", "--dataset", sandbox.table, *BACKBONE, "--steps", 4, "--critic-layers", 2)
     assert result.exit_code == 0, result.stderr
     assert "extracting them first" in result.stderr
     assert "pretraining first" in result.stderr
-    return place
+    return sandbox
 
 
-def only(folder: Path, pattern: str) -> Path:
-    (found,) = folder.glob(pattern)
-    return found
-
-
-def test_what_a_run_leaves(place: Place) -> None:
-    run = only(place.folder / "runs", "pets-*-squeezenet1_1-adversarial")
+def test_what_a_run_leaves(sandbox: Sandbox) -> None:
+    run = only(sandbox.folder / "runs", "pets-*-squeezenet1_1-adversarial")
     assert {path.name for path in run.iterdir()} == {
         ".lock",
         "config.json",
@@ -96,11 +55,11 @@ def test_what_a_run_leaves(place: Place) -> None:
         "generator.head.0.bias",
     }, "a cached-mode checkpoint holds no backbone weights"
     for name in ("metrics.jsonl", "result.json", "best.safetensors", "last.safetensors"):
-        assert str(place.folder).encode() not in (run / name).read_bytes(), "only config.json holds a path"
+        assert str(sandbox.folder).encode() not in (run / name).read_bytes(), "only config.json holds a path"
 
 
-def test_extract_says_what_is_there(place: Place) -> None:
-    found = place.json("extract", "--dataset", place.table, *BACKBONE)
+def test_extract_says_what_is_there(sandbox: Sandbox) -> None:
+    found = sandbox.json("extract", "--dataset", sandbox.table, *BACKBONE)
     assert [(file["split"], file["rows"], file["views"], file["width"]) for file in found["files"]] == [
         ("train", 36, 1, 512),
         ("val", 12, 1, 512),
@@ -111,18 +70,18 @@ def test_extract_says_what_is_there(place: Place) -> None:
     assert found["images_per_second"] is None, "nothing was computed"
 
 
-def test_a_finished_run_prints_its_result_again(place: Place) -> None:
-    run = only(place.folder / "runs", "pets-*-pretrain")
+def test_a_finished_run_prints_its_result_again(sandbox: Sandbox) -> None:
+    run = only(sandbox.folder / "runs", "pets-*-pretrain")
     before = {path: path.stat().st_mtime_ns for path in run.iterdir()}
-    found = place.json("pretrain", "--dataset", place.table, *BACKBONE)
+    found = sandbox.json("pretrain", "--dataset", sandbox.table, *BACKBONE)
     assert found["run"] == str(run)
     assert found["steps"] == 400
     assert found["val"]["n_images"] == 12
     assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == before
 
 
-def test_eval_keys_and_protocol(place: Place) -> None:
-    found = place.json("eval", "--split", "val")
+def test_eval_keys_and_protocol(sandbox: Sandbox) -> None:
+    found = sandbox.json("eval", "--split", "val")
     contract = (
         "dataset split n_images n_labels decision CP CR CF1 OP OR OF1 macro_f1 mAP exact_match labels_per_image "
         "true_labels_per_image skipped_labels per_label skipped provenance"
@@ -136,39 +95,39 @@ def test_eval_keys_and_protocol(place: Place) -> None:
     assert result["val"]["mAP"] == found["mAP"], "eval on val agrees with the training's own closing evaluation"
 
 
-def test_eval_takes_the_newest_run_and_names(place: Place) -> None:
-    newest = place.json("eval")["run"]
+def test_eval_takes_the_newest_run_and_names(sandbox: Sandbox) -> None:
+    newest = sandbox.json("eval")["run"]
     assert newest.endswith("-adversarial")
-    assert place.json("eval", Path(newest).name)["mAP"] == place.json("eval", newest)["mAP"]
+    assert sandbox.json("eval", Path(newest).name)["mAP"] == sandbox.json("eval", newest)["mAP"]
 
 
 @pytest.mark.parametrize(
     ("flags", "per_image"),
     [(["--top-k", "2"], 2.0), (["--threshold", "0"], 3.0), (["--threshold", "1"], 0.0)],
 )
-def test_eval_decisions(place: Place, flags: list[str], per_image: float) -> None:
-    assert place.json("eval", *flags)["labels_per_image"] == per_image
+def test_eval_decisions(sandbox: Sandbox, flags: list[str], per_image: float) -> None:
+    assert sandbox.json("eval", *flags)["labels_per_image"] == per_image
 
 
-def test_non_empty_and_tuned(place: Place) -> None:
-    assert place.json("eval", "--threshold", "1", "--non-empty")["labels_per_image"] == 1.0
-    tuned = place.json("eval", "--split", "val", "--threshold", "tuned")
+def test_non_empty_and_tuned(sandbox: Sandbox) -> None:
+    assert sandbox.json("eval", "--threshold", "1", "--non-empty")["labels_per_image"] == 1.0
+    tuned = sandbox.json("eval", "--split", "val", "--threshold", "tuned")
     assert tuned["decision"]["source"] == "tuned on val"
-    assert tuned["OF1"] >= place.json("eval", "--split", "val")["OF1"]
-    assert len(place.json("eval", "--threshold", "tuned-per-label")["decision"]["threshold"]) == len(LABELS)
+    assert tuned["OF1"] >= sandbox.json("eval", "--split", "val")["OF1"]
+    assert len(sandbox.json("eval", "--threshold", "tuned-per-label")["decision"]["threshold"]) == len(LABELS)
 
 
-def test_tables_for_people(place: Place) -> None:
-    result = place.run("eval", "--per-label")
+def test_tables_for_people(sandbox: Sandbox) -> None:
+    result = sandbox.run("eval", "--per-label")
     assert result.exit_code == 0
     assert "p > 0.5" in result.stdout
     assert "protocol: test rows" in result.stdout
     assert all(label in result.stdout for label in LABELS)
 
 
-def test_predict(place: Place) -> None:
-    image = place.table.parent / "img" / "0.png"
-    result = place.run("predict", image, place.table.parent / "img" / "1*.png", "--json", "--all", "--top-k", "1")
+def test_predict(sandbox: Sandbox) -> None:
+    image = sandbox.table.parent / "img" / "0.png"
+    result = sandbox.run("predict", image, sandbox.table.parent / "img" / "1*.png", "--json", "--all", "--top-k", "1")
     assert result.exit_code == 0, result.stderr
     records = [json.loads(line) for line in result.stdout.splitlines()]
     assert len(records) == 12, "0.png; 1.png and 10.png to 19.png"
@@ -176,104 +135,108 @@ def test_predict(place: Place) -> None:
     assert list(records[0]["probabilities"]) == list(LABELS)
     (best,) = records[0]["labels"]
     assert best["probability"] == max(records[0]["probabilities"].values())
-    assert place.run("predict", image).stdout.startswith(f"{image}: ")
+    assert sandbox.run("predict", image).stdout.startswith(f"{image}: ")
 
 
-def test_predict_agrees_with_eval(place: Place) -> None:
+def test_predict_agrees_with_eval(sandbox: Sandbox) -> None:
     """The cache is fp16 and predict is not: the same sets up to that rounding."""
-    rows = [line.split(",") for line in place.table.read_text().splitlines()[1:]]
+    rows = [line.split(",") for line in sandbox.table.read_text().splitlines()[1:]]
     test = [row for row in rows if row[1] == "test"]
-    result = place.run("predict", *(place.table.parent / row[0] for row in test), "--json")
+    result = sandbox.run("predict", *(sandbox.table.parent / row[0] for row in test), "--json")
     sets = [{label["label"] for label in json.loads(line)["labels"]} for line in result.stdout.splitlines()]
     truth = [{name for name, value in zip(LABELS, row[2:], strict=True) if value == "1"} for row in test]
     exact = 100 * np.mean([found == true for found, true in zip(sets, truth, strict=True)])
-    assert exact == pytest.approx(place.json("eval")["exact_match"], abs=100 / 12 + 1e-6)
+    assert exact == pytest.approx(sandbox.json("eval")["exact_match"], abs=100 / 12 + 1e-6)
 
 
-def test_predict_reads_stdin(place: Place) -> None:
-    image = place.table.parent / "img" / "3.png"
-    where = {"LABELDEP_RUNS": str(place.folder / "runs")}
+def test_predict_reads_stdin(sandbox: Sandbox) -> None:
+    image = sandbox.table.parent / "img" / "3.png"
+    where = {"LABELDEP_RUNS": str(sandbox.folder / "runs")}
     result = CliRunner().invoke(app, ["predict", "-", "--json"], env=where, input=f"{image}\n\n")
     assert [json.loads(line)["path"] for line in result.stdout.splitlines()] == [str(image)]
 
 
-def test_control_stands_beside(place: Place) -> None:
-    found = place.json("adversarial", "--dataset", place.table, *BACKBONE, "--critic", "none", "--steps", 4)
+def test_control_stands_beside(sandbox: Sandbox) -> None:
+    found = sandbox.json("adversarial", "--dataset", sandbox.table, *BACKBONE, "--critic", "none", "--steps", 4)
     assert found["run"].endswith("-control")
     with safe_open(Path(found["run"]) / "best.safetensors", "pt") as file:
         assert not any(name.startswith("critic.") for name in file.keys())  # noqa: SIM118 - not a mapping
 
 
-def test_config_of_a_run_is_taken_over(place: Place) -> None:
-    control = place.json("adversarial", "--dataset", place.table, *BACKBONE, "--critic", "none", "--steps", 4)["run"]
-    again = place.json("adversarial", "--config", f"{control}/config.json")
+def test_config_of_a_run_is_taken_over(sandbox: Sandbox) -> None:
+    control = sandbox.json("adversarial", "--dataset", sandbox.table, *BACKBONE, "--critic", "none", "--steps", 4)[
+        "run"
+    ]
+    again = sandbox.json("adversarial", "--config", f"{control}/config.json")
     assert again["run"] == control
-    other = place.folder / "elsewhere"
-    found = place.json("adversarial", "--config", f"{control}/config.json", "--steps", 2, "--out", other)
+    other = sandbox.folder / "elsewhere"
+    found = sandbox.json("adversarial", "--config", f"{control}/config.json", "--steps", 2, "--out", other)
     assert found["run"] == str(other)
     assert found["steps"] == 2
 
 
-def test_all_views_are_cached_and_drawn_from(place: Place, tmp_path: Path) -> None:
-    where = ("--features-dir", tmp_path / "features", "--dataset", place.table, *BACKBONE)
-    files = place.json("extract", *where, "--views", 21)["files"]
+def test_all_views_are_cached_and_drawn_from(sandbox: Sandbox, tmp_path: Path) -> None:
+    where = ("--features-dir", tmp_path / "features", "--dataset", sandbox.table, *BACKBONE)
+    files = sandbox.json("extract", *where, "--views", 21)["files"]
     assert [file["views"] for file in files] == [21, 1, 1]
-    found = place.json("pretrain", *where, "--steps", 2, "--out", tmp_path / "run")
+    found = sandbox.json("pretrain", *where, "--steps", 2, "--out", tmp_path / "run")
     assert json.loads((Path(found["run"]) / "config.json").read_text())["views"] == 21
-    elsewhere = ("--features-dir", tmp_path / "one-view", "--dataset", place.table, *BACKBONE)
-    place.json("extract", *elsewhere)
-    wanted = place.run("pretrain", *elsewhere, "--views", 21, "--steps", 2, "--out", tmp_path / "other", "--json")
+    elsewhere = ("--features-dir", tmp_path / "one-view", "--dataset", sandbox.table, *BACKBONE)
+    sandbox.json("extract", *elsewhere)
+    wanted = sandbox.run("pretrain", *elsewhere, "--views", 21, "--steps", 2, "--out", tmp_path / "other", "--json")
     assert wanted.exit_code == 0 and "features of train are missing: extracting them first" in wanted.stderr
     assert json.loads((tmp_path / "other" / "config.json").read_text())["views"] == 21
 
 
-def test_full_mode(place: Place) -> None:
-    words = ("--dataset", place.table, *BACKBONE, "--full", "--steps", 2, "--batch-size", 4, "--workers", 0)
-    result = place.run("pretrain", *words, "--json")
+def test_full_mode(sandbox: Sandbox) -> None:
+    words = ("--dataset", sandbox.table, *BACKBONE, "--full", "--steps", 2, "--batch-size", 4, "--workers", 0)
+    result = sandbox.run("pretrain", *words, "--json")
     assert result.exit_code == 0, result.stderr
     assert "the head starts from" in result.stderr
     pretrained = json.loads(result.stdout)["run"]
     assert pretrained.endswith("-full-pretrain")
-    adversarial = place.json("adversarial", *words, "--critic-layers", 1, "--critic-steps", 1)["run"]
+    adversarial = sandbox.json("adversarial", *words, "--critic-layers", 1, "--critic-steps", 1)["run"]
     with safe_open(Path(adversarial) / "best.safetensors", "pt") as file:
         assert any(name.startswith("generator.encoder.backbone.") for name in file.keys())  # noqa: SIM118
-    scores = place.json("eval", adversarial)
+    scores = sandbox.json("eval", adversarial)
     assert scores["n_images"] == 12
-    line = place.run("predict", place.table.parent / "img" / "0.png", "--run", adversarial, "--json", "--all").stdout
+    line = sandbox.run(
+        "predict", sandbox.table.parent / "img" / "0.png", "--run", adversarial, "--json", "--all"
+    ).stdout
     assert len(json.loads(line)["probabilities"]) == 3
 
 
 def test_features_of_any_modality(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    sandbox = Sandbox(tmp_path)
     rng = np.random.default_rng(1)
     x = rng.normal(size=(200, 8)).astype(np.float32)
     y = (x[:, :3] > 0).astype(np.int8)
     np.savez(tmp_path / "text.npz", X=x, Y=y, label_names=np.array(LABELS))
     words = ("--dataset", tmp_path / "text.npz", "--hidden", 16, "--lr", 0.01)
-    run = place.json("pretrain", *words)["run"]
+    run = sandbox.json("pretrain", *words)["run"]
     assert Path(run).name.startswith("text-")
     assert Path(run).name.endswith("-features-pretrain")
-    scores = place.json("eval")
+    scores = sandbox.json("eval")
     assert scores["n_images"] == 50, "a quarter was drawn as the test split"
     assert scores["mAP"] > 95, "three labels that are three signs"
-    refused = place.run("predict", "a.jpg")
+    refused = sandbox.run("predict", "a.jpg")
     assert refused.exit_code == 1
     assert "was trained on ready features and cannot look at images" in refused.stderr
 
 
 @pytest.fixture(scope="module")
-def ready(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """A workspace with 40 rows of ready features, and a pretrained run."""
-    place = Place(tmp_path_factory.mktemp("ready"))
+    sandbox = Sandbox(tmp_path_factory.mktemp("ready"))
     rng = np.random.default_rng(1)
     x = rng.normal(size=(40, 5)).astype(np.float32)
-    np.savez(place.folder / "x.npz", X=x, Y=(x[:, :3] > 0).astype(np.int8), label_names=np.array(LABELS))
-    place.json("pretrain", "--dataset", place.folder / "x.npz", "--steps", 1)
-    return place
+    np.savez(sandbox.folder / "x.npz", X=x, Y=(x[:, :3] > 0).astype(np.int8), label_names=np.array(LABELS))
+    sandbox.json("pretrain", "--dataset", sandbox.folder / "x.npz", "--steps", 1)
+    return sandbox
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_the_seed_draws_the_first_weights_of_both_networks(ready: Place, seed: int) -> None:
+def test_the_seed_draws_the_first_weights_of_both_networks(ready: Sandbox, seed: int) -> None:
     """Trained at the rate 0, they stay as they were drawn."""
     words = ("--dataset", ready.folder / "x.npz", "--lr", 0, "--steps", 1, "--seed", seed)
     pretrained = Path(str(ready.json("pretrain", *words, "--out", ready.folder / f"g-{seed}")["run"]))
@@ -290,7 +253,7 @@ def test_the_seed_draws_the_first_weights_of_both_networks(ready: Place, seed: i
         assert tensors[f"critic.{name}"].tolist() == value.tolist()
 
 
-def test_the_control_s_loss_has_the_weight_that_it_has_beside_a_critic(ready: Place) -> None:
+def test_the_control_s_loss_has_the_weight_that_it_has_beside_a_critic(ready: Sandbox) -> None:
     """Five times the alpha is five times the gradient."""
     words = ("adversarial", "--dataset", ready.folder / "x.npz", "--critic", "none", "--steps", 1)
     norms = []
@@ -301,7 +264,7 @@ def test_the_control_s_loss_has_the_weight_that_it_has_beside_a_critic(ready: Pl
     assert norms[1] / norms[0] == pytest.approx(5, rel=1e-4)
 
 
-def test_patience_ends_a_run_that_learns_nothing(ready: Place) -> None:
+def test_patience_ends_a_run_that_learns_nothing(ready: Sandbox) -> None:
     """At the rate 0 no evaluation is better than the first, at step 50; two more are waited for."""
     words = ("pretrain", "--dataset", ready.folder / "x.npz", "--lr", 0, "--steps", 400)
     found = ready.json(*words, "--patience", 2, "--out", ready.folder / "patient")
@@ -310,34 +273,34 @@ def test_patience_ends_a_run_that_learns_nothing(ready: Place) -> None:
 
 def test_a_start_on_another_draw_is_refused(tmp_path: Path) -> None:
     """It may have been trained on what is the test split here."""
-    place = Place(tmp_path)
+    sandbox = Sandbox(tmp_path)
     rng = np.random.default_rng(1)
     x = rng.normal(size=(80, 4)).astype(np.float32)
     np.savez(tmp_path / "t.npz", X=x, Y=(x[:, :3] > 0).astype(np.int8), label_names=np.array(LABELS))
     words = ("--dataset", tmp_path / "t.npz", "--steps", 2)
-    place.json("pretrain", *words)
+    sandbox.json("pretrain", *words)
     for other in (("--split-seed", 1), ("--val-fraction", 0.2), ("--test-fraction", 0.5)):
-        result = place.run("adversarial", *words, *other)
+        result = sandbox.run("adversarial", *words, *other)
         assert result.exit_code == 1
         assert "was trained on another draw" in result.stderr
         assert "--split-seed" in result.stderr
-    assert place.run("adversarial", *words, "--critic-layers", 1).exit_code == 0
+    assert sandbox.run("adversarial", *words, "--critic-layers", 1).exit_code == 0
 
 
-def test_config_of_another_command_brings_no_learning_rate(place: Place, tmp_path: Path) -> None:
-    pretrained = only(place.folder / "runs", "pets-*-squeezenet1_1-pretrain")
+def test_config_of_another_command_brings_no_learning_rate(sandbox: Sandbox, tmp_path: Path) -> None:
+    pretrained = only(sandbox.folder / "runs", "pets-*-squeezenet1_1-pretrain")
     out = ("--out", tmp_path / "run", "--critic", "none", "--steps", 2)
-    place.json("adversarial", "--config", pretrained / "config.json", *out)
+    sandbox.json("adversarial", "--config", pretrained / "config.json", *out)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["lr"] == 1e-4
 
 
 def test_a_run_keeps_its_views_when_the_cache_gets_more(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    make_table(place.table.parent, rows=30)
-    words = ("--dataset", place.table, *BACKBONE)
-    place.json("pretrain", *words, "--steps", 2)
-    place.json("extract", *words, "--views", 21, "--fresh", "--split", "train")
-    again = place.run("pretrain", *words, "--steps", 2)
+    sandbox = Sandbox(tmp_path)
+    make_table(sandbox.table.parent, rows=30)
+    words = ("--dataset", sandbox.table, *BACKBONE)
+    sandbox.json("pretrain", *words, "--steps", 2)
+    sandbox.json("extract", *words, "--views", 21, "--fresh", "--split", "train")
+    again = sandbox.run("pretrain", *words, "--steps", 2)
     assert again.exit_code == 0, again.stderr
     assert "is finished already" in again.stderr
 
@@ -346,30 +309,30 @@ def test_a_head_that_does_not_fit_is_left(tmp_path: Path) -> None:
     import torch
     import torchvision
 
-    place = Place(tmp_path)
-    make_table(place.table.parent, rows=30)
-    words = ("--dataset", place.table, "--backbone", "squeezenet1_1", "--steps", 2)
-    place.json("pretrain", *words, "--weights", "none")
+    sandbox = Sandbox(tmp_path)
+    make_table(sandbox.table.parent, rows=30)
+    words = ("--dataset", sandbox.table, "--backbone", "squeezenet1_1", "--steps", 2)
+    sandbox.json("pretrain", *words, "--weights", "none")
     torch.save(torchvision.models.squeezenet1_1().state_dict(), tmp_path / "other.pth")
     full = ("--weights", tmp_path / "other.pth", "--full", "--batch-size", 4, "--workers", 0)
     features = ("--features-dir", tmp_path / "others")
-    result = place.run("pretrain", *words, *full, *features)
+    result = sandbox.run("pretrain", *words, *full, *features)
     assert result.exit_code == 0, result.stderr
     assert "the head starts afresh" in result.stderr
 
 
-def test_no_critic_and_no_generator_is_no_training(place: Place) -> None:
-    result = place.run("adversarial", "--dataset", place.table, *BACKBONE, "--critic", "none", "--freeze-generator")
+def test_no_critic_and_no_generator_is_no_training(sandbox: Sandbox) -> None:
+    result = sandbox.run("adversarial", "--dataset", sandbox.table, *BACKBONE, "--critic", "none", "--freeze-generator")
     assert result.exit_code == 2
     assert "--freeze-generator" in result.stderr
     assert "nothing" in result.stderr
 
 
-def test_data_counts(place: Place) -> None:
-    found = place.json("data", place.table)
+def test_data_counts(sandbox: Sandbox) -> None:
+    found = sandbox.json("data", sandbox.table)
     assert {name: split["images"] for name, split in found["splits"].items()} == {"train": 36, "val": 12, "test": 12}
     assert found["missing"] == found["unreadable"] == found["duplicates"] == []
-    assert "train 36, val 12, test 12 images; 3 labels" in place.run("data", place.table).stdout
+    assert "train 36, val 12, test 12 images; 3 labels" in sandbox.run("data", sandbox.table).stdout
 
 
 def test_coco_counts_as_printed(shared_data: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import Place, make_table
+from sandbox import Sandbox, make_table
 
 from labeldep_cli.evaluation.bootstrap import (
     METRICS,
@@ -84,27 +84,27 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """A run, the same again, and one that learned far less."""
-    place = Place(tmp_path_factory.mktemp("compare"))
+    sandbox = Sandbox(tmp_path_factory.mktemp("compare"))
     rng = np.random.default_rng(0)
     x = rng.normal(size=(600, 6)).astype(np.float32)
     y = (x[:, :3] + 0.3 * rng.normal(size=(600, 3)) > 0.5).astype(np.int8)
-    np.savez(place.folder / "signs.npz", X=x, Y=y, label_names=list("abc"))
-    words = ("--dataset", place.folder / "signs.npz", "--lr", 0.01)
+    np.savez(sandbox.folder / "signs.npz", X=x, Y=y, label_names=list("abc"))
+    words = ("--dataset", sandbox.folder / "signs.npz", "--lr", 0.01)
     for name, steps in (("good", 300), ("again", 300), ("poor", 2)):
-        place.json("pretrain", *words, "--steps", steps, "--out", place.folder / "runs" / name)
-    place.json("pretrain", *words, "--steps", 2, "--split-seed", 1, "--out", place.folder / "runs" / "elsewhere")
-    return place
+        sandbox.json("pretrain", *words, "--steps", steps, "--out", sandbox.folder / "runs" / name)
+    sandbox.json("pretrain", *words, "--steps", 2, "--split-seed", 1, "--out", sandbox.folder / "runs" / "elsewhere")
+    return sandbox
 
 
-def test_a_run_does_not_differ_from_itself(runs: Place) -> None:
+def test_a_run_does_not_differ_from_itself(runs: Sandbox) -> None:
     (found,) = runs.json("compare", "good", "again")["differences"]
     assert found["mAP"] == {"difference": 0, "low": 0, "high": 0}
     assert "does not differ for sure beyond its threshold" in found["verdict"]
 
 
-def test_a_real_difference_is_told(runs: Place) -> None:
+def test_a_real_difference_is_told(runs: Sandbox) -> None:
     record = runs.json("compare", "poor", "good", "again")
     assert Path(record["reference"]).name == "poor"
     assert [Path(one["run"]).name for one in record["differences"]] == ["good", "again"]
@@ -119,7 +119,7 @@ def test_a_real_difference_is_told(runs: Place) -> None:
 
 
 @pytest.fixture(scope="module")
-def shifted(runs: Place) -> Path:
+def shifted(runs: Sandbox) -> Path:
     """The good run with 1 added to every logit, and its thresholds moved along."""
     folder = runs.folder / "runs" / "shifted"
     shutil.copytree(runs.folder / "runs" / "good", folder)
@@ -132,7 +132,7 @@ def shifted(runs: Place) -> Path:
     return folder
 
 
-def test_a_threshold_is_no_dependency(runs: Place, shifted: Path) -> None:
+def test_a_threshold_is_no_dependency(runs: Sandbox, shifted: Path) -> None:
     """Either run gives more labels at 0.5 than the other, ranks alike, and is alike once both are tuned."""
     for names, sign in ((("good", "shifted"), 1), (("shifted", "good"), -1)):
         (found,) = runs.json("compare", *names)["differences"]
@@ -144,7 +144,7 @@ def test_a_threshold_is_no_dependency(runs: Place, shifted: Path) -> None:
         assert "differs by a threshold alone: no label dependency" in found["verdict"]
 
 
-def test_thresholds_and_the_number_of_labels_are_those_of_val(runs: Place) -> None:
+def test_thresholds_and_the_number_of_labels_are_those_of_val(runs: Sandbox) -> None:
     """Checkpoints that say of val: nothing above 1 is to be chosen, and there are two labels an image."""
     folder = runs.folder / "runs" / "told"
     shutil.copytree(runs.folder / "runs" / "good", folder)
@@ -160,21 +160,23 @@ def test_thresholds_and_the_number_of_labels_are_those_of_val(runs: Place) -> No
 
 
 @pytest.fixture(scope="module")
-def exclusive(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def exclusive(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """Exactly one of two labels, and nothing tells which: no threshold can know, a critic can."""
-    place = Place(tmp_path_factory.mktemp("exclusive"))
+    sandbox = Sandbox(tmp_path_factory.mktemp("exclusive"))
     rng = np.random.default_rng(0)
     first = rng.integers(0, 2, 1500)
     y = np.stack([first, 1 - first], axis=1).astype(np.int8)
-    np.savez(place.folder / "either.npz", X=rng.normal(size=(1500, 4)).astype(np.float32), Y=y, label_names=["a", "b"])
-    words = ("--dataset", place.folder / "either.npz")
-    place.json("pretrain", *words, "--steps", 50, "--out", place.folder / "runs" / "plain")
+    np.savez(
+        sandbox.folder / "either.npz", X=rng.normal(size=(1500, 4)).astype(np.float32), Y=y, label_names=["a", "b"]
+    )
+    words = ("--dataset", sandbox.folder / "either.npz")
+    sandbox.json("pretrain", *words, "--steps", 50, "--out", sandbox.folder / "runs" / "plain")
     critic = ("--critic", "nce", "--freeze-generator", "--critic-lr", 3e-3, "--steps", 100, "--from", "plain")
-    place.json("adversarial", *words, *critic, "--out", place.folder / "runs" / "critic")
-    return place
+    sandbox.json("adversarial", *words, *critic, "--out", sandbox.folder / "runs" / "critic")
+    return sandbox
 
 
-def test_the_sets_of_a_critic_stand_beside_the_reference(exclusive: Place) -> None:
+def test_the_sets_of_a_critic_stand_beside_the_reference(exclusive: Sandbox) -> None:
     (found,) = exclusive.json("compare", "plain", "critic")["differences"]
     own = exclusive.json("eval", "critic", "--decision", "rerank")
     plain = exclusive.json("eval", "plain")
@@ -191,7 +193,7 @@ def test_the_sets_of_a_critic_stand_beside_the_reference(exclusive: Place) -> No
     assert "critic, p > 0.5" in exclusive.run("compare", "plain", "critic").stdout
 
 
-def test_it_is_a_table_for_people(runs: Place) -> None:
+def test_it_is_a_table_for_people(runs: Sandbox) -> None:
     result = runs.run("compare", "poor", "good")
     assert result.exit_code == 0
     assert "equal labels" in result.stdout
@@ -206,14 +208,14 @@ def test_it_is_a_table_for_people(runs: Place) -> None:
         (["good", "goood"], "there is no run 'goood'"),
     ],
 )
-def test_what_cannot_be_compared(runs: Place, names: list[str], told: str) -> None:
+def test_what_cannot_be_compared(runs: Sandbox, names: list[str], told: str) -> None:
     result = runs.run("compare", *names)
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
     assert re.search(told, result.stderr)
 
 
-def test_an_unfinished_run_is_refused_here_and_told_elsewhere(runs: Place, tmp_path: Path) -> None:
+def test_an_unfinished_run_is_refused_here_and_told_elsewhere(runs: Sandbox, tmp_path: Path) -> None:
     half = tmp_path / "half"
     shutil.copytree(runs.folder / "runs" / "good", half)
     (half / "result.json").unlink()
@@ -227,19 +229,19 @@ def test_an_unfinished_run_is_refused_here_and_told_elsewhere(runs: Place, tmp_p
 
 def test_runs_are_paired_by_row_not_by_count(tmp_path: Path) -> None:
     """A test image that was there for one run is gone for the other."""
-    place = Place(tmp_path)
-    make_table(place.table.parent, rows=30)
-    words = ("--dataset", place.table, "--backbone", "squeezenet1_1", "--weights", "none", "--max-skipped", 0.5)
+    sandbox = Sandbox(tmp_path)
+    make_table(sandbox.table.parent, rows=30)
+    words = ("--dataset", sandbox.table, "--backbone", "squeezenet1_1", "--weights", "none", "--max-skipped", 0.5)
     for name, code in (("a", 0), ("b", 3)):
         where = ("--features-dir", tmp_path / name)
-        assert place.run("extract", *words, *where).exit_code == code
-        place.json("pretrain", *words, *where, "--steps", 2, "--out", tmp_path / "runs" / name)
-        (place.table.parent / "img" / "29.png").unlink(missing_ok=True)
-    result = place.run("compare", "a", "b", "--max-skipped", 0.5)
+        assert sandbox.run("extract", *words, *where).exit_code == code
+        sandbox.json("pretrain", *words, *where, "--steps", 2, "--out", tmp_path / "runs" / name)
+        (sandbox.table.parent / "img" / "29.png").unlink(missing_ok=True)
+    result = sandbox.run("compare", "a", "b", "--max-skipped", 0.5)
     assert result.exit_code == 1
     assert "do not see the same images of test" in result.stderr
 
 
-def test_the_resampling_is_seeded(runs: Place) -> None:
+def test_the_resampling_is_seeded(runs: Sandbox) -> None:
     again = [json.dumps(runs.json("compare", "poor", "good", "--seed", seed)) for seed in (0, 0, 1)]
     assert again[0] == again[1] != again[2]

@@ -15,10 +15,10 @@ from labeldep_cli.datasets import coco, nuswide, table
 from labeldep_cli.datasets.statistics import strongest_cooccurrences
 from labeldep_cli.features import images
 from labeldep_cli.pipelines.data import check
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 
 
-class Bars(Silent):
+class Bars(SilentReporter):
     """Remembers the bars it was asked for and how far they came."""
 
     def __init__(self):
@@ -68,7 +68,7 @@ class TestTable:
         assert reporter.opened == [("checking images", 9, "images")]
 
     def test_counts_labels(self, damaged):
-        report = check(damaged, 0, Silent())
+        report = check(damaged, 0, SilentReporter())
         train, test = report.splits["train"], report.splits["test"]
         assert (train.images, train.on_disk, train.unknown) == (4, 4, 1)
         assert train.label_counts == {"sea": 3, "sky": 3, "boat": 0} and train.labels_per_image == 6 / 4
@@ -78,7 +78,7 @@ class TestTable:
         assert report.n_labels == 3 and not report.held_out
 
     def test_json(self, damaged):
-        record = json.loads(json.dumps(check(damaged, 0, Silent()).to_json()))
+        record = json.loads(json.dumps(check(damaged, 0, SilentReporter()).to_json()))
         assert list(record) == [
             "dataset", "splits", "n_labels", "held_out", "missing", "unreadable", "duplicates", "absent_labels",
             "cooccurrence", "notes", "skipped",
@@ -92,13 +92,13 @@ class TestTable:
         (tmp_path / "labels.csv").write_text("path,sea\n" + "".join(f"{n}.png,1\n" for n in range(4)))
         for n in range(4):
             draw_image(tmp_path / f"{n}.png", n, (10, 10) if n else (40, 40))
-        report = check(table.load(tmp_path, draw), 0, Silent())
+        report = check(table.load(tmp_path, draw), 0, SilentReporter())
         assert [(s.path, s.reason) for s in report.unreadable] == [("0.png", "over 178 megapixels, not decoded")]
 
     def test_one_file_under_two_names_is_a_duplicate(self, tmp_path, draw):
         draw_image(tmp_path / "a.png", 0)
         (tmp_path / "labels.csv").write_text("path,split,sea\na.png,train,1\n./a.png,val,1\nb.png,test,1\n")
-        (group,) = check(table.load(tmp_path, draw), 0, Silent()).duplicates
+        (group,) = check(table.load(tmp_path, draw), 0, SilentReporter()).duplicates
         assert group.paths == ("a.png", "./a.png") and group.leaks
 
     def test_ready_features_have_no_images(self, shared_data, draw):
@@ -108,7 +108,7 @@ class TestTable:
         assert sum(split.on_disk for split in report.splits.values()) == 2417 and report.held_out
 
     def test_real_photos(self, shared_data, draw):
-        report = check(table.load(shared_data / "miml2000", draw), 2, Silent())
+        report = check(table.load(shared_data / "miml2000", draw), 2, SilentReporter())
         assert [split.on_disk for split in report.splits.values()] == [1200, 200, 600]
         assert report.skipped == () and round(report.splits["test"].labels_per_image, 2) == 1.21
         assert [pair.labels for pair in report.cooccurrence] == [("sea", "sunset")]
@@ -151,14 +151,14 @@ class TestCooccurrence:
 
 class TestNamed:
     def test_coco_says_that_val_was_held_out(self, shared_data, draw):
-        report = check(coco.load(shared_data, draw), 2, Silent())
+        report = check(coco.load(shared_data, draw), 2, SilentReporter())
         assert [split.images for split in report.splits.values()] == [57, 3, 99] and report.held_out
         assert report.skipped == () and report.duplicates == () and "toaster" in report.absent_labels["val"]
 
     def test_absent_images_of_nuswide_are_missing(self, nuswide_folder, draw):
         dataset = nuswide.load(nuswide_folder, draw)
         started = time.monotonic()
-        report = check(dataset, 0, Silent())
+        report = check(dataset, 0, SilentReporter())
         assert time.monotonic() - started < 20  # 3 s on two idle cores
         assert {name: split.on_disk for name, split in report.splits.items()} == {"train": 4, "val": 4, "test": 4}
         assert len(report.missing) == 209_347 - 12 and report.unreadable == ()
@@ -172,7 +172,7 @@ class TestNamed:
         (tmp_path / "coco" / "val2014").mkdir()
         dataset = coco.load(tmp_path, draw)
         (tmp_path / "coco" / dataset.splits["test"].paths[5]).write_bytes(b"\xff\xd8\xff broken")
-        report = check(dataset, 2, Silent())
+        report = check(dataset, 2, SilentReporter())
         assert len(report.missing) == 98 and len(report.skipped) == 99
         assert [skipped.path for skipped in report.unreadable] == [dataset.splits["test"].paths[5]]
         assert report.splits["test"].on_disk == 1

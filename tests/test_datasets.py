@@ -14,7 +14,7 @@ import pytest
 from labeldep_cli.datasets import coco, nuswide, registry
 from labeldep_cli.datasets.split import Draw, hold_out
 from labeldep_cli.errors import DatasetError
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 
 
 def write_coco(path: Path, **changes) -> Path:
@@ -252,7 +252,7 @@ class TestNusWide:
             assert part in caught.value.remedy
 
 
-class Notes(Silent):
+class Notes(SilentReporter):
     def __init__(self):
         self.notes = []
 
@@ -268,16 +268,16 @@ class TestRegistry:
 
     def test_a_misspelt_name_is_told_the_near_ones(self, tmp_path, draw):
         with pytest.raises(DatasetError, match="there is no data set 'nuswde'\nDid you mean 'nuswide'"):
-            registry.load("nuswde", tmp_path, draw, Silent())
+            registry.load("nuswde", tmp_path, draw, SilentReporter())
 
     def test_what_looks_like_a_path_is_one(self, tmp_path, draw, monkeypatch):
         for name in ("some/table", "table.csv", "features.H5"):
             with pytest.raises(DatasetError, match="there is no file"):
-                registry.load(name, tmp_path, draw, Silent())
+                registry.load(name, tmp_path, draw, SilentReporter())
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine" / "labels.csv").write_text("path,sea\n" + "".join(f"{n}.jpg,1\n" for n in range(8)))
         monkeypatch.chdir(tmp_path)
-        assert registry.load("mine", tmp_path, draw, Silent()).name.startswith("mine-")
+        assert registry.load("mine", tmp_path, draw, SilentReporter()).name.startswith("mine-")
 
     def test_the_four_rows(self):
         assert list(registry.DATASETS) == ["coco", "nuswide", "nuswide-official", "scenes"]

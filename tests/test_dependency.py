@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from test_cli import Place
+from sandbox import Sandbox
 
 from labeldep_cli.evaluation.dependency import measure, two_sample_p
 
@@ -117,19 +117,19 @@ class TestTwoSamples:
 
 
 @pytest.fixture(scope="module")
-def tied(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def tied(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """Ready features that tell a little of one label, which brings another with it."""
-    place = Place(tmp_path_factory.mktemp("tied"))
+    sandbox = Sandbox(tmp_path_factory.mktemp("tied"))
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2000, 4)).astype(np.float32)
     first = (x[:, 0] + 2 * rng.normal(size=2000) > 0).astype(np.int8)
     y = np.stack([first, first, rng.integers(0, 2, 2000)], axis=1).astype(np.int8)
-    np.savez(place.folder / "tied.npz", X=x, Y=y, label_names=list("abc"))
-    place.json("pretrain", "--dataset", place.folder / "tied.npz", "--steps", 200)
-    return place
+    np.savez(sandbox.folder / "tied.npz", X=x, Y=y, label_names=list("abc"))
+    sandbox.json("pretrain", "--dataset", sandbox.folder / "tied.npz", "--steps", 200)
+    return sandbox
 
 
-def test_the_command_finds_what_the_features_do_not_explain(tied: Place) -> None:
+def test_the_command_finds_what_the_features_do_not_explain(tied: Sandbox) -> None:
     found = tied.json("dependency")
     pair = found["pairs"][0]
     assert pair["labels"] == ["a", "b"]
@@ -140,7 +140,7 @@ def test_the_command_finds_what_the_features_do_not_explain(tied: Place) -> None
     assert sum(found["cardinality"]) == pytest.approx(1)
 
 
-def test_it_is_a_table_for_people(tied: Place) -> None:
+def test_it_is_a_table_for_people(tied: Sandbox) -> None:
     result = tied.run("dependency", "--threshold", "tuned")
     assert result.exit_code == 0
     assert "largest excess" in result.stdout

@@ -21,7 +21,7 @@ import typer
 from conftest import draw_image
 from on_device import CUDA, simulated_cuda
 from PIL import Image
-from test_cli import Place, make_table, only
+from sandbox import Sandbox, make_table, only
 from test_full_mode import transformer
 from test_models import load, some_images, with_statistics
 from test_on_device import TRAINED, make_inputs, make_step
@@ -62,16 +62,16 @@ FULL = "pets-*-full-adversarial"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """A workspace with a run of each mode on images, both with a critic, and a run on ready features."""
-    place = Place(tmp_path_factory.mktemp("devices"))
-    make_table(place.table.parent, 30)
+    sandbox = Sandbox(tmp_path_factory.mktemp("devices"))
+    make_table(sandbox.table.parent, 30)
     x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
-    np.savez(place.folder / "x.npz", X=x, Y=(x[:, :3] > 0).astype(np.int8), label_names=np.array(list("abc")))
-    for words in ((place.table, *EYES), (place.table, *EYES, "--full"), (place.folder / "x.npz",)):
-        result = place.run("adversarial", "--dataset", *words, *SMALL)
+    np.savez(sandbox.folder / "x.npz", X=x, Y=(x[:, :3] > 0).astype(np.int8), label_names=np.array(list("abc")))
+    for words in ((sandbox.table, *EYES), (sandbox.table, *EYES, "--full"), (sandbox.folder / "x.npz",)):
+        result = sandbox.run("adversarial", "--dataset", *words, *SMALL)
         assert result.exit_code == 0, result.stderr
-    return place
+    return sandbox
 
 
 def mixed(*_: object) -> torch.autocast:
@@ -201,11 +201,11 @@ class Overflowing(nn.Module):
 @pytest.mark.parametrize("decision", ["threshold", "rerank", "expected-f1"])
 @pytest.mark.parametrize("run", ["pets-*scenesnet-adversarial", FULL])
 def test_an_image_whose_features_overflow_is_skipped_by_predict_as_by_extract(
-    place: Place, photos: list[Path], run: str, decision: str
+    sandbox: Sandbox, photos: list[Path], run: str, decision: str
 ) -> None:
     photos[1].write_bytes(photos[0].read_bytes())
     Image.new("RGB", (40, 40), "white").save(photos[2])
-    model = labeldep_cli.load(only(place.folder / "runs", run), decision=decision, device="cpu")
+    model = labeldep_cli.load(only(sandbox.folder / "runs", run), decision=decision, device="cpu")
     labeller = model.labeller
     expected = [record(one, True) for one in model.predict([photos[0], photos[3]])]
     eyes = Overflowing(labeller.generator.encoder)
@@ -224,18 +224,18 @@ def test_an_image_whose_features_overflow_is_skipped_by_predict_as_by_extract(
         replace(model, labeller=labeller).predict(photos)
 
 
-def test_an_image_that_overflows_for_the_critic_alone_is_skipped_too(place: Place, photos: list[Path]) -> None:
+def test_an_image_that_overflows_for_the_critic_alone_is_skipped_too(sandbox: Sandbox, photos: list[Path]) -> None:
     photos[1].write_bytes(photos[0].read_bytes())
     Image.new("RGB", (40, 40), "white").save(photos[2])
-    labeller = labeldep_cli.load(only(place.folder / "runs", FULL), decision="rerank", device="cpu").labeller
+    labeller = labeldep_cli.load(only(sandbox.folder / "runs", FULL), decision="rerank", device="cpu").labeller
     labeller = replace(labeller, frozen=Overflowing(labeller.frozen))
     (decoded,) = decode(Path, [[(path, (0,)) for path in photos]], labeller.side, 0)
     told = list(label(labeller, [str(path) for path in photos], decoded))
     assert [isinstance(one, Skipped) for one in told] == [False, False, True, False]
 
 
-def test_a_row_that_is_not_finite_is_refused(place: Place) -> None:
-    model = labeldep_cli.load(only(place.folder / "runs", "x-*-adversarial"), device="cpu")
+def test_a_row_that_is_not_finite_is_refused(sandbox: Sandbox) -> None:
+    model = labeldep_cli.load(only(sandbox.folder / "runs", "x-*-adversarial"), device="cpu")
     rows = np.full((2, 5), np.nan, np.float32)
     rows[0] = 0
     assert len(model.predict(rows[:1])) == 1
@@ -350,33 +350,33 @@ def own_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[object, ...]
 
 @pytest.mark.parametrize("words", [("eval",), ("predict", "IMAGE"), ("predict", "--stdin-json")], ids=" ".join)
 def test_a_command_has_a_gpu_repeat_its_numbers_and_takes_that_gpu_alone(
-    place: Place, monkeypatch, own_settings, words
+    sandbox: Sandbox, monkeypatch, own_settings, words
 ) -> None:
-    images, run = place.table.parent / "img", only(place.folder / "runs", "pets-*scenesnet-adversarial")
+    images, run = sandbox.table.parent / "img", only(sandbox.folder / "runs", "pets-*scenesnet-adversarial")
     words = [images / "0.png" if word == "IMAGE" else word for word in words]
     taken = []
     with simulated_cuda():
         monkeypatch.setattr(torch.cuda, "set_device", taken.append)
-        result = place.run(*words, *([run] if words[0] == "eval" else ["--run", run]), "--device", "cuda")
+        result = sandbox.run(*words, *([run] if words[0] == "eval" else ["--run", run]), "--device", "cuda")
         assert result.exit_code == 0, result.stderr
         assert settings() == (True, True, False, False, REFUSED, ":4096:8")
     assert taken == [CUDA]
 
 
-def test_on_a_cpu_a_command_changes_no_settings(place: Place, own_settings) -> None:
-    assert place.run("eval", only(place.folder / "runs", "x-*-adversarial"), "--device", "cpu").exit_code == 0
+def test_on_a_cpu_a_command_changes_no_settings(sandbox: Sandbox, own_settings) -> None:
+    assert sandbox.run("eval", only(sandbox.folder / "runs", "x-*-adversarial"), "--device", "cpu").exit_code == 0
     assert settings() == own_settings
 
 
 @pytest.mark.parametrize("run", ["pets-*scenesnet-adversarial", FULL, "x-*-adversarial"])
-def test_a_loaded_run_leaves_the_user_s_settings_alone(place: Place, monkeypatch, own_settings, run) -> None:
+def test_a_loaded_run_leaves_the_user_s_settings_alone(sandbox: Sandbox, monkeypatch, own_settings, run) -> None:
     def refuse(device: object) -> None:
         raise AssertionError("the user's current GPU was changed")
 
     with simulated_cuda():
         monkeypatch.setattr(torch.cuda, "set_device", refuse)
-        model = labeldep_cli.load(only(place.folder / "runs", run), decision="rerank", device="cuda")
-        model.predict([place.table.parent / "img" / "0.png"] if model.side else np.zeros((2, 5), np.float32))
+        model = labeldep_cli.load(only(sandbox.folder / "runs", run), decision="rerank", device="cuda")
+        model.predict([sandbox.table.parent / "img" / "0.png"] if model.side else np.zeros((2, 5), np.float32))
         assert settings() == own_settings
 
 
@@ -424,17 +424,17 @@ def test_initial_weights_are_those_of_torch_s_own_seed() -> None:
 
 
 @pytest.mark.parametrize("run", ["pets-*scenesnet-adversarial", FULL, "x-*-adversarial"])
-def test_opening_a_run_leaves_everybody_s_random_numbers_alone(place: Place, run: str, seeds_no_gpu: None) -> None:
+def test_opening_a_run_leaves_everybody_s_random_numbers_alone(sandbox: Sandbox, run: str, seeds_no_gpu: None) -> None:
     before = torch.get_rng_state()
-    labeldep_cli.load(only(place.folder / "runs", run), decision="rerank")
+    labeldep_cli.load(only(sandbox.folder / "runs", run), decision="rerank")
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_no_command_starts_the_gpus_generators_anew(place: Place, tmp_path: Path, seeds_no_gpu: None) -> None:
-    fresh = Place(tmp_path)
-    result = fresh.run("adversarial", "--dataset", place.table, *EYES, *SMALL)
+def test_no_command_starts_the_gpus_generators_anew(sandbox: Sandbox, tmp_path: Path, seeds_no_gpu: None) -> None:
+    fresh = Sandbox(tmp_path)
+    result = fresh.run("adversarial", "--dataset", sandbox.table, *EYES, *SMALL)
     assert result.exit_code == 0, result.stderr
-    image = next((place.table.parent / "img").glob("*.png"))
+    image = next((sandbox.table.parent / "img").glob("*.png"))
     run = only(tmp_path / "runs", "*-adversarial")
     for words in (("eval",), ("predict", image), ("audit", run, "--out", tmp_path / "audit")):
         result = fresh.run(*words)
@@ -496,8 +496,8 @@ def test_extraction_copies_views_as_they_lie_and_waits_for_features_off_a_gpu(ph
     assert waits == [True] * 3
 
 
-def test_predict_copies_a_pinned_batch_as_it_is(place: Place, photos: list[Path]) -> None:
-    labeller = labeldep_cli.load(only(place.folder / "runs", "pets-*scenesnet-adversarial"), device="cpu").labeller
+def test_predict_copies_a_pinned_batch_as_it_is(sandbox: Sandbox, photos: list[Path]) -> None:
+    labeller = labeldep_cli.load(only(sandbox.folder / "runs", "pets-*scenesnet-adversarial"), device="cpu").labeller
     for paths in (photos, [photos[0], *photos[2:]]):
         (decoded,) = decode(Path, [[(path, (0,)) for path in paths]], labeller.side, 0)
         with Copies() as copies:
@@ -512,18 +512,18 @@ def test_predict_copies_a_pinned_batch_as_it_is(place: Place, photos: list[Path]
 # Memory
 
 
-COMMANDS: dict[str, Callable[[Place], tuple[object, ...]]] = {
-    "demo": lambda place: (),
-    "extract": lambda place: ("--dataset", place.table, *EYES, "--fresh"),
-    "pretrain": lambda place: ("--dataset", place.folder / "x.npz"),
-    "adversarial": lambda place: ("--dataset", place.table, *EYES, "--full", "--steps", 3, "--fresh"),
-    "eval": lambda place: (only(place.folder / "runs", "pets-*scenesnet-adversarial"),),
-    "compare": lambda place: tuple(place.folder.glob("runs/pets-*scenesnet-*l")),
-    "dependency": lambda place: (only(place.folder / "runs", "x-*-adversarial"),),
-    "audit": lambda place: (only(place.folder / "runs", "x-*-adversarial"),),
-    "predict": lambda place: (place.table.parent / "img" / "0.png", "--run", only(place.folder / "runs", FULL)),
-    "report": lambda place: (only(place.folder / "runs", "x-*-adversarial"),),
-    "reproduce": lambda place: ("--dataset", place.folder / "x.npz", "--seeds", 1, "--steps", 2),
+COMMANDS: dict[str, Callable[[Sandbox], tuple[object, ...]]] = {
+    "demo": lambda sandbox: (),
+    "extract": lambda sandbox: ("--dataset", sandbox.table, *EYES, "--fresh"),
+    "pretrain": lambda sandbox: ("--dataset", sandbox.folder / "x.npz"),
+    "adversarial": lambda sandbox: ("--dataset", sandbox.table, *EYES, "--full", "--steps", 3, "--fresh"),
+    "eval": lambda sandbox: (only(sandbox.folder / "runs", "pets-*scenesnet-adversarial"),),
+    "compare": lambda sandbox: tuple(sandbox.folder.glob("runs/pets-*scenesnet-*l")),
+    "dependency": lambda sandbox: (only(sandbox.folder / "runs", "x-*-adversarial"),),
+    "audit": lambda sandbox: (only(sandbox.folder / "runs", "x-*-adversarial"),),
+    "predict": lambda sandbox: (sandbox.table.parent / "img" / "0.png", "--run", only(sandbox.folder / "runs", FULL)),
+    "report": lambda sandbox: (only(sandbox.folder / "runs", "x-*-adversarial"),),
+    "reproduce": lambda sandbox: ("--dataset", sandbox.folder / "x.npz", "--seeds", 1, "--steps", 2),
 }
 """What each command needs to come to the GPU."""
 
@@ -539,7 +539,7 @@ def test_every_command_that_computes_on_a_gpu_is_among_these() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_gpu_without_memory_is_no_traceback_and_the_remedy_fits_the_command(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has 80 GiB")
@@ -550,7 +550,7 @@ def test_a_gpu_without_memory_is_no_traceback_and_the_remedy_fits_the_command(
         monkeypatch.setattr("labeldep_cli.pipelines.demo.demo", full)
     with simulated_cuda() as device:
         monkeypatch.setattr(type(device), "take_in", full)
-        result = place.run(command, *COMMANDS[command](place), *out, "--device", "cuda")
+        result = sandbox.run(command, *COMMANDS[command](sandbox), *out, "--device", "cuda")
     assert isinstance(result.exception, SystemExit), result.exception
     assert result.exit_code == 1
     what, *remedy = result.stderr[result.stderr.index("error: ") :].splitlines()
@@ -573,19 +573,19 @@ def test_a_gpu_without_memory_is_no_traceback_and_the_remedy_fits_the_command(
         ),
     ],
 )
-def test_every_way_of_running_out_of_memory_is_told(monkeypatch, place: Place, error, told) -> None:
+def test_every_way_of_running_out_of_memory_is_told(monkeypatch, sandbox: Sandbox, error, told) -> None:
     def raises(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("labeldep_cli.pipelines.evaluate.evaluate_run", raises)
-    result = place.run("eval")
+    result = sandbox.run("eval")
     assert result.exit_code == 1 and told in result.stderr.splitlines()[0]
 
 
-def test_another_error_of_torch_keeps_its_traceback(monkeypatch, place: Place) -> None:
+def test_another_error_of_torch_keeps_its_traceback(monkeypatch, sandbox: Sandbox) -> None:
     def raises(*_: object, **__: object) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr("labeldep_cli.pipelines.evaluate.evaluate_run", raises)
-    result = place.run("eval")
+    result = sandbox.run("eval")
     assert isinstance(result.exception, RuntimeError) and "illegal" in str(result.exception)

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli import Place
+from sandbox import Sandbox
 from test_datasets import write_nuswide
 
 from labeldep_cli.config import DownloadConfig
@@ -30,13 +30,13 @@ from labeldep_cli.datasets import coco_archives, nuswide_photos, nuswide_urls, p
 from labeldep_cli.datasets.coco_archives import ARCHIVES, Archive
 from labeldep_cli.datasets.http import Remote, fetch
 from labeldep_cli.errors import DatasetError, DownloadError, StorageError
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 
 QUICK = DownloadConfig(backoff=0.01, timeout=5, pause=0.0, tries=5)
 PATIENCE = 30.0  # seconds until something that does not get anywhere fails the test
 
 
-class Notes(Silent):
+class Notes(SilentReporter):
     def __init__(self):
         self.told = []
 
@@ -217,19 +217,19 @@ class TestFetch:
     def test_refuses_another_size(self, server, remote, tmp_path, claimed, served):
         server.files["/zips/big.zip"] = bytes(served)
         with pytest.raises(DownloadError, match=rf"has {claimed:,} bytes, not 3,300,000"):
-            fetch(remote, tmp_path / "big.partial", QUICK, Silent())
+            fetch(remote, tmp_path / "big.partial", QUICK, SilentReporter())
         assert len(server.asked) == 1
 
     def test_refuses_another_size_of_a_part(self, server, remote, tmp_path):
         (tmp_path / "big.partial").write_bytes(bytes(10))
         server.files["/zips/big.zip"] = bytes(99)
         with pytest.raises(DownloadError, match="has 99 bytes"):
-            fetch(remote, tmp_path / "big.partial", QUICK, Silent())
+            fetch(remote, tmp_path / "big.partial", QUICK, SilentReporter())
 
     def test_gives_up_after_a_bounded_number_of_tries(self, server, remote, tmp_path):
         server.tricks["/zips/big.zip"] = [("cut", 1000)] * 99
         with pytest.raises(DownloadError, match="cannot be fetched: the connection ended early") as raised:
-            fetch(remote, tmp_path / "big.partial", QUICK, Silent())
+            fetch(remote, tmp_path / "big.partial", QUICK, SilentReporter())
         assert len(server.asked) == QUICK.tries and "goes on from what is there" in raised.value.remedy
         assert (tmp_path / "big.partial").stat().st_size == 1000 * QUICK.tries
 
@@ -239,7 +239,7 @@ class TestFetch:
 
     def test_a_file_that_is_not_there_is_asked_for_once(self, server, remote, tmp_path):
         with pytest.raises(DownloadError, match=r"nothing\.zip is not to be had: HTTP 404"):
-            fetch(replace(remote, url=f"{server.url}/nothing.zip"), tmp_path / "x", QUICK, Silent())
+            fetch(replace(remote, url=f"{server.url}/nothing.zip"), tmp_path / "x", QUICK, SilentReporter())
         assert len(server.asked) == 1
 
     def test_honours_retry_after(self, server, remote, tmp_path):
@@ -251,16 +251,16 @@ class TestFetch:
     def test_leaves_a_server_alone_that_asks_to_wait_for_hours(self, server, remote, tmp_path):
         server.tricks["/zips/big.zip"] = [("status", 503, {"Retry-After": "7200"})]
         with pytest.raises(DownloadError, match="HTTP 503; it asks to wait 7200 s"):
-            fetch(remote, tmp_path / "big.partial", QUICK, Silent())
+            fetch(remote, tmp_path / "big.partial", QUICK, SilentReporter())
 
     def test_nobody_answers(self, remote, tmp_path):
         with pytest.raises(DownloadError, match="refused"):
-            fetch(remote, tmp_path / "x", replace(QUICK, mirror="http://127.0.0.1:1"), Silent())
+            fetch(remote, tmp_path / "x", replace(QUICK, mirror="http://127.0.0.1:1"), SilentReporter())
 
     def test_a_server_that_stalls(self, server, remote, tmp_path):
         server.tricks["/zips/big.zip"] = [("slow", 5.0)]
         with pytest.raises(DownloadError, match="timed out"):
-            fetch(remote, tmp_path / "big.partial", replace(QUICK, timeout=0.2, tries=2), Silent())
+            fetch(remote, tmp_path / "big.partial", replace(QUICK, timeout=0.2, tries=2), SilentReporter())
 
 
 class TestCoco:
@@ -345,11 +345,11 @@ class TestCoco:
 
     def test_the_command(self, server, small_coco, tmp_path, monkeypatch):
         monkeypatch.setattr(coco_archives, "ARCHIVES", small_coco)
-        result = Place(tmp_path).run("data", "coco", "--download", "--mirror", server.url, "--workers", 0)
+        result = Sandbox(tmp_path).run("data", "coco", "--download", "--mirror", server.url, "--workers", 0)
         assert result.exit_code == 0, result.output
         assert "coco: train 20 (19 + 1 held out), test 6 images; 2 labels" in result.stdout
         assert "train2014: 20 of 82,081 published images with labels: a subset" in result.stdout
-        again = Place(tmp_path).json("data", "--download", "coco", "--mirror", server.url, "--workers", 0)
+        again = Sandbox(tmp_path).json("data", "--download", "coco", "--mirror", server.url, "--workers", 0)
         assert again["missing"] == []
         assert "val2014: 6 of 40,137 published images with labels: a subset" in again["notes"]
 
@@ -357,7 +357,7 @@ class TestCoco:
         server.tricks["/zips/train2014.zip"] = [("slow", 1.0)]
         with start(server, small_coco, tmp_path) as first:
             wait_until(lambda: server.starts("/zips/train2014.zip"), first)
-            result = Place(tmp_path).run("data", "coco", "--download", "--data-dir", tmp_path)
+            result = Sandbox(tmp_path).run("data", "coco", "--download", "--data-dir", tmp_path)
             assert result.exit_code == 1 and "another labeldep process is writing" in result.stderr
             first.kill()
 
@@ -435,42 +435,42 @@ class TestNuswide:
     """Eight rows, of which 2 and 5 carry no concept; photo n is `sky/n.jpg`, its sizes n_b, n, n_m, n_o."""
 
     @pytest.fixture
-    def place(self, server, tmp_path):
+    def sandbox(self, server, tmp_path):
         write_nuswide(tmp_path / "data", [[1, 0], [0, 1], [0, 0], [1, 1], [1, 0], [0, 0], [0, 1], [1, 1]])
         (tmp_path / "urls.txt").write_text(HEAD + "".join(self.line(server.url, n) for n in range(8)))
         server.files |= {f"/1/{n}.jpg": jpeg(n) for n in range(8)}
-        return Place(tmp_path)
+        return Sandbox(tmp_path)
 
     def line(self, host, n, large="null", small="null", original="null"):
         return f"C:\\ImageData\\Flickr\\sky\\{n}.jpg   {n}  {large}  {host}/1/{n}.jpg   {small}  {original}  \r\n"
 
-    def get(self, place, how=QUICK):
+    def get(self, sandbox, how=QUICK):
         notes = Notes()
-        root = place.folder / "data" / "nuswide"
+        root = sandbox.folder / "data" / "nuswide"
         wanted = {f"sky/{n}.jpg" for n in (0, 1, 3, 4, 6, 7)}
-        nuswide_photos.download(root, wanted, place.folder / "urls.txt", how, notes)
+        nuswide_photos.download(root, wanted, sandbox.folder / "urls.txt", how, notes)
         assert not [path for path in root.rglob(".*") if path.name.endswith(".writing")]
         return str(notes)
 
-    def photo(self, place, n):
-        return place.folder / "data" / "nuswide" / "Flickr" / "sky" / f"{n}.jpg"
+    def photo(self, sandbox, n):
+        return sandbox.folder / "data" / "nuswide" / "Flickr" / "sky" / f"{n}.jpg"
 
-    def gone(self, place):
-        return (place.folder / "data" / "nuswide" / "gone.csv").read_text()
+    def gone(self, sandbox):
+        return (sandbox.folder / "data" / "nuswide" / "gone.csv").read_text()
 
-    def test_the_command(self, server, place):
+    def test_the_command(self, server, sandbox):
         del server.files["/1/3.jpg"]
-        found = place.json("data", "nuswide", "--download", place.folder / "urls.txt", "--workers", 0, code=3)
+        found = sandbox.json("data", "nuswide", "--download", sandbox.folder / "urls.txt", "--workers", 0, code=3)
         assert found["missing"] == ["sky/3.jpg"] and found["unreadable"] == []
         assert "NUS-WIDE: 6 of 209,347 published images with labels: a subset" in found["notes"]
-        assert self.photo(place, 6).read_bytes() == server.files["/1/6.jpg"]
+        assert self.photo(sandbox, 6).read_bytes() == server.files["/1/6.jpg"]
         assert sorted(path for path, _, _ in server.asked) == [f"/1/{n}.jpg" for n in (0, 1, 3, 4, 6, 7)]
-        result = place.run("data", "nuswide-official", "--download", place.folder / "urls.txt", "--workers", 0)
+        result = sandbox.run("data", "nuswide-official", "--download", sandbox.folder / "urls.txt", "--workers", 0)
         assert result.exit_code == 3 and len(server.asked) == 6, "what is there or gone is not asked for again"
         assert "photos: 5 were there, 0 fetched, 1 gone" in result.stderr
 
-    def test_what_is_gone_is_written_down_and_asked_for_only_on_request(self, server, place):
-        (place.folder / "urls.txt").write_text(
+    def test_what_is_gone_is_written_down_and_asked_for_only_on_request(self, server, sandbox):
+        (sandbox.folder / "urls.txt").write_text(
             HEAD
             + self.line(server.url, 0)
             + self.line(server.url, 1)
@@ -482,82 +482,82 @@ class TestNuswide:
         server.files["/pw/images/en-us/photo_unavailable.png"] = jpeg(0)
         server.files["/1/1.jpg"] = jpeg(1, "GIF")
         server.tricks["/1/3.jpg"] = [("status", 404, {})]
-        told = self.get(place)
-        assert sorted(self.gone(place).splitlines()) == [
+        told = self.get(sandbox)
+        assert sorted(self.gone(sandbox).splitlines()) == [
             "path,reason", "sky/0.jpg,HTTP 410", "sky/1.jpg,HTTP 410", "sky/3.jpg,HTTP 404", "sky/6.jpg,no URL",
         ]  # fmt: skip
         assert "0 were there, 1 fetched, 4 gone" in told and "1 not listed in" in told
 
         asked = len(server.asked)
-        assert "1 were there, 0 fetched, 4 gone" in self.get(place) and len(server.asked) == asked
-        assert "1 were there, 2 fetched, 2 gone" in self.get(place, replace(QUICK, retry_gone=True))
-        self.get(place)
-        assert sorted(self.gone(place).splitlines()) == ["path,reason", "sky/1.jpg,HTTP 410", "sky/6.jpg,no URL"]
+        assert "1 were there, 0 fetched, 4 gone" in self.get(sandbox) and len(server.asked) == asked
+        assert "1 were there, 2 fetched, 2 gone" in self.get(sandbox, replace(QUICK, retry_gone=True))
+        self.get(sandbox)
+        assert sorted(self.gone(sandbox).splitlines()) == ["path,reason", "sky/1.jpg,HTTP 410", "sky/6.jpg,no URL"]
 
-    def test_other_sizes_stand_in(self, server, place):
+    def test_other_sizes_stand_in(self, server, sandbox):
         sizes = {"large": f"{server.url}/1/0_b.jpg", "small": f"{server.url}/1/0_m.jpg"}
-        (place.folder / "urls.txt").write_text(HEAD + self.line(server.url, 0, **sizes))
+        (sandbox.folder / "urls.txt").write_text(HEAD + self.line(server.url, 0, **sizes))
         del server.files["/1/0.jpg"]
         server.files["/1/0_m.jpg"] = jpeg(5)
-        self.get(place)
+        self.get(sandbox)
         assert [path for path, _, _ in server.asked] == ["/1/0.jpg", "/1/0_b.jpg", "/1/0_m.jpg"]
-        assert self.photo(place, 0).read_bytes() == server.files["/1/0_m.jpg"]
+        assert self.photo(sandbox, 0).read_bytes() == server.files["/1/0_m.jpg"]
 
-    def test_keeps_images_and_replaces_what_is_none(self, server, place):
-        self.photo(place, 0).parent.mkdir()
-        self.photo(place, 0).write_bytes(jpeg(77))
-        self.photo(place, 1).write_bytes(b"cut")
-        assert "1 were there, 5 fetched" in self.get(place)
-        assert self.photo(place, 0).read_bytes() == jpeg(77)
-        assert self.photo(place, 1).read_bytes() == server.files["/1/1.jpg"]
+    def test_keeps_images_and_replaces_what_is_none(self, server, sandbox):
+        self.photo(sandbox, 0).parent.mkdir()
+        self.photo(sandbox, 0).write_bytes(jpeg(77))
+        self.photo(sandbox, 1).write_bytes(b"cut")
+        assert "1 were there, 5 fetched" in self.get(sandbox)
+        assert self.photo(sandbox, 0).read_bytes() == jpeg(77)
+        assert self.photo(sandbox, 1).read_bytes() == server.files["/1/1.jpg"]
 
-    def test_trouble_is_not_taken_for_gone(self, server, place):
+    def test_trouble_is_not_taken_for_gone(self, server, sandbox):
         server.tricks["/1/0.jpg"] = [("status", 500, {})] * 3
         server.tricks["/1/1.jpg"] = [("cut", 100)] * 3
         server.tricks["/1/3.jpg"] = [("status", 403, {})]
         server.files["/1/4.jpg"] = b"<html>log in</html>"
-        told = self.get(place)
+        told = self.get(sandbox)
         assert "2 fetched, 4 failed (the same command asks again)" in told
         for reason in ("HTTP 500", "ended early", "HTTP 403", "no image, or a broken one"):
             assert reason in told
-        assert self.gone(place) == "path,reason\n" and not self.photo(place, 1).exists()
+        assert self.gone(sandbox) == "path,reason\n" and not self.photo(sandbox, 1).exists()
         server.files["/1/4.jpg"] = jpeg(4)
-        assert "2 were there, 4 fetched" in self.get(place)
+        assert "2 were there, 4 fetched" in self.get(sandbox)
 
-    def test_all_threads_heed_retry_after(self, server, place):
+    def test_all_threads_heed_retry_after(self, server, sandbox):
         server.tricks["/1/0.jpg"] = [("status", 429, {"Retry-After": "1"})]
-        assert "6 fetched" in self.get(place, replace(QUICK, connections=2, pause=0.05))
+        assert "6 fetched" in self.get(sandbox, replace(QUICK, connections=2, pause=0.05))
         refused = next(when for path, _, when in server.asked if path == "/1/0.jpg")
         assert all(when >= refused + 0.9 for _, _, when in server.asked if when > refused + 0.2)
         assert max(when for _, _, when in server.asked) >= refused + 0.9
 
-    def test_few_at_a_time_and_paced(self, server, place):
-        self.get(place, replace(QUICK, pause=0.1))
+    def test_few_at_a_time_and_paced(self, server, sandbox):
+        self.get(sandbox, replace(QUICK, pause=0.1))
         moments = sorted(when for _, _, when in server.asked)
         assert moments[-1] - moments[0] >= 0.4  # six requests, five pauses; the last may be late
 
-    def test_stops_where_nothing_comes_any_more(self, server, place):
+    def test_stops_where_nothing_comes_any_more(self, server, sandbox):
         with pytest.raises(DownloadError, match="4 photos failed one after the other, the last one sky/") as raised:
-            self.get(place, replace(QUICK, mirror="http://127.0.0.1:1", failures=4))
+            self.get(sandbox, replace(QUICK, mirror="http://127.0.0.1:1", failures=4))
         assert "--mirror https://live.staticflickr.com" in raised.value.remedy
-        assert self.gone(place) == "path,reason\n"
+        assert self.gone(sandbox) == "path,reason\n"
 
-    def test_a_mirror_has_the_same_paths(self, server, place):
-        (place.folder / "urls.txt").write_text(HEAD + self.line("http://farm3.static.flickr.example", 0))
-        assert "1 fetched" in self.get(place, replace(QUICK, mirror=f"{server.url}/"))
+    def test_a_mirror_has_the_same_paths(self, server, sandbox):
+        (sandbox.folder / "urls.txt").write_text(HEAD + self.line("http://farm3.static.flickr.example", 0))
+        assert "1 fetched" in self.get(sandbox, replace(QUICK, mirror=f"{server.url}/"))
 
-    def test_a_line_that_a_kill_cut_does_no_harm(self, server, place):
-        file = place.folder / "data" / "nuswide" / "gone.csv"
+    def test_a_line_that_a_kill_cut_does_no_harm(self, server, sandbox):
+        file = sandbox.folder / "data" / "nuswide" / "gone.csv"
         file.write_text("path,reason\nsky/0.jpg,HTTP 404\nsky/1.j")
-        assert "5 fetched, 1 gone" in self.get(place)
-        assert self.gone(place) == "path,reason\nsky/0.jpg,HTTP 404\n"
+        assert "5 fetched, 1 gone" in self.get(sandbox)
+        assert self.gone(sandbox) == "path,reason\nsky/0.jpg,HTTP 404\n"
 
-    def test_an_interruption_keeps_what_came(self, server, place):
+    def test_an_interruption_keeps_what_came(self, server, sandbox):
         class Interrupting(Notes):
             def bar(self, what, total, unit):
                 return _Interrupting()
 
-        root, urls = place.folder / "data" / "nuswide", place.folder / "urls.txt"
+        root, urls = sandbox.folder / "data" / "nuswide", sandbox.folder / "urls.txt"
         server.files["/1/1.jpg"] += bytes(12_000)  # four blocks: the interruption comes while it is fetched
         server.tricks["/1/1.jpg"] = [("slow", 0.15)]
         with pytest.raises(KeyboardInterrupt) as held:
@@ -566,18 +566,18 @@ class TestNuswide:
         time.sleep(0.8)
         assert "/1/3.jpg" not in [path for path, _, _ in server.asked], "it stops"
         assert held.traceback, "what the command line holds while it ends: garbage collection must not be what stops it"
-        assert self.photo(place, 0).read_bytes() == server.files["/1/0.jpg"]
-        self.get(place)
-        assert self.photo(place, 7).exists()
+        assert self.photo(sandbox, 0).read_bytes() == server.files["/1/0.jpg"]
+        self.get(sandbox)
+        assert self.photo(sandbox, 7).exists()
 
     @pytest.mark.parametrize("text", ["", "a.jpg\n", "<html>not found</html>\n"])
-    def test_refuses_another_list(self, place, text):
-        (place.folder / "urls.txt").write_text(text)
+    def test_refuses_another_list(self, sandbox, text):
+        (sandbox.folder / "urls.txt").write_text(text)
         with pytest.raises(DatasetError, match=r"urls\.txt has no line of the form FILE\.jpg ID"):
-            self.get(place)
+            self.get(sandbox)
 
-    def test_no_such_list(self, place):
-        result = place.run("data", "nuswide", "--download", place.folder / "nothing.txt")
+    def test_no_such_list(self, sandbox):
+        result = sandbox.run("data", "nuswide", "--download", sandbox.folder / "nothing.txt")
         assert result.exit_code == 1 and "nothing.txt cannot be read: No such file" in result.stderr
 
 
@@ -623,7 +623,7 @@ def test_paths_of_the_list(tmp_path):
     ],
 )
 def test_wrong_usage(tmp_path, words, told):
-    result = Place(tmp_path).run("data", *words)
+    result = Sandbox(tmp_path).run("data", *words)
     assert result.exit_code == 2
     assert told in " ".join(re.sub(r"[│╭╰─╮╯]", " ", result.stderr).split())
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import draw_image
 from PIL import Image
-from test_cli import LABELS, Place, make_table
+from sandbox import LABELS, Sandbox, make_table
 from torch import nn
 
 from labeldep_cli.models import export as exported
@@ -30,18 +30,18 @@ SEES = ("--backbone", "scenesnet", "--workers", 0)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """A workspace with a head-mode run, `pets`."""
-    place = Place(tmp_path_factory.mktemp("export"))
-    make_table(place.table.parent, 20)
-    place.json("pretrain", "--dataset", place.table, *SEES, "--steps", 4, "--out", place.folder / "runs" / "pets")
-    return place
+    sandbox = Sandbox(tmp_path_factory.mktemp("export"))
+    make_table(sandbox.table.parent, 20)
+    sandbox.json("pretrain", "--dataset", sandbox.table, *SEES, "--steps", 4, "--out", sandbox.folder / "runs" / "pets")
+    return sandbox
 
 
 @pytest.fixture(scope="module")
-def onnx_file(place: Place) -> tuple[Path, dict]:
-    path = place.folder / "files" / "pets.onnx"
-    return path, place.json("export", "pets", "--out", path)
+def onnx_file(sandbox: Sandbox) -> tuple[Path, dict]:
+    path = sandbox.folder / "files" / "pets.onnx"
+    return path, sandbox.json("export", "pets", "--out", path)
 
 
 def photo_with_rotation(path: Path) -> Path:
@@ -66,7 +66,7 @@ def test_every_head_answers_alike_for_any_number_of_rows(kind, form):
         assert FORMATS[form].run(content, x.numpy()) == pytest.approx(expected, abs=1e-5)
 
 
-def test_what_an_onnx_file_says_of_itself(place, onnx_file):
+def test_what_an_onnx_file_says_of_itself(sandbox, onnx_file):
     path, told = onnx_file
     assert told["file"] == str(path) and told["bytes"] == path.stat().st_size
     assert told["checked"]["rows"] == 4 and told["checked"]["from"] == "images of its test split"
@@ -86,16 +86,16 @@ def test_what_an_onnx_file_says_of_itself(place, onnx_file):
     assert [entry.version for entry in model.opset_import if entry.domain == ""] == [told["opset"]] == [18]
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
     content = path.read_bytes()
-    assert str(ROOT).encode() not in content and str(place.folder).encode() not in content, "no path of this machine"
+    assert str(ROOT).encode() not in content and str(sandbox.folder).encode() not in content, "no path of this machine"
     assert [entry.name for entry in path.parent.iterdir()] == ["pets.onnx"], "one file, and nothing beside it"
 
 
-def test_the_page_s_script_says_what_predict_says_without_torch(place, onnx_file, tmp_path):
+def test_the_page_s_script_says_what_predict_says_without_torch(sandbox, onnx_file, tmp_path):
     page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"<!-- example-onnx.*?-->\n```python\n(.*?)```", page, re.DOTALL)
     assert len([line for line in block.splitlines() if line]) <= 15
     (tmp_path / "label.py").write_text(block)
-    images = [*sorted((place.table.parent / "img").glob("*.png"))[:3], photo_with_rotation(tmp_path / "turned.jpg")]
+    images = [*sorted((sandbox.table.parent / "img").glob("*.png"))[:3], photo_with_rotation(tmp_path / "turned.jpg")]
     check = "import runpy, sys; runpy.run_path('label.py'); sys.exit('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", check, str(onnx_file[0]), *map(str, images)],
@@ -106,7 +106,7 @@ def test_the_page_s_script_says_what_predict_says_without_torch(place, onnx_file
     )
     assert done.returncode == 0, done.stderr
     theirs = [json.loads(line) for line in done.stdout.splitlines()]
-    told = place.run("predict", *images, "--run", "pets", "--all", "--json", "--threshold", "tuned").stdout
+    told = sandbox.run("predict", *images, "--run", "pets", "--all", "--json", "--threshold", "tuned").stdout
     mine = [json.loads(line) for line in told.splitlines()]
     assert [item["path"] for item in theirs] == [item["path"] for item in mine] == [str(path) for path in images]
     for their, my in zip(theirs, mine, strict=True):
@@ -114,9 +114,9 @@ def test_the_page_s_script_says_what_predict_says_without_torch(place, onnx_file
         assert set(their["labels"]) == {label["label"] for label in my["labels"]}
 
 
-def test_torch_s_file_needs_only_torch(place, tmp_path):
+def test_torch_s_file_needs_only_torch(sandbox, tmp_path):
     path = tmp_path / "pets.pt2"
-    told = place.json("export", "pets", "--format", "torch", "--out", path)
+    told = sandbox.json("export", "pets", "--format", "torch", "--out", path)
     assert told["checked"]["max_difference"] <= 1e-5 and told["opset"] is None
     extra = {"labeldep.json": ""}
     program = torch.export.load(io.BytesIO(path.read_bytes()), extra_files=extra)
@@ -129,26 +129,26 @@ def test_torch_s_file_needs_only_torch(place, tmp_path):
     assert str(ROOT).encode() not in path.read_bytes()
 
 
-def test_a_full_run_with_regions(place, tmp_path):
-    run = place.folder / "runs" / "whole"
+def test_a_full_run_with_regions(sandbox, tmp_path):
+    run = sandbox.folder / "runs" / "whole"
     quick = ("--full", "--steps", 2, "--batch-size", 4, "--head", "rlsd", "--hidden", 8)
-    place.json("pretrain", "--dataset", place.table, *SEES, *quick, "--out", run)
-    told = place.json("export", "whole", "--out", tmp_path / "whole.onnx")
+    sandbox.json("pretrain", "--dataset", sandbox.table, *SEES, *quick, "--out", run)
+    told = sandbox.json("export", "whole", "--out", tmp_path / "whole.onnx")
     assert told["head"] == "rlsd" and told["provenance"]["full"] is True
     assert told["checked"]["max_difference"] <= 1e-5
 
 
-def test_a_run_on_ready_features_whose_data_are_gone(place, tmp_path):
+def test_a_run_on_ready_features_whose_data_are_gone(sandbox, tmp_path):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(60, 7)).astype(np.float32), rng.integers(0, 2, (60, 2)).astype(np.int8)
     data = tmp_path / "x.npz"
     np.savez(data, X=x, Y=y, label_names=np.array(["a", "b"]))
     run = tmp_path / "ready"
-    place.json("pretrain", "--dataset", data, "--steps", 4, "--hidden", 5, "--out", run)
-    there = place.json("export", run, "--out", tmp_path / "there.onnx")
+    sandbox.json("pretrain", "--dataset", data, "--steps", 4, "--hidden", 5, "--out", run)
+    there = sandbox.json("export", run, "--out", tmp_path / "there.onnx")
     assert there["checked"]["from"] == "feature rows of its test split" and there["checked"]["rows"] == 15
     data.unlink()
-    result = place.run("export", run, "--out", tmp_path / "gone.onnx", "--json")
+    result = sandbox.run("export", run, "--out", tmp_path / "gone.onnx", "--json")
     told = json.loads(result.stdout)
     assert "is not at hand" in result.stderr
     assert told["checked"]["from"] == "random feature rows" and told["checked"]["max_difference"] <= 1e-5
@@ -157,7 +157,7 @@ def test_a_run_on_ready_features_whose_data_are_gone(place, tmp_path):
 
 
 @pytest.mark.parametrize(("factor", "told"), [(0.999, r"0\.000\d+"), (float("nan"), "nan")])
-def test_a_file_that_says_something_else_is_not_written(place, tmp_path, monkeypatch, factor, told):
+def test_a_file_that_says_something_else_is_not_written(sandbox, tmp_path, monkeypatch, factor, told):
     def astray(self, x):
         p, logits = honest(self, x)
         return p * factor, logits
@@ -166,43 +166,45 @@ def test_a_file_that_says_something_else_is_not_written(place, tmp_path, monkeyp
     monkeypatch.setattr(Exported, "forward", astray)
     path = tmp_path / "model.onnx"
     path.write_text("what was there")
-    result = place.run("export", "pets", "--out", path)
+    result = sandbox.run("export", "pets", "--out", path)
     assert result.exit_code == 1 and result.stdout == ""
     assert re.search(f"error: the onnx file's probabilities differ from the run's by up to {told}", result.stderr)
     assert "was not written" in result.stderr and path.read_text() == "what was there"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_network_that_the_exporter_cannot_write_is_an_error_that_names_the_other_format(place, tmp_path, monkeypatch):
+def test_a_network_that_the_exporter_cannot_write_is_an_error_that_names_the_other_format(
+    sandbox, tmp_path, monkeypatch
+):
     def fail(*_, **__):
         raise RuntimeError("no translation of aten.strange\nand 500 lines more")
 
     monkeypatch.setattr(torch.onnx, "export", fail)
-    result = place.run("export", "pets", "--out", tmp_path / "model.onnx")
+    result = sandbox.run("export", "pets", "--out", tmp_path / "model.onnx")
     assert (
         result.exit_code == 1 and "cannot write this network as ONNX: no translation of aten.strange" in result.stderr
     )
     assert "500 lines" not in result.stderr and "Take --format torch" in result.stderr
 
 
-def test_the_extra_is_named_where_it_is_missing(place, tmp_path, monkeypatch):
+def test_the_extra_is_named_where_it_is_missing(sandbox, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    result = place.run("export", "pets", "--out", tmp_path / "model.onnx")
+    result = sandbox.run("export", "pets", "--out", tmp_path / "model.onnx")
     assert result.exit_code == 1
     assert "--format onnx needs packages that are not installed: onnxscript" in result.stderr
     assert "pip install 'labeldep[onnx]'" in result.stderr
 
 
-def test_more_than_one_onnx_file_holds_is_refused(place, tmp_path, monkeypatch):
+def test_more_than_one_onnx_file_holds_is_refused(sandbox, tmp_path, monkeypatch):
     monkeypatch.setattr(exported, "_MOST_BYTES", 1000)
-    result = place.run("export", "pets", "--out", tmp_path / "model.onnx")
+    result = sandbox.run("export", "pets", "--out", tmp_path / "model.onnx")
     assert result.exit_code == 1 and "Take --format torch." in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_name_is_the_run_s_and_the_words_say_what_came_of_it(place, tmp_path, monkeypatch):
+def test_the_name_is_the_run_s_and_the_words_say_what_came_of_it(sandbox, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = place.run("export", "pets", "--format", "torch")
+    result = sandbox.run("export", "pets", "--format", "torch")
     assert result.exit_code == 0, result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["pets.pt2"]
     assert result.stdout.startswith("pets.pt2: ")

@@ -157,11 +157,11 @@ class TestACommandTakesWhatItNeeds:
     def test_like_is_the_same_flag_of_another_config(self) -> None:
         @dataclass(frozen=True)
         class Other:
-            lr: float | None = like(PretrainConfig, "lr", told="1", default=0.5)
+            lr: float | None = like(PretrainConfig, "lr", default_text="1", default=0.5)
 
         one, other = settings_of(PretrainConfig)["lr"], settings_of(Other)["lr"]
         assert Other().lr == 0.5
-        assert (other.help, other.min, other.max, other.told) == (one.help, one.min, one.max, "1")
+        assert (other.help, other.min, other.max, other.default_text) == (one.help, one.min, one.max, "1")
 
 
 class TestValues:

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torchvision
 from conftest import draw_image
-from test_cli import Place, make_table
+from sandbox import Sandbox, make_table
 from test_training import F, L, make_critic, make_inputs
 
 from benchmarks.full_step import peak_bytes
@@ -31,7 +31,7 @@ from labeldep_cli.models.encoder import Encoder, pooled
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.regions import RegionFeatures
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.features import ensure_features
 from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.open import open_project
@@ -45,21 +45,21 @@ QUICK = ("--full", "--steps", 6, "--batch-size", 4, "--critic-layers", 1, "--cri
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """A workspace with a cache of all 21 views, and a pretrained full-mode run."""
-    place = Place(tmp_path_factory.mktemp("full"))
-    make_table(place.table.parent, ROWS)
-    place.json("extract", "--dataset", place.table, *SEES, "--views", 21)
-    place.json("pretrain", "--dataset", place.table, *SEES, *QUICK[:5])
-    return place
+    sandbox = Sandbox(tmp_path_factory.mktemp("full"))
+    make_table(sandbox.table.parent, ROWS)
+    sandbox.json("extract", "--dataset", sandbox.table, *SEES, "--views", 21)
+    sandbox.json("pretrain", "--dataset", sandbox.table, *SEES, *QUICK[:5])
+    return sandbox
 
 
-def make_project(place: Place, spatial: bool = False, workers: int = 0):
+def make_project(sandbox: Sandbox, spatial: bool = False, workers: int = 0):
     return open_project(
-        Workspace(place.folder / "data", place.folder / "runs"),
-        Source(dataset=str(place.table), backbone="scenesnet"),
+        Workspace(sandbox.folder / "data", sandbox.folder / "runs"),
+        Source(dataset=str(sandbox.table), backbone="scenesnet"),
         Machine(device="cpu", workers=workers),
-        Silent(),
+        SilentReporter(),
         spatial=spatial,
     )
 
@@ -103,9 +103,9 @@ class TestFeaturesFromTheCache:
             ({"critic": "nce"}, 4, 3 * 1 + 1),  # its sets are for the same images: all are G's too
         ],
     )
-    def test_only_what_g_looks_at_is_decoded(self, place, monkeypatch, changes, decoded, in_all):
+    def test_only_what_g_looks_at_is_decoded(self, sandbox, monkeypatch, changes, decoded, in_all):
         for cached in (True, False):
-            project = make_project(place)
+            project = make_project(sandbox)
             inputs = ensure_inputs(project, "train", full=True, views=None)
             if cached:
                 inputs.read_z_from(project.finished_cache("train", 21))
@@ -117,8 +117,8 @@ class TestFeaturesFromTheCache:
             assert counted.passes == (0 if cached else in_all)
 
     @pytest.mark.parametrize("workers", [0, 2])
-    def test_batches_come_in_the_order_asked_for(self, place, workers):
-        project = make_project(place, workers=workers)
+    def test_batches_come_in_the_order_asked_for(self, sandbox, workers):
+        project = make_project(sandbox, workers=workers)
         inputs = ensure_inputs(project, "train", full=True, views=None)
         cache = project.finished_cache("train", 21)
         inputs.read_z_from(cache)
@@ -141,15 +141,15 @@ class TestFeaturesFromTheCache:
             else:
                 assert batch.x.shape == (0,)
 
-    def test_batches_that_need_no_image_need_no_decoding_at_all(self, place):
-        project = make_project(place)
+    def test_batches_that_need_no_image_need_no_decoding_at_all(self, sandbox):
+        project = make_project(sandbox)
         inputs = ensure_inputs(project, "train", full=True, views=None)
         inputs.read_z_from(project.finished_cache("train", 21))
         request = Request(torch.arange(3), torch.arange(3), 3, needs_x=False)
         assert [len(batch.z) for (batch,) in inputs.stream([[request], [request]])] == [3, 3]
 
-    def test_regions_come_pooled(self, place):
-        project = make_project(place, spatial=True)
+    def test_regions_come_pooled(self, sandbox):
+        project = make_project(sandbox, spatial=True)
         ensure_features(project, "train", ExtractConfig(spatial=True))
         inputs = ensure_inputs(project, "train", full=True, views=1)
         inputs.read_z_from(project.finished_cache("train"))
@@ -167,15 +167,15 @@ class TestFeaturesFromTheCache:
         (tmp_path / "labels.csv").write_text("path,split,sea\n" + "\n".join(lines) + "\n")
         source = Source(dataset=str(tmp_path), backbone="scenesnet")
         machine = Machine(device="cpu", workers=0, max_skipped=0.5)
-        project = open_project(Workspace(tmp_path / "data", tmp_path / "runs"), source, machine, Silent())
+        project = open_project(Workspace(tmp_path / "data", tmp_path / "runs"), source, machine, SilentReporter())
         cache = ensure_features(project, "train", ExtractConfig()).cache
         read = cache.rows().read(np.array([2, 0, 2]), np.zeros(3, dtype=np.int64))
         assert (read == cache.features()[[2, 0, 2], 0]).all() and (read[0] != read[1]).any()
 
-    def test_features_that_are_not_finite_are_refused(self, place, tmp_path):
+    def test_features_that_are_not_finite_are_refused(self, sandbox, tmp_path):
         import h5py
 
-        cache = make_project(place).finished_cache("train", 21)
+        cache = make_project(sandbox).finished_cache("train", 21)
         store = FeatureStore(Path(shutil.copytree(cache.path, tmp_path / cache.path.name)), cache.store.kind)
         row = int(cache.crops.row[3])
         with h5py.File(store.segments("crops")[int(cache.crops.segment[3])].path, "r+") as file:
@@ -201,12 +201,12 @@ def files_of(run):
 
 
 @pytest.fixture(scope="module")
-def runs(place):
+def runs(sandbox):
     """The same adversarial run with D's features from the cache and without."""
-    words = ("adversarial", "--dataset", place.table, *SEES, *QUICK)
-    cached = place.json(*words, "--out", place.folder / "cached")["run"]
-    elsewhere = ("--features-dir", place.folder / "nowhere")
-    result = place.run(*words, *elsewhere, "--out", place.folder / "plain", "--json")
+    words = ("adversarial", "--dataset", sandbox.table, *SEES, *QUICK)
+    cached = sandbox.json(*words, "--out", sandbox.folder / "cached")["run"]
+    elsewhere = ("--features-dir", sandbox.folder / "nowhere")
+    result = sandbox.run(*words, *elsewhere, "--out", sandbox.folder / "plain", "--json")
     assert result.exit_code == 0, result.stderr
     assert "D's images pass the frozen CNN too; a cache spares it that: labeldep extract" in result.stderr
     assert "--split train --views 21\n" in result.stderr
@@ -224,10 +224,10 @@ class TestRuns:
         assert cached != plain, "the features are rounded to 16 bits"
 
     @pytest.mark.parametrize("began", ["cached", "plain"])
-    def test_an_interrupted_run_goes_on_as_it_began(self, place, runs, began, monkeypatch, tmp_path):
+    def test_an_interrupted_run_goes_on_as_it_began(self, sandbox, runs, began, monkeypatch, tmp_path):
         """One begun without a cache goes on without, though one that fits is there by now."""
-        words = ("adversarial", "--dataset", place.table, *SEES, *QUICK, "--out", tmp_path / "run")
-        before = () if began == "cached" else ("--features-dir", place.folder / "nowhere")
+        words = ("adversarial", "--dataset", sandbox.table, *SEES, *QUICK, "--out", tmp_path / "run")
+        before = () if began == "cached" else ("--features-dir", sandbox.folder / "nowhere")
         update = AdversarialStep.__call__
 
         def interrupted(self, step, batches):
@@ -237,55 +237,55 @@ class TestRuns:
 
         with monkeypatch.context() as patch:
             patch.setattr(AdversarialStep, "__call__", interrupted)
-            assert place.run(*words, *before).exit_code == 130
-        result = place.run(*words, "--workers", 2)  # workers fork for every evaluation, with the cache open
+            assert sandbox.run(*words, *before).exit_code == 130
+        result = sandbox.run(*words, "--workers", 2)  # workers fork for every evaluation, with the cache open
         assert result.exit_code == 0, result.stderr
         assert "going on from step 3" in result.stderr and "spares it" not in result.stderr
         assert files_of(tmp_path / "run") == files_of(runs[began])
 
-    def test_a_cache_that_is_gone_is_told(self, place, runs, monkeypatch, tmp_path):
-        words = ("adversarial", "--dataset", place.table, *SEES, *QUICK, "--out", tmp_path / "run")
+    def test_a_cache_that_is_gone_is_told(self, sandbox, runs, monkeypatch, tmp_path):
+        words = ("adversarial", "--dataset", sandbox.table, *SEES, *QUICK, "--out", tmp_path / "run")
 
         def interrupted(self, step, batches):
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
             patch.setattr(AdversarialStep, "__call__", interrupted)
-            assert place.run(*words).exit_code == 130
+            assert sandbox.run(*words).exit_code == 130
         gone = ("--features-dir", tmp_path / "features")
-        result = place.run(*words, *gone)
+        result = sandbox.run(*words, *gone)
         assert result.exit_code == 1
         assert f"D's features read from {tmp_path / 'features'}" in result.stderr
         assert "--split train --views 21\n" in result.stderr and "--fresh" in result.stderr
-        place.json("extract", "--dataset", place.table, *SEES, *gone)
-        result = place.run(*words, *gone)  # one view is too few
+        sandbox.json("extract", "--dataset", sandbox.table, *SEES, *gone)
+        result = sandbox.run(*words, *gone)  # one view is too few
         assert result.exit_code == 1 and "--split train --views 21\n" in result.stderr
-        assert place.json(*words, *gone, "--fresh")["steps"] == 6
+        assert sandbox.json(*words, *gone, "--fresh")["steps"] == 6
         assert config_of(tmp_path / "run")["cached_z"] is False
 
-    def test_a_finished_run_needs_its_cache_no_more(self, place, runs):
-        words = ("adversarial", "--dataset", place.table, *SEES, *QUICK, "--out", runs["cached"])
-        result = place.run(*words, "--features-dir", place.folder / "nowhere")
+    def test_a_finished_run_needs_its_cache_no_more(self, sandbox, runs):
+        words = ("adversarial", "--dataset", sandbox.table, *SEES, *QUICK, "--out", runs["cached"])
+        result = sandbox.run(*words, "--features-dir", sandbox.folder / "nowhere")
         assert result.exit_code == 0 and "is finished already" in result.stderr
 
-    def test_one_view_is_enough_for_a_run_of_one_view(self, place, tmp_path):
+    def test_one_view_is_enough_for_a_run_of_one_view(self, sandbox, tmp_path):
         features = ("--features-dir", tmp_path / "features")
-        place.json("extract", "--dataset", place.table, *SEES, *features)
-        words = ("adversarial", "--dataset", place.table, *SEES, *QUICK, *features, "--steps", 1, "--from")
-        start = next((place.folder / "runs").glob("*-full-pretrain"))
-        run = place.json(*words, start, "--views", 1, "--out", tmp_path / "run")["run"]
+        sandbox.json("extract", "--dataset", sandbox.table, *SEES, *features)
+        words = ("adversarial", "--dataset", sandbox.table, *SEES, *QUICK, *features, "--steps", 1, "--from")
+        start = next((sandbox.folder / "runs").glob("*-full-pretrain"))
+        run = sandbox.json(*words, start, "--views", 1, "--out", tmp_path / "run")["run"]
         assert config_of(run)["cached_z"] is True
 
-    def test_memory_flags_leave_a_run_s_scores_where_they_were(self, place, runs, tmp_path):
-        words = ("adversarial", "--dataset", place.table, *SEES, *QUICK, "--out")
-        checkpointed = place.json(*words, tmp_path / "one", "--checkpoint-activations")["run"]
+    def test_memory_flags_leave_a_run_s_scores_where_they_were(self, sandbox, runs, tmp_path):
+        words = ("adversarial", "--dataset", sandbox.table, *SEES, *QUICK, "--out")
+        checkpointed = sandbox.json(*words, tmp_path / "one", "--checkpoint-activations")["run"]
         assert files_of(checkpointed) == files_of(runs["cached"])
-        parts = place.json(*words, tmp_path / "two", "--accumulate", 3)["run"]
+        parts = sandbox.json(*words, tmp_path / "two", "--accumulate", 3)["run"]
         for mine, theirs in zip(losses_of(parts), losses_of(runs["cached"]), strict=True):
             assert mine["generator"] == pytest.approx(theirs["generator"], rel=1e-2, abs=1e-3)
         # The same run with and without checkpointing; another one with other parts.
-        assert place.run(*words, checkpointed).exit_code == 0
-        refused = place.run(*words, parts)
+        assert sandbox.run(*words, checkpointed).exit_code == 0
+        refused = sandbox.run(*words, parts)
         assert refused.exit_code == 1 and "--accumulate 3 there, 1 here" in refused.stderr
 
     @pytest.mark.parametrize("command", ["pretrain", "adversarial"])
@@ -298,8 +298,8 @@ class TestRuns:
             (("--accumulate", 0), "--accumulate"),
         ],
     )
-    def test_what_makes_no_sense_is_wrong_usage(self, place, command, words, told):
-        result = place.run(command, "--dataset", place.table, *words)
+    def test_what_makes_no_sense_is_wrong_usage(self, sandbox, command, words, told):
+        result = sandbox.run(command, "--dataset", sandbox.table, *words)
         assert result.exit_code == 2 and told in " ".join(result.stderr.replace("│", " ").split())
 
 

@@ -18,7 +18,7 @@ from labeldep_cli.features import images
 from labeldep_cli.features.decode import decode, unreadable
 from labeldep_cli.features.images import Reason, UnreadableImage, read_image
 from labeldep_cli.features.views import CROP_SIDES, N_DRAWS, N_VIEWS, POSITIONS, RESIZED, crop_box, cut, view_of_draw
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -389,10 +389,10 @@ class TestDecode:
         np.testing.assert_array_equal(third.images[0].numpy(), cut(read_image(file(3)), (20,), 16))
 
     def test_unreadable_lists_a_reason_for_each_row(self, file):
-        with Silent().bar("checking", 5, "images") as bar:
+        with SilentReporter().bar("checking", 5, "images") as bar:
             assert unreadable(file, 5, 0, bar).tolist() == [0, Reason.NOT_AN_IMAGE, 0, 0, Reason.MISSING]
 
     def test_unreadable_of_no_images(self, file):
-        with Silent().bar("checking", 0, "images") as bar:
+        with SilentReporter().bar("checking", 0, "images") as bar:
             reasons = unreadable(file, 0, 0, bar)
         assert reasons.shape == (0,) and reasons.dtype == np.uint8

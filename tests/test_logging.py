@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
-from test_cli import Place
+from sandbox import Sandbox
 
 from labeldep_cli.cli.lines import QUIET, Lines
 from labeldep_cli.cli.view import View
 from labeldep_cli.errors import LabeldepError
-from labeldep_cli.progress import Course, Silent, Together
+from labeldep_cli.progress import CombinedObserver, SilentReporter, TrainingProgress
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
 from labeldep_cli.runs.tensorboard import Events, Recorded, require_tensorboard
 
@@ -33,18 +33,25 @@ LINE = re.compile(r"step (\d+) of (\d+): (?:(.+); )?val mAP [\d.]+, CF1 [\d.]+, 
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """A workspace with ready features and a pretrained head."""
     folder = tmp_path_factory.mktemp("logging")
     x = np.random.default_rng(1).normal(size=(200, 8)).astype(np.float32)
     np.savez(folder / "rows.npz", X=x, Y=(x[:, :3] > 0).astype(np.int8), label_names=np.array(["a", "b", "c"]))
-    place = Place(folder)
-    place.json("pretrain", "--dataset", folder / "rows.npz", "--steps", 60, "--out", folder / "start")
-    return place
+    sandbox = Sandbox(folder)
+    sandbox.json("pretrain", "--dataset", folder / "rows.npz", "--steps", 60, "--out", folder / "start")
+    return sandbox
 
 
-def words(place: Place, out: str, *more: object) -> tuple[object, ...]:
-    where = ("--dataset", place.folder / "rows.npz", "--from", place.folder / "start", "--out", place.folder / out)
+def words(sandbox: Sandbox, out: str, *more: object) -> tuple[object, ...]:
+    where = (
+        "--dataset",
+        sandbox.folder / "rows.npz",
+        "--from",
+        sandbox.folder / "start",
+        "--out",
+        sandbox.folder / out,
+    )
     return ("adversarial", *where, *CRITIC, *more)
 
 
@@ -57,11 +64,11 @@ def record(step: int, score: float = 50.0, **losses: float) -> dict:
     return {"step": step, **losses, "val": {**scores, "decision": {"rule": "threshold"}}}
 
 
-def test_plain_lines_say_what_metrics_jsonl_says(place: Place) -> None:
-    told = place.run(*words(place, "plain", "--steps", 300))
+def test_plain_lines_say_what_metrics_jsonl_says(sandbox: Sandbox) -> None:
+    told = sandbox.run(*words(sandbox, "plain", "--steps", 300))
     assert told.exit_code == 0, told.stderr
     lines = [found for found in map(LINE.match, told.stderr.splitlines()) if found]
-    kept = {entry["step"]: entry for entry in records(place.folder / "plain")}
+    kept = {entry["step"]: entry for entry in records(sandbox.folder / "plain")}
     assert [int(line[1]) for line in lines] == list(kept)
     assert {line[2] for line in lines} == {"300"}
     for line in lines[1:]:
@@ -71,7 +78,7 @@ def test_plain_lines_say_what_metrics_jsonl_says(place: Place) -> None:
         assert {"wasserstein", "critic_gradient", "generator_gradient"} <= expected.keys()
     assert " left" in told.stderr
     (closing_line,) = [line for line in told.stderr.splitlines() if line.startswith("trained to step 300 of 300 in")]
-    best = json.loads((place.folder / "plain" / RESULT).read_text())
+    best = json.loads((sandbox.folder / "plain" / RESULT).read_text())
     assert f"the best, step {best['best_step']}: val mAP {best['val']['mAP']:.1f}" in closing_line
     assert "step" not in told.stdout.splitlines()[0].split(": ")[0] and not LINE.search(told.stdout)
 
@@ -79,7 +86,7 @@ def test_plain_lines_say_what_metrics_jsonl_says(place: Place) -> None:
 def test_lines_are_few_whatever_the_length() -> None:
     for many, evaluations in ((20, 1000), (20, 7), (4, 50), (0, 50)):
         said: list[str] = []
-        lines = Lines(Course("run", 10 * evaluations), many, said.append)
+        lines = Lines(TrainingProgress("run", 10 * evaluations), many, said.append)
         for k in range(evaluations + 1):
             lines.advance(10 if k else 0)
             lines.evaluated(record(10 * k), best=k == 1)
@@ -91,7 +98,7 @@ def test_lines_are_few_whatever_the_length() -> None:
 def test_losses_are_said_where_evaluations_are_far_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     now, said = [0.0], []
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    lines = Lines(Course("run", 1000), 20, said.append)
+    lines = Lines(TrainingProgress("run", 1000), 20, said.append)
     lines.evaluated(record(0), best=False)
     for step in range(1, 1001):
         now[0] += QUIET / 10
@@ -107,7 +114,7 @@ def test_losses_are_said_where_evaluations_are_far_apart(monkeypatch: pytest.Mon
 def test_a_run_that_went_on_and_stopped_early_says_so() -> None:
     said: list[str] = []
     history = tuple(record(step, 60.0 - step) for step in (0, 10, 20))
-    lines = Lines(Course("run", 100, history, best=10), 20, said.append)
+    lines = Lines(TrainingProgress("run", 100, history, best=10), 20, said.append)
     lines.close()
     assert said == [], "there was nothing left to do"
     lines.advance(10)
@@ -124,7 +131,7 @@ def test_a_run_that_went_on_and_stopped_early_says_so() -> None:
 def test_the_live_view_shows_all_at_any_width(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    view = View(Course("scenes-adversarial", 200, (record(0, 40.0),)))
+    view = View(TrainingProgress("scenes-adversarial", 200, (record(0, 40.0),)))
     now[0] = 10.0
     view.advance(50)
     told = {"critic": -0.25, "penalty": 0.02, "wasserstein": 0.75, "critic_gradient": 0.98, "generator": 1.5}
@@ -149,17 +156,17 @@ def test_the_live_view_shows_all_at_any_width(monkeypatch: pytest.MonkeyPatch, w
 
 
 def test_the_live_view_in_an_encoding_without_its_signs() -> None:
-    view = View(Course("run", 10, (record(0), record(5)), best=5))
+    view = View(TrainingProgress("run", 10, (record(0), record(5)), best=5))
     stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
     Console(file=stream, force_terminal=True, width=80, color_system=None, _environ={}).print(view)
     stream.flush()
     assert b"labels an image" in stream.buffer.getvalue()
 
 
-def test_ctrl_c_leaves_the_terminal_as_it_was(place: Place) -> None:
+def test_ctrl_c_leaves_the_terminal_as_it_was(sandbox: Sandbox) -> None:
     """In a terminal of its own, where the view moves; 130, and the cursor is there again."""
     main, worker = pty.openpty()
-    command = [sys.executable, "-m", "labeldep_cli", *map(str, words(place, "live", "--steps", 1_000_000))]
+    command = [sys.executable, "-m", "labeldep_cli", *map(str, words(sandbox, "live", "--steps", 1_000_000))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "TERM": "xterm"}
     seen = b""
     with subprocess.Popen(
@@ -224,10 +231,10 @@ def require_events_fit(run: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def recorded(place: Place) -> Path:
-    result = place.run(*words(place, "recorded", "--steps", 300, "--tensorboard"))
+def recorded(sandbox: Sandbox) -> Path:
+    result = sandbox.run(*words(sandbox, "recorded", "--steps", 300, "--tensorboard"))
     assert result.exit_code == 0, result.stderr
-    return place.folder / "recorded"
+    return sandbox.folder / "recorded"
 
 
 def test_events_are_metrics_jsonl(recorded: Path) -> None:
@@ -235,14 +242,14 @@ def test_events_are_metrics_jsonl(recorded: Path) -> None:
     assert {"val/n_images", "val/decision"}.isdisjoint(Points(recorded).tags)
 
 
-def test_no_number_depends_on_who_looks_on(place: Place, recorded: Path) -> None:
-    assert place.run(*words(place, "without", "--steps", 300)).exit_code == 0
+def test_no_number_depends_on_who_looks_on(sandbox: Sandbox, recorded: Path) -> None:
+    assert sandbox.run(*words(sandbox, "without", "--steps", 300)).exit_code == 0
     for name in (LAST, BEST, METRICS, RESULT):
-        assert (recorded / name).read_bytes() == (place.folder / "without" / name).read_bytes(), name
-    assert not (place.folder / "without" / "tensorboard").exists()
+        assert (recorded / name).read_bytes() == (sandbox.folder / "without" / name).read_bytes(), name
+    assert not (sandbox.folder / "without" / "tensorboard").exists()
 
 
-def interrupted(place: Place, out: str, *more: object, evaluations: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def interrupted(sandbox: Sandbox, out: str, *more: object, evaluations: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train, and interrupt after so many evaluations and the next stretch of losses."""
     seen = []
     evaluated, losses = Lines.evaluated, Lines.losses
@@ -260,63 +267,69 @@ def interrupted(place: Place, out: str, *more: object, evaluations: int, monkeyp
         patch.setattr(Lines, "evaluated", count)
         patch.setattr(Lines, "losses", interrupt)
         # TensorBoard hears first here: what it wrote past the last checkpoint has to be taken back.
-        patch.setattr("labeldep_cli.runs.tensorboard.Together", lambda *watches: Together(*reversed(watches)))
-        assert place.run(*words(place, out, "--steps", 300, *more)).exit_code == 130
+        patch.setattr(
+            "labeldep_cli.runs.tensorboard.CombinedObserver", lambda *watches: CombinedObserver(*reversed(watches))
+        )
+        assert sandbox.run(*words(sandbox, out, "--steps", 300, *more)).exit_code == 130
 
 
-def test_a_run_that_goes_on_has_no_point_twice(place: Place, recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = place.folder / "resumed"
-    interrupted(place, "resumed", "--tensorboard", evaluations=2, monkeypatch=monkeypatch)
+def test_a_run_that_goes_on_has_no_point_twice(
+    sandbox: Sandbox, recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = sandbox.folder / "resumed"
+    interrupted(sandbox, "resumed", "--tensorboard", evaluations=2, monkeypatch=monkeypatch)
     step = records(run)[-1]["step"]
     assert max(Points(run).of("train/critic")) > step, "a stretch past the checkpoint was written"
-    assert place.run(*words(place, "resumed", "--steps", 300, "--tensorboard")).exit_code == 0
+    assert sandbox.run(*words(sandbox, "resumed", "--steps", 300, "--tensorboard")).exit_code == 0
     assert len(list((run / "tensorboard").iterdir())) == 2
     require_events_fit(run)
     assert (run / LAST).read_bytes() == (recorded / LAST).read_bytes()
 
 
-def test_a_run_begun_without_is_made_up_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupted(place, "late", evaluations=2, monkeypatch=monkeypatch)
-    assert place.run(*words(place, "late", "--steps", 300, "--tensorboard")).exit_code == 0
-    require_events_fit(place.folder / "late")
+def test_a_run_begun_without_is_made_up_for(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(sandbox, "late", evaluations=2, monkeypatch=monkeypatch)
+    assert sandbox.run(*words(sandbox, "late", "--steps", 300, "--tensorboard")).exit_code == 0
+    require_events_fit(sandbox.folder / "late")
 
 
-def test_events_of_a_finished_run_are_written_when_asked_for(place: Place, recorded: Path) -> None:
-    run = place.folder / "finished"
+def test_events_of_a_finished_run_are_written_when_asked_for(sandbox: Sandbox, recorded: Path) -> None:
+    run = sandbox.folder / "finished"
     for flags in ((), ("--tensorboard",), ("--tensorboard",)):
-        result = place.run(*words(place, "finished", "--steps", 300, *flags))
+        result = sandbox.run(*words(sandbox, "finished", "--steps", 300, *flags))
         assert result.exit_code == 0
     assert "is finished already" in result.stderr and len(list((run / "tensorboard").iterdir())) == 1
     kept = records(run)
     assert Points(run).of("train/wasserstein") == pytest.approx({r["step"]: r["wasserstein"] for r in kept[1:]})
     require_events_fit(run)
-    place.run(*words(place, "recorded", "--steps", 300, "--tensorboard"))
+    sandbox.run(*words(sandbox, "recorded", "--steps", 300, "--tensorboard"))
     assert len(list((recorded / "tensorboard").iterdir())) == 1, "what was told in short stretches stays"
 
 
-def test_events_of_a_run_without_a_checkpoint_and_of_one_made_anew_are_dropped(place: Place, tmp_path: Path) -> None:
+def test_events_of_a_run_without_a_checkpoint_and_of_one_made_anew_are_dropped(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
     for value in (1.0, 2.0):
-        with closing(Events(tmp_path / "tensorboard", Course("run", 10))) as events:
+        with closing(Events(tmp_path / "tensorboard", TrainingProgress("run", 10))) as events:
             events.losses(1, {"critic": value})
     assert Points(tmp_path).of("train/critic") == {1: 2.0}
     for more in (("--tensorboard",), ("--fresh",)):
-        assert place.run(*words(place, "anew", "--steps", 2, *more)).exit_code == 0
-        assert (place.folder / "anew" / "tensorboard").exists() == (more == ("--tensorboard",))
+        assert sandbox.run(*words(sandbox, "anew", "--steps", 2, *more)).exit_code == 0
+        assert (sandbox.folder / "anew" / "tensorboard").exists() == (more == ("--tensorboard",))
 
 
-def test_a_missing_extra_is_told_before_anything_begins(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_told_before_anything_begins(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(LabeldepError, match="is not installed"):
         require_tensorboard()
-    result = place.run(*words(place, "missing", "--steps", 2, "--tensorboard"))
+    result = sandbox.run(*words(sandbox, "missing", "--steps", 2, "--tensorboard"))
     assert result.exit_code == 1
     assert "error: --tensorboard needs the package tensorboard" in result.stderr
     assert "pip install 'labeldep[tensorboard]'" in result.stderr
-    assert not (place.folder / "missing").exists()
+    assert not (sandbox.folder / "missing").exists()
 
 
 def test_a_recorded_training_is_watched_by_both(tmp_path: Path) -> None:
-    class Heard(Silent):
+    class Heard(SilentReporter):
         notes: tuple[str, ...] = ()
 
         def note(self, text: str) -> None:
@@ -325,7 +338,7 @@ def test_a_recorded_training_is_watched_by_both(tmp_path: Path) -> None:
     reporter = Heard()
     recorder = Recorded(reporter, tmp_path)
     recorder.note("a note")
-    with recorder.training(Course("run", 10)) as watch:
+    with recorder.training(TrainingProgress("run", 10)) as watch:
         watch.advance()
         watch.losses(1, {"logistic": 3.0})
         watch.evaluated(record(1, logistic=3.0, generator_gradient=2.0, critic_val=0.5), best=True)

@@ -30,13 +30,13 @@ from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.inference import InferenceEncoder, fold_batch_norms, precision_on
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.models.weights import load_backbone, locate_weights, read_state_dict
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.features import ensure_features
 from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.open import open_project
 
 
-class Notes(Silent):
+class Notes(SilentReporter):
     """Remembers what it was told."""
 
     def __init__(self):
@@ -48,7 +48,7 @@ class Notes(Silent):
 
 def load(name, weights="none", reporter=None):
     row = find_backbone(name)
-    return load_backbone(row, locate_weights(row, weights), reporter or Silent())
+    return load_backbone(row, locate_weights(row, weights), reporter or SilentReporter())
 
 
 def digest(path):
@@ -106,7 +106,7 @@ class TestBackbones:
     def test_scenesnet_comes_with_its_weights(self):
         row = find_backbone("scenesnet")
         weights = locate_weights(row, "default")
-        loaded = load_backbone(row, weights, Silent())
+        loaded = load_backbone(row, weights, SilentReporter())
         assert loaded.feature_dim == 256 and loaded.weights_sha256 == weights.sha256 == digest(weights.path)
         assert weights.url == "" and row.side == 96 and "96x96" in row.preprocessing
         with torch.inference_mode():
@@ -613,7 +613,7 @@ def scenes_project(tmp_path_factory):
         Workspace(folder / "data", folder / "runs"),
         Source(dataset=str(folder), backbone="scenesnet"),
         Machine(device="cpu", workers=0, max_skipped=0.2),
-        Silent(),
+        SilentReporter(),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_cli import Place
+from sandbox import Sandbox
 from test_training import make_inputs
 
 from labeldep_cli.config import AdversarialConfig, PretrainConfig
@@ -96,69 +96,69 @@ class TestShare:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    place = Place(tmp_path_factory.mktemp("mute"))
-    place.table.parent.mkdir()
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    sandbox = Sandbox(tmp_path_factory.mktemp("mute"))
+    sandbox.table.parent.mkdir()
     rng = np.random.default_rng(0)
     x = rng.normal(size=(120, 6)).astype(np.float32)
     y = (x[:, :4] > 0.3).astype(np.int8)
     names = np.array(list("abcd"))
-    np.savez(place.folder / "four.npz", X=x, Y=y, label_names=names)
-    np.savez(place.folder / "two.npz", X=x, Y=y[:, :2], label_names=names[:2])
-    place.json("pretrain", "--dataset", place.folder / "four.npz", "--steps", 20)
-    return place
+    np.savez(sandbox.folder / "four.npz", X=x, Y=y, label_names=names)
+    np.savez(sandbox.folder / "two.npz", X=x, Y=y[:, :2], label_names=names[:2])
+    sandbox.json("pretrain", "--dataset", sandbox.folder / "four.npz", "--steps", 20)
+    return sandbox
 
 
 SMALL = ("--steps", 60, "--critic-layers", 1, "--critic-width", 16, "--critic-projection", 8)
 
 
 class TestWhatIsSaid:
-    def test_before_training(self, place: Place):
-        words = ("adversarial", "--dataset", place.folder / "four.npz", *SMALL, "--label-reduction", "sum")
-        said = place.run(*words, "--out", place.folder / "sum").stderr
+    def test_before_training(self, sandbox: Sandbox):
+        words = ("adversarial", "--dataset", sandbox.folder / "four.npz", *SMALL, "--label-reduction", "sum")
+        said = sandbox.run(*words, "--out", sandbox.folder / "sum").stderr
         assert "the critic is all but mute: with --alpha 10 and --label-reduction sum over 4 labels" in said
         assert "no probability by more than 0.022" in said and "--label-reduction mean, or a smaller --alpha" in said
 
-    def test_nothing_by_default(self, place: Place):
-        words = ("adversarial", "--dataset", place.folder / "four.npz", *SMALL, "--critic-lr", 0.01)
-        said = place.run(*words, "--out", place.folder / "heard").stderr
+    def test_nothing_by_default(self, sandbox: Sandbox):
+        words = ("adversarial", "--dataset", sandbox.folder / "four.npz", *SMALL, "--critic-lr", 0.01)
+        said = sandbox.run(*words, "--out", sandbox.folder / "heard").stderr
         assert "critic share" in said and "critic is all but mute" not in said and "critic was mute" not in said
 
     @pytest.mark.parametrize("command", ["data", "pretrain"])
-    def test_before_there_is_a_critic(self, place: Place, command):
+    def test_before_there_is_a_critic(self, sandbox: Sandbox, command):
         """Averaged over two labels, alpha = 10 leaves the critic 2 * 0.0225."""
         said = {}
         for name in ("two.npz", "four.npz"):
-            words = ("--dataset", place.folder / name, "--steps", 2, "--out", place.folder / "p", "--fresh")
-            said[name] = place.run(command, *(words if command == "pretrain" else words[1:2]))
+            words = ("--dataset", sandbox.folder / name, "--steps", 2, "--out", sandbox.folder / "p", "--fresh")
+            said[name] = sandbox.run(command, *(words if command == "pretrain" else words[1:2]))
         two, four = said.values()
         assert two.exit_code == 0 and "no probability by more than 0.045" in two.stderr
         assert "in `labeldep adversarial` with its defaults the critic is all but mute" in two.stderr
         assert "critic is all but mute" not in four.stderr
 
-    def test_what_was_measured(self, place: Place):
-        words = ("adversarial", "--dataset", place.folder / "four.npz", *SMALL, "--alpha", 1000)
-        result = place.run(*words, "--out", place.folder / "loud")
+    def test_what_was_measured(self, sandbox: Sandbox):
+        words = ("adversarial", "--dataset", sandbox.folder / "four.npz", *SMALL, "--alpha", 1000)
+        result = sandbox.run(*words, "--out", sandbox.folder / "loud")
         assert "the critic was mute: it made up" in result.stderr
         assert "it has more say with a smaller --alpha, or trained longer" in result.stderr
-        records = [json.loads(line) for line in (place.folder / "loud" / METRICS).read_text().splitlines()]
+        records = [json.loads(line) for line in (sandbox.folder / "loud" / METRICS).read_text().splitlines()]
         assert all(0 < record["critic_share"] < 0.02 for record in records[1:])
 
 
 class TestTheReadingIsKept:
-    def test_in_the_provenance(self, place: Place):
-        source = place.folder / "four.npz"
+    def test_in_the_provenance(self, sandbox: Sandbox):
+        source = sandbox.folder / "four.npz"
         for reduction in ("mean", "sum"):
             words = ("adversarial", "--dataset", source, *SMALL, "--label-reduction", reduction)
-            run = place.json(*words, "--out", place.folder / f"kept-{reduction}")["run"]
-            found = place.json("eval", run)
+            run = sandbox.json(*words, "--out", sandbox.folder / f"kept-{reduction}")["run"]
+            found = sandbox.json("eval", run)
             assert found["provenance"]["label_reduction"] == reduction
             told = {"mean": "averaged over", "sum": "summed over"}[reduction]
-            assert f"loss {told} labels" in place.run("eval", run).stdout.replace("\n", " ")
+            assert f"loss {told} labels" in sandbox.run("eval", run).stdout.replace("\n", " ")
 
-    def test_a_run_of_before_loads_and_says_so(self, place: Place):
-        words = ("adversarial", "--dataset", place.folder / "four.npz", *SMALL, "--label-reduction", "sum")
-        run = Path(place.json(*words, "--select", "mAP", "--out", place.folder / "old")["run"])
+    def test_a_run_of_before_loads_and_says_so(self, sandbox: Sandbox):
+        words = ("adversarial", "--dataset", sandbox.folder / "four.npz", *SMALL, "--label-reduction", "sum")
+        run = Path(sandbox.json(*words, "--select", "mAP", "--out", sandbox.folder / "old")["run"])
         for name in ("best", "last"):
             path = run / f"{name}.safetensors"
             facts = checkpoint.load(path)[1]
@@ -168,10 +168,10 @@ class TestTheReadingIsKept:
         for name in ("label_reduction", "max_gradient_norm"):
             del config["settings"][name]
         (run / CONFIG).write_text(json.dumps(config))
-        assert place.json("eval", run)["provenance"]["label_reduction"] == "sum"
-        again = place.run(*words, "--select", "mAP", "--out", run)
+        assert sandbox.json("eval", run)["provenance"]["label_reduction"] == "sum"
+        again = sandbox.run(*words, "--select", "mAP", "--out", run)
         assert again.exit_code == 0 and "finished already" in again.stderr
-        other = place.run(*words[:-1], "mean", "--select", "mAP", "--out", run)
+        other = sandbox.run(*words[:-1], "mean", "--select", "mAP", "--out", run)
         assert other.exit_code == 1 and "--label-reduction 'sum' there, 'mean' here" in other.stderr.replace("\n", " ")
 
 
@@ -182,15 +182,15 @@ class TestWhichEvaluationIsKept:
         assert AdversarialConfig(patience=3).selection == "mAP"
         assert AdversarialConfig(select="CF1", patience=3).resolved().select == "CF1"
 
-    def test_the_last_one_beside_a_critic(self, place: Place):
-        source, out = place.folder / "four.npz", place.folder / "last"
+    def test_the_last_one_beside_a_critic(self, sandbox: Sandbox):
+        source, out = sandbox.folder / "four.npz", sandbox.folder / "last"
         words = ("adversarial", "--dataset", source, *SMALL, "--lr", 0, "--out", out)
-        result = place.json(*words)
+        result = sandbox.json(*words)
         assert result["best_step"] == result["steps"] == 60
-        assert checkpoint.read_facts(place.folder / "last" / BEST)["step"] == 60
-        assert "step 60 of 60, the last" in place.run(*words).stdout
+        assert checkpoint.read_facts(sandbox.folder / "last" / BEST)["step"] == 60
+        assert "step 60 of 60, the last" in sandbox.run(*words).stdout
 
-    def test_waiting_needs_a_score(self, place: Place):
-        words = ("adversarial", "--dataset", place.folder / "four.npz", *SMALL, "--select", "last", "--patience", 2)
-        result = place.run(*words)
+    def test_waiting_needs_a_score(self, sandbox: Sandbox):
+        words = ("adversarial", "--dataset", sandbox.folder / "four.npz", *SMALL, "--select", "last", "--patience", 2)
+        result = sandbox.run(*words)
         assert result.exit_code == 2 and "--select mAP" in result.stderr

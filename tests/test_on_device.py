@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from on_device import CPU, CUDA, OnDevice, Race, Refused, simulated_cuda
-from test_cli import Place, make_table
+from sandbox import Sandbox, make_table
 from test_reproduce import make_features
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -42,7 +42,7 @@ from labeldep_cli.models import generator as generating
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.load_features import load_features
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
@@ -199,7 +199,7 @@ def train(device: torch.device, folder: Path, stops: tuple[int, ...], head="line
     rows, val = (make_inputs(n, device, seed, regions) for seed, n in enumerate((30, 17)))
     for stop in stops:
         step, generator = make_step(rows, head, critic, **settings)
-        fit(step, generator, rows, val, Schedule(stop, 4), folder, {"head": head}, Silent())
+        fit(step, generator, rows, val, Schedule(stop, 4), folder, {"head": head}, SilentReporter())
 
 
 TRAINED = {
@@ -311,7 +311,7 @@ SMALL = ("--critic-width", 16, "--critic-projection", 8, "--critic-layers", 1)
 RUN_FILES = (LAST, BEST, METRICS, RESULT)
 
 
-class OnBoth(Place):
+class OnBoth(Sandbox):
     """A workspace whose commands run on the CPU or on the simulated device."""
 
     def on(self, device: str, *words: object, lines: bytes | None = None) -> str:
@@ -344,93 +344,93 @@ def same_runs(one: Path, other: Path) -> bool:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> OnBoth:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> OnBoth:
     """A workspace whose features the device has extracted: 18 train, 6 val, 6 test; and a pretrained run."""
-    place = OnBoth(tmp_path_factory.mktemp("device"))
-    make_table(place.table.parent, rows=30)
-    words = ("extract", "--dataset", place.table, *SEES, "--precision", "float32")
-    place.on("cuda", *words, "--views", 21)
-    place.on("cuda", *words, "--spatial")
-    place.train("cuda", "pretrain", "pretrained")
-    return place
+    sandbox = OnBoth(tmp_path_factory.mktemp("device"))
+    make_table(sandbox.table.parent, rows=30)
+    words = ("extract", "--dataset", sandbox.table, *SEES, "--precision", "float32")
+    sandbox.on("cuda", *words, "--views", 21)
+    sandbox.on("cuda", *words, "--spatial")
+    sandbox.train("cuda", "pretrain", "pretrained")
+    return sandbox
 
 
 @pytest.fixture(scope="module")
-def critic(place: OnBoth) -> Path:
+def critic(sandbox: OnBoth) -> Path:
     """A run of a critic that is made for decisions."""
-    words = ("--from", place.folder / "runs" / "pretrained", "--critic", "nce", "--freeze-generator")
-    return place.train("cuda", "adversarial", "critic", *words)
+    words = ("--from", sandbox.folder / "runs" / "pretrained", "--critic", "nce", "--freeze-generator")
+    return sandbox.train("cuda", "adversarial", "critic", *words)
 
 
-def stored(place: OnBoth, split: str, features: str | Path) -> FeatureCache:
+def stored(sandbox: OnBoth, split: str, features: str | Path) -> FeatureCache:
     """What a folder of features holds of a split."""
-    folders = {"data_dir": place.folder / "data", "features_dir": place.folder / features}
-    return load_features(place.table, split, backbone="scenesnet", **folders)
+    folders = {"data_dir": sandbox.folder / "data", "features_dir": sandbox.folder / features}
+    return load_features(sandbox.table, split, backbone="scenesnet", **folders)
 
 
 class TestCommands:
-    def test_features_are_the_cpu_s_but_for_how_many_images_pass_at_once(self, place: OnBoth) -> None:
-        words = ("extract", "--dataset", place.table, *SEES)
-        place.on("cpu", *words, "--precision", "float16", "--out", place.folder / "here")
-        place.on("cuda", *words, "--out", place.folder / "there")
+    def test_features_are_the_cpu_s_but_for_how_many_images_pass_at_once(self, sandbox: OnBoth) -> None:
+        words = ("extract", "--dataset", sandbox.table, *SEES)
+        sandbox.on("cpu", *words, "--precision", "float16", "--out", sandbox.folder / "here")
+        sandbox.on("cuda", *words, "--out", sandbox.folder / "there")
         for split in SPLITS:
-            here, there = (stored(place, split, name) for name in ("here", "there"))
+            here, there = (stored(sandbox, split, name) for name in ("here", "there"))
             assert here.store.kind == there.store.kind and here.ids == there.ids
             np.testing.assert_allclose(here.features(1), there.features(1), atol=2e-2)
 
-    def test_decoding_processes_and_the_thread_that_pins_change_nothing(self, place: OnBoth) -> None:
+    def test_decoding_processes_and_the_thread_that_pins_change_nothing(self, sandbox: OnBoth) -> None:
         for workers in (0, 1):
-            words = ("--workers", workers, "--out", place.folder / f"by-{workers}")
-            place.on("cuda", "extract", "--dataset", place.table, *SEES[:2], *words)
+            words = ("--workers", workers, "--out", sandbox.folder / f"by-{workers}")
+            sandbox.on("cuda", "extract", "--dataset", sandbox.table, *SEES[:2], *words)
         for split in SPLITS:
-            one, other = (stored(place, split, name) for name in ("by-0", "by-1"))
+            one, other = (stored(sandbox, split, name) for name in ("by-0", "by-1"))
             assert (one.features(1) == other.features(1)).all()
 
     @pytest.mark.parametrize("critic", [(), ("--critic", "nce", "--freeze-generator"), ("--critic", "none")])
-    def test_both_stages_leave_the_cpu_s_bytes(self, place: OnBoth, critic: tuple[str, ...]) -> None:
-        first = place.folder / "runs" / "pretrained"
+    def test_both_stages_leave_the_cpu_s_bytes(self, sandbox: OnBoth, critic: tuple[str, ...]) -> None:
+        first = sandbox.folder / "runs" / "pretrained"
         runs = []
         for device in ("cpu", "cuda"):
             out = "-".join([device, *critic])
             words = ("--from", first, "--views", 21)
-            runs.append(place.train(device, "adversarial", out, *words, *critic))
+            runs.append(sandbox.train(device, "adversarial", out, *words, *critic))
         assert same_runs(*runs)
-        assert same_runs(first, place.train("cpu", "pretrain", f"first-{len(critic)}"))
+        assert same_runs(first, sandbox.train("cpu", "pretrain", f"first-{len(critic)}"))
 
     @pytest.mark.parametrize("rule", ["threshold", "rerank", "expected-f1"])
-    def test_eval(self, place: OnBoth, critic: Path, rule: str) -> None:
-        assert json.loads(place.told_alike("eval", critic, "--decision", rule, "--json"))["n_images"] == 6
+    def test_eval(self, sandbox: OnBoth, critic: Path, rule: str) -> None:
+        assert json.loads(sandbox.told_alike("eval", critic, "--decision", rule, "--json"))["n_images"] == 6
 
-    def test_compare_and_dependency(self, place: OnBoth, critic: Path) -> None:
-        place.told_alike("compare", critic, place.folder / "runs" / "pretrained", "--json")
-        place.told_alike("dependency", critic, "--decision", "rerank", "--json")
+    def test_compare_and_dependency(self, sandbox: OnBoth, critic: Path) -> None:
+        sandbox.told_alike("compare", critic, sandbox.folder / "runs" / "pretrained", "--json")
+        sandbox.told_alike("dependency", critic, "--decision", "rerank", "--json")
 
-    def test_report(self, place: OnBoth, critic: Path) -> None:
-        pages = [place.folder / f"{device}.html" for device in ("cpu", "cuda")]
+    def test_report(self, sandbox: OnBoth, critic: Path) -> None:
+        pages = [sandbox.folder / f"{device}.html" for device in ("cpu", "cuda")]
         for device, page in zip(("cpu", "cuda"), pages, strict=True):
-            place.on(device, "report", critic, "--out", page)
+            sandbox.on(device, "report", critic, "--out", page)
         assert pages[0].read_bytes() == pages[1].read_bytes()
 
-    def test_audit_of_a_run_and_of_a_data_set(self, place: OnBoth, critic: Path) -> None:
-        for name, words in {"run": (critic,), "set": (place.table, *SEES, "--folds", 2, "--steps", 3)}.items():
-            folders = [place.folder / f"audit-{name}-{device}" for device in ("cpu", "cuda")]
+    def test_audit_of_a_run_and_of_a_data_set(self, sandbox: OnBoth, critic: Path) -> None:
+        for name, words in {"run": (critic,), "set": (sandbox.table, *SEES, "--folds", 2, "--steps", 3)}.items():
+            folders = [sandbox.folder / f"audit-{name}-{device}" for device in ("cpu", "cuda")]
             for device, folder in zip(("cpu", "cuda"), folders, strict=True):
-                place.on(device, "audit", *words, "--out", folder)
+                sandbox.on(device, "audit", *words, "--out", folder)
             assert (folders[0] / "audit.csv").read_bytes() == (folders[1] / "audit.csv").read_bytes()
 
-    def test_predict(self, place: OnBoth, critic: Path) -> None:
-        images = [place.table.parent / "img" / f"{k}.png" for k in range(4)]
+    def test_predict(self, sandbox: OnBoth, critic: Path) -> None:
+        images = [sandbox.table.parent / "img" / f"{k}.png" for k in range(4)]
         told = {}
         for device in ("cpu", "cuda"):
             for workers in (0, 1):
                 words = ("predict", *images, "--run", critic, "--decision", "rerank", "--all", "--json")
-                lines = place.on(device, *words, "--workers", workers).splitlines()
+                lines = sandbox.on(device, *words, "--workers", workers).splitlines()
                 told[device, workers] = [list(json.loads(line)["probabilities"].values()) for line in lines]
         assert told["cuda", 0] == told["cuda", 1]
         np.testing.assert_allclose(told["cuda", 0], told["cpu", 0], atol=1e-2)
 
-    def test_predict_as_a_process_that_stays(self, place: OnBoth, critic: Path) -> None:
-        images = [place.table.parent / "img" / f"{k}.png" for k in range(3)]
+    def test_predict_as_a_process_that_stays(self, sandbox: OnBoth, critic: Path) -> None:
+        images = [sandbox.table.parent / "img" / f"{k}.png" for k in range(3)]
         requests = [
             {"path": str(images[0])},
             {"paths": [str(image) for image in images]},
@@ -438,32 +438,32 @@ class TestCommands:
         ]
         lines = "".join(json.dumps(request) + "\n" for request in requests).encode()
         words = ("predict", "--stdin-json", "--run", critic, "--decision", "rerank", "--all")
-        answers = [json.loads(line) for line in place.on("cuda", *words, lines=lines).splitlines()]
+        answers = [json.loads(line) for line in sandbox.on("cuda", *words, lines=lines).splitlines()]
         one, many, sent = answers[0], answers[1]["predictions"], answers[2]
         assert one["path"] == many[0]["path"]
         for alone, among in ((one, many[0]), (sent, many[2])):
             assert alone["probabilities"] == pytest.approx(among["probabilities"], abs=1e-6)
 
-    def test_doctor_and_export_beside_a_device(self, place: OnBoth, critic: Path) -> None:
+    def test_doctor_and_export_beside_a_device(self, sandbox: OnBoth, critic: Path) -> None:
         with simulated_cuda():
-            found = place.json("doctor")
-            place.json("export", critic, "--format", "torch", "--out", place.folder / "exported.pt2")
+            found = sandbox.json("doctor")
+            sandbox.json("export", critic, "--format", "torch", "--out", sandbox.folder / "exported.pt2")
         assert [gpu["name"] for gpu in found["device"]["gpus"]] == ["a simulated GPU"]
 
-    def test_reproduce(self, place: OnBoth) -> None:
-        source = ("--dataset", make_features(place.folder), "--tables", "1,3", "--seeds", 1, "--steps", 2)
+    def test_reproduce(self, sandbox: OnBoth) -> None:
+        source = ("--dataset", make_features(sandbox.folder), "--tables", "1,3", "--seeds", 1, "--steps", 2)
         for device in ("cpu", "cuda"):
-            place.on(device, "reproduce", *source, "--batch-size", 32, "--out", place.folder / device)
+            sandbox.on(device, "reproduce", *source, "--batch-size", 32, "--out", sandbox.folder / device)
         for table in ("table1.json", "table3.json"):
-            assert (place.folder / "cuda" / table).read_bytes() == (place.folder / "cpu" / table).read_bytes()
+            assert (sandbox.folder / "cuda" / table).read_bytes() == (sandbox.folder / "cpu" / table).read_bytes()
 
-    def test_a_head_over_regions(self, place: OnBoth, same_attention: None) -> None:
-        run = place.train("cuda", "pretrain", "regions", "--head", "ml-decoder", "--hidden", 16)
-        assert same_runs(run, place.train("cpu", "pretrain", "regions-cpu", "--head", "ml-decoder", "--hidden", 16))
-        place.told_alike("eval", run, "--json")
+    def test_a_head_over_regions(self, sandbox: OnBoth, same_attention: None) -> None:
+        run = sandbox.train("cuda", "pretrain", "regions", "--head", "ml-decoder", "--hidden", 16)
+        assert same_runs(run, sandbox.train("cpu", "pretrain", "regions-cpu", "--head", "ml-decoder", "--hidden", 16))
+        sandbox.told_alike("eval", run, "--json")
 
-    def test_the_python_api(self, place: OnBoth, critic: Path) -> None:
-        image = place.table.parent / "img" / "0.png"
+    def test_the_python_api(self, sandbox: OnBoth, critic: Path) -> None:
+        image = sandbox.table.parent / "img" / "0.png"
         with simulated_cuda():
             model = labeldep_cli.load(critic, device="cuda")
             logits = model(torch.stack([model.prepare(image)]))
@@ -480,16 +480,16 @@ class TestStreaming:
         monkeypatch.setattr(streamed, "_LEAST", 2)
         monkeypatch.setattr(streamed, "_BLOCKS", 2)
 
-    def test_a_run_leaves_the_cpu_s_bytes(self, place: OnBoth) -> None:
-        tight = ("--from", place.folder / "runs" / "pretrained", "--max-memory", "100KB")
-        runs = [place.train(device, "adversarial", f"streamed-{device}", *tight) for device in ("cpu", "cuda")]
+    def test_a_run_leaves_the_cpu_s_bytes(self, sandbox: OnBoth) -> None:
+        tight = ("--from", sandbox.folder / "runs" / "pretrained", "--max-memory", "100KB")
+        runs = [sandbox.train(device, "adversarial", f"streamed-{device}", *tight) for device in ("cpu", "cuda")]
         assert same_runs(*runs)
         assert json.loads((runs[1] / "config.json").read_text())["blocks"]["pools"] > 1
-        place.told_alike("eval", runs[1], "--max-memory", "2048", "--json")
+        sandbox.told_alike("eval", runs[1], "--max-memory", "2048", "--json")
 
-    def test_batches_hold_the_rows_asked_for(self, place: OnBoth) -> None:
+    def test_batches_hold_the_rows_asked_for(self, sandbox: OnBoth) -> None:
         """Of 18 rows in pools of 6 and batches of 5, some straddle two pools."""
-        cache = stored(place, "train", Path("data", "features"))
+        cache = stored(sandbox, "train", Path("data", "features"))
         with simulated_cuda():
             inputs = (
                 FeatureInputs.of_cache(cache, 2, False, CUDA),
@@ -508,11 +508,11 @@ class TestFullMode:
     """Convolutions in 16 bits, whose numbers are not the CPU's."""
 
     @pytest.mark.parametrize("words", [(), ("--accumulate", 2, "--checkpoint-activations"), ("--train-bn",)])
-    def test_both_stages_and_eval(self, place: OnBoth, words: tuple[object, ...]) -> None:
+    def test_both_stages_and_eval(self, sandbox: OnBoth, words: tuple[object, ...]) -> None:
         out = "-".join(["full", *map(str, words)])
-        first = place.train("cuda", "pretrain", f"{out}-first", "--full", *words)
-        run = place.train("cuda", "adversarial", out, "--full", *words, "--from", first)
-        scores = json.loads(place.on("cuda", "eval", run, "--decision", "rerank", "--json"))
+        first = sandbox.train("cuda", "pretrain", f"{out}-first", "--full", *words)
+        run = sandbox.train("cuda", "adversarial", out, "--full", *words, "--from", first)
+        scores = json.loads(sandbox.on("cuda", "eval", run, "--decision", "rerank", "--json"))
         assert scores["n_images"] == 6
         before, after = (checkpoint.load(folder / LAST)[0] for folder in (first, run))
         kernels = [name for name, value in after.items() if name.startswith("generator.encoder.") and value.dim() == 4]

@@ -21,7 +21,7 @@ import pytest
 import torch
 from conftest import draw_image
 from PIL import Image
-from test_cli import Place, make_table
+from sandbox import Sandbox, make_table
 from typer.testing import CliRunner
 
 from labeldep_cli.cli import app
@@ -36,7 +36,7 @@ from labeldep_cli.labelling.paths import BATCH, as_they_come, expand
 from labeldep_cli.labelling.prediction import Prediction, label, prediction_of
 from labeldep_cli.labelling.serve import threads_for_one
 from labeldep_cli.pipelines.predict import predict
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.reports.annotate import LONGEST, annotate
 
 ROOT = Path(__file__).parents[1]
@@ -44,14 +44,14 @@ PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """A workspace with a run whose labels lie on both sides of the threshold."""
-    place = Place(tmp_path_factory.mktemp("place"))
-    make_table(place.table.parent, rows=40)
+    sandbox = Sandbox(tmp_path_factory.mktemp("place"))
+    make_table(sandbox.table.parent, rows=40)
     words = ("--backbone", "squeezenet1_1", "--weights", "none", "--critic", "nce", "--freeze-generator")
-    result = place.run("adversarial", "--dataset", place.table, *words, "--steps", 4, "--workers", 0)
+    result = sandbox.run("adversarial", "--dataset", sandbox.table, *words, "--steps", 4, "--workers", 0)
     assert result.exit_code == 0, result.stderr
-    return place
+    return sandbox
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def records(place: Place, *words: object, code: int = 0) -> list[dict[str, object]]:
-    result = place.run("predict", *words, "--json", "--workers", 0)
+def records(sandbox: Sandbox, *words: object, code: int = 0) -> list[dict[str, object]]:
+    result = sandbox.run("predict", *words, "--json", "--workers", 0)
     assert result.exit_code == code, result.stderr
     return [json.loads(line) for line in result.stdout.splitlines()]
 
@@ -74,8 +74,8 @@ def records(place: Place, *words: object, code: int = 0) -> list[dict[str, objec
 
 
 @pytest.mark.parametrize("decided", [(), ("--top-k", 2), ("--threshold", 0), ("--decision", "rerank")])
-def test_every_format_says_the_same(place: Place, photos: Path, decided: tuple[object, ...]) -> None:
-    told = records(place, photos, *decided, code=3)
+def test_every_format_says_the_same(sandbox: Sandbox, photos: Path, decided: tuple[object, ...]) -> None:
+    told = records(sandbox, photos, *decided, code=3)
     assert [(Path(str(one["path"])).relative_to(photos).as_posix(), one.get("skipped")) for one in told] == [
         ("a.png", None),
         ("b.jpg", None),
@@ -88,7 +88,7 @@ def test_every_format_says_the_same(place: Place, photos: Path, decided: tuple[o
         assert all(len(labels) == 3 for path, labels in expected.items() if not path.endswith("c.jpg"))
 
     asked = ("predict", photos, *decided, "--workers", 0)
-    rows = list(csv.DictReader(io.StringIO(place.run(*asked, "--format", "csv").stdout)))
+    rows = list(csv.DictReader(io.StringIO(sandbox.run(*asked, "--format", "csv").stdout)))
     assert [(row["path"], row["skipped"]) for row in rows] == [(one["path"], one.get("skipped", "")) for one in told]
     for row in rows:
         labels = zip(
@@ -98,51 +98,51 @@ def test_every_format_says_the_same(place: Place, photos: Path, decided: tuple[o
         )
         assert list(labels) == expected[row["path"]]
 
-    lines = place.run(*asked).stdout.splitlines()
+    lines = sandbox.run(*asked).stdout.splitlines()
     good = {path: labels for path, labels in expected.items() if not path.endswith("c.jpg")}
     assert lines == [
         f"{path}: {', '.join(f'{name} {p:.2f}' for name, p in labels) or '(no label)'}" for path, labels in good.items()
     ]
 
-    result = place.run(*asked, "--format", "table", "--out", photos.parent / "t.txt")
+    result = sandbox.run(*asked, "--format", "table", "--out", photos.parent / "t.txt")
     assert result.exit_code == 3 and result.stdout == ""
     table = (photos.parent / "t.txt").read_text()
     assert [line.split()[0] for line in table.splitlines() if str(photos) in line] == list(good)
     assert all(f"{name} {p:.2f}" in table for labels in good.values() for name, p in labels)
 
 
-def test_out_is_written_whole_in_the_form_of_its_ending(place: Place, photos: Path, tmp_path: Path) -> None:
+def test_out_is_written_whole_in_the_form_of_its_ending(sandbox: Sandbox, photos: Path, tmp_path: Path) -> None:
     for name, begin in (("x.csv", "path,labels"), ("x.jsonl", '{"path"'), ("x.txt", f"{photos}/a.png: ")):
-        result = place.run("predict", photos, "--out", tmp_path / "new" / name, "--workers", 0)
+        result = sandbox.run("predict", photos, "--out", tmp_path / "new" / name, "--workers", 0)
         assert (result.exit_code, result.stdout) == (3, "")
         assert (tmp_path / "new" / name).read_text().startswith(begin)
-    result = place.run("predict", photos / "c.jpg", "--out", tmp_path / "new" / "none.csv")
+    result = sandbox.run("predict", photos / "c.jpg", "--out", tmp_path / "new" / "none.csv")
     assert result.exit_code == 1
     assert "no image could be read" in result.stderr
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"x.csv", "x.jsonl", "x.txt"}
 
 
-def test_sidecars_hold_the_same_object(place: Place, photos: Path) -> None:
-    told = records(place, photos, "--sidecars", "--all", code=3)
+def test_sidecars_hold_the_same_object(sandbox: Sandbox, photos: Path) -> None:
+    told = records(sandbox, photos, "--sidecars", "--all", code=3)
     for one in told:
         sidecar = Path(f"{one['path']}.labels.json")
         if "skipped" in one:
             assert not sidecar.exists()
         else:
             assert json.loads(sidecar.read_text()) == one
-    assert len(records(place, photos, code=3)) == 5, "sidecars are no images"
+    assert len(records(sandbox, photos, code=3)) == 5, "sidecars are no images"
 
 
-def test_flags_that_do_not_go_together(place: Place, photos: Path) -> None:
+def test_flags_that_do_not_go_together(sandbox: Sandbox, photos: Path) -> None:
     for words, told in (
         (("--json", "--format", "csv"), "give one of the two"),
         (("--stdin-json",), "takes no IMG"),
         (("--format", "xml"), "'jsonl'"),
     ):
-        result = place.run("predict", photos, *words)
+        result = sandbox.run("predict", photos, *words)
         assert result.exit_code == 2
         assert told in " ".join(result.stderr.replace("│", "").split())
-    assert place.run("predict").exit_code == 2
+    assert sandbox.run("predict").exit_code == 2
 
 
 # On a terminal
@@ -169,12 +169,12 @@ def test_results_go_to_stdout_while_a_bar_is_on_stderr(monkeypatch: pytest.Monke
     assert screen.getvalue() == before
 
 
-def test_a_table_for_people_on_a_terminal(place: Place, photos: Path) -> None:
+def test_a_table_for_people_on_a_terminal(sandbox: Sandbox, photos: Path) -> None:
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "labeldep_cli", "predict", "a.png", "--top-k", "1", "--workers", "0"]
     done = subprocess.run(
-        command, cwd=photos, env=environment(place), stdout=theirs, stderr=subprocess.PIPE, timeout=PATIENCE
+        command, cwd=photos, env=environment(sandbox), stdout=theirs, stderr=subprocess.PIPE, timeout=PATIENCE
     )
     os.close(theirs)
     shown = b""
@@ -191,10 +191,10 @@ def test_a_table_for_people_on_a_terminal(place: Place, photos: Path) -> None:
 # Copies
 
 
-def test_annotate_writes_copies_and_touches_no_image(place: Place, photos: Path, tmp_path: Path) -> None:
+def test_annotate_writes_copies_and_touches_no_image(sandbox: Sandbox, photos: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}
     out = tmp_path / "copies"
-    records(place, photos, "--annotate", out, "--top-k", 2, code=3)
+    records(sandbox, photos, "--annotate", out, "--top-k", 2, code=3)
     assert {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()} == before
     copies = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert copies == {"a.png", "b.jpg", "deep/a.png", "z.bmp.jpg"}, "mirrored; the broken one has none"
@@ -225,10 +225,10 @@ def test_annotate_draws_what_it_is_given(tmp_path: Path) -> None:
     assert len(seen["many"]) > len(seen["one"]) == len(seen["long"]), "many labels take more lines; one is cut"
 
 
-def test_no_copy_lands_on_an_image(place: Place, photos: Path) -> None:
+def test_no_copy_lands_on_an_image(sandbox: Sandbox, photos: Path) -> None:
     before = (photos / "deep" / "a.png").read_bytes()
     for folder in (photos, photos / "deep", photos / "deep" / ".." / "deep"):
-        result = place.run("predict", photos, "--annotate", folder)
+        result = sandbox.run("predict", photos, "--annotate", folder)
         assert result.exit_code == 1
         assert "where --annotate puts its copies" in result.stderr
         assert "Name a folder" in result.stderr
@@ -258,23 +258,23 @@ def test_where_copies_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 # Many images, and paths from a pipe
 
 
-def asked(place: Place, images: object, workers: int = 1) -> Iterator[Prediction | Skipped]:
+def asked(sandbox: Sandbox, images: object, workers: int = 1) -> Iterator[Prediction | Skipped]:
     machine = Machine("cpu", workers)
-    return predict(place.folder / "runs", None, machine, DecisionConfig(), None, images, Silent())  # type: ignore[arg-type]
+    return predict(sandbox.folder / "runs", None, machine, DecisionConfig(), None, images, SilentReporter())  # type: ignore[arg-type]
 
 
-def test_a_broken_file_in_the_midst_is_named_and_the_rest_are_done(place: Place, tmp_path: Path) -> None:
-    images = [str(place.table.parent / "img" / f"{k % 40}.png") for k in range(2 * BATCH + 5)]
+def test_a_broken_file_in_the_midst_is_named_and_the_rest_are_done(sandbox: Sandbox, tmp_path: Path) -> None:
+    images = [str(sandbox.table.parent / "img" / f"{k % 40}.png") for k in range(2 * BATCH + 5)]
     (tmp_path / "broken.png").write_bytes(Path(images[0]).read_bytes()[:60])
     images[BATCH + 1] = str(tmp_path / "broken.png")
-    found = list(asked(place, images))
+    found = list(asked(sandbox, images))
     assert [one.path for one in found] == images
     assert [one for one in found if isinstance(one, Skipped)] == [
         Skipped(images[BATCH + 1], "truncated or broken image")
     ]
-    alone = list(asked(place, images, workers=0))
+    alone = list(asked(sandbox, images, workers=0))
     assert found == alone, "workers change nothing"
-    streamed = list(asked(place, iter(images)))
+    streamed = list(asked(sandbox, iter(images)))
     assert [one.path for one in streamed] == images
     for one, other in zip(found, streamed, strict=True):
         if isinstance(one, Prediction) and isinstance(other, Prediction):
@@ -309,16 +309,16 @@ def test_the_most_probable_label_comes_first_and_equal_ones_in_label_order() -> 
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_endless_paths_are_read_a_little_ahead(place: Place, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_paths_are_read_a_little_ahead(sandbox: Sandbox, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(path_room, "_AHEAD", 8)
     read = count()
-    image = str(place.table.parent / "img" / "0.png")
+    image = str(sandbox.table.parent / "img" / "0.png")
 
     def endless() -> Iterator[str]:
         while next(read) >= 0:
             yield image
 
-    found = asked(place, endless(), workers)
+    found = asked(sandbox, endless(), workers)
     taken = [next(found) for _ in range(3 * BATCH)]
     found.close()  # type: ignore[attr-defined]
     assert all(one.path == image for one in taken)
@@ -355,25 +355,25 @@ def test_expand_reads_what_is_named(photos: Path) -> None:
     assert found == ["a.png", "b.jpg", "c.jpg", "deep/a.png", "z.bmp", "z.bmp"]
 
 
-def environment(place: Place) -> dict[str, str]:
+def environment(sandbox: Sandbox) -> dict[str, str]:
     return {
         **os.environ,
-        "LABELDEP_RUNS": str(place.folder / "runs"),
+        "LABELDEP_RUNS": str(sandbox.folder / "runs"),
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
     }
 
 
-def started(place: Place, *words: str) -> subprocess.Popen[str]:
+def started(sandbox: Sandbox, *words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "labeldep_cli", "predict", *words]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment(place), text=True, bufsize=1, **pipes)  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen(command, env=environment(sandbox), text=True, bufsize=1, **pipes)  # type: ignore[call-overload,no-any-return]
 
 
-def test_a_path_from_a_pipe_is_answered_before_the_next_one_comes(place: Place) -> None:
+def test_a_path_from_a_pipe_is_answered_before_the_next_one_comes(sandbox: Sandbox) -> None:
     """Would block for ever if it were not: a timer ends it then."""
-    images = [str(place.table.parent / "img" / f"{k}.png") for k in (3, 4)]
-    with started(place, "-", "--json", "--workers", "2") as process:
+    images = [str(sandbox.table.parent / "img" / f"{k}.png") for k in (3, 4)]
+    with started(sandbox, "-", "--json", "--workers", "2") as process:
         timer = threading.Timer(PATIENCE, process.kill)
         timer.start()
         for image in images:
@@ -387,17 +387,17 @@ def test_a_path_from_a_pipe_is_answered_before_the_next_one_comes(place: Place) 
         timer.cancel()
 
 
-def test_the_last_path_of_a_pipe_needs_no_line_end(place: Place) -> None:
-    images = [str(place.table.parent / "img" / f"{k}.png") for k in (3, 4)]
-    where = {"LABELDEP_RUNS": str(place.folder / "runs")}
+def test_the_last_path_of_a_pipe_needs_no_line_end(sandbox: Sandbox) -> None:
+    images = [str(sandbox.table.parent / "img" / f"{k}.png") for k in (3, 4)]
+    where = {"LABELDEP_RUNS": str(sandbox.folder / "runs")}
     result = CliRunner().invoke(app, ["predict", "-", "--json"], env=where, input="\n".join(images))
     assert [json.loads(line)["path"] for line in result.stdout.splitlines()] == images
 
 
-def test_a_pipe_with_names_that_are_not_utf8(place: Place, tmp_path: Path) -> None:
+def test_a_pipe_with_names_that_are_not_utf8(sandbox: Sandbox, tmp_path: Path) -> None:
     name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
     Path(name).write_bytes(draw_image(tmp_path / "plain.png", 0).read_bytes())
-    where = {"LABELDEP_RUNS": str(place.folder / "runs")}
+    where = {"LABELDEP_RUNS": str(sandbox.folder / "runs")}
     result = CliRunner().invoke(app, ["predict", "-", "--json"], env=where, input=os.fsencode(name) + b"\r\n")
     assert json.loads(result.stdout)["path"] == name
 
@@ -405,10 +405,10 @@ def test_a_pipe_with_names_that_are_not_utf8(place: Place, tmp_path: Path) -> No
 # The mode that stays
 
 
-def test_a_session_of_requests(place: Place, photos: Path) -> None:
+def test_a_session_of_requests(sandbox: Sandbox, photos: Path) -> None:
     good, broken = str(photos / "a.png"), str(photos / "c.jpg")
     content = base64.b64encode((photos / "a.png").read_bytes()).decode()
-    (expected,) = records(place, good, "--all", "--top-k", 2)
+    (expected,) = records(sandbox, good, "--all", "--top-k", 2)
     bare = {key: value for key, value in expected.items() if key != "path"}
     exchanges: list[tuple[object, dict[str, object]]] = [
         ({"path": good}, expected),
@@ -426,7 +426,7 @@ def test_a_session_of_requests(place: Place, photos: Path) -> None:
         ({"paths": [good, broken]}, {"predictions": [expected, {"path": broken, "skipped": "not an image"}]}),
         ({"paths": []}, {"predictions": []}),
     ]
-    with started(place, "--stdin-json", "--all", "--top-k", "2") as process:
+    with started(sandbox, "--stdin-json", "--all", "--top-k", "2") as process:
         timer = threading.Timer(PATIENCE, process.kill)
         timer.start()
         notes = [process.stderr.readline() for _ in range(2)]
@@ -443,8 +443,8 @@ def test_a_session_of_requests(place: Place, photos: Path) -> None:
         timer.cancel()
 
 
-def test_a_session_in_which_all_went_well_ends_with_0(place: Place, photos: Path) -> None:
-    where = {"LABELDEP_RUNS": str(place.folder / "runs")}
+def test_a_session_in_which_all_went_well_ends_with_0(sandbox: Sandbox, photos: Path) -> None:
+    where = {"LABELDEP_RUNS": str(sandbox.folder / "runs")}
     lines = b'{"path": "%s", "id": 1}\n' % os.fsencode(photos / "a.png")
     result = CliRunner().invoke(app, ["predict", "--stdin-json"], env=where, input=lines * 2)
     assert result.exit_code == 0, result.stderr
@@ -483,9 +483,9 @@ def test_one_request_at_a_time_takes_the_threads_that_are_quicker_for_it(
         torch.set_num_threads(before)
 
 
-def test_a_name_that_cannot_be_looked_at_is_skipped_and_the_rest_are_done(place: Place) -> None:
-    images = [str(path) for path in sorted(place.table.parent.rglob("*.png"))[:2]]
-    result = place.run("predict", images[0], "x" * 5000, images[1], "--json")
+def test_a_name_that_cannot_be_looked_at_is_skipped_and_the_rest_are_done(sandbox: Sandbox) -> None:
+    images = [str(path) for path in sorted(sandbox.table.parent.rglob("*.png"))[:2]]
+    result = sandbox.run("predict", images[0], "x" * 5000, images[1], "--json")
     assert result.exit_code == 3, result.stderr
     told = [json.loads(line) for line in result.stdout.splitlines()]
     assert [one["path"] for one in told if "labels" in one] == images

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import make_table
+from sandbox import make_table
 
 from labeldep_cli.cli import app
 

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from test_cli import Place, make_table
+from sandbox import Sandbox, make_table
 
 from labeldep_cli.errors import BackboneError
 from labeldep_cli.models.backbones import architecture, find_backbone
@@ -64,33 +64,33 @@ class TestRegionFeatures:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    place = Place(tmp_path_factory.mktemp("regions"))
-    make_table(place.table.parent, rows=20)
-    return place
+def sandbox(tmp_path_factory):
+    sandbox = Sandbox(tmp_path_factory.mktemp("regions"))
+    make_table(sandbox.table.parent, rows=20)
+    return sandbox
 
 
-def extract(place, *words):
-    return place.json("extract", "--dataset", place.table, "--backbone", "scenesnet", *words)["files"]
+def extract(sandbox, *words):
+    return sandbox.json("extract", "--dataset", sandbox.table, "--backbone", "scenesnet", *words)["files"]
 
 
-def stored(place, split, spatial):
-    found = load_features(place.table, split, backbone="scenesnet", spatial=spatial, data_dir=place.folder / "data")
+def stored(sandbox, split, spatial):
+    found = load_features(sandbox.table, split, backbone="scenesnet", spatial=spatial, data_dir=sandbox.folder / "data")
     return found.features()[:, 0]
 
 
 class TestSpatialFeatures:
-    def test_extract_keeps_regions_beside_the_pooled_features(self, place):
-        plain, spatial = extract(place), extract(place, "--spatial")
+    def test_extract_keeps_regions_beside_the_pooled_features(self, sandbox):
+        plain, spatial = extract(sandbox), extract(sandbox, "--spatial")
         assert [file["regions"] for file in plain] == [1, 1, 1]
         assert [(file["regions"], file["width"]) for file in spatial] == [(36, 128)] * 3
         for pooled_file, file in zip(plain, spatial, strict=True):
             assert "scenesnet-spatial-" in file["path"] and "-spatial-" not in pooled_file["path"]
-            pooled, regions = (stored(place, file["split"], kind) for kind in (False, True))  # 128 means, 128 maxima
+            pooled, regions = (stored(sandbox, file["split"], kind) for kind in (False, True))  # 128 means, 128 maxima
             assert np.abs(regions.astype(np.float32).mean(axis=1) - pooled[:, :128]).max() < 2e-3
             assert (regions.max(axis=1) == pooled[:, 128:]).all()
 
-    def test_a_transformer_is_refused_before_any_image_is_read(self, place):
-        words = ("extract", "--dataset", place.table, "--backbone", "vit_b_16", "--weights", "none", "--spatial")
-        result = place.run(*words)
+    def test_a_transformer_is_refused_before_any_image_is_read(self, sandbox):
+        words = ("extract", "--dataset", sandbox.table, "--backbone", "vit_b_16", "--weights", "none", "--spatial")
+        result = sandbox.run(*words)
         assert result.exit_code == 1 and "vit_b_16 has no last feature map" in result.stderr

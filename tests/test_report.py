@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw_image
-from test_cli import BACKBONE, Place, make_table
+from sandbox import BACKBONE, Sandbox, make_table
 
 from labeldep_cli import config
 from labeldep_cli.evaluation.cooccurrence import clustered, log_lift
 from labeldep_cli.evaluation.curves import by_threshold, precision_recall
 from labeldep_cli.evaluation.evaluate import collect_features
 from labeldep_cli.evaluation.metrics import score
-from labeldep_cli.experiments.scores import see
-from labeldep_cli.progress import Silent
+from labeldep_cli.experiments.scores import predict_split
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.reports.heatmap import picture
 from labeldep_cli.reports.run_report.images import evidence
-from labeldep_cli.reports.run_report.judged import judge
+from labeldep_cli.reports.run_report.one_run import run_reports
 from labeldep_cli.reports.thumbnails import thumbnails
 from labeldep_cli.runs.find import open_run
 
@@ -88,70 +88,70 @@ def test_a_value_below_zero_is_a_bar() -> None:
 def test_thumbnails_keep_to_their_budget(tmp_path: Path) -> None:
     files = [draw_image(tmp_path / f"{k}.png", k, (400, 300)) for k in range(5)]
     files[2].write_bytes(b"no image")
-    whole = thumbnails(files, 1_000_000, Silent())
+    whole = thumbnails(files, 1_000_000, SilentReporter())
     assert [bool(uri) for uri in whole] == [True, True, False, True, True]
     size = sum(map(len, whole))
-    smaller = thumbnails(files, size - 1, Silent())
+    smaller = thumbnails(files, size - 1, SilentReporter())
     assert len(smaller) == 5
     assert sum(map(len, smaller)) < size
-    assert len(thumbnails(files, len(smaller[0]) // 2, Silent())) < 5
+    assert len(thumbnails(files, len(smaller[0]) // 2, SilentReporter())) < 5
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """On small images a baseline, an adversarial run and a critic; on ready features a run, and one split otherwise."""
-    place = Place(tmp_path_factory.mktemp("report"))
-    make_table(place.table.parent)
-    words = ("--dataset", place.table, *BACKBONE)
-    place.json("pretrain", *words, "--steps", 20, "--out", place.folder / "runs" / "base")
+    sandbox = Sandbox(tmp_path_factory.mktemp("report"))
+    make_table(sandbox.table.parent)
+    words = ("--dataset", sandbox.table, *BACKBONE)
+    sandbox.json("pretrain", *words, "--steps", 20, "--out", sandbox.folder / "runs" / "base")
     for name, critic in (("adv", ("--critic-layers", 2)), ("critic", ("--critic", "nce", "--freeze-generator"))):
-        out = ("--from", "base", "--steps", 4, "--out", place.folder / "runs" / name)
-        place.json("adversarial", *words, *critic, *out)
+        out = ("--from", "base", "--steps", 4, "--out", sandbox.folder / "runs" / name)
+        sandbox.json("adversarial", *words, *critic, *out)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(80, 5)).astype(np.float32)
     names = ["<b>one</b>", "two & three", "four"]
-    np.savez(place.folder / "x.npz", X=x, Y=(x[:, :3] > 0).astype(np.int8), label_names=names)
+    np.savez(sandbox.folder / "x.npz", X=x, Y=(x[:, :3] > 0).astype(np.int8), label_names=names)
     for name, seed in (("ready", 0), ("elsewhere", 1)):
-        flags = ("--steps", 5, "--split-seed", seed, "--out", place.folder / "runs" / name)
-        place.json("pretrain", "--dataset", place.folder / "x.npz", *flags)
-    return place
+        flags = ("--steps", 5, "--split-seed", seed, "--out", sandbox.folder / "runs" / name)
+        sandbox.json("pretrain", "--dataset", sandbox.folder / "x.npz", *flags)
+    return sandbox
 
 
 @pytest.fixture(scope="module")
-def page(place: Place) -> Path:
+def page(sandbox: Sandbox) -> Path:
     """The report of three runs on images."""
-    file = place.folder / "page.html"
-    found = place.json("report", "base", "adv", "critic", "--out", file)
+    file = sandbox.folder / "page.html"
+    found = sandbox.json("report", "base", "adv", "critic", "--out", file)
     assert found["bytes"] == file.stat().st_size < 5_000_000
     assert (found["n_images"], found["n_choosable"], found["unreadable"]) == (12, 12, [])
     assert list(found["runs"]) == ["A", "B", "C"]
     return file
 
 
-def test_the_page_holds_the_scores_of_eval(place: Place, page: Path) -> None:
+def test_the_page_holds_the_scores_of_eval(sandbox: Sandbox, page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for flags in ((), ("--threshold", "tuned"), ("--decision", "rerank")):
-        scores = place.json("eval", "critic", *flags)
+        scores = sandbox.json("eval", "critic", *flags)
         assert f"<td>{scores['CF1']:.2f}</td>" in text
     assert scores["provenance"]["ids_sha256"][:12] in text
     assert "no control stands beside it" in text
     assert not re.search(r"(?:src|href)=\"(?!data:|#)", text), "nothing is fetched"
-    assert str(place.folder) not in text, "no path of this machine"
+    assert str(sandbox.folder) not in text, "no path of this machine"
 
 
-def test_the_same_runs_give_the_same_bytes(place: Place, page: Path) -> None:
-    again = place.folder / "again.html"
-    place.json("report", "base", "adv", "critic", "--out", again)
+def test_the_same_runs_give_the_same_bytes(sandbox: Sandbox, page: Path) -> None:
+    again = sandbox.folder / "again.html"
+    sandbox.json("report", "base", "adv", "critic", "--out", again)
     assert again.read_bytes() == page.read_bytes()
 
 
 @torch.inference_mode()
-def test_evidence_is_what_the_critic_adds(place: Place) -> None:
+def test_evidence_is_what_the_critic_adds(sandbox: Sandbox) -> None:
     """Beta times D of the run's own set with a label, less D without it; of the rows asked for, in their order."""
-    run = open_run("critic", place.folder / "runs")
+    run = open_run("critic", sandbox.folder / "runs")
     run = replace(run, facts={**run.facts, "beta": 2.0})
-    where = config.Place(place.folder / "runs")
-    (one,) = judge([see(run, where, config.Machine("cpu", workers=0), "test", None, Silent())])
+    where = config.RunWorkspace(sandbox.folder / "runs")
+    (one,) = run_reports([predict_split(run, where, config.Machine("cpu", workers=0), "test", None, SilentReporter())])
     found = evidence(one, [7, 2])
     critic, z = run.critic(torch.device("cpu")), collect_features(one.seen.inputs)
     for k, row in enumerate((7, 2)):
@@ -163,12 +163,12 @@ def test_evidence_is_what_the_critic_adds(place: Place) -> None:
             assert found[k, label] == pytest.approx(added.item(), abs=1e-5)
 
 
-def test_what_the_script_reads(place: Place, page: Path) -> None:
+def test_what_the_script_reads(sandbox: Sandbox, page: Path) -> None:
     data = re.search(r'id="report-data">(.*?)</script>', page.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert data is not None
     told = json.loads(data[1])
     assert len(told["records"]) == 12
-    results = [place.folder / "runs" / name / "result.json" for name in ("base", "adv", "critic")]
+    results = [sandbox.folder / "runs" / name / "result.json" for name in ("base", "adv", "critic")]
     weighed = [k for k, result in enumerate(results) if json.loads(result.read_text())["beta"]]
     assert told["critics"] == weighed
     for record in told["records"]:
@@ -178,9 +178,9 @@ def test_what_the_script_reads(place: Place, page: Path) -> None:
             assert wrong == sum((label[2] >> run & 1) != label[1] for label in record["labels"])
 
 
-def test_ready_features_are_named_without_pictures_and_names_are_text(place: Place) -> None:
-    file = place.folder / "ready.html"
-    result = place.run("report", "ready", "--out", file)
+def test_ready_features_are_named_without_pictures_and_names_are_text(sandbox: Sandbox) -> None:
+    file = sandbox.folder / "ready.html"
+    result = sandbox.run("report", "ready", "--out", file)
     assert result.exit_code == 0, result.stderr
     text = file.read_text(encoding="utf-8")
     assert "data:image/jpeg" not in text
@@ -198,20 +198,20 @@ def test_ready_features_are_named_without_pictures_and_names_are_text(place: Pla
         (["bse"], "there is no run 'bse'"),
     ],
 )
-def test_what_does_not_fit_is_refused(place: Place, names: list[str], told: str) -> None:
-    result = place.run("report", *names, "--out", place.folder / "none.html")
+def test_what_does_not_fit_is_refused(sandbox: Sandbox, names: list[str], told: str) -> None:
+    result = sandbox.run("report", *names, "--out", sandbox.folder / "none.html")
     assert result.exit_code == 1
     assert re.search(told, result.stderr)
-    assert not (place.folder / "none.html").exists()
+    assert not (sandbox.folder / "none.html").exists()
 
 
-def test_images_that_are_gone_leave_their_names(place: Place, tmp_path: Path) -> None:
-    place.json("eval", "base")  # its cache is there from now on
-    shutil.move(place.table.parent / "img", tmp_path / "img")
+def test_images_that_are_gone_leave_their_names(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.json("eval", "base")  # its cache is there from now on
+    shutil.move(sandbox.table.parent / "img", tmp_path / "img")
     try:
-        found = place.json("report", "base", "--out", tmp_path / "gone.html", code=3)
+        found = sandbox.json("report", "base", "--out", tmp_path / "gone.html", code=3)
     finally:
-        shutil.move(tmp_path / "img", place.table.parent / "img")
+        shutil.move(tmp_path / "img", sandbox.table.parent / "img")
     assert len(found["unreadable"]) == found["n_choosable"] == 12
     assert found["unreadable"][0] == {"path": "img/48.png", "reason": "can no longer be read"}
     assert "12 can no longer be read" in (tmp_path / "gone.html").read_text(encoding="utf-8")
@@ -298,14 +298,14 @@ def test_without_scripts_it_is_a_plain_page(browser, page: Path) -> None:
     context.close()
 
 
-def test_what_cannot_be_read_is_listed(place: Place) -> None:
+def test_what_cannot_be_read_is_listed(sandbox: Sandbox) -> None:
     """In full mode images are read to be scored: exit 3, as `eval` does."""
-    folder = place.folder / "holes"
+    folder = sandbox.folder / "holes"
     make_table(folder)
     (folder / "img" / "48.png").write_bytes(b"no image")  # of test, the last fifth
-    words = (*BACKBONE, "--full", "--steps", 1, "--out", place.folder / "whole")
-    run = place.json("pretrain", "--dataset", folder / "labels.csv", *words)["run"]
-    words = ("--out", place.folder / "holes.html", "--max-skipped", 0.5)
-    found = place.json("report", run, *words, code=3)
+    words = (*BACKBONE, "--full", "--steps", 1, "--out", sandbox.folder / "whole")
+    run = sandbox.json("pretrain", "--dataset", folder / "labels.csv", *words)["run"]
+    words = ("--out", sandbox.folder / "holes.html", "--max-skipped", 0.5)
+    found = sandbox.json("report", run, *words, code=3)
     assert [skip["path"] for skip in found["skipped"]] == ["img/48.png"]
-    assert "skipped: img/48.png: not an image" in place.run("report", run, *words).stderr
+    assert "skipped: img/48.png: not an image" in sandbox.run("report", run, *words).stderr

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from conftest import SHARED_DATA
 from PIL import Image
-from test_cli import Place, make_table
+from sandbox import Sandbox, make_table
 
 from labeldep_cli.config import Machine, ReproduceConfig, Source, Workspace
 from labeldep_cli.evaluation.bootstrap import interval, seeded_interval
 from labeldep_cli.evaluation.metrics import harmonic_mean
 from labeldep_cli.pipelines import reproduce as command
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.open import open_project
 from labeldep_cli.reports import paper, reproduction
 from labeldep_cli.reproduction.matrix import build
@@ -42,23 +42,23 @@ def files_of(folder: Path) -> dict[Path, tuple[bytes, int]]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """Tables 1 and 3 over ready features, two seeds."""
-    place = Place(tmp_path_factory.mktemp("reproduce"))
-    make_features(place.folder)
-    words = reproduce_words(place)
-    found = place.json(*words)
-    (place.folder / "printed.json").write_text(json.dumps(found))
-    return place
+    sandbox = Sandbox(tmp_path_factory.mktemp("reproduce"))
+    make_features(sandbox.folder)
+    words = reproduce_words(sandbox)
+    found = sandbox.json(*words)
+    (sandbox.folder / "printed.json").write_text(json.dumps(found))
+    return sandbox
 
 
-def reproduce_words(place: Place, out: str = "out", seeds: int = 2) -> tuple[object, ...]:
-    where = ("--dataset", place.folder / "signs_50.npz", "--out", place.folder / out)
+def reproduce_words(sandbox: Sandbox, out: str = "out", seeds: int = 2) -> tuple[object, ...]:
+    where = ("--dataset", sandbox.folder / "signs_50.npz", "--out", sandbox.folder / out)
     return ("reproduce", *where, "--tables", "1,3", "--seeds", seeds, *SHORT)
 
 
-def record(place: Place, number: int) -> dict[str, object]:
-    return json.loads((place.folder / "out" / f"table{number}.json").read_text())
+def record(sandbox: Sandbox, number: int) -> dict[str, object]:
+    return json.loads((sandbox.folder / "out" / f"table{number}.json").read_text())
 
 
 def row_of(table: dict[str, object], title: str) -> dict[str, object]:
@@ -66,8 +66,8 @@ def row_of(table: dict[str, object], title: str) -> dict[str, object]:
     return row
 
 
-def test_what_is_written(place: Place) -> None:
-    out = place.folder / "out"
+def test_what_is_written(sandbox: Sandbox) -> None:
+    out = sandbox.folder / "out"
     assert {path.name for path in out.iterdir()} == {
         ".lock",
         "reproduce.json",
@@ -78,13 +78,13 @@ def test_what_is_written(place: Place) -> None:
     models = {f"features-seed{seed}/{stage}" for seed in (0, 1) for stage in STAGES}
     assert models <= runs, "Tables 1 and 3 share baseline, control and WGAN-gp"
     assert "features-warp-seed1/baseline" in runs
-    printed = json.loads((place.folder / "printed.json").read_text())
-    assert printed["tables"] == {"1": record(place, 1), "3": record(place, 3)}
+    printed = json.loads((sandbox.folder / "printed.json").read_text())
+    assert printed["tables"] == {"1": record(sandbox, 1), "3": record(sandbox, 3)}
     assert printed["gallery"] is None
 
 
-def test_rows_and_columns(place: Place) -> None:
-    table = record(place, 3)
+def test_rows_and_columns(sandbox: Sandbox) -> None:
+    table = record(sandbox, 3)
     assert [row["row"] for row in table["rows"]] == [
         "(a): Ready features",
         "Ready features, control",
@@ -99,26 +99,26 @@ def test_rows_and_columns(place: Place) -> None:
         assert set(row["scores"]) == {*paper.COLUMNS, "mAP", "exact_match", "labels_per_image"}
         assert row["paper"] is None, "these data are not the paper's"
         assert row["decision"]["threshold"] == 0.5
-    assert row_of(record(place, 1), "WARP")["decision"]["k"] == 3
+    assert row_of(record(sandbox, 1), "WARP")["decision"]["k"] == 3
 
 
-def test_a_cell_is_what_eval_gives(place: Place) -> None:
-    row = row_of(record(place, 1), "Ready features + WGAN-gp")
+def test_a_cell_is_what_eval_gives(sandbox: Sandbox) -> None:
+    row = row_of(record(sandbox, 1), "Ready features + WGAN-gp")
     for run, value, tuned in zip(
         row["runs"], row["scores"]["CF1"]["by_seed"], row["tuned"]["OF1"]["by_seed"], strict=True
     ):
-        folder = place.folder / "out" / run["run"]
-        assert place.json("eval", folder)["CF1"] == pytest.approx(value)
-        assert place.json("eval", folder, "--threshold", "tuned")["OF1"] == pytest.approx(tuned)
+        folder = sandbox.folder / "out" / run["run"]
+        assert sandbox.json("eval", folder)["CF1"] == pytest.approx(value)
+        assert sandbox.json("eval", folder, "--threshold", "tuned")["OF1"] == pytest.approx(tuned)
 
 
-def test_every_network_is_scored_under_the_same_resamples(place: Place) -> None:
+def test_every_network_is_scored_under_the_same_resamples(sandbox: Sandbox) -> None:
     """So a network does not differ from itself under any of them; and they are 1000, beside the sample itself."""
-    where = Workspace(place.folder / "data", place.folder / "runs")
-    source = Source(str(place.folder / "signs_50.npz"))
-    project = open_project(where, source, Machine(device="cpu"), Silent())
+    where = Workspace(sandbox.folder / "data", sandbox.folder / "runs")
+    source = Source(str(sandbox.folder / "signs_50.npz"))
+    project = open_project(where, source, Machine(device="cpu"), SilentReporter())
     asked = ReproduceConfig()
-    bench = Bench(place.folder / "out", asked, project, Silent())
+    bench = Bench(sandbox.folder / "out", asked, project, SilentReporter())
     training = build(source.dataset, (), True, asked).tables[1][1].training
     one, again = (bench.score(training, 0, compared=True) for _ in range(2))
     assert one.ranking.shape == (1001,) and np.array_equal(one.ranking, again.ranking)
@@ -128,16 +128,16 @@ def test_every_network_is_scored_under_the_same_resamples(place: Place) -> None:
     assert np.ptp(one.ranking) > 0
 
 
-def test_left_out_rivals_are_listed(place: Place) -> None:
-    left = {row["row"]: row["reason"] for row in record(place, 1)["left_out"]}
+def test_left_out_rivals_are_listed(sandbox: Sandbox) -> None:
+    left = {row["row"]: row["reason"] for row in record(sandbox, 1)["left_out"]}
     assert "regions" in left["Att-RNN"]
     assert "regions" in left["RLSD"]
-    assert record(place, 3)["left_out"] == [], "Table 3 has no rivals"
-    assert "Left out: RLSD" in (place.folder / "out" / "table1.md").read_text()
+    assert record(sandbox, 3)["left_out"] == [], "Table 3 has no rivals"
+    assert "Left out: RLSD" in (sandbox.folder / "out" / "table1.md").read_text()
 
 
-def test_the_gain_is_the_difference_of_the_rows(place: Place) -> None:
-    table = record(place, 1)
+def test_the_gain_is_the_difference_of_the_rows(sandbox: Sandbox) -> None:
+    table = record(sandbox, 1)
     gains = {(line["gain"], line["decision"], line["beside_decision"]): line for line in table["gain"]}
     rows = {name: row_of(table, f"Ready features{name}")["scores"] for name in ("", ", control", " + WGAN-gp")}
     for mine, theirs, words in ((" + WGAN-gp", ", control", "control"), (", control", "", "baseline")):
@@ -150,24 +150,24 @@ def test_the_gain_is_the_difference_of_the_rows(place: Place) -> None:
             assert line[metric]["low"] <= line[metric]["difference"] <= line[metric]["high"]
     critic = "Ready features, critic at test time minus baseline"
     assert {rule for title, _, rule in gains if title == critic} == {"p > 0.5", "tuned", "tuned, never empty"}
-    assert any("unconditional" in line["gain"] for line in record(place, 3)["gain"])
+    assert any("unconditional" in line["gain"] for line in record(sandbox, 3)["gain"])
 
 
-def test_the_critic_at_test_time_is_what_eval_gives(place: Place) -> None:
+def test_the_critic_at_test_time_is_what_eval_gives(sandbox: Sandbox) -> None:
     (line,) = [
         line
-        for line in record(place, 1)["gain"]
+        for line in record(sandbox, 1)["gain"]
         if line["stage"] == "critic" and line["beside_decision"] == "tuned, never empty"
     ]
     for seed, difference in enumerate(line["exact_match"]["by_seed"]):
-        runs = place.folder / "out" / "runs" / f"features-seed{seed}"
-        mine = place.json("eval", runs / "critic", "--decision", "rerank")["exact_match"]
-        theirs = place.json("eval", runs / "baseline", "--threshold", "tuned", "--non-empty")["exact_match"]
+        runs = sandbox.folder / "out" / "runs" / f"features-seed{seed}"
+        mine = sandbox.json("eval", runs / "critic", "--decision", "rerank")["exact_match"]
+        theirs = sandbox.json("eval", runs / "baseline", "--threshold", "tuned", "--non-empty")["exact_match"]
         assert difference == pytest.approx(mine - theirs)
 
 
-def test_markdown_is_a_table(place: Place) -> None:
-    text = (place.folder / "out" / "table3.md").read_text()
+def test_markdown_is_a_table(sandbox: Sandbox) -> None:
+    text = (sandbox.folder / "out" / "table3.md").read_text()
     blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     assert len(blocks) == 2
     scores, gains = blocks
@@ -179,8 +179,8 @@ def test_markdown_is_a_table(place: Place) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_latex_is_balanced_and_escaped(place: Place, number: int) -> None:
-    text = (place.folder / "out" / f"table{number}.tex").read_text()
+def test_latex_is_balanced_and_escaped(sandbox: Sandbox, number: int) -> None:
+    text = (sandbox.folder / "out" / f"table{number}.tex").read_text()
     assert r"signs\_50" in text
     assert r"95 \% interval" in text
     assert re.findall(r"(?<!\\)[_&#]", text.replace(" & ", "")) == []
@@ -202,19 +202,19 @@ def test_latex_of_odd_words() -> None:
     )
 
 
-def test_the_same_command_trains_nothing_anew(place: Place) -> None:
-    before = files_of(place.folder / "out" / "runs")
-    tables = {path: path.read_bytes() for path in (place.folder / "out").glob("table*")}
-    result = place.run(*reproduce_words(place))
+def test_the_same_command_trains_nothing_anew(sandbox: Sandbox) -> None:
+    before = files_of(sandbox.folder / "out" / "runs")
+    tables = {path: path.read_bytes() for path in (sandbox.folder / "out").glob("table*")}
+    result = sandbox.run(*reproduce_words(sandbox))
     assert result.exit_code == 0, result.stderr
     assert "[1/" not in result.stderr
     assert "finished" not in result.stderr, "what is finished is taken up in silence"
-    assert files_of(place.folder / "out" / "runs") == before
-    assert {path: path.read_bytes() for path in (place.folder / "out").glob("table*")} == tables
+    assert files_of(sandbox.folder / "out" / "runs") == before
+    assert {path: path.read_bytes() for path in (sandbox.folder / "out").glob("table*")} == tables
     assert "The gain taken apart" in result.stdout
 
 
-def test_an_interrupted_matrix_ends_with_the_same_bytes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_matrix_ends_with_the_same_bytes(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C at the sixth network, and one of the five before it that had not come to its end."""
     train, calls = Bench.train, []
 
@@ -224,16 +224,16 @@ def test_an_interrupted_matrix_ends_with_the_same_bytes(place: Place, monkeypatc
             raise KeyboardInterrupt
         train(self, training, seed)
 
-    out = place.folder / "again"
+    out = sandbox.folder / "again"
     with monkeypatch.context() as patch:
         patch.setattr(Bench, "train", dying)
-        result = place.run(*reproduce_words(place, "again"))
+        result = sandbox.run(*reproduce_words(sandbox, "again"))
     assert result.exit_code == 130
     assert "the same command (without --fresh) goes on" in result.stderr
     done = {path: state for path, state in files_of(out / "runs").items() if (path.parent / "result.json").exists()}
     assert len({path.parent for path in done}) == 5
     (out / "runs" / "features-seed0" / "baseline" / "result.json").unlink()
-    result = place.run(*reproduce_words(place, "again"))
+    result = sandbox.run(*reproduce_words(sandbox, "again"))
     assert result.exit_code == 0, result.stderr
     after = files_of(out / "runs")
     kept = {path for path in done if path.parent.name != "baseline" or "warp" in path.as_posix()}
@@ -242,19 +242,19 @@ def test_an_interrupted_matrix_ends_with_the_same_bytes(place: Place, monkeypatc
     for number in (1, 3):
         for kind in ("json", "md", "tex"):
             name = f"table{number}.{kind}"
-            assert (out / name).read_bytes() == (place.folder / "out" / name).read_bytes()
+            assert (out / name).read_bytes() == (sandbox.folder / "out" / name).read_bytes()
 
 
-def test_other_settings_in_the_same_folder_are_refused(place: Place) -> None:
-    result = place.run(*reproduce_words(place), "--steps", 5, "--val-fraction", 0.2)
+def test_other_settings_in_the_same_folder_are_refused(sandbox: Sandbox) -> None:
+    result = sandbox.run(*reproduce_words(sandbox), "--steps", 5, "--val-fraction", 0.2)
     assert result.exit_code == 1
     assert "--steps 4 there, 5 here" in result.stderr
     assert "--val-fraction 0.05 there, 0.2 here" in result.stderr
     assert "remove this one" in result.stderr
 
 
-def test_fewer_rows_in_the_same_folder_are_not_other_settings(place: Place) -> None:
-    plan = place.json(*reproduce_words(place, seeds=3), "--plan")
+def test_fewer_rows_in_the_same_folder_are_not_other_settings(sandbox: Sandbox) -> None:
+    plan = sandbox.json(*reproduce_words(sandbox, seeds=3), "--plan")
     assert (plan["trainings"], plan["finished"]) == (24 + 3 * cnn_rnn(), 16 + 2 * cnn_rnn())
 
 
@@ -276,27 +276,27 @@ def cnn_rnn() -> int:
         (("--full",), "holds ready features, no images", ""),
     ],
 )
-def test_what_does_not_fit_is_told(place: Place, words: tuple[str, ...], told: str, remedy: str) -> None:
-    base = ("reproduce", "--dataset", place.folder / "signs_50.npz", "--out", place.folder / "none")
-    result = place.run(*base, *words)
+def test_what_does_not_fit_is_told(sandbox: Sandbox, words: tuple[str, ...], told: str, remedy: str) -> None:
+    base = ("reproduce", "--dataset", sandbox.folder / "signs_50.npz", "--out", sandbox.folder / "none")
+    result = sandbox.run(*base, *words)
     assert result.exit_code == 1
     assert told in result.stderr
     assert remedy in result.stderr
-    assert not (place.folder / "none").exists()
+    assert not (sandbox.folder / "none").exists()
 
 
-def test_no_list_of_tables_is_wrong_usage(place: Place) -> None:
-    assert place.run("reproduce", "--out", place.folder / "none", "--tables", "one").exit_code == 2
+def test_no_list_of_tables_is_wrong_usage(sandbox: Sandbox) -> None:
+    assert sandbox.run("reproduce", "--out", sandbox.folder / "none", "--tables", "one").exit_code == 2
 
 
-def test_the_papers_numbers_stand_beside(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(command._PAPERS, 1, (str(place.folder / "signs_50.npz"), None))
-    monkeypatch.setitem(command._PAPERS, 3, (str(place.folder / "signs_50.npz"), None))
-    words = reproduce_words(place, "beside", seeds=1)
-    found = place.json(*words)["tables"]
+def test_the_papers_numbers_stand_beside(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(command._PAPERS, 1, (str(sandbox.folder / "signs_50.npz"), None))
+    monkeypatch.setitem(command._PAPERS, 3, (str(sandbox.folder / "signs_50.npz"), None))
+    words = reproduce_words(sandbox, "beside", seeds=1)
+    found = sandbox.json(*words)["tables"]
     assert row_of(found["1"], "WARP")["paper"]["CF1"] == 55.7
     assert row_of(found["1"], "Ready features, control")["paper"] is None, "the paper has no control"
-    text = (place.folder / "beside" / "table3.md").read_text()
+    text = (sandbox.folder / "beside" / "table3.md").read_text()
     lines = text.splitlines()
     (below,) = [lines[k + 1] for k, line in enumerate(lines) if line.startswith("| (c)")]
     assert [cell.strip() for cell in below.split("|")][1:9] == ["the paper", "", "", "", "62.2", "", "", "67.5"]
@@ -414,18 +414,18 @@ def tree(folder: Path) -> dict[Path, int]:
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """Images, of which one test image is broken."""
-    place = Place(tmp_path_factory.mktemp("photos"))
-    make_table(place.table.parent, rows=40)
-    (place.table.parent / "img" / "39.png").write_bytes(b"no image")
-    return place
+    sandbox = Sandbox(tmp_path_factory.mktemp("photos"))
+    make_table(sandbox.table.parent, rows=40)
+    (sandbox.table.parent / "img" / "39.png").write_bytes(b"no image")
+    return sandbox
 
 
 PHOTOS = ("--backbones", "squeezenet1_1", "--weights", "none", "--max-skipped", 0.5, "--workers", 0, *SHORT)
 
 
-def test_a_plan_touches_nothing_and_counts(photos: Place) -> None:
+def test_a_plan_touches_nothing_and_counts(photos: Sandbox) -> None:
     before = tree(photos.folder)
     words = ("reproduce", "--dataset", photos.table, "--out", photos.folder / "plan", *PHOTOS, "--plan")
     plan = photos.json(*words, "--tables", 3, "--seeds", 3)
@@ -446,16 +446,16 @@ def test_a_plan_touches_nothing_and_counts(photos: Place) -> None:
 
 def test_a_plan_of_scenes_draws_nothing(tmp_path: Path) -> None:
     words = ("reproduce", "--dataset", "scenes", "--out", tmp_path / "out", "--plan")
-    plan = Place(tmp_path).json(*words)
+    plan = Sandbox(tmp_path).json(*words)
     assert list(tmp_path.iterdir()) == []
     assert plan["rows"][0]["title"] == "WARP"
     regions = [cache for cache in plan["caches"] if "-spatial-" in cache["path"]]
     assert [cache["images"] for cache in regions] == [1600, 200, 600]
     assert plan["images_to_extract"] == 2 * (1600 + 200 + 600)
-    assert Place(tmp_path).json(*words, "--no-rivals")["images_to_extract"] == 1600 + 200 + 600
+    assert Sandbox(tmp_path).json(*words, "--no-rivals")["images_to_extract"] == 1600 + 200 + 600
 
 
-def test_gallery_of_images(photos: Place) -> None:
+def test_gallery_of_images(photos: Sandbox) -> None:
     """Ten times the learning rate, so that the two networks disagree; the broken image is told, and exit is 3."""
     words = ("reproduce", "--dataset", photos.table, "--out", photos.folder / "out", *PHOTOS, "--lr", 0.05)
     before = photos.json(*words, "--plan", "--no-rivals", "--tables", 1, "--seeds", 1)
@@ -488,7 +488,7 @@ def test_gallery_of_images(photos: Place) -> None:
     photos.json(*words, "--no-rivals", "--tables", 1, "--seeds", 1, code=0)
 
 
-def test_one_file_of_weights_is_one_backbones(photos: Place, tmp_path: Path) -> None:
+def test_one_file_of_weights_is_one_backbones(photos: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "weights.pth").write_bytes(b"")
     words = ("--backbones", "squeezenet1_1,squeezenet1_0", "--weights", tmp_path / "weights.pth")
     result = photos.run("reproduce", "--dataset", photos.table, "--out", tmp_path / "out", *words)
@@ -496,7 +496,7 @@ def test_one_file_of_weights_is_one_backbones(photos: Place, tmp_path: Path) -> 
     assert "holds the weights of one backbone, but 2 are asked for" in result.stderr
 
 
-def test_full_mode(photos: Place) -> None:
+def test_full_mode(photos: Sandbox) -> None:
     """Each full-mode baseline starts from a head of its own; the same command then trains nothing."""
     words = ("--tables", 3, "--seeds", 1, "--full", *PHOTOS, "--steps", 1, "--batch-size", 4)
     command_line = ("reproduce", "--dataset", photos.table, "--out", photos.folder / "full", *words)
@@ -527,24 +527,24 @@ def test_companions_have_a_control_and_a_critic_each() -> None:
     assert [row.training.model.backbone for row in matrix.tables[3]] == ["vgg16"] * 6
 
 
-def test_a_critic_at_test_time_can_be_left_out(place: Place) -> None:
+def test_a_critic_at_test_time_can_be_left_out(sandbox: Sandbox) -> None:
     """It is the one network of the plan that stands in no table; the gains without it are those of training."""
-    words = ("reproduce", "--dataset", place.folder / "signs_50.npz", "--tables", "1", "--no-rivals", *SHORT)
+    words = ("reproduce", "--dataset", sandbox.folder / "signs_50.npz", "--tables", "1", "--no-rivals", *SHORT)
     told = {}
     for flag in ("--test-time", "--no-test-time"):
-        told[flag] = place.json(*words, flag, "--seeds", 1, "--out", place.folder / f"out{flag}")
+        told[flag] = sandbox.json(*words, flag, "--seeds", 1, "--out", sandbox.folder / f"out{flag}")
     lines = {flag: [line["gain"] for line in one["tables"]["1"]["gain"]] for flag, one in told.items()}
     assert [line for line in lines["--test-time"] if "test time" not in line] == lines["--no-test-time"]
     assert len(lines["--test-time"]) > len(lines["--no-test-time"]) == 6
-    runs = {path.parent.name for path in (place.folder / "out--no-test-time").rglob("result.json")}
+    runs = {path.parent.name for path in (sandbox.folder / "out--no-test-time").rglob("result.json")}
     assert runs == {"baseline", "control", "wgan-gp"}
 
 
-def test_the_paper_s_own_differences_stand_below(place: Place) -> None:
+def test_the_paper_s_own_differences_stand_below(sandbox: Sandbox) -> None:
     """Table 1, ResNet-101: C-P falls from 76.2 to 70.5, O-F1 rises from 68.1 to 68.2; the ends are of four networks."""
     own = paper.differences(1)
     assert own["resnet101"]["CP"] == pytest.approx(-5.7) and own["resnet101"]["OF1"] == pytest.approx(0.1)
     assert set(own) == {"vgg16", "inception_v3", "resnet101", "resnet152"}
-    text = (place.folder / "out" / "table1.md").read_text()
+    text = (sandbox.folder / "out" / "table1.md").read_text()
     assert "C-P -11.6 to -5.2, C-R +4.0 to +13.5, C-F1 +0.6 to +4.4" in text
     assert "O-P -10.1 to -6.8, O-R +4.6 to +10.8, O-F1 +0.0 to +2.7" in text

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_cli import Place, make_table
+from sandbox import Sandbox, make_table
 
 from labeldep_cli.evaluation import rerank as room
 from labeldep_cli.evaluation.candidates import most_probable_sets
@@ -236,24 +236,26 @@ class TestDensityRatio:
 
 
 @pytest.fixture(scope="module")
-def exclusive(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def exclusive(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """Ready features that say nothing of which of two labels an instance has, only that it has exactly one.
 
     Independent sigmoids can only say 0.5 to either: every threshold gets 0 % or, by a tie, at most half of the sets.
     """
-    place = Place(tmp_path_factory.mktemp("exclusive"))
+    sandbox = Sandbox(tmp_path_factory.mktemp("exclusive"))
     rng = np.random.default_rng(0)
     first = rng.integers(0, 2, 2000)
     y = np.stack([first, 1 - first, first], axis=1).astype(np.int8)
-    np.savez(place.folder / "either.npz", X=rng.normal(size=(2000, 4)).astype(np.float32), Y=y, label_names=list("abc"))
-    words = ("--dataset", place.folder / "either.npz")
-    place.json("pretrain", *words, "--steps", 100)
+    np.savez(
+        sandbox.folder / "either.npz", X=rng.normal(size=(2000, 4)).astype(np.float32), Y=y, label_names=list("abc")
+    )
+    words = ("--dataset", sandbox.folder / "either.npz")
+    sandbox.json("pretrain", *words, "--steps", 100)
     critic = ("--critic", "nce", "--freeze-generator", "--critic-layers", 1, "--critic-lr", 1e-3, "--steps", 300)
-    place.json("adversarial", *words, *critic)
-    return place
+    sandbox.json("adversarial", *words, *critic)
+    return sandbox
 
 
-def test_a_dependency_that_no_threshold_can_see_is_found(exclusive: Place) -> None:
+def test_a_dependency_that_no_threshold_can_see_is_found(exclusive: Sandbox) -> None:
     chosen = exclusive.json("eval", "--decision", "rerank")
     assert chosen["decision"]["rule"] == "rerank"
     assert chosen["decision"]["beta"] > 0
@@ -265,7 +267,7 @@ def test_a_dependency_that_no_threshold_can_see_is_found(exclusive: Place) -> No
     assert chosen["mAP"] == singles["mAP"], "the ranking of single labels is untouched"
 
 
-def test_sets_for_who_counts_labels(exclusive: Place) -> None:
+def test_sets_for_who_counts_labels(exclusive: Sandbox) -> None:
     """{a, c} or {b}: of either set alone half are right, with F1 1/2; {a, b, c} has an F1 of 4/5 or 1/2."""
     found = exclusive.json("eval", "--decision", "expected-f1")
     assert found["decision"]["rule"] == "expected-f1"
@@ -277,7 +279,7 @@ def test_sets_for_who_counts_labels(exclusive: Place) -> None:
     assert report["decision"] == found["decision"]
 
 
-def test_a_frozen_generator_stays_as_it_was(exclusive: Place) -> None:
+def test_a_frozen_generator_stays_as_it_was(exclusive: Sandbox) -> None:
     from safetensors.torch import load_file
 
     runs = {
@@ -292,7 +294,7 @@ def test_a_frozen_generator_stays_as_it_was(exclusive: Place) -> None:
     assert "penalty" not in records[-1]
 
 
-def test_beta_by_hand_and_what_does_not_go_together(exclusive: Place) -> None:
+def test_beta_by_hand_and_what_does_not_go_together(exclusive: Sandbox) -> None:
     assert (
         exclusive.json("eval", "--decision", "rerank", "--beta", 0)["exact_match"]
         == exclusive.json("eval")["exact_match"]
@@ -314,15 +316,15 @@ def test_beta_by_hand_and_what_does_not_go_together(exclusive: Place) -> None:
 
 @pytest.mark.parametrize("full", [(), ("--full", "--batch-size", 4, "--workers", 0)])
 def test_predict_reranks_images_in_both_modes(tmp_path: Path, full: tuple[object, ...]) -> None:
-    place = Place(tmp_path)
-    make_table(place.table.parent, rows=30)
-    words = ("--dataset", place.table, "--backbone", "squeezenet1_1", "--weights", "none", "--steps", 2, *full)
-    place.json("pretrain", *words)
-    run = place.json("adversarial", *words, "--critic", "nce", "--freeze-generator", "--critic-layers", 1)["run"]
-    image = place.table.parent / "img" / "29.png"
+    sandbox = Sandbox(tmp_path)
+    make_table(sandbox.table.parent, rows=30)
+    words = ("--dataset", sandbox.table, "--backbone", "squeezenet1_1", "--weights", "none", "--steps", 2, *full)
+    sandbox.json("pretrain", *words)
+    run = sandbox.json("adversarial", *words, "--critic", "nce", "--freeze-generator", "--critic-layers", 1)["run"]
+    image = sandbox.table.parent / "img" / "29.png"
     asked = ("predict", image, "--run", run, "--json", "--decision", "rerank", "--beta", 2)
-    result = place.run(*asked)
+    result = sandbox.run(*asked)
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["path"] == str(image)
-    scores = place.json("eval", run, "--decision", "rerank", "--beta", 2)
+    scores = sandbox.json("eval", run, "--decision", "rerank", "--beta", 2)
     assert scores["n_images"] == 6

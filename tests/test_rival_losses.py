@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_cli import Place
+from sandbox import Sandbox
 
 from labeldep_cli.training.losses import LOSSES, asymmetric_loss, focal_loss, logistic_loss, warp_loss
 
@@ -106,14 +106,14 @@ def test_extreme_logits_stay_finite(name: str, size: float) -> None:
 
 @pytest.mark.parametrize("name", ["focal", "asl", "warp"])
 def test_each_learns_and_takes_a_critic(name: str, tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    sandbox = Sandbox(tmp_path)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 6)).astype(np.float32)
     np.savez(tmp_path / "signs.npz", X=x, Y=(x[:, :3] > 0.3).astype(np.int8), label_names=list("abc"))
     words = ("--dataset", tmp_path / "signs.npz", "--loss", name)
-    found = place.json("pretrain", *words, "--lr", 0.01, "--steps", 200)
+    found = sandbox.json("pretrain", *words, "--lr", 0.01, "--steps", 200)
     # WARP ranks the labels of an image; mAP ranks the images of a label, which it only learns on the way.
     assert found["val"]["mAP"] > (80 if name == "warp" else 95)
-    run = place.json("adversarial", *words, "--steps", 4, "--critic-layers", 1)["run"]
+    run = sandbox.json("adversarial", *words, "--steps", 4, "--critic-layers", 1)["run"]
     assert json.loads((Path(run) / "config.json").read_text())["settings"]["loss"] == name
     assert name in json.loads((Path(run) / "metrics.jsonl").read_text().splitlines()[-1])

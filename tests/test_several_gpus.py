@@ -25,7 +25,7 @@ from labeldep_cli.compute.devices import pick_device
 from labeldep_cli.compute.distributed import ALONE, World, join, leave, require_own_devices
 from labeldep_cli.config import Machine, Source, Workspace
 from labeldep_cli.errors import LabeldepError
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects import open as opening
 
 # Which GPU is a process's own
@@ -171,7 +171,7 @@ def test_a_process_has_taken_its_gpu_before_it_meets_the_others(tmp_path, monkey
     with simulated_cuda():
         monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(("take", device)))
         with pytest.raises(KeyboardInterrupt):
-            opening.open_project(Workspace(tmp_path), Source("scenes"), Machine("cuda"), Silent())
+            opening.open_project(Workspace(tmp_path), Source("scenes"), Machine("cuda"), SilentReporter())
     assert calls == [("take", CUDA), ("join", CUDA)]
 
 

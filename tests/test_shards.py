@@ -22,7 +22,7 @@ from labeldep_cli.datasets.shard_names import expand, find, split_in
 from labeldep_cli.datasets.split import Dataset, Draw
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.images import Reason, UnreadableImage, read_image
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.load_features import load_features
 
 
@@ -47,7 +47,7 @@ def write_tar(path: Path, members: dict[str, bytes | str] | list[tuple[str, byte
 
 
 def load(pattern: Path | str, draw: Draw) -> Dataset:
-    return registry.load(str(pattern), Path("data"), draw, Silent())
+    return registry.load(str(pattern), Path("data"), draw, SilentReporter())
 
 
 def rows_of(dataset: Dataset) -> dict[str, tuple[str, list[int]]]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import typer
-from test_cli import Place, make_table
+from sandbox import Sandbox, make_table
 from test_training import STEPS, Interrupting, bytes_of, make_config, make_critic
 
 from labeldep_cli.cli.flags import read_size
@@ -33,7 +33,7 @@ from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.inputs.streamed import StreamedInputs, blocks_within, share_memory
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.training.draws import Order, epoch_rows, random_rows
 from labeldep_cli.training.fit import Schedule, fit
 from labeldep_cli.training.steps import AdversarialStep
@@ -277,7 +277,7 @@ def train(folder: Path, cache: FeatureCache, interrupt: int | None = None) -> No
     step = AdversarialStep(generator, make_critic(config), inputs, config)
     running = step if interrupt is None else Interrupting(step, interrupt)
     schedule = Schedule(STEPS, 2)  # an evaluation every two steps: within an epoch of seven, and within pools
-    fit(running, generator, inputs, val, schedule, folder, {"stage": "test", "full": False}, Silent())
+    fit(running, generator, inputs, val, schedule, folder, {"stage": "test", "full": False}, SilentReporter())
 
 
 class TestFit:
@@ -314,10 +314,10 @@ class TestSizes:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    place = Place(tmp_path_factory.mktemp("streaming"))
-    make_table(place.table.parent, rows=90)
-    return place
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    sandbox = Sandbox(tmp_path_factory.mktemp("streaming"))
+    make_table(sandbox.table.parent, rows=90)
+    return sandbox
 
 
 class TestCommands:
@@ -328,55 +328,55 @@ class TestCommands:
         monkeypatch.setattr(streamed, "_LEAST", 4)
         monkeypatch.setattr(streamed, "_BLOCKS", 4)
 
-    def words(self, place: Place, command: str, out: str, *more: str) -> tuple[object, ...]:
-        source = ("--dataset", place.table, "--backbone", "scenesnet", "--batch-size", "8")
-        return (command, *source, "--out", place.folder / out, *more)
+    def words(self, sandbox: Sandbox, command: str, out: str, *more: str) -> tuple[object, ...]:
+        source = ("--dataset", sandbox.table, "--backbone", "scenesnet", "--batch-size", "8")
+        return (command, *source, "--out", sandbox.folder / out, *more)
 
-    def test_streamed_and_resident(self, place: Place) -> None:
+    def test_streamed_and_resident(self, sandbox: Sandbox) -> None:
         """256 features an image, 512 bytes: 10 kB hold 20 of them."""
-        plain = place.json(*self.words(place, "pretrain", "plain", "--steps", "30"))
-        roomy = place.json(*self.words(place, "pretrain", "roomy", "--steps", "30", "--max-memory", "1GB"))
+        plain = sandbox.json(*self.words(sandbox, "pretrain", "plain", "--steps", "30"))
+        roomy = sandbox.json(*self.words(sandbox, "pretrain", "roomy", "--steps", "30", "--max-memory", "1GB"))
         assert plain["val"] == roomy["val"] and plain["best_step"] == roomy["best_step"]
-        run = place.folder / "plain"
+        run = sandbox.folder / "plain"
         for name in ("last.safetensors", "best.safetensors", "metrics.jsonl", "result.json"):
-            assert (run / name).read_bytes() == (place.folder / "roomy" / name).read_bytes()
+            assert (run / name).read_bytes() == (sandbox.folder / "roomy" / name).read_bytes()
         assert json.loads((run / "config.json").read_text())["blocks"] is None
 
-        words = self.words(place, "pretrain", "tight", "--steps", "30", "--max-memory", "10KB")
-        told = place.run(*words).stderr
+        words = self.words(sandbox, "pretrain", "tight", "--steps", "30", "--max-memory", "10KB")
+        told = sandbox.run(*words).stderr
         assert "of features are streamed" in told and "pools of blocks of" in told
-        assert json.loads((place.folder / "tight/config.json").read_text())["blocks"]["pools"] > 2
-        losses = [(place.folder / out / "metrics.jsonl").read_text() for out in ("plain", "tight")]
+        assert json.loads((sandbox.folder / "tight/config.json").read_text())["blocks"]["pools"] > 2
+        losses = [(sandbox.folder / out / "metrics.jsonl").read_text() for out in ("plain", "tight")]
         assert losses[0] != losses[1], "another order"
 
-        whole = place.json("eval", run)
-        assert place.json("eval", run, "--max-memory", "5KB") == whole
+        whole = sandbox.json("eval", run)
+        assert sandbox.json("eval", run, "--max-memory", "5KB") == whole
 
-        after = place.json(
-            *self.words(place, "adversarial", "after", "--steps", "3", "--max-memory", "10KB"), "--from", run
+        after = sandbox.json(
+            *self.words(sandbox, "adversarial", "after", "--steps", "3", "--max-memory", "10KB"), "--from", run
         )
         assert after["steps"] == 3
 
-    def test_the_order_is_part_of_the_run(self, place: Place) -> None:
-        first = self.words(place, "pretrain", "own", "--steps", "20", "--max-memory", "10KB")
-        done = place.json(*first)
-        assert place.json(*first) == done
-        assert place.json(*self.words(place, "pretrain", "own", "--steps", "20")) == done  # as it was begun
+    def test_the_order_is_part_of_the_run(self, sandbox: Sandbox) -> None:
+        first = self.words(sandbox, "pretrain", "own", "--steps", "20", "--max-memory", "10KB")
+        done = sandbox.json(*first)
+        assert sandbox.json(*first) == done
+        assert sandbox.json(*self.words(sandbox, "pretrain", "own", "--steps", "20")) == done  # as it was begun
         for other in ("12KB", "1GB"):
-            refused = place.run(*self.words(place, "pretrain", "own", "--steps", "20", "--max-memory", other))
+            refused = sandbox.run(*self.words(sandbox, "pretrain", "own", "--steps", "20", "--max-memory", other))
             assert refused.exit_code == 1
             assert "row order (--max-memory)" in refused.stderr and "--fresh" in refused.stderr
             assert "pools of blocks of" in refused.stderr
         assert "'all rows at once' here" in refused.stderr
-        fresh = self.words(place, "pretrain", "own", "--steps", "20", "--fresh")
-        assert "streamed" not in place.run(*fresh).stderr
+        fresh = self.words(sandbox, "pretrain", "own", "--steps", "20", "--fresh")
+        assert "streamed" not in sandbox.run(*fresh).stderr
 
-    def test_a_size_that_is_none_is_a_usage_error(self, place: Place) -> None:
-        told = place.run(*self.words(place, "pretrain", "own", "--max-memory", "lots"))
+    def test_a_size_that_is_none_is_a_usage_error(self, sandbox: Sandbox) -> None:
+        told = sandbox.run(*self.words(sandbox, "pretrain", "own", "--max-memory", "lots"))
         assert told.exit_code == 2 and "'lots' is no size" in told.stderr
 
-    def test_a_size_that_is_too_small(self, place: Place) -> None:
-        told = place.run(*self.words(place, "pretrain", "none", "--max-memory", "1KB"))
+    def test_a_size_that_is_too_small(self, sandbox: Sandbox) -> None:
+        told = sandbox.run(*self.words(sandbox, "pretrain", "none", "--max-memory", "1KB"))
         assert told.exit_code == 1 and "too few for two pools" in told.stderr
 
     def test_ready_features_stay_in_memory(self, tmp_path: Path) -> None:
@@ -384,10 +384,10 @@ class TestCommands:
         labels = rng.integers(0, 2, (80, 3)).astype(np.int8)
         x = rng.normal(size=(80, 5)).astype(np.float32)
         np.savez(tmp_path / "genes.npz", X=x, Y=labels, label_names=np.array(["a", "b", "c"]))
-        place = Place(tmp_path)
-        told = place.run("pretrain", "--dataset", tmp_path / "genes.npz", "--steps", 3, "--max-memory", "1KB")
+        sandbox = Sandbox(tmp_path)
+        told = sandbox.run("pretrain", "--dataset", tmp_path / "genes.npz", "--steps", 3, "--max-memory", "1KB")
         assert told.exit_code == 0 and "ready features are in memory already" in told.stderr
 
-    def test_a_critic_alone_is_trained_beside_a_streamed_generator(self, place: Place) -> None:
-        words = self.words(place, "adversarial", "critic", "--critic", "nce", "--freeze-generator", "--steps", "20")
-        assert place.json(*words, "--max-memory", "10KB")["steps"] == 20
+    def test_a_critic_alone_is_trained_beside_a_streamed_generator(self, sandbox: Sandbox) -> None:
+        words = self.words(sandbox, "adversarial", "critic", "--critic", "nce", "--freeze-generator", "--steps", "20")
+        assert sandbox.json(*words, "--max-memory", "10KB")["steps"] == 20

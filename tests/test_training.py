@@ -21,7 +21,7 @@ from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
 from labeldep_cli.training import fit as fitting
@@ -258,7 +258,7 @@ class Silenced(World):
         pass
 
 
-class Seen:
+class SplitPredictions:
     """Remembers the label sets that the critic is shown, in order: those of its own updates, then the generator's."""
 
     def __init__(self, step, monkeypatch):
@@ -317,7 +317,7 @@ class TestAdversarialStep:
         inputs = make_inputs(30)
         step = make_step(inputs, critic_steps=1, negatives=negatives)
         wanted = asked(step, 3 if negatives else 2)
-        seen = Seen(step, monkeypatch)
+        seen = SplitPredictions(step, monkeypatch)
         step(0, inputs.stream(step.requests(0)))
         assert len(seen.sets) == (5 if negatives else 4)  # with the penalty's and the generator's own
         real, fake, between, generated = seen.sets[0], seen.sets[1], seen.sets[-2], seen.sets[-1]
@@ -342,7 +342,7 @@ class TestAdversarialStep:
         for labels in (known, unknown):
             inputs = make_inputs(30, labels=labels)
             step = make_step(inputs, critic_steps=1)
-            seen = Seen(step, monkeypatch)
+            seen = SplitPredictions(step, monkeypatch)
             step(0, inputs.stream(step.requests(0)))
             shown.append(seen.sets)
         names = ("real", "fake", "mismatched", "between", "generated")
@@ -358,7 +358,7 @@ class TestAdversarialStep:
         inputs = make_inputs(30, labels=labels)
         step = make_step(inputs, critic_steps=1)
         wanted = asked(step, 4)
-        seen = Seen(step, monkeypatch)
+        seen = SplitPredictions(step, monkeypatch)
         step(0, inputs.stream(step.requests(0)))
         for shown, request in ((seen.sets[1], wanted[1]), (seen.sets[4], wanted[3])):
             unknown = inputs.labels[request.rows, 1] == -1
@@ -373,7 +373,7 @@ class TestAdversarialStep:
         inputs = make_inputs(30, labels=labels)
         step = make_step(inputs, critic_steps=1, batch_size=30)
         wanted = asked(step, 3)
-        seen = Seen(step, monkeypatch)
+        seen = SplitPredictions(step, monkeypatch)
         step(0, inputs.stream(step.requests(0)))
         odd = wanted[2].rows % 2 == 1
         mismatched = seen.sets[2]
@@ -597,7 +597,9 @@ def train(folder, adversarial=True, interrupt=None, loss=None, patience=0, **cha
     step = make_step(inputs, adversarial, **changes)
     running = step if interrupt is None else Interrupting(step, interrupt, loss)
     schedule = Schedule(STEPS, PER_EPOCH, patience)
-    return fit(running, step.generator, inputs, val, schedule, folder, {"stage": "test", "full": False}, Silent())
+    return fit(
+        running, step.generator, inputs, val, schedule, folder, {"stage": "test", "full": False}, SilentReporter()
+    )
 
 
 def bytes_of(folder):
@@ -644,7 +646,7 @@ class TestFit:
         for parameter, value in zip(generator.parameters(), (-1.0, 0.0), strict=True):
             torch.nn.init.constant_(parameter, value)
         step = Prescribed(generator, inputs, make_config(lr=0.0, batch_size=2))
-        state = fit(step, generator, inputs, inputs, Schedule(3, 1), tmp_path, {"stage": "test"}, Silent())
+        state = fit(step, generator, inputs, inputs, Schedule(3, 1), tmp_path, {"stage": "test"}, SilentReporter())
         assert [record["val"]["mAP"] for record in state.history] == [50, 50, 100, 50]
         assert generator.head[0].weight.item() == 1.0, "not that of the last update"
         result = json.loads((tmp_path / RESULT).read_text())
@@ -659,7 +661,7 @@ class TestFit:
         step.generator.register_forward_pre_hook(
             lambda generator, _: modes.append((torch.is_grad_enabled(), generator.training))
         )
-        fit(step, step.generator, inputs, inputs, Schedule(4, 2), tmp_path, {"stage": "test"}, Silent())
+        fit(step, step.generator, inputs, inputs, Schedule(4, 2), tmp_path, {"stage": "test"}, SilentReporter())
         learns, scored = (True, True), (False, False)
         assert modes == [scored, learns, learns, scored, learns, learns, scored]
 

@@ -92,7 +92,7 @@ def run(
     from benchmarks.planted.cases import CaseName, Sizes
     from benchmarks.planted.rows import Scale
     from labeldep_cli.errors import LabeldepError
-    from labeldep_cli.progress import Silent
+    from labeldep_cli.progress import SilentReporter
 
     known: tuple[CaseName, ...] = get_args(CaseName)
     unknown = set(cases) - set(known)
@@ -111,7 +111,7 @@ def run(
         "sizes": vars(sizes),
         "scale": vars(scale),
         "seeds": seeds,
-        "cases": [_case(name, labels, work, sizes, scale, seeds, reporter or Silent()) for name in asked],
+        "cases": [_case(name, labels, work, sizes, scale, seeds, reporter or SilentReporter()) for name in asked],
     }
 
 

@@ -31,7 +31,7 @@ from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.models.discriminator import seeded_critic
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
-from labeldep_cli.progress import Reporter, Silent
+from labeldep_cli.progress import Reporter, SilentReporter
 from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
 
 HIDDEN = 512
@@ -96,7 +96,7 @@ def run(
         `beside_control[]` (scores.beside).
     """
     chosen = {name: one for name, one in SETTINGS.items() if name == CONTROL or name.startswith(only)}
-    per_seed = [_rows(chosen, work, seed, steps, sizes, reporter or Silent()) for seed in range(seeds)]
+    per_seed = [_rows(chosen, work, seed, steps, sizes, reporter or SilentReporter()) for seed in range(seeds)]
     return {
         "benchmark": "planted-in-training",
         "simulated": "an Ising model's label sets, simulated evidence",

@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.planted.cases import Case
-from labeldep_cli.config import AdversarialConfig, DecisionConfig, Machine, Place, PretrainConfig, Source, Workspace
+from labeldep_cli.config import (
+    AdversarialConfig,
+    DecisionConfig,
+    Machine,
+    PretrainConfig,
+    RunWorkspace,
+    Source,
+    Workspace,
+)
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, probabilities
 from labeldep_cli.experiments.train import adversarial, pretrain
 from labeldep_cli.progress import Reporter
@@ -146,7 +154,7 @@ def decide(system: System, folder: Path, labels_per_image: float, reporter: Repo
         reporter: takes notes.
     """
     run = open_run(str(folder / system.name), folder)
-    project = project_of_run(run, Place(folder), None, MACHINE, reporter)
+    project = project_of_run(run, RunWorkspace(folder), None, MACHINE, reporter)
     inputs = ensure_inputs(project, "test", full=False)
     logits = collect_logits(run.generator(project.device), inputs)
     sets: dict[Rule, NDArray[np.bool_]] = {}

@@ -12,7 +12,7 @@ from labeldep_cli.cli import flags
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table, tell
-from labeldep_cli.config import DRAW, AuditConfig, Machine, Place, Source, Workspace
+from labeldep_cli.config import DRAW, AuditConfig, Machine, RunWorkspace, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ def audit(
             f"{what} is a run, trained already",
         )
         data_dir = workspace.data_dir if _is_given(ctx, "data_dir") else None
-        place = Place(workspace.runs_dir, data_dir, workspace.features_dir)
+        run_workspace = RunWorkspace(workspace.runs_dir, data_dir, workspace.features_dir)
         moved = source.weights if _is_given(ctx, "weights") else None
-        found = audit_run(place, what, machine, split, moved, config, config.out, Terminal())
+        found = audit_run(run_workspace, what, machine, split, moved, config, config.out, Terminal())
     else:
         _refuse(ctx, ("split",), f"{what} is a data set, which is audited whole")
         if what not in DATASETS and not Path(what).exists():
@@ -62,7 +62,7 @@ def audit(
         found = audit_dataset(workspace, source, machine, config, Job(config.out, fresh), Terminal())
     _show(found, json)
     name_skipped(found.skipped)
-    raise typer.Exit(ExitCode.of(found.looked and bool(found.skipped)))
+    raise typer.Exit(ExitCode.of(found.images_read and bool(found.skipped)))
 
 
 def _is_given(ctx: typer.Context, name: str) -> bool:

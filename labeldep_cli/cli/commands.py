@@ -114,7 +114,7 @@ def _flag(config: type[Any], name: str, one: Setting, take: Take) -> tuple[inspe
     """A setting as a parameter that Typer reads, and what makes its value out of what Typer hands over."""
     kind: object = get_type_hints(config)[name]
     default = take.default.get(name, next(f.default for f in fields(config) if f.name == name))
-    told = "" if name in take.default else one.told_of(config)
+    default_text = "" if name in take.default else one.default_text_of(config)
     read: Callable[[Any], object] = _as_it_is
     if one.parser:
         kind, default = str | None, default or None
@@ -131,7 +131,7 @@ def _flag(config: type[Any], name: str, one: Setting, take: Take) -> tuple[inspe
         metavar=one.metavar,
         parser=refusing(one.parser) if one.parser else None,
         autocompletion=getattr(complete, one.complete) if one.complete else None,
-        show_default=told or True,
+        show_default=default_text or True,
     )
     parameter = inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]

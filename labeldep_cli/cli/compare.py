@@ -9,7 +9,7 @@ import typer
 from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.show import Terminal, print_json, print_table
-from labeldep_cli.config import Machine, Place, ReportConfig
+from labeldep_cli.config import Machine, ReportConfig, RunWorkspace
 
 if TYPE_CHECKING:
     from labeldep_cli.evaluation.bootstrap import Interval
@@ -26,8 +26,8 @@ def compare(
         ),
     ],
     *,
-    asked: Annotated[ReportConfig, Take("split", "seed", help={"seed": "Seed of the resampling."})],
-    place: Place,
+    options: Annotated[ReportConfig, Take("split", "seed", help={"seed": "Seed of the resampling."})],
+    run_workspace: RunWorkspace,
     machine: Machine,
     json: flags.Json = False,
 ) -> None:
@@ -35,12 +35,12 @@ def compare(
     from labeldep_cli.evaluation.bootstrap import LEVEL
     from labeldep_cli.pipelines.compare import compare as run
 
-    found = run(place, runs, machine, asked.split, asked.seed, Terminal())
+    found = run(run_workspace, runs, machine, options.split, options.seed, Terminal())
     if json:
         print_json(found.to_json())
         return
     typer.echo(
-        f"{found.n_images} images of {found.dataset}, {asked.split}; differences in points from {found.reference}, "
+        f"{found.n_images} images of {found.dataset}, {options.split}; differences in points from {found.reference}, "
         f"{LEVEL:g} % intervals; equal labels: {found.labels_per_image:.2f} an image, as val truly has"
     )
     for one in found.differences:

@@ -9,7 +9,7 @@ import typer
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.show import Terminal, print_json, print_table
-from labeldep_cli.config import DecisionConfig, Machine, Place, ReportConfig
+from labeldep_cli.config import DecisionConfig, Machine, ReportConfig, RunWorkspace
 
 if TYPE_CHECKING:
     from labeldep_cli.pipelines.dependency import DependencyReport
@@ -28,15 +28,15 @@ def dependency(
             help={"split": "Split of the run's data set.", "seed": "Seed of the sampled sets and of the test."},
         ),
     ],
-    asked: Annotated[DecisionConfig, Take(without=("ap",))],
-    place: Place,
+    decision: Annotated[DecisionConfig, Take(without=("ap",))],
+    run_workspace: RunWorkspace,
     machine: Machine,
     json: flags.Json = False,
 ) -> None:
     """Measure how the run's label sets differ from real ones: pairs, sizes, sets never seen."""
     from labeldep_cli.pipelines.dependency import dependency as measure
 
-    report = measure(place, run, machine, asked, of.split, of.seed, Terminal())
+    report = measure(run_workspace, run, machine, decision, of.split, of.seed, Terminal())
     if json:
         print_json(report.to_json())
     else:

@@ -10,7 +10,7 @@ import typer
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.show import Terminal, print_json
 from labeldep_cli.config import Workspace
-from labeldep_cli.files import size_told
+from labeldep_cli.files import format_size
 
 if TYPE_CHECKING:
     from labeldep_cli.pipelines.doctor import Checkup
@@ -49,7 +49,7 @@ def _print(title: str, lines: Iterable[str]) -> None:
 
 
 def _size(n: int | None) -> str:
-    return "?" if n is None else size_told(n)
+    return "?" if n is None else format_size(n)
 
 
 def _versions(versions: Mapping[str, str | None]) -> str:

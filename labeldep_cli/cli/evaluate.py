@@ -10,7 +10,7 @@ from labeldep_cli.cli import flags
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
-from labeldep_cli.config import DecisionConfig, Machine, Place, ReportConfig
+from labeldep_cli.config import DecisionConfig, Machine, ReportConfig, RunWorkspace
 
 
 def evaluate(
@@ -18,11 +18,11 @@ def evaluate(
     *,
     of: Annotated[ReportConfig, Take("split", help={"split": "Split of the run's data set."})],
     weights: flags.RunWeights = None,
-    asked: DecisionConfig,
+    decision: DecisionConfig,
     per_label: Annotated[
         bool, typer.Option("--per-label", help="Print one more row for each label.", rich_help_panel=flags.OUTPUT)
     ] = False,
-    place: Place,
+    run_workspace: RunWorkspace,
     machine: Machine,
     json: flags.Json = False,
 ) -> None:
@@ -31,7 +31,7 @@ def evaluate(
     from labeldep_cli.reports import tables
 
     moved = str(weights) if weights else None
-    found = evaluate_run(place, run, machine, asked, of.split, moved, Terminal())
+    found = evaluate_run(run_workspace, run, machine, decision, of.split, moved, Terminal())
     record = found.to_json()
     if json:
         print_json(record)
@@ -50,4 +50,4 @@ def evaluate(
         if per_label:
             print_table("", ["label", "precision", "recall", "f1", "AP", "images"], tables.per_label(record))
     name_skipped(found.skipped)
-    raise typer.Exit(ExitCode.of(found.looked and bool(found.skipped)))
+    raise typer.Exit(ExitCode.of(found.images_read and bool(found.skipped)))

@@ -10,8 +10,8 @@ import typer
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.show import Terminal, print_json
-from labeldep_cli.config import DEFAULT_EXPORT_FORMAT, ExportFormat, Place
-from labeldep_cli.files import size_told
+from labeldep_cli.config import DEFAULT_EXPORT_FORMAT, ExportFormat, RunWorkspace
+from labeldep_cli.files import format_size
 
 
 def export(
@@ -30,20 +30,20 @@ def export(
         ),
     ] = None,
     weights: flags.RunWeights = None,
-    place: Annotated[Place, Take("runs_dir")],
+    run_workspace: Annotated[RunWorkspace, Take("runs_dir")],
     json: flags.Json = False,
 ) -> None:
     """Write a run as one file to take elsewhere: images in, probabilities out."""
     from labeldep_cli.pipelines.export import export as run_pipeline
 
-    made = run_pipeline(place.runs_dir, run, kind, out, str(weights) if weights else None, Terminal())
+    made = run_pipeline(run_workspace.runs_dir, run, kind, out, str(weights) if weights else None, Terminal())
     if json:
         print_json(made.to_json())
         return
     facts = made.facts
     shape = ", ".join(map(str, facts["input"]["shape"]))
     form = f"ONNX, opset {made.opset}" if made.opset else "torch's ExportedProgram"
-    typer.echo(f"{made.path}: {size_told(made.size)}, {form}")
+    typer.echo(f"{made.path}: {format_size(made.size)}, {form}")
     typer.echo(
         f"{facts['input']['name']} {facts['input']['dtype']} [{shape}] -> probabilities [N, {len(facts['labels'])}]"
     )

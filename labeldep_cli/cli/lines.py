@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from labeldep_cli.progress import Course
+from labeldep_cli.progress import TrainingProgress
 
 SCORES = {"mAP": ".1f", "CF1": ".1f", "exact_match": ".1f", "labels_per_image": ".2f"}
 """The scores on val that are told, and their digits."""
@@ -20,11 +20,11 @@ class Clock:
     """How long a training takes, by its mean pace since it began or went on.
 
     Args:
-        course: the training.
+        training: the training.
     """
 
-    def __init__(self, course: Course) -> None:
-        self._course = course
+    def __init__(self, training: TrainingProgress) -> None:
+        self._training = training
         self._start = time.monotonic()
 
     @property
@@ -34,29 +34,29 @@ class Clock:
 
     def pace(self, step: int) -> float:
         """Steps a second up to a step; 0 before the first."""
-        return (step - self._course.done) / max(time.monotonic() - self._start, 1e-9)
+        return (step - self._training.done) / max(time.monotonic() - self._start, 1e-9)
 
     def left(self, step: int) -> str:
         """The time that is left at a step, in words; empty before the first step and after the last."""
-        pace, steps = self.pace(step), self._course.steps - step
+        pace, steps = self.pace(step), self._training.steps - step
         return f"{timedelta(seconds=round(steps / pace))} left" if pace and steps else ""
 
 
 class Lines:
-    """A watch that says a line for an evaluation, at even distances, and one at the end.
+    """A observer that says a line for an evaluation, at even distances, and one at the end.
 
     Args:
-        course: the training.
+        training: the training.
         many: lines in all, about; 0 for the closing one alone.
         say: prints a line.
     """
 
-    def __init__(self, course: Course, many: int, say: Callable[[str], None]) -> None:
-        self._course, self._many, self._say = course, many, say
-        self._clock = Clock(course)
-        self._step = course.done
-        self._best = next((record for record in course.history if record["step"] == course.best), None)
-        self._scored = self._share(course.done) if course.history or not many else -1
+    def __init__(self, training: TrainingProgress, many: int, say: Callable[[str], None]) -> None:
+        self._training, self._many, self._say = training, many, say
+        self._clock = Clock(training)
+        self._step = training.done
+        self._best = next((record for record in training.history if record["step"] == training.best), None)
+        self._scored = self._share(training.done) if training.history or not many else -1
         self._spoken, self._spoke_at = self._scored, time.monotonic()
 
     def advance(self, n: int = 1) -> None:
@@ -78,19 +78,19 @@ class Lines:
 
     def close(self) -> None:
         """Say what was reached, unless there was nothing left to do."""
-        if self._best is not None and self._step > self._course.done:
+        if self._best is not None and self._step > self._training.done:
             self._say(
-                f"trained to step {self._step} of {self._course.steps} in {self._clock.spent}; "
+                f"trained to step {self._step} of {self._training.steps} in {self._clock.spent}; "
                 f"the best, step {self._best['step']}: {scores_of(self._best)}"
             )
 
     def _share(self, step: int) -> int:
-        return step * self._many // self._course.steps
+        return step * self._many // self._training.steps
 
     def _tell(self, step: int, record: Mapping[str, Any]) -> None:
         losses = ", ".join(f"{title(name)} {value:.4g}" for name, value in losses_of(record).items())
         parts = [losses, scores_of(record), self._clock.left(step)]
-        self._say(f"step {step} of {self._course.steps}: {'; '.join(part for part in parts if part)}")
+        self._say(f"step {step} of {self._training.steps}: {'; '.join(part for part in parts if part)}")
         self._spoken, self._spoke_at = self._share(step), time.monotonic()
 
 

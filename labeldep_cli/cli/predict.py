@@ -16,9 +16,9 @@ from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.formats import Format, open_form
 from labeldep_cli.cli.show import Terminal, json_line, print_json
-from labeldep_cli.config import DecisionConfig, Machine, Place
+from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.errors import LabeldepError
-from labeldep_cli.files import make_folder, whole, write_text
+from labeldep_cli.files import atomic_write, make_folder, write_text
 
 _ENDINGS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl"}
 
@@ -38,8 +38,8 @@ def predict(
         ),
     ] = None,
     weights: flags.RunWeights = None,
-    asked: Annotated[DecisionConfig, Take(without=("ap",))],
-    place: Annotated[Place, Take("runs_dir")],
+    decision: Annotated[DecisionConfig, Take(without=("ap",))],
+    run_workspace: Annotated[RunWorkspace, Take("runs_dir")],
     machine: Annotated[Machine, Take("device", "workers")],
     form: Annotated[
         Format | None,
@@ -85,7 +85,7 @@ def predict(
     ] = False,
 ) -> None:
     """Label images."""
-    by = (place.runs_dir, run, machine, asked, str(weights) if weights else None)
+    by = (run_workspace.runs_dir, run, machine, decision, str(weights) if weights else None)
     if stdin_json:
         if images or form or out or sidecars or annotate:
             raise typer.BadParameter(
@@ -116,7 +116,7 @@ def _label(
     annotate: Path | None,
     everything: bool,
 ) -> ExitCode:
-    """Label images, show and write what is asked for; the exit code."""
+    """Label images, show and write what is decision for; the exit code."""
     from labeldep_cli.datasets.split import Skipped
     from labeldep_cli.labelling.copies import Copies
     from labeldep_cli.labelling.paths import expand
@@ -176,7 +176,10 @@ def _destination(out: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     make_folder(out.parent)
-    with whole(out) as beside, beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+    with (
+        atomic_write(out) as beside,
+        beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+    ):
         yield stream
 
 

@@ -10,8 +10,8 @@ import typer
 from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json
-from labeldep_cli.config import Machine, Place, ReportConfig
-from labeldep_cli.files import size_told
+from labeldep_cli.config import Machine, ReportConfig, RunWorkspace
+from labeldep_cli.files import format_size
 
 if TYPE_CHECKING:
     from labeldep_cli.pipelines.report import Report
@@ -23,26 +23,26 @@ def report(
         typer.Argument(metavar="RUN...", help="Folders or names; all beside the first.", autocompletion=complete.run),
     ],
     *,
-    asked: ReportConfig,
-    place: Place,
+    options: ReportConfig,
+    run_workspace: RunWorkspace,
     machine: Machine,
     json: flags.Json = False,
 ) -> None:
     """Write one HTML page about one run or several: scores, curves, labels, pairs, training, images."""
     from labeldep_cli.pipelines.report import report as write
 
-    found = write(place, runs, machine, asked.split, asked.seed, asked.out, Terminal())
+    found = write(run_workspace, runs, machine, options.split, options.seed, options.out, Terminal())
     if json:
         print_json(found.to_json())
     else:
         _print(found)
     name_skipped((*found.skipped, *found.unreadable))
-    raise typer.Exit(ExitCode.of(bool((found.looked and found.skipped) or found.unreadable)))
+    raise typer.Exit(ExitCode.of(bool((found.images_read and found.skipped) or found.unreadable)))
 
 
 def _print(found: Report) -> None:
     named = ", ".join(f"{letter} {Path(folder).name}" for letter, folder in found.runs.items())
     rows = f"{found.n_images} images of {found.dataset}, {found.split}"
-    typer.echo(f"{found.file}: {size_told(found.size)}, {rows}; {named}")
+    typer.echo(f"{found.file}: {format_size(found.size)}, {rows}; {named}")
     if found.n_choosable < found.n_images:
         typer.echo(f"{found.n_choosable} of them can be looked at one by one: more would make the page too large")

@@ -22,7 +22,7 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Folder of runs, tables and gallery.", rich_help_panel=flags.WHERE)],
     *,
     source: Annotated[Source, Take(without=("backbone",))],
-    asked: ReproduceConfig,
+    config: ReproduceConfig,
     plan: Annotated[
         bool, typer.Option("--plan", help="Only tell rows, cost and disk.", rich_help_panel=flags.HOW)
     ] = False,
@@ -35,16 +35,18 @@ def reproduce(
     if plan:
         from labeldep_cli.pipelines.reproduce import plan as reckon
 
-        _show_plan(reckon(workspace, source, machine, asked, out, Terminal()), json)
+        _show_plan(reckon(workspace, source, machine, config, out, Terminal()), json)
         return
-    _run(workspace, source, machine, asked, out, json)
+    _run(workspace, source, machine, config, out, json)
 
 
-def _run(workspace: Workspace, source: Source, machine: Machine, asked: ReproduceConfig, out: Path, json: bool) -> None:
+def _run(
+    workspace: Workspace, source: Source, machine: Machine, config: ReproduceConfig, out: Path, json: bool
+) -> None:
     from labeldep_cli.pipelines.reproduce import reproduce as run
     from labeldep_cli.reports import reproduction
 
-    found = run(workspace, source, machine, asked, out, Terminal(lines=0))
+    found = run(workspace, source, machine, config, out, Terminal(lines=0))
     if json:
         print_json(found.to_json())
     else:

@@ -12,11 +12,11 @@ import typer
 from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.show import Terminal, print_json, print_table, tell
-from labeldep_cli.config import Place
-from labeldep_cli.files import size_told
+from labeldep_cli.config import RunWorkspace
+from labeldep_cli.files import format_size
 
 if TYPE_CHECKING:
-    from labeldep_cli.runs.cleaning import Removal, Wanted
+    from labeldep_cli.runs.cleaning import CleaningRequest, Removal
     from labeldep_cli.runs.listing import RunRow
 
 
@@ -57,11 +57,11 @@ def runs(
             rich_help_panel=flags.HOW,
         ),
     ] = False,
-    place: Annotated[Place, Take("runs_dir")],
+    run_workspace: Annotated[RunWorkspace, Take("runs_dir")],
     json: flags.Json = False,
 ) -> None:
     """List the runs with their scores on val, the newest first; or clean up after them."""
-    runs_dir = place.runs_dir
+    runs_dir = run_workspace.runs_dir
     if action == "clean":
         _clean(runs_dir, tuple(names or ()), unfinished, last, yes, json)
         return
@@ -94,7 +94,7 @@ def _print(rows: list[RunRow]) -> None:
             row.state,
             f"{row.step:,}" if row.state == "finished" else f"{row.step:,} of {row.steps:,}",
             *(number(row.val[name] if row.val else None) for name in SCORES),
-            size_told(row.bytes),
+            format_size(row.bytes),
             _age(row.changed),
         ]
         for row in rows
@@ -114,9 +114,9 @@ def _age(changed: str) -> str:
 def _clean(runs_dir: Path, names: tuple[str, ...], unfinished: bool, last: bool, yes: bool, json: bool) -> None:
     if names and unfinished:
         raise typer.BadParameter("the runs that are named go whole: leave it out", param_hint="--unfinished")
-    from labeldep_cli.runs.cleaning import Wanted, find_removals
+    from labeldep_cli.runs.cleaning import CleaningRequest, find_removals
 
-    wanted = Wanted(names, unfinished, last)
+    wanted = CleaningRequest(names, unfinished, last)
     found = find_removals(runs_dir, wanted)
     if not json:
         _print_removals(found, runs_dir)
@@ -140,14 +140,14 @@ def _print_removals(found: list[Removal], runs_dir: Path) -> None:
             str(removal.folder),
             "in use: stays" if removal.in_use else removal.why,
             ", ".join(path.name for path in removal.files) or "the empty folder",
-            size_told(removal.bytes),
+            format_size(removal.bytes),
         ]
         for removal in found
     ]
     print_table("", ["run", "why", "files", "size"], cells, text=3)
 
 
-def _remove(found: list[Removal], wanted: Wanted) -> list[Removal]:
+def _remove(found: list[Removal], wanted: CleaningRequest) -> list[Removal]:
     from labeldep_cli.runs.cleaning import remove
 
     gone = []

@@ -14,7 +14,7 @@ import typer
 from labeldep_cli.cli import torchrun
 from labeldep_cli.cli.lines import Lines
 from labeldep_cli.errors import LabeldepError
-from labeldep_cli.progress import Bar, Course, Still, Watch
+from labeldep_cli.progress import Bar, SilentObserver, TrainingObserver, TrainingProgress
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -51,7 +51,7 @@ class Terminal:
     def bar(self, what: str, total: int | None, unit: str) -> Iterator[Bar]:
         """Show a bar with units a second and the time left."""
         if not (self._bars and _moves()):
-            yield Still()
+            yield SilentObserver()
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -68,10 +68,10 @@ class Terminal:
             yield _Shown(progress, progress.add_task(what, total=total, rate=""), unit)
 
     @contextmanager
-    def training(self, course: Course) -> Iterator[Watch]:
+    def training(self, training: TrainingProgress) -> Iterator[TrainingObserver]:
         """Show losses and scores as they come, or say them in lines."""
         if not _moves():
-            lines = Lines(course, self._lines, tell)
+            lines = Lines(training, self._lines, tell)
             yield lines
             lines.close()
             return
@@ -80,7 +80,7 @@ class Terminal:
 
         from labeldep_cli.cli.view import View
 
-        view = View(course)
+        view = View(training)
         with Live(view, console=Console(stderr=True), refresh_per_second=2, transient=True):
             yield view
 

@@ -115,4 +115,4 @@ def _show(trained: Trained, json: bool) -> None:
         typer.echo(protocol("val", trained.provenance))
     name_skipped(trained.skipped)
     # Over a cache, the extraction has answered for what it skipped; where this command looked itself, it answers.
-    raise typer.Exit(exit_code(trained.looked and bool(trained.skipped)))
+    raise typer.Exit(exit_code(trained.images_read and bool(trained.skipped)))

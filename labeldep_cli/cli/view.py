@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from labeldep_cli.cli.lines import SCORES, Clock, losses_of
-from labeldep_cli.progress import Course
+from labeldep_cli.progress import TrainingProgress
 from labeldep_cli.reports.quantities import name_of
 
 _TREND = 30
@@ -23,22 +23,22 @@ Trends = Mapping[str, tuple[float, ...]]
 
 
 class View:
-    """A watch that rich draws, from a thread of its own: what it draws is replaced, never changed.
+    """A observer that rich draws, from a thread of its own: what it draws is replaced, never changed.
 
     Args:
-        course: the training.
+        training: the training.
     """
 
-    def __init__(self, course: Course) -> None:
-        self._course = course
-        self._clock = Clock(course)
-        self._step = course.done
+    def __init__(self, training: TrainingProgress) -> None:
+        self._training = training
+        self._clock = Clock(training)
+        self._step = training.done
         self._told: set[str] = set()
         self._losses: Trends = {}
         self._scores: Trends = {}
         self._best: Mapping[str, Any] | None = None
-        for record in course.history:
-            self.evaluated(record, best=record["step"] == course.best)
+        for record in training.history:
+            self.evaluated(record, best=record["step"] == training.best)
 
     def advance(self, n: int = 1) -> None:
         """Count."""
@@ -60,12 +60,12 @@ class View:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The progress above, the quantities below; trends where there is room, in an encoding that has their signs."""
         trend = 0 if options.ascii_only else max(min(options.max_width - _BESIDE_TREND, _TREND), 0)
-        yield Text(self._course.name, style="bold", overflow="ellipsis", no_wrap=True)
+        yield Text(self._training.name, style="bold", overflow="ellipsis", no_wrap=True)
         yield self._progress()
         yield self._quantities(trend)
 
     def _progress(self) -> Table:
-        step, steps = self._step, self._course.steps
+        step, steps = self._step, self._training.steps
         grid = Table.grid(padding=(0, 2), expand=True)
         grid.add_column(ratio=1)
         grid.add_column(no_wrap=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from labeldep_cli.config.choices import CriticKind, Sampling, Selection
-from labeldep_cli.config.settings import Told, setting
+from labeldep_cli.config.settings import DefaultText, setting
 from labeldep_cli.config.training import BELOW_ONE, TrainingConfig
 
 
-def _by_critic(name: str) -> Told:
+def _by_critic(name: str) -> DefaultText:
     """Says what a setting is that depends on the critic."""
     return lambda config: f"{config.PAPER[name]:g}, with --critic nce {config.NCE[name]:g}"
 
@@ -57,10 +57,10 @@ class AdversarialConfig(TrainingConfig):
         None,
         "With --critic nce, samples of G beside each real set.",
         min=1,
-        told=lambda config: f"{config.NCE['noise_samples']}",
+        default_text=lambda config: f"{config.NCE['noise_samples']}",
     )
     critic_layers: int | None = setting(
-        None, "Hidden layers of the critic.", panel="The paper's own", min=0, told=_by_critic("critic_layers")
+        None, "Hidden layers of the critic.", panel="The paper's own", min=0, default_text=_by_critic("critic_layers")
     )
     critic_width: int = setting(512, "Width of the critic's hidden layers.", panel="The paper's own", min=1)
     critic_projection: int = setting(
@@ -77,7 +77,11 @@ class AdversarialConfig(TrainingConfig):
         flag="--conditional/--unconditional",
     )
     critic_lr: float | None = setting(
-        None, "Learning rate of the critic (Adam).", panel="The paper's own", min=0, told=_by_critic("critic_lr")
+        None,
+        "Learning rate of the critic (Adam).",
+        panel="The paper's own",
+        min=0,
+        default_text=_by_critic("critic_lr"),
     )
     critic_beta1: float = setting(0.5, "Adam beta1 of the critic.", panel="The paper's own", min=0, max=BELOW_ONE)
     critic_beta2: float = setting(0.9, "Adam beta2 of the critic.", panel="The paper's own", min=0, max=BELOW_ONE)
@@ -106,10 +110,10 @@ class AdversarialConfig(TrainingConfig):
         return replace(super().resolved(), **given)
 
     @classmethod
-    def told_length(cls) -> str:
+    def describe_length(cls) -> str:
         """How long it trains where nothing is said, in words."""
         epochs, least = cls.NCE_HEAD_LENGTH
-        return f"{super().told_length()}; with --critic nce --freeze-generator {epochs}, at least {least}"
+        return f"{super().describe_length()}; with --critic nce --freeze-generator {epochs}, at least {least}"
 
     @property
     def _length(self) -> tuple[int, int]:

@@ -18,7 +18,7 @@ class Workspace:
     data_dir: Path = setting(Path("data"), "Folder of the data sets and caches.", panel="Where", envvar="LABELDEP_DATA")
     runs_dir: Path = setting(Path("runs"), "Folder of the runs.", panel="Where", envvar="LABELDEP_RUNS")
     features_dir: Path | None = setting(
-        None, "Folder of the caches.", panel="Where", envvar="LABELDEP_FEATURES", told="DATA/features"
+        None, "Folder of the caches.", panel="Where", envvar="LABELDEP_FEATURES", default_text="DATA/features"
     )
 
     @property
@@ -28,15 +28,18 @@ class Workspace:
 
 
 @dataclass(frozen=True)
-class Place:
+class RunWorkspace:
     """Where runs lie, and where a run's data lie now if they were moved; None for where the run says."""
 
     runs_dir: Path = like(Workspace, "runs_dir")
     data_dir: Path | None = setting(
-        None, "Where coco, nuswide or scenes lie now, if they were moved.", panel="Where", told="where the run says"
+        None,
+        "Where coco, nuswide or scenes lie now, if they were moved.",
+        panel="Where",
+        default_text="where the run says",
     )
     features_dir: Path | None = like(
-        Workspace, "features_dir", told="where the run says; with --data-dir, DATA/features"
+        Workspace, "features_dir", default_text="where the run says; with --data-dir, DATA/features"
     )
 
 
@@ -67,7 +70,7 @@ class Source:
         f"{', '.join(PAPER_BACKBONES)}, or any torchvision classifier.",
         panel="What",
         complete="backbone",
-        told=DEFAULT_BACKBONE,
+        default_text=DEFAULT_BACKBONE,
     )
     weights: str = setting(
         "default",
@@ -100,7 +103,7 @@ class Machine:
 
     device: str = setting("auto", "Device to compute on: auto, cpu, cuda or cuda:N.")
     workers: int | None = setting(
-        None, "Processes that decode images; 0: none but the main one.", min=0, told="one a core, at most 8"
+        None, "Processes that decode images; 0: none but the main one.", min=0, default_text="one a core, at most 8"
     )
     max_skipped: float = setting(0.01, "Share of unreadable images above which the command stops.", min=0.0, max=1.0)
     max_memory: int | None = setting(
@@ -108,7 +111,7 @@ class Machine:
         "Most memory for cached features, in RAM or on the GPU: 300MB, 8GB; larger ones are streamed.",
         parser=read_size,
         metavar="SIZE",
-        told="no limit",
+        default_text="no limit",
     )
 
     @property
@@ -181,6 +184,6 @@ class ExtractConfig:
         None,
         "Decode large JPEGs at reduced scale, never below the side that is wanted.",
         flag="--draft/--no-draft",
-        told="as for the caches that are there, else no",
+        default_text="as for the caches that are there, else no",
     )
     group: int = 32

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, cast
 Panel = Literal["What", "The paper's own", "How", "Download", "Where", "Output"]
 """The part of a command's help that a flag stands in."""
 
-Told = Callable[[type[Any]], str]
+DefaultText = Callable[[type[Any]], str]
 """Says of a config what a setting is where it is not given."""
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class Setting:
         parser: reads the value; a ValueError of it says what is wrong.
         complete: the name of what a shell completes the value to, a function of cli.complete.
         choices: the numbers that are allowed, where these are few.
-        told: where the default is None, what that comes to, in words or asked of the config.
+        default_text: where the default is None, what that comes to, in words or asked of the config.
     """
 
     help: str
@@ -49,11 +49,11 @@ class Setting:
     parser: Callable[[str], object] | None = None
     complete: str | None = None
     choices: tuple[int, ...] = ()
-    told: str | Told = ""
+    default_text: str | DefaultText = ""
 
-    def told_of(self, config: type[Any]) -> str:
+    def default_text_of(self, config: type[Any]) -> str:
         """What a value that is not given comes to in a config; nothing where the default itself says it."""
-        return self.told(config) if callable(self.told) else self.told
+        return self.default_text(config) if callable(self.default_text) else self.default_text
 
 
 def setting(
@@ -69,10 +69,10 @@ def setting(
     parser: Callable[[str], object] | None = None,
     complete: str | None = None,
     choices: tuple[int, ...] = (),
-    told: str | Told = "",
+    default_text: str | DefaultText = "",
 ) -> T:
     """A field of a config that is a flag as well; for the arguments, see `Setting`."""
-    facts = Setting(help, panel, min, max, flag, envvar, metavar, parser, complete, choices, told)
+    facts = Setting(help, panel, min, max, flag, envvar, metavar, parser, complete, choices, default_text)
     return dataclasses.field(default=default, metadata={_KEY: facts})
 
 

@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 from labeldep_cli.config.choices import DEFAULT_HEAD, HeadKind, LabelReduction, Loss, Selection
-from labeldep_cli.config.settings import Told, setting
+from labeldep_cli.config.settings import DefaultText, setting
 
 BELOW_ONE = 0.999999
 """Adam takes no beta of 1."""
 
 
-def by_mode(name: str) -> Told:
+def by_mode(name: str) -> DefaultText:
     """Says what a stage makes of a setting in its two modes."""
 
     def told(stage: type[TrainingConfig]) -> str:
@@ -30,7 +30,7 @@ def by_mode(name: str) -> Told:
 
 
 def _length(stage: type[TrainingConfig]) -> str:
-    return stage.told_length()
+    return stage.describe_length()
 
 
 def _selection(stage: type[TrainingConfig]) -> str:
@@ -59,12 +59,14 @@ class TrainingConfig:
 
     full: bool = setting(False, "Fine-tune the whole backbone on augmented images.")
     views: int | None = setting(
-        None, "Cached views that training draws from.", min=1, max=21, told="all that there are"
+        None, "Cached views that training draws from.", min=1, max=21, default_text="all that there are"
     )
-    epochs: int | None = setting(None, "Passes over the training rows.", min=1, told=_length)
+    epochs: int | None = setting(None, "Passes over the training rows.", min=1, default_text=_length)
     steps: int | None = setting(None, "Generator updates, instead of epochs.", min=1)
-    batch_size: int | None = setting(None, "Rows in a batch.", min=1, told=by_mode("batch_size"))
-    lr: float | None = setting(None, "Learning rate of the generator (Adam).", min=0.0, max=1000.0, told=by_mode("lr"))
+    batch_size: int | None = setting(None, "Rows in a batch.", min=1, default_text=by_mode("batch_size"))
+    lr: float | None = setting(
+        None, "Learning rate of the generator (Adam).", min=0.0, max=1000.0, default_text=by_mode("lr")
+    )
     loss: Loss = setting(
         "logistic", "Loss of the generator: the paper's, a stronger one of today, or Table 1's ranking."
     )
@@ -74,16 +76,16 @@ class TrainingConfig:
     head: HeadKind | None = setting(
         None,
         f"The paper's own head ({DEFAULT_HEAD}), a rival of Table 1 (cnn-rnn, att-rnn, rlsd) or one of today.",
-        told=by_mode("head"),
+        default_text=by_mode("head"),
     )
     hidden: int | None = setting(
         None,
         "Width of one hidden layer in the linear head, 0: none; of the other heads' layers, 0: their own.",
         min=0,
-        told=by_mode("hidden"),
+        default_text=by_mode("hidden"),
     )
     select: Selection | None = setting(
-        None, "The evaluation to keep: the last, or the best on val by a score.", told=_selection
+        None, "The evaluation to keep: the last, or the best on val by a score.", default_text=_selection
     )
     patience: int = setting(0, "Stop after this many evaluations without a better one on val; 0: never.", min=0)
     max_gradient_norm: float = setting(0.0, "Longer gradients are scaled down to this norm; 0: never.", min=0.0)
@@ -104,7 +106,7 @@ class TrainingConfig:
     FULL_LENGTH: ClassVar[tuple[int, int]] = (1, 1)
 
     @classmethod
-    def told_length(cls) -> str:
+    def describe_length(cls) -> str:
         """How long a stage trains where nothing is said, in words."""
         (epochs, least), (full_epochs, full_least) = cls.HEAD_LENGTH, cls.FULL_LENGTH
         return f"{epochs}, at least {least} updates; with --full {full_epochs}, at least {full_least}"

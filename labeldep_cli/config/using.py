@@ -15,8 +15,10 @@ from labeldep_cli.config.training import PretrainConfig, TrainingConfig
 
 def _of_both_stages(name: str) -> Any:  # noqa: ANN401 - a field, as `dataclasses.field`
     """The same flag as in training, which tells the defaults of both stages."""
-    told = [(stage.STAGE, settings_of(stage)[name].told_of(stage)) for stage in (PretrainConfig, AdversarialConfig)]
-    return like(TrainingConfig, name, told="; ".join(f"{stage}: {words}" for stage, words in told))
+    default_texts = [
+        (stage.STAGE, settings_of(stage)[name].default_text_of(stage)) for stage in (PretrainConfig, AdversarialConfig)
+    ]
+    return like(TrainingConfig, name, default_text="; ".join(f"{stage}: {words}" for stage, words in default_texts))
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,14 @@ class DecisionConfig:
         "expected-f1, the one with the best expected F1.",
         flag="--decision",
     )
-    beta: float | None = setting(None, "The critic's weight beta.", min=0.0, told="the one chosen on val")
+    beta: float | None = setting(None, "The critic's weight beta.", min=0.0, default_text="the one chosen on val")
     threshold: str | None = setting(
         None,
         "A probability, or tuned or tuned-per-label (found on val, kept in the checkpoint).",
         parser=read_threshold,
         metavar="T",
         complete="threshold",
-        told="0.5, with --top-k none",
+        default_text="0.5, with --top-k none",
     )
     top_k: int | None = setting(None, "The k most probable labels; with --threshold, of those above it.", min=1)
     non_empty: bool = setting(False, "An empty set becomes its most probable label.")
@@ -81,8 +83,8 @@ class AuditConfig:
     repeats: int = setting(2, "Draws of the folds, averaged: steadier, longer.", min=1)
     held_out: float = 0.1
     patience: int = 2
-    hidden: int | None = like(TrainingConfig, "hidden", told="0")
-    steps: int | None = like(TrainingConfig, "steps", told="each stage's own epochs")
+    hidden: int | None = like(TrainingConfig, "hidden", default_text="0")
+    steps: int | None = like(TrainingConfig, "steps", default_text="each stage's own epochs")
     seed: int = like(TrainingConfig, "seed", help="Seed of folds, weights, order and noise; never of the splits.")
     top: int = setting(100, "Findings in the gallery; audit.csv has all.", panel="Output", min=0)
     out: Path = setting(Path("audit"), "Folder of audit.csv, audit.html and the folds' runs.", panel="Output")
@@ -111,7 +113,7 @@ class ReproduceConfig:
         panel="What",
         parser=read_numbers,
         metavar="N,N",
-        told="all that fit the data set",
+        default_text="all that fit the data set",
     )
     backbones: tuple[str, ...] = setting(
         (),
@@ -119,7 +121,7 @@ class ReproduceConfig:
         panel="What",
         parser=read_names,
         metavar="NAME,NAME",
-        told=DEFAULT_BACKBONE,
+        default_text=DEFAULT_BACKBONE,
     )
     seeds: int = setting(3, "Networks trained for each row, with the seeds 0, 1, ...", panel="What", min=1)
     rivals: bool = setting(True, "Rows of the rivals: WARP, CNN-RNN, Att-RNN, RLSD.", panel="What")
@@ -134,7 +136,7 @@ class ReproduceConfig:
     steps: int | None = like(TrainingConfig, "steps")
     batch_size: int | None = _of_both_stages("batch_size")
     lr: float | None = _of_both_stages("lr")
-    hidden: int | None = like(TrainingConfig, "hidden", told="0")
+    hidden: int | None = like(TrainingConfig, "hidden", default_text="0")
 
     @property
     def training(self) -> dict[str, Any]:

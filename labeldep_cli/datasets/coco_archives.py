@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from labeldep_cli.config import DownloadConfig
 from labeldep_cli.datasets.http import Remote, fetch
 from labeldep_cli.errors import DatasetError, DownloadError, StorageError
-from labeldep_cli.files import publish, sha256, size_told, storing
+from labeldep_cli.files import format_size, publish, sha256, storing
 from labeldep_cli.progress import Reporter
 
 _SITE = "http://images.cocodataset.org"
@@ -149,8 +149,8 @@ def _require_room(root: Path, needed: int, how: DownloadConfig) -> None:
     if free < needed:
         instead = ", or leave --keep-archives out" if how.keep_archives else ""
         raise StorageError(
-            f"{root} has {size_told(free)} free, but COCO's archives and what is unpacked from them take up to "
-            f"{size_told(needed)} more",
+            f"{root} has {format_size(free)} free, but COCO's archives and what is unpacked from them take up to "
+            f"{format_size(needed)} more",
             f"Free some disk, or name a folder on another one (--data-dir FOLDER){instead}.",
         )
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from labeldep_cli import __version__
 from labeldep_cli.config import DownloadConfig
 from labeldep_cli.errors import DownloadError
-from labeldep_cli.files import size_told, storing
+from labeldep_cli.files import format_size, storing
 from labeldep_cli.progress import Bar, Reporter
 
 _BLOCK = 1 << 16
@@ -71,7 +71,7 @@ class Broken(Exception):
         self.wait = wait
 
 
-class Patience:
+class RetryPolicy:
     """How often to ask again, and how long to wait before each time."""
 
     def __init__(self, tries: int, how: DownloadConfig) -> None:
@@ -150,7 +150,7 @@ def read_whole(answer: HTTPResponse, most: int) -> bytes:
     while block := _read(answer):
         content += block
         if len(content) > most:
-            raise Broken(f"more than {size_told(most)}")
+            raise Broken(f"more than {format_size(most)}")
     if len(content) < (_length(answer) or 0):
         raise Broken("the connection ended early")
     return bytes(content)
@@ -167,12 +167,14 @@ def fetch(remote: Remote, partial: Path, how: DownloadConfig, reporter: Reporter
         StorageError: the disk is full or not writable.
     """
     url = at_mirror(remote.url, how.mirror)
-    patience = Patience(how.tries, how)
+    patience = RetryPolicy(how.tries, how)
     with storing(partial), partial.open("ab") as stream:
         if stream.tell() > remote.size:
             _empty(stream)
         have = stream.tell()
-        reporter.note(f"fetching {url} ({size_told(remote.size)}{f', {size_told(have)} are there' if have else ''})")
+        reporter.note(
+            f"fetching {url} ({format_size(remote.size)}{f', {format_size(have)} are there' if have else ''})"
+        )
         with reporter.bar(remote.name, remote.size // _MEGABYTE, "MB") as bar:
             piece = _Piece(remote, url, stream, _Megabytes(bar))
             piece.seen.add(have)
@@ -191,7 +193,7 @@ def fetch(remote: Remote, partial: Path, how: DownloadConfig, reporter: Reporter
                     _wait(url, broken, patience, reporter)
 
 
-def _wait(url: str, broken: Broken, patience: Patience, reporter: Reporter) -> None:
+def _wait(url: str, broken: Broken, patience: RetryPolicy, reporter: Reporter) -> None:
     wait = patience.after(broken)
     if wait is None:
         asked = f"; it asks to wait {broken.wait:.0f} s" if broken.wait else ""

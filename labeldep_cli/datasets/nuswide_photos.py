@@ -19,10 +19,10 @@ from typing import Literal, TextIO
 from PIL import Image
 
 from labeldep_cli.config import DownloadConfig
-from labeldep_cli.datasets.http import Broken, Patience, Refused, ask, at_mirror, read_whole
+from labeldep_cli.datasets.http import Broken, Refused, RetryPolicy, ask, at_mirror, read_whole
 from labeldep_cli.datasets.nuswide_urls import Photo, read_urls
 from labeldep_cli.errors import DownloadError
-from labeldep_cli.files import make_folder, storing, whole, write_text
+from labeldep_cli.files import atomic_write, make_folder, storing, write_text
 from labeldep_cli.progress import Bar, Reporter
 
 GONE = "gone.csv"
@@ -209,13 +209,13 @@ class _Getting:
                 return Outcome(photo.path, "failed", f"{url}: {broken}")
             else:
                 make_folder(file.parent)
-                with whole(file) as beside:
+                with atomic_write(file) as beside:
                     beside.write_bytes(content)
                 return Outcome(photo.path, "fetched")
         return Outcome(photo.path, "gone", why)
 
     def _fetch(self, url: str) -> bytes:
-        patience = Patience(self.how.photo_tries, self.how)
+        patience = RetryPolicy(self.how.photo_tries, self.how)
         while True:
             self._turn()
             try:

@@ -30,7 +30,7 @@ STEPS = 100
 
 
 @dataclass(frozen=True)
-class Weights:
+class EvidenceWeights:
     """What G's logit and D's evidence count for in a label's log-odds.
 
     Attributes:
@@ -51,7 +51,7 @@ class Weights:
 
 def fit_weights(
     logits: NDArray[np.float32], evidence: NDArray[np.float32] | None, labels: NDArray[np.int8], expected: float = 1.0
-) -> Weights:
+) -> EvidenceWeights:
     """Find the weights under which the log-odds predict the written labels best.
 
     Args:
@@ -72,10 +72,10 @@ def fit_weights(
         start.append(expected)
     found = _logistic_regression(np.stack(given, axis=1), labels[known], start)
     if evidence is None:
-        return Weights(found[0], 0.0, found[1])
+        return EvidenceWeights(found[0], 0.0, found[1])
     if found[2] < 0:
         return fit_weights(logits, None, labels)
-    return Weights(found[0], found[2], found[1])
+    return EvidenceWeights(found[0], found[2], found[1])
 
 
 def _logistic_regression(given: NDArray[np.float64], y: NDArray[np.int8], start: list[float]) -> list[float]:

@@ -22,7 +22,7 @@ from labeldep_cli.evaluation.bootstrap import (
 )
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.evaluation.thresholds import DEFAULT_THRESHOLD
-from labeldep_cli.experiments.scores import Seen
+from labeldep_cli.experiments.scores import SplitPredictions
 from labeldep_cli.runs.run import Run
 
 RULES = ("p > 0.5", "tuned", "equal labels")
@@ -133,7 +133,7 @@ class Comparison:
         }
 
 
-def differences(seen: Iterable[Seen], seed: int) -> Comparison:
+def differences(seen: Iterable[SplitPredictions], seed: int) -> Comparison:
     """Compare runs with the first one.
 
     Args:
@@ -153,7 +153,7 @@ def differences(seen: Iterable[Seen], seed: int) -> Comparison:
     return Comparison(dataset, split, n_images, runs[0].folder, target, found)
 
 
-def _score(seen: Seen, target: float, seed: int, reference: _Scored | None) -> _Scored:
+def _score(seen: SplitPredictions, target: float, seed: int, reference: _Scored | None) -> _Scored:
     """Score a run under every rule; None for the reference itself, whose critic has nothing to stand beside."""
     scored = _Scored(seen.logits, seen.inputs.labels.numpy(), weights(len(seen.logits), seed))
     scored.by_threshold(float(seen.run.facts["thresholds"]["tuned"]), target)

@@ -22,7 +22,7 @@ from labeldep_cli.evaluation.evidence import critic_evidence
 from labeldep_cli.experiments.train_run import train_on
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.inputs.features import FeatureInputs
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.inputs import ensure_inputs_together
 from labeldep_cli.projects.project import Project
 from labeldep_cli.runs.claims import Job
@@ -31,7 +31,7 @@ from labeldep_cli.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Opinion:
+class HeldOutScores:
     """What G and D say of written labels that they were not trained on.
 
     Attributes:
@@ -49,29 +49,29 @@ class Opinion:
     evidence: NDArray[np.float32] | None
 
     @staticmethod
-    def joined(opinions: Sequence[Opinion]) -> Opinion:
+    def joined(parts: Sequence[HeldOutScores]) -> HeldOutScores:
         """Opinions of one run about several splits as one."""
-        evidence = [one.evidence for one in opinions if one.evidence is not None]
-        return Opinion(
-            [path for one in opinions for path in one.paths],
-            [split for one in opinions for split in one.splits],
-            np.concatenate([one.labels for one in opinions]),
-            np.concatenate([one.logits for one in opinions]),
+        evidence = [one.evidence for one in parts if one.evidence is not None]
+        return HeldOutScores(
+            [path for one in parts for path in one.paths],
+            [split for one in parts for split in one.splits],
+            np.concatenate([one.labels for one in parts]),
+            np.concatenate([one.logits for one in parts]),
             np.concatenate(evidence) if evidence else None,
         )
 
 
-def opinion_of(run: Run, inputs: Inputs, split: str, device: torch.device) -> Opinion:
+def score_held_out(run: Run, inputs: Inputs, split: str, device: torch.device) -> HeldOutScores:
     """Ask a run about a split that it was not trained on."""
     logits = collect_logits(run.generator(device), inputs)
     evidence = None
     if run.facts["critic"] is not None:
         written = inputs.device_labels > 0  # an unknown label is left out of the set, as in training
         evidence = critic_evidence(run.critic(device), written, collect_features(inputs)).cpu().numpy()
-    return Opinion(inputs.paths, [split] * len(inputs.paths), inputs.labels.numpy(), logits, evidence)
+    return HeldOutScores(inputs.paths, [split] * len(inputs.paths), inputs.labels.numpy(), logits, evidence)
 
 
-def cross_fit(project: Project, config: AuditConfig, job: Job) -> tuple[Opinion, tuple[Inputs, ...]]:
+def cross_fit(project: Project, config: AuditConfig, job: Job) -> tuple[HeldOutScores, tuple[Inputs, ...]]:
     """Score all rows of a data set, each by networks trained on the other folds.
 
     Args:
@@ -80,7 +80,7 @@ def cross_fit(project: Project, config: AuditConfig, job: Job) -> tuple[Opinion,
         job: the folder of the folds' runs.
 
     Returns:
-        The opinion, rows in the order of their splits; and the splits' inputs.
+        The held_out, rows in the order of their splits; and the splits' inputs.
 
     Raises:
         DatasetError: fewer rows than folds need.
@@ -103,13 +103,13 @@ def cross_fit(project: Project, config: AuditConfig, job: Job) -> tuple[Opinion,
             folder = (job.out or Path()) / f"draw-{repeat + 1}" / f"fold-{k + 1}"
             run = _trained(fold, replace(config, seed=config.seed + repeat), Job(folder, job.fresh))
             held = FeatureInputs.of_split(fold.dataset.split("test"), project.device)
-            said = opinion_of(run, held, "test", project.device)
+            said = score_held_out(run, held, "test", project.device)
             logits[rows] += said.logits / config.repeats
             if said.evidence is not None:
                 evidence[rows] += said.evidence / config.repeats
             bar.advance()
     splits = [name for name, part in zip(names, parts, strict=True) for _ in part.paths]
-    return Opinion(whole.paths, splits, whole.labels, logits, evidence), parts
+    return HeldOutScores(whole.paths, splits, whole.labels, logits, evidence), parts
 
 
 def _draws(n: int, config: AuditConfig) -> Iterator[NDArray[np.int64]]:
@@ -139,7 +139,7 @@ def _fold(project: Project, whole: Split, rows: NDArray[np.int64], config: Audit
     drawn = {"train": others[train], "val": others[val], "test": rows}
     splits = {name: whole.subset(name, own) for name, own in drawn.items()}
     dataset = Dataset(project.dataset.name, splits, project.dataset.named)
-    return replace(project, dataset=dataset, row=None, weights=None, reporter=Silent())
+    return replace(project, dataset=dataset, row=None, weights=None, reporter=SilentReporter())
 
 
 def _trained(fold: Project, config: AuditConfig, job: Job) -> Run:

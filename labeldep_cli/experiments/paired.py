@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from labeldep_cli.config import Machine, Place, changed
+from labeldep_cli.config import Machine, RunWorkspace, changed
 from labeldep_cli.errors import LabeldepError
-from labeldep_cli.experiments.scores import Seen, see
-from labeldep_cli.progress import Reporter, Silent
+from labeldep_cli.experiments.scores import SplitPredictions, predict_split
+from labeldep_cli.progress import Reporter, SilentReporter
 from labeldep_cli.runs.find import open_run
 from labeldep_cli.runs.run import Run
 
@@ -31,7 +31,9 @@ def open_paired(names: Sequence[str], runs_dir: Path) -> list[Run]:
     return runs
 
 
-def see_paired(runs: Sequence[Run], place: Place, machine: Machine, split: str, reporter: Reporter) -> Iterator[Seen]:
+def predict_paired(
+    runs: Sequence[Run], run_workspace: RunWorkspace, machine: Machine, split: str, reporter: Reporter
+) -> Iterator[SplitPredictions]:
     """Pass a split through one run after the other; arguments as in `see`.
 
     Raises:
@@ -40,7 +42,7 @@ def see_paired(runs: Sequence[Run], place: Place, machine: Machine, split: str, 
     first: Sequence[str] | None = None
     for run in runs:
         # The data set's notes are told once, though every run opens it through its own backbone.
-        seen = see(run, place, machine, split, None, reporter if first is None else Silent())
+        seen = predict_split(run, run_workspace, machine, split, None, reporter if first is None else SilentReporter())
         first = seen.inputs.paths if first is None else first
         if list(seen.inputs.paths) != list(first):  # paired by row: as many images are not enough
             raise LabeldepError(

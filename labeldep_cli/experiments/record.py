@@ -16,7 +16,7 @@ from labeldep_cli.projects.project import Project
 from labeldep_cli.runs.run import Run
 
 
-def record_of(
+def config_record(
     project: Project, config: TrainingConfig, start: Run | None, train: Inputs, cached_z: bool
 ) -> dict[str, Any]:
     """The run's config.json: the one file with a path or a clock. `cached_z`: D's features come from the cache."""

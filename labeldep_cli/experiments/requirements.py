@@ -42,7 +42,7 @@ def note_small_val(project: Project, val: Inputs) -> None:
         )
 
 
-def require_whole_batches(config: TrainingConfig, world: World) -> None:
+def require_full_batches(config: TrainingConfig, world: World) -> None:
     """Refuse to take batch statistics of a part of a batch.
 
     Raises:
@@ -125,7 +125,7 @@ def _require_rows(start: Run, project: Project) -> None:
             )
 
 
-def require_eyes(start: Run, project: Project, train: Inputs) -> None:
+def require_same_preprocessing(start: Run, project: Project, train: Inputs) -> None:
     """Refuse a start on features of another width, or of images that were prepared in another way.
 
     Raises:
@@ -134,7 +134,7 @@ def require_eyes(start: Run, project: Project, train: Inputs) -> None:
     if project.row is not None and start.facts["preprocessing"] != project.preprocessing:
         raise CheckpointError(
             f"{start.folder} saw images through {start.facts['preprocessing']}, but here it is {project.preprocessing}",
-            f"Run: {replace(project, asked=ExtractConfig(draft=not project.draft)).extract_command} --fresh",
+            f"Run: {replace(project, extraction=ExtractConfig(draft=not project.draft)).extract_command} --fresh",
         )
     if start.facts["feature_dim"] != train.feature_dim:
         raise CheckpointError(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labeldep_cli.config import DecisionConfig, Machine, Place
+from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.evaluation.decisions import Decision
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, evaluate
@@ -37,7 +37,7 @@ class Evaluation:
         scores: those of docs/protocol.md, 0..100.
         skipped: rows of the split without an image that can be read.
         provenance: all else that the numbers depend on.
-        looked: the images themselves were read, rather than a finished cache.
+        images_read: the images themselves were read, rather than a finished cache.
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class Evaluation:
     scores: Scores
     skipped: tuple[Skipped, ...]
     provenance: dict[str, Any]
-    looked: bool
+    images_read: bool
 
     def to_json(self) -> dict[str, Any]:
         """The keys of the contract."""
@@ -64,7 +64,7 @@ class Evaluation:
 
 def evaluate_with(
     run: Run,
-    place: Place,
+    run_workspace: RunWorkspace,
     machine: Machine,
     decisions: tuple[DecisionConfig, ...],
     split: str,
@@ -72,12 +72,12 @@ def evaluate_with(
     reporter: Reporter,
 ) -> tuple[Evaluation, ...]:
     """Score a run under several decision rules with one pass over the split; arguments as in `evaluate_run`."""
-    seen = see(run, place, machine, split, weights, reporter)
+    seen = predict_split(run, run_workspace, machine, split, weights, reporter)
     return tuple(seen.evaluated(decision)[0] for decision in decisions)
 
 
 @dataclass(frozen=True)
-class Seen:
+class SplitPredictions:
     """What a run's generator says of a split, before any label set is decided on.
 
     Attributes:
@@ -110,17 +110,19 @@ class Seen:
         scores = evaluate(self.logits, predicted, self.inputs, decision.ap)
         provenance = protocol_of(self.run, self.project.dataset.split(self.split), decision.ap)
         names = (self.run.folder, self.project.dataset.name, self.split)
-        found = Evaluation(*names, rule, scores, self.inputs.skipped, provenance, bool(self.project.looked))
+        found = Evaluation(*names, rule, scores, self.inputs.skipped, provenance, bool(self.project.images_read))
         return found, predicted
 
 
-def see(run: Run, place: Place, machine: Machine, split: str, weights: str | None, reporter: Reporter) -> Seen:
+def predict_split(
+    run: Run, run_workspace: RunWorkspace, machine: Machine, split: str, weights: str | None, reporter: Reporter
+) -> SplitPredictions:
     """Pass a split through a run's generator once; arguments as in `evaluate_run`.
 
     Raises:
         LabeldepError: its data set or weights have changed.
     """
-    project = project_of_run(run, place, weights, machine, reporter)
+    project = project_of_run(run, run_workspace, weights, machine, reporter)
     run.require_split(project.dataset, split)
     inputs = ensure_inputs(project, split, run.full)
-    return Seen(run, project, split, inputs, collect_logits(run.generator(project.device), inputs))
+    return SplitPredictions(run, project, split, inputs, collect_logits(run.generator(project.device), inputs))

@@ -20,7 +20,7 @@ from labeldep_cli.experiments.requirements import (
     require_start,
 )
 from labeldep_cli.experiments.train_run import Trained, default_folder, train_on
-from labeldep_cli.progress import Once, Reporter
+from labeldep_cli.progress import DeduplicatingReporter, Reporter
 from labeldep_cli.projects.open import open_project
 from labeldep_cli.projects.project import Project
 from labeldep_cli.runs.claims import Job
@@ -78,7 +78,9 @@ def adversarial(
     Raises:
         LabeldepError: as for `pretrain`; a start that does not fit.
     """
-    reporter = Once(reporter)  # pretraining first would open the same data set again, and say the same of it
+    reporter = DeduplicatingReporter(
+        reporter
+    )  # pretraining first would open the same data set again, and say the same of it
     project = open_project(workspace, source, machine, reporter)
     if config.full:
         _ = project.images
@@ -92,14 +94,14 @@ def adversarial(
         seed=config.seed,
     )
     run = open_run(start, workspace.runs_dir) if start else _existing(project, before)
-    looked = False
+    images_read = False
     if run is None:
         alike = Job(tensorboard=job.tensorboard)
         first = pretrain(workspace, source, machine, _first(project, before), alike, reporter)
-        run, looked = open_run(str(first.folder), workspace.runs_dir), first.looked
+        run, images_read = open_run(str(first.folder), workspace.runs_dir), first.images_read
     require_head(run, config)
     config = replace(config, head=run.head_kind, hidden=run.facts["hidden"])
-    return train_on(project.for_head(run.head_kind), config.resolved(), run, job, looked)
+    return train_on(project.for_head(run.head_kind), config.resolved(), run, job, images_read)
 
 
 def _existing(project: Project, config: TrainingConfig) -> Run | None:

@@ -20,13 +20,13 @@ from labeldep_cli.config import (
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.experiments.critic_features import give_z, reads_cache
 from labeldep_cli.experiments.critic_influence import note_reach_after, note_share
-from labeldep_cli.experiments.record import record_of
+from labeldep_cli.experiments.record import config_record
 from labeldep_cli.experiments.requirements import (
     note_small_val,
-    require_eyes,
+    require_full_batches,
     require_loss,
+    require_same_preprocessing,
     require_start,
-    require_whole_batches,
 )
 from labeldep_cli.files import lock, make_folder
 from labeldep_cli.inputs.batches import Inputs
@@ -59,7 +59,7 @@ class Trained:
         result: its result.json: steps, best_step, val, thresholds, stopped_early.
         skipped: rows that training and validation left out.
         provenance: what the scores on val depend on.
-        looked: this command read images itself, rather than a finished cache alone.
+        images_read: this command read images itself, rather than a finished cache alone.
         select: which evaluation it keeps, where G was trained.
     """
 
@@ -67,7 +67,7 @@ class Trained:
     result: dict[str, Any]
     skipped: tuple[Skipped, ...]
     provenance: dict[str, Any]
-    looked: bool
+    images_read: bool
     select: str
 
     def to_json(self) -> dict[str, Any]:
@@ -86,7 +86,9 @@ def default_folder(project: Project, config: TrainingConfig) -> Path:
     return project.workspace.runs_dir / f"{project.name}{head}{'-full' if config.full else ''}-{config.stage}"
 
 
-def train_on(project: Project, config: TrainingConfig, start: Run | None, job: Job, looked: bool = False) -> Trained:
+def train_on(
+    project: Project, config: TrainingConfig, start: Run | None, job: Job, images_read: bool = False
+) -> Trained:
     """Train a run on an open project, or find it finished.
 
     Args:
@@ -94,7 +96,7 @@ def train_on(project: Project, config: TrainingConfig, start: Run | None, job: J
         config: resolved.
         start: the run that it starts from; None for a fresh G.
         job: where it is written.
-        looked: images were read on the way here.
+        images_read: images were read on the way here.
 
     Raises:
         LabeldepError: as for `pretrain`; a start that does not fit.
@@ -102,7 +104,7 @@ def train_on(project: Project, config: TrainingConfig, start: Run | None, job: J
     if job.tensorboard:
         require_tensorboard()
     require_loss(config)
-    require_whole_batches(config, project.world)
+    require_full_batches(config, project.world)
     folder = job.out or default_folder(project, config)
     if start is not None:
         require_start(start, project, config.full, folder)
@@ -116,9 +118,9 @@ def train_on(project: Project, config: TrainingConfig, start: Run | None, job: J
         note_small_val(project, val)
         note_reach_after(config, len(project.dataset.space), project.reporter)
         if start is not None:
-            require_eyes(start, project, train)
+            require_same_preprocessing(start, project, train)
         cached_z = world.broadcast(reads_cache(project, config, train, before))
-        record = record_of(project, config, start, train, cached_z)
+        record = config_record(project, config, start, train, cached_z)
         if not _claimed(folder, record, job.fresh, project):
             give_z(project, config, train, cached_z)
             reporter = Recorded(project.reporter, folder) if job.tensorboard and world.first else project.reporter
@@ -128,8 +130,8 @@ def train_on(project: Project, config: TrainingConfig, start: Run | None, job: J
         run = open_run(str(folder), project.workspace.runs_dir)
         provenance = protocol_of(run, project.dataset.split("val"), "step")
         result = _result(folder, project, val)
-        looked = looked or bool(project.looked)
-        return Trained(folder, result, project.skipped(train, val), provenance, looked, config.selection)
+        images_read = images_read or bool(project.images_read)
+        return Trained(folder, result, project.skipped(train, val), provenance, images_read, config.selection)
 
 
 def _claimed(folder: Path, record: dict[str, Any], fresh: bool, project: Project) -> bool:

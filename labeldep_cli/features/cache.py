@@ -18,7 +18,7 @@ from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Skipped, Split
 from labeldep_cli.features.images import Reason
 from labeldep_cli.features.store.segment import Part, opened, read_rows, read_view
-from labeldep_cli.features.store.store import FeatureStore, Places
+from labeldep_cli.features.store.store import FeatureStore, RowLocations
 from labeldep_cli.features.views import N_VIEWS
 
 Read = Callable[[NDArray[np.int64], NDArray[np.float16]], None]
@@ -41,8 +41,8 @@ class FeatureCache:
     split: Split
     reasons: NDArray[np.uint8]
     shape: tuple[int, ...]
-    test: Places
-    crops: Places | None
+    test: RowLocations
+    crops: RowLocations | None
 
     def __len__(self) -> int:
         return len(self.usable)
@@ -151,7 +151,7 @@ class FeatureCache:
         """The rows that have no features, and why; `named`: the data set is a row of DATASETS."""
         return skipped_rows(self.paths, self.reasons, named)
 
-    def _crops(self) -> Places:
+    def _crops(self) -> RowLocations:
         if self.crops is None:
             raise ValueError("there are no crops")
         return self.crops
@@ -200,23 +200,23 @@ class _Files:
         self._held = held
         self._open: dict[Path, Any] = {}
 
-    def read(self, part: Part, places: Places, rows: NDArray[np.int64], into: NDArray[np.float16]) -> None:
+    def read(self, part: Part, locations: RowLocations, rows: NDArray[np.int64], into: NDArray[np.float16]) -> None:
         """Read the views of one part."""
-        numbers = places.segment[rows]
+        numbers = locations.segment[rows]
         for number in np.unique(numbers):
             mine = np.flatnonzero(numbers == number)
             path, stored = self._stored(part, int(number))
             if len(mine) == len(rows):
-                read_rows(stored, path, places.row[rows], into, self._cache.store.command)
+                read_rows(stored, path, locations.row[rows], into, self._cache.store.command)
                 continue
             found = np.empty((len(mine), *into.shape[1:]), dtype=np.float16)
-            read_rows(stored, path, places.row[rows[mine]], found, self._cache.store.command)
+            read_rows(stored, path, locations.row[rows[mine]], found, self._cache.store.command)
             into[mine] = found
 
-    def one(self, part: Part, places: Places, row: int, view: int) -> NDArray[np.float16]:
+    def one(self, part: Part, locations: RowLocations, row: int, view: int) -> NDArray[np.float16]:
         """Read one view of one row."""
-        path, stored = self._stored(part, int(places.segment[row]))
-        return read_view(stored, path, int(places.row[row]), view, self._cache.store.command)
+        path, stored = self._stored(part, int(locations.segment[row]))
+        return read_view(stored, path, int(locations.row[row]), view, self._cache.store.command)
 
     def _stored(self, part: Part, number: int) -> tuple[Path, Any]:
         path = self._cache.store.segments(part)[number].path

@@ -15,7 +15,7 @@ from labeldep_cli.features.decode import Identity
 from labeldep_cli.features.images import Reason
 from labeldep_cli.features.store.known_files import KnownFiles
 from labeldep_cli.features.store.segment import CONTENT, Part
-from labeldep_cli.features.store.store import FeatureStore, Places
+from labeldep_cli.features.store.store import FeatureStore, RowLocations
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class Coverage:
         store: the store.
         split: the rows.
         reasons: uint8 [N]; why a row is known to have no features, else 0.
-        places: where the rows lie, by part.
+        locations: where the rows lie, by part.
         exists: bool [N], whether there is a file.
     """
 
     store: FeatureStore
     split: Split
     reasons: NDArray[np.uint8]
-    places: Mapping[Part, Places]
+    locations: Mapping[Part, RowLocations]
     exists: NDArray[np.bool_]
 
     @staticmethod
@@ -84,29 +84,29 @@ class Coverage:
         Raises:
             CacheError: a segment of the store is broken.
         """
-        places: dict[Part, Places] = {"test": store.locate(files.contents, "test")}
-        places["crops"] = store.locate(files.contents, "crops")
-        test = places["test"]
+        locations: dict[Part, RowLocations] = {"test": store.locate(files.contents, "test")}
+        locations["crops"] = store.locate(files.contents, "crops")
+        test = locations["test"]
         is_known = files.contents != b""
         reasons = np.where(~test.there & ~files.exists, np.uint8(Reason.MISSING), test.reason).astype(np.uint8)
         for row in np.flatnonzero(~test.there & is_known) if unusable else ():
             reasons[row] = unusable.get(bytes(files.contents[row]).ljust(CONTENT.itemsize, b"\0"), reasons[row])
-        return Coverage(store, split, reasons, places, files.exists)
+        return Coverage(store, split, reasons, locations, files.exists)
 
     def lacking(self, part: Part) -> NDArray[np.int64]:
         """The rows whose views of this part have to be computed, ascending."""
-        wanted = (self.reasons == 0) & ~self.places[part].there
+        wanted = (self.reasons == 0) & ~self.locations[part].there
         return np.flatnonzero(wanted & self.exists if part == "crops" else wanted)
 
     @property
     def has_crops(self) -> bool:
         """Whether every usable row has its crops."""
-        return bool(self.places["crops"].there[self.reasons == 0].all())
+        return bool(self.locations["crops"].there[self.reasons == 0].all())
 
     def cache(self, shape: tuple[int, ...]) -> FeatureCache:
         """The features of the split, none of which is lacking."""
-        crops = self.places["crops"] if self.has_crops and (self.reasons == 0).any() else None
-        return FeatureCache(self.store, self.split, self.reasons, shape, self.places["test"], crops)
+        crops = self.locations["crops"] if self.has_crops and (self.reasons == 0).any() else None
+        return FeatureCache(self.store, self.split, self.reasons, shape, self.locations["test"], crops)
 
     def with_reasons(self, rows: NDArray[np.int64], reasons: NDArray[np.uint8]) -> Coverage:
         """The same with why some rows could not be used, as it was found out when they were read."""
@@ -117,5 +117,5 @@ class Coverage:
 
     def without_files(self) -> Coverage:
         """The same where rows whose crops can never be computed, their files being gone, count as missing."""
-        gone = (self.reasons == 0) & ~self.places["crops"].there & ~self.exists
+        gone = (self.reasons == 0) & ~self.locations["crops"].there & ~self.exists
         return replace(self, reasons=np.where(gone, np.uint8(Reason.MISSING), self.reasons).astype(np.uint8))

@@ -22,7 +22,7 @@ from labeldep_cli.features.views import cut
 from labeldep_cli.labelling.labeller import Labeller, open_features_labeller, open_labeller
 from labeldep_cli.labelling.paths import BATCH
 from labeldep_cli.labelling.prediction import Prediction, prediction_of
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.runs.find import open_run
 
 Looked = str | PathLike[str] | Image.Image | Tensor | NDArray[Any]
@@ -166,10 +166,10 @@ def load(
     """
     opened = open_run(None if run is None else str(run), Path(runs_dir))
     machine = Machine(device)
-    asked = DecisionConfig(decision, beta, None if threshold is None else str(threshold), top_k, non_empty)
+    rule = DecisionConfig(decision, beta, None if threshold is None else str(threshold), top_k, non_empty)
     if opened.has_features:
-        return Model(open_features_labeller(opened, machine, asked))
-    return Model(open_labeller(opened, machine, asked, weights, Silent()))
+        return Model(open_features_labeller(opened, machine, rule))
+    return Model(open_labeller(opened, machine, rule, weights, SilentReporter()))
 
 
 def _told(image: Looked) -> str:

@@ -32,7 +32,7 @@ def expand(words: Iterable[str]) -> Iterator[str]:
             yield word
 
 
-def whole_batches(paths: Iterable[str]) -> Iterator[list[str]]:
+def full_batches(paths: Iterable[str]) -> Iterator[list[str]]:
     """Batches of `BATCH` paths; the last one may be smaller."""
     rest = iter(paths)
     while batch := list(islice(rest, BATCH)):

@@ -9,7 +9,7 @@ from pathlib import Path
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.features.decode import Item, decode
 from labeldep_cli.labelling.labeller import Labeller
-from labeldep_cli.labelling.paths import BATCH, as_they_come, whole_batches
+from labeldep_cli.labelling.paths import BATCH, as_they_come, full_batches
 from labeldep_cli.labelling.prediction import Prediction, label
 
 _FEW = 4
@@ -21,7 +21,7 @@ def labelled(labeller: Labeller, images: Iterable[str], workers: int) -> Iterato
     at_work: deque[list[str]] = deque()  # batches that were asked for and are not labelled yet
     if isinstance(images, Sequence):
         workers = min(workers, -(-len(images) // BATCH)) if len(images) > _FEW else 0
-        batches = whole_batches(images)
+        batches = full_batches(images)
     else:
         batches = as_they_come(images, busy=lambda: any(at_work))
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.config import DRAW, AuditConfig, Machine, Place, Source, Workspace, flags_of
+from labeldep_cli.config import DRAW, AuditConfig, Machine, RunWorkspace, Source, Workspace, flags_of
 from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.datasets.split import SPLITS, Skipped
 from labeldep_cli.errors import CheckpointError, LabeldepError
-from labeldep_cli.evaluation.audit import Weights, fit_weights, most_suspicious, suspicion
+from labeldep_cli.evaluation.audit import EvidenceWeights, fit_weights, most_suspicious, suspicion
 from labeldep_cli.evaluation.evaluate import probabilities
-from labeldep_cli.experiments.cross_fitting import Opinion, cross_fit, opinion_of
+from labeldep_cli.experiments.cross_fitting import HeldOutScores, cross_fit, score_held_out
 from labeldep_cli.features.images import UnreadableImage
 from labeldep_cli.files import lock, make_folder, write_text
 from labeldep_cli.progress import Reporter
@@ -30,8 +30,8 @@ from labeldep_cli.projects.open import open_project
 from labeldep_cli.projects.project import Project
 from labeldep_cli.reports.page import render, thumbnail
 from labeldep_cli.runs.claims import Job
-from labeldep_cli.runs.find import open_told
-from labeldep_cli.runs.listing import record_of
+from labeldep_cli.runs.find import open_and_announce
+from labeldep_cli.runs.listing import read_run_record
 
 TABLE, PAGE, RUNS = "audit.csv", "audit.html", "runs"
 
@@ -90,9 +90,9 @@ class Audit:
         n_images, n_labels: rows that were looked at, labels that are written on them.
         weights: what G and D count for in the scores.
         scores: of every label, [N, L]; -inf where it is unknown.
-        opinion: what the scores are made of.
+        held_out: what the scores are made of.
         skipped: rows that could not be looked at.
-        looked: images were read, rather than a finished cache.
+        images_read: images were read, rather than a finished cache.
     """
 
     of: str
@@ -100,11 +100,11 @@ class Audit:
     findings: tuple[Finding, ...]
     n_images: int
     n_labels: int
-    weights: Weights
+    weights: EvidenceWeights
     scores: NDArray[np.float64]
-    opinion: Opinion
+    held_out: HeldOutScores
     skipped: tuple[Skipped, ...]
-    looked: bool
+    images_read: bool
 
     @property
     def table(self) -> Path:
@@ -135,7 +135,7 @@ def is_run(name: str, runs_dir: Path) -> bool:
     """Whether a run of that folder or name has been begun."""
     for folder in (Path(name), runs_dir / name):
         with suppress(ValueError, OSError):  # a broken config.json, or a folder that may not be entered
-            if record_of(folder) is not None:
+            if read_run_record(folder) is not None:
                 return True
     return False
 
@@ -158,12 +158,12 @@ def audit_dataset(
     project = open_project(workspace, source, machine, reporter)
     make_folder(folder)
     with lock(folder / ".lock", str(folder)):
-        opinion, parts = cross_fit(project, config, Job(folder / RUNS, job.fresh))
-        return _audit(project, project.dataset.name, opinion, 1.0, config, folder, project.skipped(*parts))
+        held_out, parts = cross_fit(project, config, Job(folder / RUNS, job.fresh))
+        return _audit(project, project.dataset.name, held_out, 1.0, config, folder, project.skipped(*parts))
 
 
 def audit_run(
-    place: Place,
+    run_workspace: RunWorkspace,
     run_name: str,
     machine: Machine,
     split: str | None,
@@ -175,7 +175,7 @@ def audit_run(
     """Audit rows that a run was not trained on, by its own G, and its D where it has one.
 
     Args:
-        place: where runs lie, and where their data lie now.
+        run_workspace: where runs lie, and where their data lie now.
         run_name: a folder or a name.
         machine: to compute on.
         split: val or test; None for both.
@@ -188,7 +188,7 @@ def audit_run(
         CheckpointError: no such run; the train split, whose labels it has learnt.
         LabeldepError: its data set or weights have changed.
     """
-    run = open_told(run_name, place.runs_dir, reporter)
+    run = open_and_announce(run_name, run_workspace.runs_dir, reporter)
     if split == "train":
         source = run.source()
         raise CheckpointError(
@@ -198,61 +198,66 @@ def audit_run(
         )
     if run.facts["critic"] is None:
         reporter.note(f"{run.folder} has no critic: labels are judged by the image alone")
-    project = project_of_run(run, place, weights, machine, reporter)
+    project = project_of_run(run, run_workspace, weights, machine, reporter)
     names = [name for name in SPLITS[1:] if split == name or (split is None and len(project.dataset.splits[name]))]
     make_folder(folder)
     with lock(folder / ".lock", str(folder)):
-        opinions: list[Opinion] = []
+        parts: list[HeldOutScores] = []
         skipped: tuple[Skipped, ...] = ()
         for name in names:
             run.require_split(project.dataset, name)
             inputs = ensure_inputs(project, name, run.full)
-            opinions.append(opinion_of(run, inputs, name, project.device))
+            parts.append(score_held_out(run, inputs, name, project.device))
             skipped += inputs.skipped
         beta = run.facts.get("beta")
         expected = 1.0 if beta is None else float(beta)
-        return _audit(project, str(run.folder), Opinion.joined(opinions), expected, config, folder, skipped)
+        return _audit(project, str(run.folder), HeldOutScores.joined(parts), expected, config, folder, skipped)
 
 
 def _audit(
     project: Project,
     of: str,
-    opinion: Opinion,
+    held_out: HeldOutScores,
     expected: float,
     config: AuditConfig,
     folder: Path,
     skipped: tuple[Skipped, ...],
 ) -> Audit:
     """Weigh what G and D say, rank it, and write table and gallery."""
-    known = opinion.labels >= 0
+    known = held_out.labels >= 0
     if not known.any():
         raise LabeldepError(f"no label of {of} is known", "There is nothing to audit: annotate some rows.")
-    weights = fit_weights(opinion.logits, opinion.evidence, opinion.labels, expected)
-    scores = suspicion(weights.log_odds(opinion.logits, opinion.evidence), opinion.labels)
+    weights = fit_weights(held_out.logits, held_out.evidence, held_out.labels, expected)
+    scores = suspicion(weights.log_odds(held_out.logits, held_out.evidence), held_out.labels)
     places = most_suspicious(scores)
-    findings = tuple(_finding(project, opinion, weights, scores, *place) for place in places)
+    findings = tuple(_finding(project, held_out, weights, scores, *place) for place in places)
     write_text(folder / TABLE, table(findings))
-    n_images = len(opinion.labels)
+    n_images = len(held_out.labels)
     found = Audit(
-        of, folder, findings, n_images, int(known.sum()), weights, scores, opinion, skipped, bool(project.looked)
+        of, folder, findings, n_images, int(known.sum()), weights, scores, held_out, skipped, bool(project.images_read)
     )
     write_text(folder / PAGE, gallery(found, _pictures(project, findings[: config.top])))
     return found
 
 
 def _finding(
-    project: Project, opinion: Opinion, weights: Weights, scores: NDArray[np.float64], row: int, label: int
+    project: Project,
+    held_out: HeldOutScores,
+    weights: EvidenceWeights,
+    scores: NDArray[np.float64],
+    row: int,
+    label: int,
 ) -> Finding:
     names = project.dataset.space.names
-    others = (name for k, name in enumerate(names) if k != label and opinion.labels[row, k] > 0)
+    others = (name for k, name in enumerate(names) if k != label and held_out.labels[row, k] > 0)
     return Finding(
-        opinion.paths[row],
-        opinion.splits[row],
+        held_out.paths[row],
+        held_out.splits[row],
         names[label],
-        bool(opinion.labels[row, label] > 0),
+        bool(held_out.labels[row, label] > 0),
         float(scores[row, label]),
-        float(probabilities(opinion.logits[row, label])),
-        None if opinion.evidence is None else weights.critic * float(opinion.evidence[row, label]),
+        float(probabilities(held_out.logits[row, label])),
+        None if held_out.evidence is None else weights.critic * float(held_out.evidence[row, label]),
         tuple(others),
     )
 

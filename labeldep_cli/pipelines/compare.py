@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from labeldep_cli.config import Machine, Place
+from labeldep_cli.config import Machine, RunWorkspace
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.experiments.comparison import Comparison, differences
-from labeldep_cli.experiments.paired import open_paired, see_paired
+from labeldep_cli.experiments.paired import open_paired, predict_paired
 from labeldep_cli.progress import Reporter
 
 
 def compare(
-    place: Place, names: Sequence[str], machine: Machine, split: str, seed: int, reporter: Reporter
+    run_workspace: RunWorkspace, names: Sequence[str], machine: Machine, split: str, seed: int, reporter: Reporter
 ) -> Comparison:
     """Compare runs with the first one, on the same images, by paired bootstrap.
 
     Args:
-        place: where runs and their data lie.
+        run_workspace: where runs and their data lie.
         names: two runs or more.
         machine: to compute on.
         split: of their data set.
@@ -29,5 +29,5 @@ def compare(
     """
     if len(names) < 2:
         raise LabeldepError("there is nothing to compare with", "Name two runs or more: labeldep compare RUN RUN")
-    runs = open_paired(names, place.runs_dir)
-    return differences(see_paired(runs, place, machine, split, reporter), seed)
+    runs = open_paired(names, run_workspace.runs_dir)
+    return differences(predict_paired(runs, run_workspace, machine, split, reporter), seed)

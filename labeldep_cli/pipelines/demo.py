@@ -12,8 +12,8 @@ from labeldep_cli.config import (
     DecisionConfig,
     ExtractConfig,
     Machine,
-    Place,
     PretrainConfig,
+    RunWorkspace,
     Source,
     Workspace,
 )
@@ -153,7 +153,7 @@ def _scores(
     half, tuned, rerank = DecisionConfig(), DecisionConfig(threshold="tuned"), DecisionConfig("rerank")
     decisions = (rerank,) if name == "critic" else (half, tuned)
     run = open_run(str(folder), workspace.runs_dir)
-    return evaluate_with(run, Place(workspace.runs_dir), machine, decisions, "test", None, reporter)
+    return evaluate_with(run, RunWorkspace(workspace.runs_dir), machine, decisions, "test", None, reporter)
 
 
 def _examples(
@@ -161,7 +161,7 @@ def _examples(
 ) -> tuple[tuple[Prediction, ...], tuple[tuple[str, ...], ...]]:
     """Label the first test images, and give their true labels."""
     run = open_run(str(folder), workspace.runs_dir)
-    test = project_of_run(run, Place(workspace.runs_dir), None, machine, reporter).dataset.split("test")
+    test = project_of_run(run, RunWorkspace(workspace.runs_dir), None, machine, reporter).dataset.split("test")
     files = [str(test.file(row)) for row in range(SHOWN)]
     found = predict(workspace.runs_dir, str(folder), machine, DecisionConfig("rerank"), None, files, reporter)
     labelled = tuple(item for item in islice(found, SHOWN) if isinstance(item, Prediction))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labeldep_cli.config import DecisionConfig, Machine, Place
+from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.evaluation.dependency import Dependency, measure
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, probabilities
@@ -14,7 +14,7 @@ from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.of_run import project_of_run
 from labeldep_cli.runs.decisions import decision_of
-from labeldep_cli.runs.find import open_told
+from labeldep_cli.runs.find import open_and_announce
 from labeldep_cli.runs.provenance import protocol_of
 
 
@@ -44,7 +44,7 @@ class DependencyReport:
 
 
 def dependency(
-    place: Place,
+    run_workspace: RunWorkspace,
     run_name: str | None,
     machine: Machine,
     decision: DecisionConfig,
@@ -55,7 +55,7 @@ def dependency(
     """Measure the label dependency in a run's sets.
 
     Args:
-        place: where runs and their data lie.
+        run_workspace: where runs and their data lie.
         run_name: a folder or a name; None for the newest run.
         machine: to compute on.
         decision: which labels make the decided sets.
@@ -66,8 +66,8 @@ def dependency(
     Raises:
         LabeldepError: no such run; its data have changed; no image of the split has all its labels known.
     """
-    run = open_told(run_name, place.runs_dir, reporter)
-    project = project_of_run(run, place, None, machine, reporter)
+    run = open_and_announce(run_name, run_workspace.runs_dir, reporter)
+    project = project_of_run(run, run_workspace, None, machine, reporter)
     run.require_split(project.dataset, split)
     inputs = ensure_inputs(project, split, run.full)
     labels = inputs.labels.numpy()

@@ -9,7 +9,7 @@ from labeldep_cli.datasets import coco_archives, nuswide_photos, registry
 from labeldep_cli.datasets.split import Draw
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.files import lock, make_folder
-from labeldep_cli.progress import Reporter, Silent
+from labeldep_cli.progress import Reporter, SilentReporter
 
 
 def download(data_dir: Path, source: Source, how: DownloadConfig, reporter: Reporter) -> None:
@@ -44,6 +44,6 @@ def _photos(root: Path, data_dir: Path, source: Source, how: DownloadConfig, rep
             f"Run: labeldep data {source.dataset} --download NUS-WIDE-urls.txt",
         )
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
-    splits = registry.load(source.dataset, data_dir, draw, Silent()).splits
+    splits = registry.load(source.dataset, data_dir, draw, SilentReporter()).splits
     wanted = {path for split in splits.values() for path in split.paths}
     nuswide_photos.download(root, wanted, how.urls, how, reporter)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from labeldep_cli.config import DecisionConfig, Machine, Place
+from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.experiments.scores import Evaluation, evaluate_with
 from labeldep_cli.progress import Reporter
-from labeldep_cli.runs.find import open_told
+from labeldep_cli.runs.find import open_and_announce
 
 
 def evaluate_run(
-    place: Place,
+    run_workspace: RunWorkspace,
     run_name: str | None,
     machine: Machine,
     decision: DecisionConfig,
@@ -20,7 +20,7 @@ def evaluate_run(
     """Score a run's best checkpoint.
 
     Args:
-        place: where runs lie, and where their data lie now.
+        run_workspace: where runs lie, and where their data lie now.
         run_name: a folder or a name; None for the newest run.
         machine: to compute on.
         decision: which labels make a predicted set.
@@ -31,5 +31,5 @@ def evaluate_run(
     Raises:
         LabeldepError: no such run; its data set or weights have changed.
     """
-    run = open_told(run_name, place.runs_dir, reporter)
-    return evaluate_with(run, place, machine, (decision,), split, weights, reporter)[0]
+    run = open_and_announce(run_name, run_workspace.runs_dir, reporter)
+    return evaluate_with(run, run_workspace, machine, (decision,), split, weights, reporter)[0]

@@ -19,14 +19,14 @@ from labeldep_cli.errors import DatasetError, LabeldepError, StorageError
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.evaluation.thresholds import DEFAULT_THRESHOLD
 from labeldep_cli.features.decode import decode
-from labeldep_cli.files import make_folder, sha256, whole
+from labeldep_cli.files import atomic_write, make_folder, sha256
 from labeldep_cli.labelling.labeller import open_labeller
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.export import FORMATS, OPSET, OUTPUTS, Exported, FileFormat, trace
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.inference import InferenceEncoder
-from labeldep_cli.progress import Reporter, Silent
-from labeldep_cli.runs.find import open_told
+from labeldep_cli.progress import Reporter, SilentReporter
+from labeldep_cli.runs.find import open_and_announce
 from labeldep_cli.runs.run import Run
 
 TOLERANCE = 1e-4
@@ -96,7 +96,7 @@ def export(
             probabilities are not the run's: then none is written.
         StorageError: the file cannot be written.
     """
-    run = open_told(run_name, runs_dir, reporter)
+    run = open_and_announce(run_name, runs_dir, reporter)
     form = FORMATS[kind]
     path = out or Path(f"{run.folder.resolve().name}{form.suffix}")
     generator = _generator(run, weights, reporter)
@@ -114,7 +114,7 @@ def export(
             f"Take --format {'torch' if kind == 'onnx' else 'onnx'}, or other versions of torch and onnxruntime.",
         )
     make_folder(path.parent)
-    with whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_bytes(content)
     return Export(run.folder, path, kind, len(content), facts, len(x), rows, difference)
 
@@ -124,10 +124,10 @@ def _generator(run: Run, weights: str | None, reporter: Reporter) -> Generator:
     if run.has_features:
         return run.generator(torch.device("cpu"))
     generator = open_labeller(run, Machine(device="cpu"), DecisionConfig(), weights, reporter).generator
-    eyes = generator.encoder
-    if isinstance(eyes, InferenceEncoder) and eyes.dtype != eyes.plain.scale.dtype:
-        reporter.note(f"the run sees images in {eyes.compute_dtype}; the file does, and is compared, in float32")
-        generator.encoder = InferenceEncoder(eyes.plain)
+    encoder = generator.encoder
+    if isinstance(encoder, InferenceEncoder) and encoder.dtype != encoder.plain.scale.dtype:
+        reporter.note(f"the run sees images in {encoder.compute_dtype}; the file does, and is compared, in float32")
+        generator.encoder = InferenceEncoder(encoder.plain)
     return generator
 
 
@@ -148,7 +148,7 @@ def _examples(run: Run, reporter: Reporter) -> tuple[NDArray[Any], str]:
     source = run.source()
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
     try:
-        split = registry.load(source.dataset, Path(run.config["data_dir"]), draw, Silent()).splits["test"]
+        split = registry.load(source.dataset, Path(run.config["data_dir"]), draw, SilentReporter()).splits["test"]
         found = _rows(run, split)
     except (DatasetError, StorageError):
         found = None

@@ -68,7 +68,7 @@ def extract(
     Raises:
         LabeldepError: data, weights, disk or an existing cache do not allow it.
     """
-    project = open_project(workspace, source, machine, reporter, spatial=config.spatial, asked=config)
+    project = open_project(workspace, source, machine, reporter, spatial=config.spatial, extraction=config)
     _ = project.images
     if fresh and split is None:
         project = project.anew()

@@ -12,7 +12,7 @@ from labeldep_cli.labelling.labeller import open_labeller
 from labeldep_cli.labelling.prediction import Prediction
 from labeldep_cli.labelling.stream import labelled
 from labeldep_cli.progress import Reporter
-from labeldep_cli.runs.find import open_told
+from labeldep_cli.runs.find import open_and_announce
 
 
 def predict(
@@ -43,7 +43,7 @@ def predict(
     Raises:
         LabeldepError: no such run, one on ready features, or weights that are not the run's.
     """
-    run = open_told(run_name, runs_dir, reporter)
+    run = open_and_announce(run_name, runs_dir, reporter)
     settle_on(pick_device(machine.device))
     labeller = open_labeller(run, machine, decision, weights, reporter)
     with reporter.bar("labelling", len(images) if isinstance(images, Sequence) else None, "images") as bar:

@@ -7,24 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labeldep_cli.config import Machine, Place
+from labeldep_cli.config import Machine, RunWorkspace
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.experiments.comparison import differences
-from labeldep_cli.experiments.paired import open_paired, see_paired
-from labeldep_cli.experiments.scores import see
+from labeldep_cli.experiments.paired import open_paired, predict_paired
+from labeldep_cli.experiments.scores import predict_split
 from labeldep_cli.files import make_folder, write_text
 from labeldep_cli.progress import Reporter
 from labeldep_cli.reports.figure import RUNS
 from labeldep_cli.reports.page import render
-from labeldep_cli.reports.run_report.gallery import walls
+from labeldep_cli.reports.run_report.gallery import photo_grids
 from labeldep_cli.reports.run_report.images import asks_critic, choosable
-from labeldep_cli.reports.run_report.judged import Judged, judge
 from labeldep_cli.reports.run_report.labels import label_rows, pairing
+from labeldep_cli.reports.run_report.one_run import RunReport, run_reports
 from labeldep_cli.reports.run_report.plots import score_figures, training_figures
 from labeldep_cli.reports.run_report.summary import protocol_rows, remarks, score_rows
 from labeldep_cli.reports.tables import SUMMARY
-from labeldep_cli.runs.find import open_told
+from labeldep_cli.runs.find import open_and_announce
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Report:
         n_choosable: that can be looked at one by one.
         skipped: rows of the split without an image that could be read.
         unreadable: choosable rows whose image can no longer be read: they are named without a picture.
-        looked: images were read to score them, rather than finished caches.
+        images_read: images were read to score them, rather than finished caches.
     """
 
     file: Path
@@ -52,7 +52,7 @@ class Report:
     n_choosable: int
     skipped: tuple[Skipped, ...]
     unreadable: tuple[Skipped, ...]
-    looked: bool
+    images_read: bool
 
     def to_json(self) -> dict[str, Any]:
         """One object."""
@@ -70,12 +70,18 @@ class Report:
 
 
 def report(
-    place: Place, names: Sequence[str], machine: Machine, split: str, seed: int, out: Path, reporter: Reporter
+    run_workspace: RunWorkspace,
+    names: Sequence[str],
+    machine: Machine,
+    split: str,
+    seed: int,
+    out: Path,
+    reporter: Reporter,
 ) -> Report:
     """Write a page about runs.
 
     Args:
-        place: where runs and their data lie.
+        run_workspace: where runs and their data lie.
         names: of the runs, one at least; the others stand beside the first.
         machine: to compute on.
         split: of their data set.
@@ -92,43 +98,45 @@ def report(
         )
     make_folder(out.parent)  # before the work: where it cannot be, nothing is computed in vain
     if len(names) == 1:  # alone it may be unfinished
-        run = open_told(names[0], place.runs_dir, reporter)
-        judged = judge([see(run, place, machine, split, None, reporter)])
+        run = open_and_announce(names[0], run_workspace.runs_dir, reporter)
+        reports = run_reports([predict_split(run, run_workspace, machine, split, None, reporter)])
     else:
-        judged = judge(list(see_paired(open_paired(names, place.runs_dir), place, machine, split, reporter)))
-    return _write(judged, seed, out, reporter)
+        reports = run_reports(
+            list(predict_paired(open_paired(names, run_workspace.runs_dir), run_workspace, machine, split, reporter))
+        )
+    return _write(reports, seed, out, reporter)
 
 
-def _write(judged: Sequence[Judged], seed: int, out: Path, reporter: Reporter) -> Report:
-    first = judged[0].seen
-    compared = differences([one.seen for one in judged], seed) if len(judged) > 1 else None
-    shown = walls(judged)
-    chosen = choosable(judged, shown, reporter)
+def _write(reports: Sequence[RunReport], seed: int, out: Path, reporter: Reporter) -> Report:
+    first = reports[0].seen
+    compared = differences([one.seen for one in reports], seed) if len(reports) > 1 else None
+    shown = photo_grids(reports)
+    chosen = choosable(reports, shown, reporter)
     page = render(
         "report.html.j2",
         dataset=first.project.dataset.name,
         split=first.split,
         n_images=len(first.logits),
         space=first.run.space.names,
-        true_labels_per_image=judged[0].evaluations[0].scores.true_labels_per_image,
+        true_labels_per_image=reports[0].evaluations[0].scores.true_labels_per_image,
         skipped=len(first.inputs.skipped),
         has_images=not first.run.has_features,
-        runs=judged,
+        runs=reports,
         colours=RUNS,
         columns=SUMMARY,
-        scores=score_rows(judged),
-        protocol=protocol_rows(judged),
-        remarks=remarks(judged, compared),
-        score_figures=score_figures(judged),
-        training_figures=training_figures(judged),
-        labels=label_rows(judged),
-        pairing=pairing(judged, seed),
-        walls=shown,
+        scores=score_rows(reports),
+        protocol=protocol_rows(reports),
+        remarks=remarks(reports, compared),
+        score_figures=score_figures(reports),
+        training_figures=training_figures(reports),
+        labels=label_rows(reports),
+        pairing=pairing(reports, seed),
+        photo_grids=shown,
         chosen=chosen,
-        critics=[one for one in judged if asks_critic(one)],
+        critics=[one for one in reports if asks_critic(one)],
     )
     write_text(out, page)
-    runs = {one.letter: str(one.run.folder) for one in judged}
+    runs = {one.letter: str(one.run.folder) for one in reports}
     return Report(
         out,
         len(page.encode()),
@@ -139,5 +147,5 @@ def _write(judged: Sequence[Judged], seed: int, out: Path, reporter: Reporter) -
         len(chosen.rows),
         first.inputs.skipped,
         () if first.run.has_features else chosen.unreadable,
-        any(one.seen.project.looked for one in judged),
+        any(one.seen.project.images_read for one in reports),
     )

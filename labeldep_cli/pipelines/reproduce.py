@@ -15,7 +15,7 @@ from labeldep_cli.errors import BackboneError
 from labeldep_cli.features.images import UnreadableImage
 from labeldep_cli.files import lock, make_folder, write_json, write_text
 from labeldep_cli.models.backbones import find_backbone
-from labeldep_cli.progress import Once, Reporter
+from labeldep_cli.progress import DeduplicatingReporter, Reporter
 from labeldep_cli.projects.open import open_project
 from labeldep_cli.projects.project import Project
 from labeldep_cli.reports import reproduction
@@ -69,16 +69,16 @@ class Reproduction:
 
 
 def plan(
-    workspace: Workspace, source: Source, machine: Machine, asked: ReproduceConfig, out: Path, reporter: Reporter
+    workspace: Workspace, source: Source, machine: Machine, config: ReproduceConfig, out: Path, reporter: Reporter
 ) -> Plan:
     """Reckon what `reproduce` would do and cost; nothing is written, arguments as there."""
     shape = scenes_files.undrawn(workspace.data_dir) if source.dataset == "scenes" else None
-    matrix, projects = _prepare(workspace, source, machine, asked, Once(reporter), shape)
-    return reckon(matrix, projects, asked, out)
+    matrix, projects = _prepare(workspace, source, machine, config, DeduplicatingReporter(reporter), shape)
+    return reckon(matrix, projects, config, out)
 
 
 def reproduce(
-    workspace: Workspace, source: Source, machine: Machine, asked: ReproduceConfig, out: Path, reporter: Reporter
+    workspace: Workspace, source: Source, machine: Machine, config: ReproduceConfig, out: Path, reporter: Reporter
 ) -> Reproduction:
     """Train and score every row, and write the tables; what is finished already is taken up.
 
@@ -86,7 +86,7 @@ def reproduce(
         workspace: where data and caches lie; the runs lie in `out`.
         source: the data set; its backbone is not looked at.
         machine: to compute on.
-        asked: rows and settings.
+        config: rows and settings.
         out: runs, tables and gallery go there.
         reporter: takes notes and progress.
 
@@ -94,15 +94,15 @@ def reproduce(
         LabeldepError: tables that do not fit the data set; a folder begun with other settings; all that training
             raises.
     """
-    reporter = Once(reporter)
-    matrix, projects = _prepare(workspace, source, machine, asked, reporter)
+    reporter = DeduplicatingReporter(reporter)
+    matrix, projects = _prepare(workspace, source, machine, config, reporter)
     first = next(iter(projects.values()))
     for title, reason in matrix.left_out.items():
         reporter.note(f"left out: {title}: {reason}")
     make_folder(out)
     with lock(out / ".lock", str(out)):
-        claim(out, asked, first)
-        bench = Bench(out, asked, first, reporter)
+        claim(out, config, first)
+        bench = Bench(out, config, first, reporter)
         results = _run(bench, matrix, source)
         records = _write_tables(matrix, results, source, out)
         shown = _gallery(matrix, results, first, out, reporter)
@@ -113,13 +113,13 @@ def _prepare(
     workspace: Workspace,
     source: Source,
     machine: Machine,
-    asked: ReproduceConfig,
+    config: ReproduceConfig,
     reporter: Reporter,
     dataset: Dataset | None = None,
 ) -> tuple[Matrix, Projects]:
     """Lay the matrix out; whatever is misspelt or does not fit is told before data are read, if it can be."""
-    table_numbers(source.dataset, asked.tables)
-    names = tuple(find_backbone(name).name for name in dict.fromkeys(asked.backbones))
+    table_numbers(source.dataset, config.tables)
+    names = tuple(find_backbone(name).name for name in dict.fromkeys(config.backbones))
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
     dataset = dataset or registry.load(source.dataset, workspace.data_dir, draw, reporter)
     if dataset.has_features and names:
@@ -136,15 +136,15 @@ def _prepare(
             f"{source.weights} holds the weights of one backbone, but {len(names)} are asked for",
             "Name one of --backbones at a time, each with its own --weights; into the same --out, if you like.",
         )
-    if asked.full:
+    if config.full:
         _ = next(iter(projects.values())).images
-    return build(source.dataset, names, dataset.has_features, asked), projects
+    return build(source.dataset, names, dataset.has_features, config), projects
 
 
 def _run(bench: Bench, matrix: Matrix, source: Source) -> dict[str, list[Scored]]:
     """Train and score all, seed by seed, so that a whole table stands after the first."""
     results: dict[str, list[Scored]] = {training.key: [] for training in matrix.trainings}
-    seeds = range(bench.asked.seeds)
+    seeds = range(bench.config.seeds)
     compared = {model.slug for model in matrix.models}
     number, total = 0, len(matrix.trainings) * len(seeds)
     for seed in seeds:

@@ -12,7 +12,7 @@ from labeldep_cli.config import DecisionConfig, Machine
 from labeldep_cli.labelling.labeller import open_labeller
 from labeldep_cli.labelling.serve import REQUEST_FORMS, Answer, answer, threads_for_one
 from labeldep_cli.progress import Reporter
-from labeldep_cli.runs.find import open_told
+from labeldep_cli.runs.find import open_and_announce
 
 
 def serve(
@@ -44,7 +44,7 @@ def serve(
     Raises:
         LabeldepError: no such run, one on ready features, or weights that are not the run's.
     """
-    run = open_told(run_name, runs_dir, reporter)
+    run = open_and_announce(run_name, runs_dir, reporter)
     settle_on(pick_device(machine.device))
     labeller = open_labeller(run, machine, decision, weights, reporter)
     few, every = threads_for_one(labeller), torch.get_num_threads()

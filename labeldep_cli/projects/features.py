@@ -71,7 +71,7 @@ def _complete(project: Project, name: str, views: int) -> FeatureCache | None:
     found = project.finished_cache(name, views)
     if found is None and any(not store.empty for store in project.stores()):
         # Where nothing is known of this data set, whichever store holds most of its images is its own.
-        for other in SPLITS if project.found_store() is None else (name,):
+        for other in SPLITS if project.existing_store() is None else (name,):
             recognise(project, project.dataset.splits[other])
         found = project.finished_cache(name, views)
     return found
@@ -163,11 +163,11 @@ def _extract_part(
     wanted = coverage.lacking(part)
     if again.any():
         wanted = np.flatnonzero(again & files.exists)
-    there = int(coverage.places[part].there[coverage.reasons == 0].sum())
+    there = int(coverage.locations[part].there[coverage.reasons == 0].sum())
     views = "crops" if part == "crops" else "images"
     if not len(wanted):
         return Made(wanted, np.zeros(0, CONTENT), np.zeros(0, np.uint8), Pace())
-    project.looked.add(split.name)
+    project.images_read.add(split.name)
     backbone, encoder = project.backbone, project.encoder_for(store.kind)
     require_one_shape(store, backbone.shape)
     if world.first:
@@ -213,7 +213,7 @@ def _extract_part(
 
 def views_in_use(project: Project, name: str) -> int:
     """How many views of a split there are to be where nobody says: all of them, as soon as the store has some crops."""
-    found = project.found_store()
+    found = project.existing_store()
     if found is None:
         return 1
     return N_VIEWS if found.locate(project.files(name).contents, "crops").there.any() else 1

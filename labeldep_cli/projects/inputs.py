@@ -101,7 +101,7 @@ def image_inputs(project: Project, name: str, views: int) -> ImageInputs:
     """A split as images; unreadable ones are known beforehand, from its cache or by decoding all once."""
     row, _ = project.images
     split = project.dataset.split(name)
-    project.looked.add(name)
+    project.images_read.add(name)
     cache = project.finished_cache(name)
     reasons = _scan(project, split) if cache is None else cache.reasons
     project.limit().require(split, reasons, "" if cache is None else f"{project.extract_command} --fresh")

@@ -9,7 +9,7 @@ from labeldep_cli.config import ExtractConfig, Machine, Source, Workspace
 from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.errors import CacheError, DatasetError, nearest
 from labeldep_cli.features.cache import FeatureCache
-from labeldep_cli.progress import Silent
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.features import recognise
 from labeldep_cli.projects.open import open_project
 
@@ -49,7 +49,7 @@ def load_features(
         raise DatasetError(f"there is no split {split!r}", nearest(split, SPLITS))
     source = Source(str(dataset), backbone, weights, val_fraction, test_fraction, split_seed)
     workspace = Workspace(Path(data_dir), features_dir=None if features_dir is None else Path(features_dir))
-    project = open_project(workspace, source, Machine("cpu"), Silent(), spatial=spatial)
+    project = open_project(workspace, source, Machine("cpu"), SilentReporter(), spatial=spatial)
     _ = project.images
     recognise(project, project.dataset.split(split))
     found = project.finished_cache(split)

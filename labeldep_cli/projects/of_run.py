@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from labeldep_cli.config import ExtractConfig, Machine, Place, Workspace
+from labeldep_cli.config import ExtractConfig, Machine, RunWorkspace, Workspace
 from labeldep_cli.datasets import registry
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.models.backbones import find_backbone
@@ -15,12 +15,14 @@ from labeldep_cli.projects.project import Project
 from labeldep_cli.runs.run import Run
 
 
-def project_of_run(run: Run, place: Place, weights: str | None, machine: Machine, reporter: Reporter) -> Project:
+def project_of_run(
+    run: Run, run_workspace: RunWorkspace, weights: str | None, machine: Machine, reporter: Reporter
+) -> Project:
     """Open a run's data set and backbone again.
 
     Args:
         run: the run.
-        place: where its data lie now.
+        run_workspace: where its data lie now.
         weights: a path in place of the recorded one; None for that.
         machine: to compute on.
         reporter: takes notes.
@@ -29,13 +31,15 @@ def project_of_run(run: Run, place: Place, weights: str | None, machine: Machine
         CheckpointError: the labels or the weights are not the run's.
     """
     row = None if run.has_features else find_backbone(run.facts["backbone"])
-    features = place.features_dir or (Path(run.config["features_dir"]) if place.data_dir is None else None)
-    workspace = Workspace(place.data_dir or Path(run.config["data_dir"]), place.runs_dir, features)
+    features = run_workspace.features_dir or (
+        Path(run.config["features_dir"]) if run_workspace.data_dir is None else None
+    )
+    workspace = Workspace(run_workspace.data_dir or Path(run.config["data_dir"]), run_workspace.runs_dir, features)
     found = None if row is None else run.weights(row, weights)
-    asked = ExtractConfig(draft=run.draft)
+    extraction = ExtractConfig(draft=run.draft)
     source = run.source()
     try:
-        project = open_project(workspace, source, machine, reporter, found, run.spatial, asked=asked)
+        project = open_project(workspace, source, machine, reporter, found, run.spatial, extraction=extraction)
     except DatasetError as error:
         if source.dataset in registry.DATASETS or Path(source.dataset).exists():
             raise

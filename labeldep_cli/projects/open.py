@@ -30,7 +30,7 @@ def open_project(
     weights: Weights | None = None,
     spatial: bool = False,
     dataset: Dataset | None = None,
-    asked: ExtractConfig | None = None,
+    extraction: ExtractConfig | None = None,
 ) -> Project:
     """Load the data set and find the backbone's row and weights (unless given); the weights are not loaded yet.
 
@@ -40,7 +40,7 @@ def open_project(
         weights: found already; None to look for the source's.
         spatial: features are to be the last feature map's regions.
         dataset: loaded already, by another project of the same source; None to load it.
-        asked: how images are to be seen; None for as in the caches that are there.
+        extraction: how images are to be seen; None for as in the caches that are there.
 
     Raises:
         DatasetError: the data set is missing or malformed.
@@ -69,6 +69,6 @@ def open_project(
         device,
         reporter,
         spatial,
-        asked or ExtractConfig(),
+        extraction or ExtractConfig(),
         world,
     )

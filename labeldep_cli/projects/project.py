@@ -44,7 +44,7 @@ class Findings:
         files: which images the rows of each split are.
         stores: by regions and what is asked for, the store that holds most of the images; None where none does.
         first_extraction: no store held an image when the command began, so that none has to be recognised; None before
-            anyone has looked.
+            anyone has images_read.
     """
 
     files: dict[str, SplitFiles] = field(default_factory=dict)
@@ -63,9 +63,9 @@ class Project:
         device: to compute on.
         reporter: takes notes and progress.
         spatial: features are the last feature map's regions.
-        asked: how images are to be seen; what it leaves open is as in the caches that are there.
+        extraction: how images are to be seen; what it leaves open is as in the caches that are there.
         world: the processes that compute together.
-        looked: splits whose images were read by this command itself, rather than found in the store.
+        images_read: splits whose images were read by this command itself, rather than found in the store.
         findings: what was found out about files and stores.
     """
 
@@ -78,9 +78,9 @@ class Project:
     device: torch.device
     reporter: Reporter
     spatial: bool = False
-    asked: ExtractConfig = field(default_factory=ExtractConfig)
+    extraction: ExtractConfig = field(default_factory=ExtractConfig)
     world: World = ALONE
-    looked: set[str] = field(default_factory=set)
+    images_read: set[str] = field(default_factory=set)
     findings: Findings = field(default_factory=Findings)
 
     @property
@@ -113,7 +113,7 @@ class Project:
     def encoder(self) -> InferenceEncoder:
         """The frozen f_ext, on the device."""
         encoder = InferenceEncoder(Encoder(self.backbone.module).to(self.device), self.precision)
-        if self.asked.compile:
+        if self.extraction.compile:
             encoder.compile(self.images[0].side, self.reporter.note)
         return encoder
 
@@ -129,14 +129,14 @@ class Project:
     @property
     def precision(self) -> Precision:
         """The dtype to compute features in: that of the store in use, else the one asked for or the device's own."""
-        found = self.found_store()
-        return precision_on(self.device, self.asked.precision) if found is None else found.kind.precision
+        found = self.existing_store()
+        return precision_on(self.device, self.extraction.precision) if found is None else found.kind.precision
 
     @property
     def draft(self) -> bool:
         """Whether JPEGs are decoded at reduced scale: as in the store in use, else as asked for."""
-        found = self.found_store()
-        return bool(self.asked.draft) if found is None else self._is_drafted(found.kind)
+        found = self.existing_store()
+        return bool(self.extraction.draft) if found is None else self._is_drafted(found.kind)
 
     def _is_drafted(self, kind: FeatureKind) -> bool:
         return kind.preprocessing == self.images[0].drafted
@@ -149,12 +149,12 @@ class Project:
 
     def anew(self) -> Project:
         """The same project, with nothing taken from the caches that are there."""
-        asked = replace(
-            self.asked,
-            draft=bool(self.asked.draft),
-            precision=precision_on(self.device, self.asked.precision),
+        extraction = replace(
+            self.extraction,
+            draft=bool(self.extraction.draft),
+            precision=precision_on(self.device, self.extraction.precision),
         )
-        return replace(self, asked=asked)
+        return replace(self, extraction=extraction)
 
     def for_head(self, head: HeadKind) -> Project:
         """The same project, with the kind of features that a head takes.
@@ -183,8 +183,8 @@ class Project:
             words += ["--spatial"]
         if draft:
             words += ["--draft"]
-        if self.asked.precision != "auto":
-            words += ["--precision", self.asked.precision]
+        if self.extraction.precision != "auto":
+            words += ["--precision", self.extraction.precision]
         if weights.spec != "default":
             words += ["--weights", weights.spec]
         words += flags_of(self.source, DRAW) + flags_of(self.workspace, ("data_dir", "features_dir"))
@@ -223,20 +223,20 @@ class Project:
                 continue
             if kind.preprocessing not in (row.preprocessing, row.drafted):
                 continue
-            if self.asked.draft is not None and self.asked.draft != self._is_drafted(kind):
+            if self.extraction.draft is not None and self.extraction.draft != self._is_drafted(kind):
                 continue
-            if self.asked.precision not in ("auto", kind.precision):
+            if self.extraction.precision not in ("auto", kind.precision):
                 continue
             found.append(replace(store, command=f"{self._command(self._is_drafted(kind))} --fresh"))
         return found
 
-    def found_store(self) -> FeatureStore | None:
+    def existing_store(self) -> FeatureStore | None:
         """The store that holds most of this data set's images; None where none holds any.
 
         Raises:
             CacheError: a store is broken.
         """
-        key = (self.spatial, self.asked)
+        key = (self.spatial, self.extraction)
         if key not in self.findings.stores:
             self.findings.stores[key] = self._fullest(self.stores()) if self.row is not None else None
         return self.findings.stores[key]
@@ -255,7 +255,7 @@ class Project:
         kind = None
         if self.world.first:
             try:
-                found = self.found_store()
+                found = self.existing_store()
             except CacheError:  # it is about to be mended: whoever only reads is told
                 found = None
             kind = self._own_kind() if found is None else found.kind
@@ -269,7 +269,7 @@ class Project:
         """What features computed here and now depend on."""
         row, _ = self.images
         digest = self.backbone.weights_sha256
-        preprocessing = row.drafted if self.asked.draft else row.preprocessing
+        preprocessing = row.drafted if self.extraction.draft else row.preprocessing
         return FeatureKind(row.name, digest, preprocessing, self.encoder.compute_dtype, self.spatial)
 
     def finished_cache(self, name: str, views: int = 1) -> FeatureCache | None:
@@ -278,7 +278,7 @@ class Project:
         Raises:
             CacheError: the store is broken.
         """
-        found = self.found_store()
+        found = self.existing_store()
         if found is None:
             return None
         coverage = Coverage.of(found, self.dataset.split(name), self.files(name), self.known.reasons())

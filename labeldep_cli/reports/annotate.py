@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.features.images import read_image
-from labeldep_cli.files import whole
+from labeldep_cli.files import atomic_write
 from labeldep_cli.reports.pictures import Font, font_of
 
 LONGEST = 1024
@@ -61,7 +61,7 @@ def annotate(file: ImageFile, labels: Sequence[tuple[str, float]], copy: Path) -
         if round(chip.filled * chip.width):
             draw.rectangle((left, top, left + round(chip.filled * chip.width) - 1, top + 2 * font_size - 1), fill=_FULL)
         draw.text((left + margin, top + font_size), chip.text, fill=_INK, font=font, anchor="lm")
-    with whole(copy) as beside:
+    with atomic_write(copy) as beside:
         sheet.save(beside, format="PNG" if copy.suffix.lower() == ".png" else "JPEG", quality=90)
 
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.features.images import read_image
-from labeldep_cli.files import whole
+from labeldep_cli.files import atomic_write
 
 COLUMNS = 3
 _WIDTH, _HEIGHT = 360, 270  # pixels of a photo's box
@@ -78,7 +78,7 @@ def contact_sheet(items: Sequence[Labelled], title: Sequence[str], path: Path) -
             _paste(sheet, items[k].file, left, top)
             _write(draw, told[k], (left, top + _HEIGHT + _LINE // 2), font)
         top += height
-    with whole(path) as beside:
+    with atomic_write(path) as beside:
         sheet.save(beside, format="PNG")
 
 

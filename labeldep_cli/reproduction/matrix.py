@@ -134,12 +134,12 @@ class Training:
         """The run's own folder."""
         return self.workspace(out, seed) / self.stage
 
-    def config(self, asked: ReproduceConfig, seed: int) -> TrainingConfig:
+    def config(self, config: ReproduceConfig, seed: int) -> TrainingConfig:
         """How it is trained."""
         if self.stage == BASELINE:
-            return PretrainConfig(**asked.training, **self.model.settings, seed=seed)
+            return PretrainConfig(**config.training, **self.model.settings, seed=seed)
         # Width and kind of the head are the baseline's.
-        shared = {name: value for name, value in asked.training.items() if name != "hidden"}
+        shared = {name: value for name, value in config.training.items() if name != "hidden"}
         loss = {name: value for name, value in self.model.settings.items() if name == "loss"}
         return AdversarialConfig(**shared, **loss, **STAGES[self.stage], seed=seed)
 
@@ -176,44 +176,44 @@ class Matrix:
     left_out: Mapping[str, str]
 
 
-def build(dataset: str, backbones: Sequence[str], has_features: bool, asked: ReproduceConfig) -> Matrix:
+def build(dataset: str, backbones: Sequence[str], has_features: bool, config: ReproduceConfig) -> Matrix:
     """Lay out the rows that are asked for.
 
     Args:
         dataset: as the user names it.
         backbones: at least one; none over ready features.
         has_features: the data set brings features instead of images.
-        asked: tables, rivals, companions, whether critics at test time.
+        config: tables, rivals, companions, whether critics at test time.
 
     Raises:
         LabeldepError: a table that is not the data set's, or no table at all.
     """
-    numbers = table_numbers(dataset, asked.tables)
+    numbers = table_numbers(dataset, config.tables)
     models = [_backbone(name) for name in backbones] or [Model("Ready features", _FEATURES, None)]
     first = models[0]
     left_out: dict[str, str] = {}
     rivals = [_variant(first, title, settings, k, ()) for title, settings, k in RIVALS]
     companions = [_variant(first, title, settings, None, (CONTROL, WGAN)) for title, settings in COMPANIONS]
     wide = any(number != 3 for number in numbers)
-    rivals = _allowed(rivals, has_features, left_out) if asked.rivals and wide else []
-    companions = _allowed(companions, has_features, left_out) if asked.companions and wide else []
+    rivals = _allowed(rivals, has_features, left_out) if config.rivals and wide else []
+    companions = _allowed(companions, has_features, left_out) if config.companions and wide else []
     shown = [*rivals, *models, *companions]
     tables = {number: _ablations(first) if number == 3 else _rows(shown) for number in numbers}
     compared = [*models, *companions] if wide else [first]
     rows = [row.training for table in tables.values() for row in table]
-    critics = [Training(model, CRITIC) for model in (models if wide else [first]) if asked.test_time]
+    critics = [Training(model, CRITIC) for model in (models if wide else [first]) if config.test_time]
     unique = {training.key: training for training in (*rows, *critics)}
     return Matrix(tables, sorted(unique.values(), key=lambda t: t.stage != BASELINE), compared, left_out)
 
 
-def table_numbers(dataset: str, asked: tuple[int, ...] | None) -> tuple[int, ...]:
+def table_numbers(dataset: str, requested: tuple[int, ...] | None) -> tuple[int, ...]:
     """The tables that are asked for, or those that fit the data set.
 
     Raises:
         LabeldepError: there is no such table, or it is another data set's.
     """
     own, other = (2, 1) if dataset in ("nuswide", "nuswide-official") else (1, 2)
-    numbers = tuple(dict.fromkeys(asked if asked is not None else (own, 3)))
+    numbers = tuple(dict.fromkeys(requested if requested is not None else (own, 3)))
     unknown = [number for number in numbers if number not in (1, 2, 3)]
     if unknown or not numbers:
         raise LabeldepError(

@@ -82,34 +82,34 @@ class Plan:
         }
 
 
-def plan(matrix: Matrix, projects: Mapping[str | None, Project], asked: ReproduceConfig, out: Path) -> Plan:
+def plan(matrix: Matrix, projects: Mapping[str | None, Project], config: ReproduceConfig, out: Path) -> Plan:
     """Reckon the cost of a matrix.
 
     Args:
         matrix: its rows.
         projects: data set and backbone, by the backbone's name.
-        asked: how they are trained.
+        config: how they are trained.
         out: where they would be trained; looked at for finished runs.
     """
-    rows = [row for training in matrix.trainings for row in _planned(training, matrix, projects, asked, out)]
+    rows = [row for training in matrix.trainings for row in _planned(training, matrix, projects, config, out)]
     seen = {(training.model.backbone, HEADS[training.model.head].spatial) for training in matrix.trainings}
     kinds = [replace(projects[name], spatial=spatial) for name, spatial in sorted(seen, key=str)]
-    caches = tuple(cache for project in kinds if project.row for cache in _caches(project, asked.full))
+    caches = tuple(cache for project in kinds if project.row for cache in _caches(project, config.full))
     return Plan(tuple(rows), caches, matrix.left_out)
 
 
 def _planned(
-    training: Training, matrix: Matrix, projects: Mapping[str | None, Project], asked: ReproduceConfig, out: Path
+    training: Training, matrix: Matrix, projects: Mapping[str | None, Project], config: ReproduceConfig, out: Path
 ) -> Iterator[PlannedRow]:
     project = projects[training.model.backbone].for_head(training.model.head)
-    config = replace(training.config(asked, 0), head=training.model.head)
+    planned = replace(training.config(config, 0), head=training.model.head)
     tables = tuple(
         number for number, rows in matrix.tables.items() if any(r.training.key == training.key for r in rows)
     )
-    finished = [is_finished(training.folder(out, seed)) for seed in range(asked.seeds)]
-    if training.stage == BASELINE and isinstance(config, PretrainConfig) and config.full:
-        yield _row(f"{training.title}, its head first", (), finished, project, head_first(config))
-    yield _row(training.title, tables, finished, project, config)
+    finished = [is_finished(training.folder(out, seed)) for seed in range(config.seeds)]
+    if training.stage == BASELINE and isinstance(planned, PretrainConfig) and planned.full:
+        yield _row(f"{training.title}, its head first", (), finished, project, head_first(planned))
+    yield _row(training.title, tables, finished, project, planned)
 
 
 def _row(

@@ -20,7 +20,7 @@ _ROWS = ("tables", "backbones", "seeds", "rivals", "companions", "test_time")
 """Of the settings, those that say which rows are made."""
 
 
-def claim(out: Path, asked: ReproduceConfig, project: Project) -> None:
+def claim(out: Path, config: ReproduceConfig, project: Project) -> None:
     """Make a folder this matrix's own, or find that it is already.
 
     Settings that change a run must be the same. Which rows are made may differ: more seeds, backbones or tables join
@@ -28,13 +28,13 @@ def claim(out: Path, asked: ReproduceConfig, project: Project) -> None:
 
     Args:
         out: the folder.
-        asked: rows and settings.
+        config: rows and settings.
         project: data set and first backbone.
 
     Raises:
         CheckpointError: it was begun with other settings; names them.
     """
-    settings, path = _settings(asked, project), out / RECORD
+    settings, path = _settings(config, project), out / RECORD
     begun = _read(path)
     differences = changed(settings, begun["settings"]) if begun else []
     if differences:
@@ -43,16 +43,16 @@ def claim(out: Path, asked: ReproduceConfig, project: Project) -> None:
             "Take those settings, name another folder (--out FOLDER), or remove this one.",
         )
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    rows = {name: getattr(asked, name) for name in _ROWS}
+    rows = {name: getattr(config, name) for name in _ROWS}
     record = {"settings": settings, "rows": rows, "versions": versions(), "started": begun.get("started", now)}
     if json.loads(json.dumps(record)) != begun:
         write_json(path, record)
 
 
-def _settings(asked: ReproduceConfig, project: Project) -> dict[str, Any]:
+def _settings(config: ReproduceConfig, project: Project) -> dict[str, Any]:
     source, splits = project.source, project.dataset.splits
     own = {name: getattr(source, name) for name in ("val_fraction", "test_fraction", "split_seed")}
-    return {f"--{name.replace('_', '-')}": value for name, value in {**asked.training, **own}.items()} | {
+    return {f"--{name.replace('_', '-')}": value for name, value in {**config.training, **own}.items()} | {
         "data set": project.dataset.name,
         "rows": {name: splits[name].fingerprint[:12] for name in SPLITS},
     }

@@ -13,9 +13,9 @@ from labeldep_cli.config import (
     AdversarialConfig,
     DecisionConfig,
     Machine,
-    Place,
     PretrainConfig,
     ReproduceConfig,
+    RunWorkspace,
     Source,
     Workspace,
 )
@@ -24,10 +24,10 @@ from labeldep_cli.errors import LabeldepError
 from labeldep_cli.evaluation.bootstrap import mean_average_precision, set_scores, weights
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.experiments.comparison import RULES, threshold_for
-from labeldep_cli.experiments.scores import Evaluation, Seen, see
+from labeldep_cli.experiments.scores import Evaluation, SplitPredictions, predict_split
 from labeldep_cli.experiments.train import adversarial, pretrain
 from labeldep_cli.experiments.train_run import Trained
-from labeldep_cli.progress import Reporter, Silent
+from labeldep_cli.progress import Reporter, SilentReporter
 from labeldep_cli.projects.project import Project
 from labeldep_cli.reproduction.matrix import BASELINE, CRITIC, Training
 from labeldep_cli.runs.claims import Job
@@ -74,14 +74,14 @@ class Bench:
 
     Attributes:
         out: the folder of all.
-        asked: how they are trained.
+        config: how they are trained.
         project: the data set and the first backbone, as this call sees them.
         reporter: takes notes and progress.
         skipped: rows that were left out where this call read images itself.
     """
 
     out: Path
-    asked: ReproduceConfig
+    config: ReproduceConfig
     project: Project
     reporter: Reporter
     skipped: dict[str, Skipped] = field(default_factory=dict)
@@ -94,9 +94,9 @@ class Bench:
 
     def train(self, training: Training, seed: int) -> None:
         """Train a network, going on where it was interrupted; a finished one is found again in silence."""
-        reporter = Silent() if self.finished(training, seed) else self.reporter
+        reporter = SilentReporter() if self.finished(training, seed) else self.reporter
         workspace, source, machine = self._where(training, seed)
-        config, job = training.config(self.asked, seed), Job(training.folder(self.out, seed))
+        config, job = training.config(self.config, seed), Job(training.folder(self.out, seed))
         if isinstance(config, AdversarialConfig):
             start = str(Training(training.model, BASELINE).folder(self.out, seed))
             self._note(adversarial(workspace, source, machine, config, start, job, reporter))
@@ -118,17 +118,17 @@ class Bench:
             LabeldepError: it does not see the images that the networks before it saw.
         """
         workspace, source, machine = self._where(training, seed)
-        place = Place(workspace.runs_dir, workspace.data_dir, workspace.features_dir)
+        run_workspace = RunWorkspace(workspace.runs_dir, workspace.data_dir, workspace.features_dir)
         run = open_run(str(training.folder(self.out, seed)), workspace.runs_dir)
-        seen = see(run, place, machine, "test", source.weights, self.reporter)
+        seen = predict_split(run, run_workspace, machine, "test", source.weights, self.reporter)
         self._require_same_rows(seen)
-        if seen.project.looked:
+        if seen.project.images_read:
             self.skipped |= {skip.path: skip for skip in seen.inputs.skipped}
         if training.stage == CRITIC:
             return self._critic(seen, seed)
         return self._generator(seen, training, seed, compared)
 
-    def _generator(self, seen: Seen, training: Training, seed: int, compared: bool) -> Scored:
+    def _generator(self, seen: SplitPredictions, training: Training, seed: int, compared: bool) -> Scored:
         own, _ = seen.evaluated(DecisionConfig(top_k=training.model.top_k))
         tuned, at_tuned = seen.evaluated(DecisionConfig(threshold="tuned"))
         p, target = probabilities(seen.logits), float(seen.run.facts["val"]["true_labels_per_image"])
@@ -144,13 +144,13 @@ class Bench:
         ranking = mean_average_precision(seen.logits, seen.inputs.labels.numpy(), self._weights(seen))
         return replace(found, resampled=self._resampled(seen, sets), ranking=ranking)
 
-    def _critic(self, seen: Seen, seed: int) -> Scored:
+    def _critic(self, seen: SplitPredictions, seed: int) -> Scored:
         own, sets = seen.evaluated(DecisionConfig("rerank"))
         resampled = self._resampled(seen, {RERANK: sets})
         return Scored(seen.run.folder, seed, own, None, sets, seen.inputs.paths, resampled)
 
     def _resampled(
-        self, seen: Seen, sets: Mapping[str, NDArray[np.bool_]]
+        self, seen: SplitPredictions, sets: Mapping[str, NDArray[np.bool_]]
     ) -> dict[str, dict[str, NDArray[np.float64]]]:
         labels, draws = seen.inputs.labels.numpy(), self._weights(seen)
         return {rule: set_scores(predicted, labels, draws) for rule, predicted in sets.items()}
@@ -160,16 +160,16 @@ class Bench:
         return workspace, replace(self.project.source, backbone=training.model.backbone), self.project.machine
 
     def _note(self, trained: Trained) -> None:
-        if trained.looked:
+        if trained.images_read:
             self.skipped |= {skip.path: skip for skip in trained.skipped}
 
-    def _weights(self, seen: Seen) -> NDArray[np.int32]:
+    def _weights(self, seen: SplitPredictions) -> NDArray[np.int32]:
         """The same resamples of the images for every network."""
         if self._draws is None:
             self._draws = weights(len(seen.logits), RESAMPLING_SEED)
         return self._draws
 
-    def _require_same_rows(self, seen: Seen) -> None:
+    def _require_same_rows(self, seen: SplitPredictions) -> None:
         self._paths = self._paths or list(seen.inputs.paths)
         if list(seen.inputs.paths) != self._paths:
             raise LabeldepError(

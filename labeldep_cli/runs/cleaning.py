@@ -13,7 +13,7 @@ from labeldep_cli.errors import CheckpointError, nearest
 from labeldep_cli.files import lock, locked, storing
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import BEST, CONFIG, LAST, LOCK, METRICS, RESULT, SCRATCH, TENSORBOARD
-from labeldep_cli.runs.listing import record_of, run_folders
+from labeldep_cli.runs.listing import read_run_record, run_folders
 from labeldep_cli.runs.record import result_of
 
 _OWN = (RESULT, BEST, LAST, METRICS, TENSORBOARD, CONFIG)
@@ -23,7 +23,7 @@ _EMPTY = "never began"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CleaningRequest:
     """What is to go beside what always may: leftovers of kills, and runs without a checkpoint.
 
     Attributes:
@@ -66,7 +66,7 @@ class Removal:
         }
 
 
-def find_removals(runs_dir: Path, wanted: Wanted) -> list[Removal]:
+def find_removals(runs_dir: Path, wanted: CleaningRequest) -> list[Removal]:
     """What can go, folder by folder; nothing is touched.
 
     Raises:
@@ -77,7 +77,7 @@ def find_removals(runs_dir: Path, wanted: Wanted) -> list[Removal]:
     return [removal for removal in found if removal is not None]
 
 
-def remove(removal: Removal, wanted: Wanted) -> bool:
+def remove(removal: Removal, wanted: CleaningRequest) -> bool:
     """Remove what was found, unless a process works on the run, or it has changed since.
 
     The folder goes too where nothing of the user's own lies in it.
@@ -107,7 +107,7 @@ def remove(removal: Removal, wanted: Wanted) -> bool:
 def _named(name: str, runs_dir: Path) -> Path:
     for folder in (Path(name), runs_dir / name):
         with suppress(ValueError, OSError):
-            if record_of(folder) is not None:
+            if read_run_record(folder) is not None:
                 return folder
         if (folder / CONFIG).exists():
             raise CheckpointError(
@@ -118,7 +118,7 @@ def _named(name: str, runs_dir: Path) -> Path:
     raise CheckpointError(f"there is no run {name!r}", nearest(name, known) if known else "See: labeldep runs")
 
 
-def _removal(folder: Path, wanted: Wanted, in_use: bool) -> Removal | None:
+def _removal(folder: Path, wanted: CleaningRequest, in_use: bool) -> Removal | None:
     """What of a folder can go; None where there is nothing, or the folder is no run's."""
     why, files = _found(folder, wanted)
     there = tuple(path for path in files if path.exists())
@@ -128,11 +128,11 @@ def _removal(folder: Path, wanted: Wanted, in_use: bool) -> Removal | None:
     return Removal(folder, why, there, sum(path.stat().st_size for path in inside), in_use)
 
 
-def _found(folder: Path, wanted: Wanted) -> tuple[str, tuple[Path, ...]]:
+def _found(folder: Path, wanted: CleaningRequest) -> tuple[str, tuple[Path, ...]]:
     scraps = (folder / SCRATCH, *(folder / f".{name}.writing" for name in _OWN))
     whole = (*(folder / name for name in _OWN), *scraps)
     try:
-        record = record_of(folder)
+        record = read_run_record(folder)
         if record is None:
             return (_EMPTY, ()) if [path.name for path in folder.iterdir()] == [LOCK] else ("", ())
     except (ValueError, OSError):

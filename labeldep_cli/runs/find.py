@@ -48,7 +48,7 @@ def find_run(name: str | None, runs_dir: Path) -> Path:
     )
 
 
-def open_told(name: str | None, runs_dir: Path, reporter: Reporter) -> Run:
+def open_and_announce(name: str | None, runs_dir: Path, reporter: Reporter) -> Run:
     """`open_run`, saying which one it is where the user named none, and whether it is unfinished."""
     run = open_run(name, runs_dir)
     if name is None:

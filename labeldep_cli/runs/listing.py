@@ -74,7 +74,7 @@ def list_runs(runs_dir: Path, reporter: Reporter) -> list[RunRow]:
     rows: list[RunRow] = []
     for folder in run_folders(runs_dir):
         try:
-            record = record_of(folder)
+            record = read_run_record(folder)
             if record is not None:
                 rows.append(_row(folder, runs_dir, record))
         except (OSError, ValueError, KeyError, TypeError):
@@ -89,7 +89,7 @@ def run_folders(runs_dir: Path) -> Iterator[Path]:
         yield from (folder for folder in sorted(runs_dir.glob(pattern)) if os.path.isdir(folder))  # noqa: PTH112
 
 
-def record_of(folder: Path) -> dict[str, Any] | None:
+def read_run_record(folder: Path) -> dict[str, Any] | None:
     """The config.json of a run's folder; None where the folder is no run's.
 
     Raises:

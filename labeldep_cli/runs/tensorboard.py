@@ -10,7 +10,7 @@ from typing import Any
 
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.files import storing
-from labeldep_cli.progress import Course, Reporter, Through, Together, Watch
+from labeldep_cli.progress import CombinedObserver, ForwardingReporter, Reporter, TrainingObserver, TrainingProgress
 from labeldep_cli.runs.layout import TENSORBOARD, read_metrics
 
 
@@ -29,7 +29,7 @@ def require_tensorboard() -> None:
         ) from error
 
 
-class Recorded(Through):
+class Recorded(ForwardingReporter):
     """A reporter that has every training written down as well.
 
     Args:
@@ -42,38 +42,38 @@ class Recorded(Through):
         self._folder = run / TENSORBOARD
 
     @contextmanager
-    def training(self, course: Course) -> Iterator[Watch]:
+    def training(self, training: TrainingProgress) -> Iterator[TrainingObserver]:
         """Look on from there, and write."""
-        with super().training(course) as watch, closing(Events(self._folder, course)) as events:
-            yield Together(watch, events)
+        with super().training(training) as observer, closing(Events(self._folder, training)) as events:
+            yield CombinedObserver(observer, events)
 
 
 class Events:
-    """A watch that writes scalars: `train/LOSS` as they are told, `val/SCORE` of each evaluation.
+    """A observer that writes scalars: `train/LOSS` as they are told, `val/SCORE` of each evaluation.
 
     They fit what the run goes on from: those past its last checkpoint, which a kill has left, are taken back, and the
     evaluations of a run that was begun without are made up for.
 
     Args:
         folder: of the events.
-        course: the training that begins or goes on.
+        training: the training that begins or goes on.
 
     Raises:
         StorageError: the disk is full, read-only or forbidden; any call may.
     """
 
-    def __init__(self, folder: Path, course: Course) -> None:
+    def __init__(self, folder: Path, training: TrainingProgress) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder = folder
         self._told: set[str] = set()
         with storing(folder):
-            if not course.history:
+            if not training.history:
                 shutil.rmtree(folder, ignore_errors=True)
             begun = _begun(folder)
-            after = course.done + 1 if begun else None
+            after = training.done + 1 if begun else None
             self._writer = SummaryWriter(str(folder), purge_step=after)
-        for record in () if begun else course.history:
+        for record in () if begun else training.history:
             self.evaluated(record, best=False)
 
     def advance(self, n: int = 1) -> None:
@@ -110,7 +110,7 @@ def make_up(run: Path) -> None:
         return
     history = read_metrics(run)
     if history:
-        Events(run / TENSORBOARD, Course(run.name, history[-1]["step"], tuple(history))).close()
+        Events(run / TENSORBOARD, TrainingProgress(run.name, history[-1]["step"], tuple(history))).close()
 
 
 def _begun(folder: Path) -> bool:

@@ -104,14 +104,14 @@ class Order:
         """G's rows at a step, int64 [B]; an epoch has ceil(n / batch_size) batches, whose last may be smaller."""
         if self.blocks is None:
             return epoch_rows(self.n, self.batch_size, self.seed, step)
-        number, start = self._place(step)
+        number, start = self._position(step)
         return _epoch(self.n, self.blocks, self.seed, number).rows[start : start + self.batch_size]
 
     def critic_rows(self, step: int, purpose: str, key: int) -> Tensor:
         """D's rows for its update `key` at a step of G, drawn with replacement: int64 [min(n, batch_size)]."""
         if self.blocks is None:
             return random_rows(self.n, self.batch_size, self.seed, purpose, key)
-        number, start = self._place(step)
+        number, start = self._position(step)
         epoch = _epoch(self.n, self.blocks, self.seed, number)
         pool = bisect_right(epoch.ends, start)
         first, end = (0, *epoch.ends)[pool], epoch.ends[pool]
@@ -122,13 +122,13 @@ class Order:
         """The blocks of the pool in use at a step, then of those that follow, endlessly; nothing without blocks."""
         if self.blocks is None:
             return
-        number, start = self._place(step)
+        number, start = self._position(step)
         begun = bisect_right(_epoch(self.n, self.blocks, self.seed, number).ends, start)
         for later in count(number):
             yield from _epoch(self.n, self.blocks, self.seed, later).pools[begun:]
             begun = 0
 
-    def _place(self, step: int) -> tuple[int, int]:
+    def _position(self, step: int) -> tuple[int, int]:
         """The epoch of a step, and where in it G's batch begins."""
         epoch, batch = divmod(step, -(-self.n // self.batch_size))
         return epoch, batch * self.batch_size

@@ -21,7 +21,7 @@ from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.files import write_json, write_text
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.models.generator import Generator
-from labeldep_cli.progress import Course, Reporter
+from labeldep_cli.progress import Reporter, TrainingProgress
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
 from labeldep_cli.training.steps import Step
@@ -102,22 +102,22 @@ def fit(
     with world.first_alone():
         state = _resume(step, folder, reporter, world)
     generator.train()
-    course = Course(folder.name, schedule.steps, tuple(state.history), state.best.get("step"))
+    training = TrainingProgress(folder.name, schedule.steps, tuple(state.history), state.best.get("step"))
     with (
         closing(train.stream(step.requests(state.step), step.order.pools(state.step))) as batches,
-        reporter.training(course) as watch,
+        reporter.training(training) as observer,
     ):
-        tally = Tally(state.step, folder, watch.losses)
+        tally = Tally(state.step, folder, observer.losses)
         if not state.history:
             _record(state, {}, _val_scores(generator, val, 0, folder, world)[0])
-            watch.evaluated(state.history[-1], best=False)
+            observer.evaluated(state.history[-1], best=False)
         while state.step < schedule.steps and not state.stopped:
             tally.add(step(state.step, batches))
             state.step += 1
-            watch.advance()
+            observer.advance()
             if state.step % schedule.interval == 0 or state.step == schedule.steps:
                 _evaluate(state, tally, step, generator, val, schedule, folder, world)
-                watch.evaluated(state.history[-1], best=state.best["step"] == state.step)
+                observer.evaluated(state.history[-1], best=state.best["step"] == state.step)
                 if world.first:
                     _save(state, step, folder, facts)
     world.wait()

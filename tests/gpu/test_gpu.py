@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw_image
-from test_cli import LABELS, Place, make_table
+from sandbox import LABELS, Sandbox, make_table
 from torch import nn
 from typer.testing import CliRunner
 
@@ -53,29 +53,29 @@ SMALL = ("--critic-layers", 2, "--critic-width", 128)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """A workspace with ready features of 900 rows (`rows.npz`), and a table of 60 images."""
-    place = Place(tmp_path_factory.mktemp("gpu"))
+    sandbox = Sandbox(tmp_path_factory.mktemp("gpu"))
     random = np.random.default_rng(0)
     x = random.normal(size=(900, F)).astype(np.float32)
     y = (x[:, :L] + 0.5 * x[:, 1 : L + 1] > 0.5).astype(np.int8)
-    np.savez(place.folder / "rows.npz", X=x, Y=y, label_names=np.array([f"label {k}" for k in range(L)]))
-    make_table(place.table.parent)
-    return place
+    np.savez(sandbox.folder / "rows.npz", X=x, Y=y, label_names=np.array([f"label {k}" for k in range(L)]))
+    make_table(sandbox.table.parent)
+    return sandbox
 
 
-def start(place: Place, device: str, *words: object, strict: bool = True) -> subprocess.Popen[str]:
+def start(sandbox: Sandbox, device: str, *words: object, strict: bool = True) -> subprocess.Popen[str]:
     """Start a command in a process of its own; strict: a warning ends it, as of an operation that does not repeat."""
-    where = {"LABELDEP_DATA": str(place.folder / "data"), "LABELDEP_RUNS": str(place.folder / "runs")}
+    where = {"LABELDEP_DATA": str(sandbox.folder / "data"), "LABELDEP_RUNS": str(sandbox.folder / "runs")}
     environment = {**os.environ, **where, "PYTHONPATH": os.pathsep.join(sys.path)}
     python = [sys.executable, *(("-W", "error::UserWarning") if strict else ())]
     command = [*python, "-m", "labeldep_cli", *map(str, words), "--device", device, "--json"]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def run(place: Place, device: str, *words: object, strict: bool = True) -> dict[str, object]:
+def run(sandbox: Sandbox, device: str, *words: object, strict: bool = True) -> dict[str, object]:
     """Run a command in a process of its own; what it prints."""
-    process = start(place, device, *words, strict=strict)
+    process = start(sandbox, device, *words, strict=strict)
     said, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, told[-4000:]
     return json.loads(said)
@@ -92,10 +92,10 @@ class TestRepeats:
     """The same command leaves the same bytes; and scores that are the CPU's, but for rounding."""
 
     @pytest.fixture(scope="class")
-    def pretrained(self, place: Place) -> tuple[object, ...]:
-        words = ("pretrain", "--dataset", place.folder / "rows.npz", "--steps", 60, "--lr", 0.01)
+    def pretrained(self, sandbox: Sandbox) -> tuple[object, ...]:
+        words = ("pretrain", "--dataset", sandbox.folder / "rows.npz", "--steps", 60, "--lr", 0.01)
         runs = {
-            out: run(place, device, *words, "--out", place.folder / f"pretrain-{out}")
+            out: run(sandbox, device, *words, "--out", sandbox.folder / f"pretrain-{out}")
             for out, device in (("one", "cuda"), ("two", "cuda"), ("cpu", "cpu"))
         }
         assert files_of(runs["one"]["run"]) == files_of(runs["two"]["run"])
@@ -103,11 +103,11 @@ class TestRepeats:
         return "--from", runs["one"]["run"]
 
     @pytest.mark.parametrize("critic", ["wgan-gp", "nce", "frozen"])
-    def test_head_mode(self, place: Place, pretrained: tuple[object, ...], critic: str) -> None:
+    def test_head_mode(self, sandbox: Sandbox, pretrained: tuple[object, ...], critic: str) -> None:
         kind = ("--critic", "nce", "--freeze-generator") if critic == "frozen" else ("--critic", critic)
-        words = ("adversarial", "--dataset", place.folder / "rows.npz", *pretrained, *kind, "--steps", 60, *SMALL)
+        words = ("adversarial", "--dataset", sandbox.folder / "rows.npz", *pretrained, *kind, "--steps", 60, *SMALL)
         found = {
-            out: run(place, device, *words, "--out", place.folder / f"{critic}-{out}")
+            out: run(sandbox, device, *words, "--out", sandbox.folder / f"{critic}-{out}")
             for out, device in (("one", "cuda"), ("two", "cuda"), ("cpu", "cpu"))
         }
         assert files_of(found["one"]["run"]) == files_of(found["two"]["run"])
@@ -116,15 +116,17 @@ class TestRepeats:
         mine, theirs = (json.loads(line) for line in lines)
         assert mine["critic"] == pytest.approx(theirs["critic"], rel=0.05, abs=0.05)
 
-    def test_full_mode(self, place: Place) -> None:
-        words = ("adversarial", "--full", "--dataset", place.table, "--backbone", "scenesnet", "--batch-size", 8)
+    def test_full_mode(self, sandbox: Sandbox) -> None:
+        words = ("adversarial", "--full", "--dataset", sandbox.table, "--backbone", "scenesnet", "--batch-size", 8)
         more = ("--steps", 4, *SMALL, "--workers", 2)
         # Starts from one pretrained run, which the first of the two trains.
-        runs = [run(place, "cuda", *words, *more, "--out", place.folder / out, strict=False) for out in ("f1", "f2")]
+        runs = [
+            run(sandbox, "cuda", *words, *more, "--out", sandbox.folder / out, strict=False) for out in ("f1", "f2")
+        ]
         assert files_of(runs[0]["run"]) == files_of(runs[1]["run"])
 
-    def test_features(self, place: Place) -> None:
-        words = ("extract", "--dataset", place.table, "--backbone", "scenesnet", "--workers", 2)
+    def test_features(self, sandbox: Sandbox) -> None:
+        words = ("extract", "--dataset", sandbox.table, "--backbone", "scenesnet", "--workers", 2)
         kinds = {
             "one": ("cuda", "float16"),
             "two": ("cuda", "float16"),
@@ -133,21 +135,21 @@ class TestRepeats:
         }
         features = {}
         for out, (device, precision) in kinds.items():
-            folder = place.folder / f"features-{out}"
-            run(place, device, *words, "--precision", precision, "--out", folder)
-            found = load_features(place.table, backbone="scenesnet", features_dir=folder)
+            folder = sandbox.folder / f"features-{out}"
+            run(sandbox, device, *words, "--precision", precision, "--out", folder)
+            found = load_features(sandbox.table, backbone="scenesnet", features_dir=folder)
             features[out] = found.features(1).astype(np.float32)
         assert (features["one"] == features["two"]).all()
         scale = np.linalg.norm(features["cpu"])
         assert np.linalg.norm(features["exact"] - features["cpu"]) < 1e-3 * scale
         assert np.linalg.norm(features["one"] - features["cpu"]) < 1e-2 * scale
 
-    def test_a_killed_run_goes_on_to_the_same_bytes(self, place: Place, pretrained: tuple[object, ...]) -> None:
-        source = ("--dataset", place.folder / "rows.npz", *pretrained)
+    def test_a_killed_run_goes_on_to_the_same_bytes(self, sandbox: Sandbox, pretrained: tuple[object, ...]) -> None:
+        source = ("--dataset", sandbox.folder / "rows.npz", *pretrained)
         words = ("adversarial", *source, "--epochs", 30, "--batch-size", 64, *SMALL)
-        whole = run(place, "cuda", *words, "--out", place.folder / "whole")
-        killed = place.folder / "killed"
-        process = start(place, "cuda", *words, "--out", killed)
+        whole = run(sandbox, "cuda", *words, "--out", sandbox.folder / "whole")
+        killed = sandbox.folder / "killed"
+        process = start(sandbox, "cuda", *words, "--out", killed)
         deadline = time.monotonic() + PATIENCE
         while not (killed / LAST).exists() and process.poll() is None:
             assert time.monotonic() < deadline, "the command does not get anywhere"
@@ -155,19 +157,19 @@ class TestRepeats:
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL and not (killed / RESULT).exists(), "it had ended before the kill"
-        run(place, "cuda", *words, "--out", killed)
+        run(sandbox, "cuda", *words, "--out", killed)
         assert files_of(killed) == files_of(whole["run"])
 
-    def test_predict(self, place: Place) -> None:
+    def test_predict(self, sandbox: Sandbox) -> None:
         """Labels of images by one run, on either device; probabilities differ by how convolutions round."""
-        table = ("--dataset", place.table, "--backbone", "scenesnet")
-        trained = run(place, "cuda", "pretrain", *table, "--steps", 30, "--out", place.folder / "runs" / "labels")[
+        table = ("--dataset", sandbox.table, "--backbone", "scenesnet")
+        trained = run(sandbox, "cuda", "pretrain", *table, "--steps", 30, "--out", sandbox.folder / "runs" / "labels")[
             "run"
         ]
-        images = [draw_image(place.folder / "new" / f"{k}.png", 100 + k) for k in range(5)]
+        images = [draw_image(sandbox.folder / "new" / f"{k}.png", 100 + k) for k in range(5)]
         told = {}
         for device in ("cuda", "cpu"):
-            process = start(place, device, "predict", *images, "--run", trained, "--all")
+            process = start(sandbox, device, "predict", *images, "--run", trained, "--all")
             said, errors = process.communicate(timeout=PATIENCE)
             assert process.returncode == 0, errors
             lines = [json.loads(line) for line in said.splitlines()]
@@ -175,16 +177,16 @@ class TestRepeats:
         np.testing.assert_allclose(told["cuda"], told["cpu"], atol=1e-2)
 
 
-def test_too_little_memory_is_an_error_that_can_be_mended(place: Place) -> None:
+def test_too_little_memory_is_an_error_that_can_be_mended(sandbox: Sandbox) -> None:
     words = (
         "pretrain",
         "--dataset",
-        place.folder / "rows.npz",
+        sandbox.folder / "rows.npz",
         "--steps",
         2,
         "--fresh",
         "--out",
-        place.folder / "none",
+        sandbox.folder / "none",
     )
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(1e-6)
@@ -282,19 +284,19 @@ def test_label_dependency_loss_computes_what_the_cpu_computes(kind: str) -> None
 # ---------------------------------------------------------------------------------------------------------- full mode
 
 
-def image_inputs(place: Place) -> ImageInputs:
+def image_inputs(sandbox: Sandbox) -> ImageInputs:
     """The table's first 16 images on the GPU, under a frozen scenesnet of random weights."""
     torch.manual_seed(0)
     encoder = InferenceEncoder(Encoder(architecture(find_backbone("scenesnet")).eval()).to(GPU), "auto")
     labels = np.random.default_rng(0).integers(0, 2, (16, 3)).astype(np.int8)
     paths = tuple(f"img/{k}.png" for k in range(16))
-    split = Split("train", paths, labels, LabelSpace(LABELS), place.table.parent)
+    split = Split("train", paths, labels, LabelSpace(LABELS), sandbox.table.parent)
     return ImageInputs(split, np.arange(16), (), encoder, 256, 96, 1, 0, GPU, False)
 
 
-def test_a_full_mode_step_moves_the_weights_as_plain_torch_does(place: Place) -> None:
+def test_a_full_mode_step_moves_the_weights_as_plain_torch_does(sandbox: Sandbox) -> None:
     """Beside `backward()` and Adam as they come; 16-bit convolutions turn the sign of a few gradients near 0."""
-    inputs = image_inputs(place)
+    inputs = image_inputs(sandbox)
     generator = Generator(inputs.encoder.trainable_copy(False), seeded_head("linear", 256, 3, 0, 0)).to(GPU)
     plain, before = copy.deepcopy(generator), copy.deepcopy(generator)
     config = PretrainConfig(full=True, batch_size=8, lr=1e-3, head="linear").resolved()
@@ -317,8 +319,8 @@ def test_a_full_mode_step_moves_the_weights_as_plain_torch_does(place: Place) ->
         assert mine.grad.stride() == mine.stride(), name
 
 
-def test_f_ext_sees_alike_in_training_and_evaluation_and_nearly_as_in_float32(place: Place) -> None:
-    inputs = image_inputs(place)
+def test_f_ext_sees_alike_in_training_and_evaluation_and_nearly_as_in_float32(sandbox: Sandbox) -> None:
+    inputs = image_inputs(sandbox)
     (batch,) = in_order(inputs)
     with torch.no_grad():
         alone, exact = inputs.encoder(batch.x), inputs.encoder.plain(batch.x)

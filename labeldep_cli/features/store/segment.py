@@ -177,24 +177,24 @@ def _read_run(
     stored: Any,  # noqa: ANN401 - h5py is untyped
     path: Path,
     rows: NDArray[np.int64],
-    places: NDArray[np.int64],
+    locations: NDArray[np.int64],
     into: NDArray[np.float16],
     command: str,
 ) -> None:
-    """Read ascending rows that lie close together to their places in `into`."""
+    """Read ascending rows that lie close together to their locations in `into`."""
     if len(rows) == 0:
         return
     first, end, views = int(rows[0]), int(rows[-1]) + 1, into.shape[1]
-    begin, stop = int(places[0]), int(places[-1]) + 1
-    straight = end - first == len(rows) == stop - begin and bool((np.diff(places) == 1).all())
+    begin, stop = int(locations[0]), int(locations[-1]) + 1
+    straight = end - first == len(rows) == stop - begin and bool((np.diff(locations) == 1).all())
     try:
         if straight and into.flags.c_contiguous:
             stored.read_direct(into, np.s_[first:end, :views], np.s_[begin:stop])
         else:
-            into[places] = stored[first:end, :views][rows - first]
+            into[locations] = stored[first:end, :views][rows - first]
     except (OSError, RuntimeError) as error:
         raise CacheError(f"{path} cannot be read: {error}", f"Run: {command}") from error
-    broken = ~np.isfinite(into[places]).all(axis=tuple(range(1, into.ndim)))
+    broken = ~np.isfinite(into[locations]).all(axis=tuple(range(1, into.ndim)))
     if broken.any():
         raise CacheError(
             f"{path} holds NaN or infinite features, first in row {int(rows[broken.argmax()])}", f"Run: {command}"

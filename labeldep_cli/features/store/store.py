@@ -23,7 +23,7 @@ KIND = "kind.json"
 NOWHERE = -1
 
 
-class Places(NamedTuple):
+class RowLocations(NamedTuple):
     """Where images lie in a store.
 
     Attributes:
@@ -95,7 +95,7 @@ class FeatureStore:
         return sorted(self.folder.glob(f"{part}-*.h5.partial"))
 
     @cached_property
-    def _orders(self) -> dict[Part, tuple[NDArray[np.bytes_], Places]]:
+    def _orders(self) -> dict[Part, tuple[NDArray[np.bytes_], RowLocations]]:
         """By part, all images, ascending, and where they lie."""
         return {part: _order(self.segments(part)) for part in self._parts}
 
@@ -104,25 +104,25 @@ class FeatureStore:
         """Whether there is no image in it."""
         return not any(len(segment) for segment in self.segments("test"))
 
-    def locate(self, contents: NDArray[np.bytes_], part: Part) -> Places:
+    def locate(self, contents: NDArray[np.bytes_], part: Part) -> RowLocations:
         """Where images lie.
 
         Args:
             contents: CONTENT [N]; empty for an image whose bytes are not known.
             part: which views.
         """
-        known, places = self._orders[part]
+        known, locations = self._orders[part]
         at = np.searchsorted(known, contents, side="right") - 1  # of equal ones the last: the latest segment's
         hit = (at >= 0) & (contents != b"")
         hit[hit] = known[at[hit]] == contents[hit]
         at = np.where(hit, at, 0)
         if not len(known):
             nowhere = np.full(len(contents), NOWHERE, np.int64)
-            return Places(nowhere, np.zeros_like(nowhere), np.zeros(len(contents), np.uint8))
-        return Places(
-            np.where(hit, places.segment[at], NOWHERE),
-            np.where(hit, places.row[at], 0),
-            np.where(hit, places.reason[at], 0).astype(np.uint8),
+            return RowLocations(nowhere, np.zeros_like(nowhere), np.zeros(len(contents), np.uint8))
+        return RowLocations(
+            np.where(hit, locations.segment[at], NOWHERE),
+            np.where(hit, locations.row[at], 0),
+            np.where(hit, locations.reason[at], 0).astype(np.uint8),
         )
 
     def drop_broken(self) -> None:
@@ -155,26 +155,26 @@ class FeatureStore:
                     with storing(segment.path):
                         segment.path.unlink(missing_ok=True)
 
-    def _latest(self, part: Part) -> Places:
-        known, places = self._orders[part]
+    def _latest(self, part: Part) -> RowLocations:
+        known, locations = self._orders[part]
         last = np.append(known[1:] != known[:-1], True) if len(known) else np.zeros(0, bool)
-        return Places(places.segment[last], places.row[last], places.reason[last])
+        return RowLocations(locations.segment[last], locations.row[last], locations.reason[last])
 
     def reopened(self) -> FeatureStore:
         """The store as it is now."""
         return FeatureStore(self.folder, self.kind, self.command)
 
 
-def _order(segments: Sequence[Segment]) -> tuple[NDArray[np.bytes_], Places]:
+def _order(segments: Sequence[Segment]) -> tuple[NDArray[np.bytes_], RowLocations]:
     if not segments:
         nothing = np.zeros(0, np.int64)
-        return np.empty(0, CONTENT), Places(nothing, nothing, np.zeros(0, np.uint8))
+        return np.empty(0, CONTENT), RowLocations(nothing, nothing, np.zeros(0, np.uint8))
     contents = np.concatenate([segment.contents for segment in segments])
     order = np.argsort(contents, kind="stable")
     numbers = np.repeat(np.arange(len(segments)), [len(segment) for segment in segments])
     rows = np.concatenate([np.arange(len(segment)) for segment in segments])
     reasons = np.concatenate([segment.reasons for segment in segments])
-    return contents[order], Places(numbers[order], rows[order], reasons[order])
+    return contents[order], RowLocations(numbers[order], rows[order], reasons[order])
 
 
 def require_one_shape(store: FeatureStore, shape: tuple[int, ...]) -> None:

@@ -41,8 +41,8 @@ class AttRnnHead(SequenceHead):
 
     def step(self, seen: Tensor, state: State, last: Tensor) -> tuple[Tensor, State]:
         """Look at the regions, read the last label, score the next."""
-        asked = torch.tanh(seen[:, None] + self.question(state[0])[:, :, None])  # [B, K, S, H]
-        attention = self.relevance(asked).squeeze(-1).softmax(dim=-1)  # [B, K, S]
+        query = torch.tanh(seen[:, None] + self.question(state[0])[:, :, None])  # [B, K, S, H]
+        attention = self.relevance(query).squeeze(-1).softmax(dim=-1)  # [B, K, S]
         context = attention @ seen  # [B, K, H]
         state = run_cell(self.cell, torch.cat([context, self.embedding(last)], dim=-1), state)
         scores: Tensor = self.score(torch.cat([state[0], context], dim=-1))

@@ -9,39 +9,39 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.reports.run_report.judged import Judged
+from labeldep_cli.reports.run_report.one_run import RunReport
 
 SHOWN = 6
 
 
 @dataclass(frozen=True)
-class Wall:
+class PhotoGrid:
     """Some images under one heading.
 
     Attributes:
         title: the heading.
-        told: how they were chosen, a sentence.
+        text: how they were chosen, a sentence.
         rows: of the split's usable rows.
         notes: what is to be seen, by row.
     """
 
     title: str
-    told: str
+    text: str
     rows: tuple[int, ...]
     notes: dict[int, str] = field(default_factory=dict)
 
 
-def walls(judged: Sequence[Judged]) -> list[Wall]:
+def photo_grids(reports: Sequence[RunReport]) -> list[PhotoGrid]:
     """What each run improved on the first one and what it made worse, where they disagree, where they are surely wrong.
 
     Headings without an image are left out.
     """
-    found = [wall for one in judged[1:] for wall in _gained_and_lost(judged[0], one)]
-    found += [_disagreeing(judged)] if len(judged) > 1 else []
-    return [wall for wall in (*found, _surely_wrong(judged)) if wall.rows]
+    found = [grid for one in reports[1:] for grid in _gained_and_lost(reports[0], one)]
+    found += [_disagreeing(reports)] if len(reports) > 1 else []
+    return [grid for grid in (*found, _surely_wrong(reports)) if grid.rows]
 
 
-def _gained_and_lost(first: Judged, other: Judged) -> tuple[Wall, Wall]:
+def _gained_and_lost(first: RunReport, other: RunReport) -> tuple[PhotoGrid, PhotoGrid]:
     gain = first.wrong - other.wrong  # [N]
     better, worse = int((gain > 0).sum()), int((gain < 0).sum())
     beside = f"{other.letter} beside {first.letter}"
@@ -50,33 +50,33 @@ def _gained_and_lost(first: Judged, other: Judged) -> tuple[Wall, Wall]:
         f"{worse}; these are the ones with the largest difference."
     )
     return (
-        Wall(f"Most improved: {beside}", told, _largest(gain)),
-        Wall(f"Made worse: {beside}", "The same, the other way round.", _largest(-gain)),
+        PhotoGrid(f"Most improved: {beside}", told, _largest(gain)),
+        PhotoGrid(f"Made worse: {beside}", "The same, the other way round.", _largest(-gain)),
     )
 
 
-def _disagreeing(judged: Sequence[Judged]) -> Wall:
-    differing = np.max([(a.sets != b.sets).sum(axis=1) for a, b in combinations(judged, 2)], axis=0)
+def _disagreeing(reports: Sequence[RunReport]) -> PhotoGrid:
+    differing = np.max([(a.sets != b.sets).sum(axis=1) for a, b in combinations(reports, 2)], axis=0)
     told = (
         f"The sets of two runs differ on {int((differing > 0).sum())} of {len(differing)} images; these are the ones "
         "with the most labels that differ, whoever is right."
     )
-    return Wall("Most disagreed on", told, _largest(differing))
+    return PhotoGrid("Most disagreed on", told, _largest(differing))
 
 
-def _surely_wrong(judged: Sequence[Judged]) -> Wall:
+def _surely_wrong(reports: Sequence[RunReport]) -> PhotoGrid:
     """Where a probability is furthest from the truth: the run's error, or the annotator's."""
-    labels = judged[0].labels
-    off = np.array([np.where(labels >= 0, np.abs((labels > 0) - one.p), 0) for one in judged])  # [R, N, L]
+    labels = reports[0].labels
+    off = np.array([np.where(labels >= 0, np.abs((labels > 0) - one.p), 0) for one in reports])  # [R, N, L]
     rows = tuple(row for row in _largest(off.max(axis=(0, 2))) if off[:, row].max() > 0.5)
     notes = {}
     for row in rows:
         run, label = np.unravel_index(off[:, row].argmax(), off[:, row].shape)
-        one, name = judged[int(run)], judged[0].run.space.names[int(label)]
+        one, name = reports[int(run)], reports[0].run.space.names[int(label)]
         where = "in the truth" if labels[row, label] > 0 else "not in the truth"
         notes[row] = f"{one.letter}: p {one.p[row, label]:.3f} of {name}, which is {where}"
     told = "Where a probability is furthest from the truth: the run's mistake, or the annotator's."
-    return Wall("Most confidently wrong", told, rows, notes)
+    return PhotoGrid("Most confidently wrong", told, rows, notes)
 
 
 def _largest(values: NDArray[np.integer] | NDArray[np.floating]) -> tuple[int, ...]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.evaluation.evidence import critic_evidence
 from labeldep_cli.progress import Reporter
-from labeldep_cli.reports.run_report.gallery import Wall
-from labeldep_cli.reports.run_report.judged import Judged
+from labeldep_cli.reports.run_report.gallery import PhotoGrid
+from labeldep_cli.reports.run_report.one_run import RunReport
 from labeldep_cli.reports.thumbnails import thumbnails
 
 PICTURES = 3_000_000
@@ -48,16 +48,16 @@ class Choosable:
         return tuple(Skipped(record["name"], "can no longer be read") for record, picture in named if not picture)
 
 
-def choosable(judged: Sequence[Judged], shown: Sequence[Wall], reporter: Reporter) -> Choosable:
+def choosable(reports: Sequence[RunReport], shown: Sequence[PhotoGrid], reporter: Reporter) -> Choosable:
     """Make as many rows choosable as fit: those of the gallery first, then the split's in order."""
-    first = judged[0].seen
-    wanted = list(dict.fromkeys([*(row for wall in shown for row in wall.rows), *range(len(first.logits))]))[:CHOOSABLE]
-    pictures = dict(zip(wanted, _pictures(judged[0], wanted, reporter), strict=False))
+    first = reports[0].seen
+    wanted = list(dict.fromkeys([*(row for grid in shown for row in grid.rows), *range(len(first.logits))]))[:CHOOSABLE]
+    pictures = dict(zip(wanted, _pictures(reports[0], wanted, reporter), strict=False))
     rows = sorted(pictures)
-    return Choosable(rows, [pictures[row] for row in rows], _records(judged, rows))
+    return Choosable(rows, [pictures[row] for row in rows], _records(reports, rows))
 
 
-def _pictures(one: Judged, rows: Sequence[int], reporter: Reporter) -> list[str]:
+def _pictures(one: RunReport, rows: Sequence[int], reporter: Reporter) -> list[str]:
     if one.run.has_features:
         return [""] * len(rows)
     split = one.seen.project.dataset.split(one.seen.split)
@@ -65,47 +65,47 @@ def _pictures(one: Judged, rows: Sequence[int], reporter: Reporter) -> list[str]
     return thumbnails([split.file(place[one.seen.inputs.paths[row]]) for row in rows], PICTURES, reporter)
 
 
-def _records(judged: Sequence[Judged], rows: list[int]) -> list[dict[str, Any]]:
+def _records(reports: Sequence[RunReport], rows: list[int]) -> list[dict[str, Any]]:
     """By row: its name, how many labels each run has wrong, and its labels (those listed) with what is said of each.
 
     A label is [number, truth (1, 0, -1), which runs chose it (a bit a run), p of each run in thousandths, what each
     critic adds in hundredths (those of `asked` in order)].
     """
-    added = [evidence(one, rows) for one in judged if asks_critic(one)]
+    added = [evidence(one, rows) for one in reports if asks_critic(one)]
     return [
         {
-            "name": judged[0].seen.inputs.paths[row],
-            "wrong": [int(one.wrong[row]) for one in judged],
+            "name": reports[0].seen.inputs.paths[row],
+            "wrong": [int(one.wrong[row]) for one in reports],
             "labels": [
                 [
                     label,
-                    int(judged[0].labels[row, label]),
-                    sum(int(one.sets[row, label]) << one.number for one in judged),
-                    [round(1000 * float(one.p[row, label])) for one in judged],
+                    int(reports[0].labels[row, label]),
+                    sum(int(one.sets[row, label]) << one.number for one in reports),
+                    [round(1000 * float(one.p[row, label])) for one in reports],
                     [round(100 * float(own[k, label])) for own in added],
                 ]
-                for label in _listed(judged, row)
+                for label in _listed(reports, row)
             ],
         }
         for k, row in enumerate(rows)
     ]
 
 
-def _listed(judged: Sequence[Judged], row: int) -> list[int]:
+def _listed(reports: Sequence[RunReport], row: int) -> list[int]:
     """The labels of a row worth listing: chosen or true ones and the most probable others, by their largest p."""
-    p = np.max([one.p[row] for one in judged], axis=0)
-    named = np.any([one.sets[row] for one in judged], axis=0) | (judged[0].labels[row] > 0)
+    p = np.max([one.p[row] for one in reports], axis=0)
+    named = np.any([one.sets[row] for one in reports], axis=0) | (reports[0].labels[row] > 0)
     order = np.lexsort((-p, ~named))
     return [int(label) for label in order[: max(LISTED, int(named.sum()))]]
 
 
-def asks_critic(one: Judged) -> bool:
+def asks_critic(one: RunReport) -> bool:
     """Whether it has a critic that val gave a weight."""
     return one.run.facts["critic"] is not None and bool(one.run.facts.get("beta"))
 
 
 @torch.inference_mode()
-def evidence(one: Judged, rows: Sequence[int]) -> NDArray[np.float32]:
+def evidence(one: RunReport, rows: Sequence[int]) -> NDArray[np.float32]:
     """What the critic adds to the log-odds of each label, the others of the run's own set staying: [len(rows), L]."""
     z = one.seen.features[list(rows)]
     sets = torch.from_numpy(one.sets[list(rows)]).to(z.device)

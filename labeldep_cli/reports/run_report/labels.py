@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from labeldep_cli.evaluation.cooccurrence import clustered, log_lift
 from labeldep_cli.evaluation.dependency import Dependency, Pair, measure, together
 from labeldep_cli.reports import heatmap, tables
-from labeldep_cli.reports.run_report.judged import Judged
+from labeldep_cli.reports.run_report.one_run import RunReport
 
 SCORES = ("f1", "ap", "precision", "recall")
 
@@ -25,9 +25,9 @@ _MOST = 3.0
 """The log2 of a lift that has a map's full colour: 8 times as often as by chance, or an eighth."""
 
 
-def label_rows(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+def label_rows(reports: Sequence[RunReport]) -> list[dict[str, Any]]:
     """A row a label: its name, its images and, by score, a cell a run; from each run's own sets."""
-    own = [one.evaluations[one.own].scores.per_label for one in judged]
+    own = [one.evaluations[one.own].scores.per_label for one in reports]
     return [
         {
             "label": of_label[0].label,
@@ -57,47 +57,47 @@ class Pairing:
     names: tuple[str, ...]
     maps: tuple[tuple[str, str], ...]
     counts: list[list[list[int]]]
-    measured: list[tuple[Judged, Sequence[str]]]
+    measured: list[tuple[RunReport, Sequence[str]]]
     pairs: list[tuple[Pair, ...]]
 
 
-def pairing(judged: Sequence[Judged], seed: int) -> Pairing | None:
+def pairing(reports: Sequence[RunReport], seed: int) -> Pairing | None:
     """See which labels go together; None where no image has all its labels known, or there is one label alone.
 
     Args:
-        judged: the runs.
+        reports: the runs.
         seed: of the sampled sets and of the two-sample test.
     """
-    labels, names = judged[0].labels, judged[0].run.space.names
+    labels, names = reports[0].labels, reports[0].run.space.names
     whole = (labels >= 0).all(axis=1)
     if not whole.any() or len(names) < 2:
         return None
     real = labels[whole] > 0
     frequent = np.sort(np.argsort(-real.sum(axis=0), kind="stable")[:MAPPED])
     order = frequent[clustered(log_lift(together(real[:, frequent]), len(real)))]
-    counts = [together(sets[:, order]) for sets in (real, *(one.sets[whole] for one in judged))]
-    train = judged[0].seen.project.dataset.split("train").labels
-    found = [measure(labels, one.sets, one.p, train, names, seed) for one in judged]
+    counts = [together(sets[:, order]) for sets in (real, *(one.sets[whole] for one in reports))]
+    train = reports[0].seen.project.dataset.split("train").labels
+    found = [measure(labels, one.sets, one.p, train, names, seed) for one in reports]
     return Pairing(
         n_images=len(real),
         axes=heatmap.Axes.of([names[k] for k in order]),
         names=tuple(names[k] for k in order),
-        maps=_maps(judged, [log_lift(count, len(real)) for count in counts]),
+        maps=_maps(reports, [log_lift(count, len(real)) for count in counts]),
         counts=[count.astype(int).tolist() for count in counts],
-        measured=[(one, row) for one, m in zip(judged, found, strict=True) for row in _measured(one, m)],
+        measured=[(one, row) for one, m in zip(reports, found, strict=True) for row in _measured(one, m)],
         pairs=_strongest(found),
     )
 
 
-def _maps(judged: Sequence[Judged], lifts: Sequence[NDArray[np.float64]]) -> tuple[tuple[str, str], ...]:
+def _maps(reports: Sequence[RunReport], lifts: Sequence[NDArray[np.float64]]) -> tuple[tuple[str, str], ...]:
     real, *predicted = lifts
     drawn = [("real", real)]
-    for one, own in zip(judged, predicted, strict=True):
+    for one, own in zip(reports, predicted, strict=True):
         drawn += [(f"{one.letter} predicted", own), (f"{one.letter} \N{MINUS SIGN} real", own - real)]
     return tuple((title, heatmap.picture(values, _MOST)) for title, values in drawn)
 
 
-def _measured(one: Judged, found: Dependency) -> Sequence[Sequence[str]]:
+def _measured(one: RunReport, found: Dependency) -> Sequence[Sequence[str]]:
     return tables.dependency_rows(one.evaluations[one.own].rule.to_json(), found.to_json())
 
 

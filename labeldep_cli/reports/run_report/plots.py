@@ -10,31 +10,31 @@ from markupsafe import Markup
 from labeldep_cli.evaluation.curves import Curve, by_threshold, precision_recall
 from labeldep_cli.reports.figure import Line, figure
 from labeldep_cli.reports.quantities import name_of
-from labeldep_cli.reports.run_report.judged import Judged
+from labeldep_cli.reports.run_report.one_run import RunReport
 from labeldep_cli.runs.layout import read_metrics
 
 _ON_VAL = {"CF1": ", p > 0.5", "mAP": "", "exact_match": ", p > 0.5", "labels_per_image": ", p > 0.5"}
 """The scores on val that have a figure, and the decision that they hang on."""
 
-_Histories = Sequence[tuple[Judged, Sequence[Mapping[str, Any]]]]
+_Histories = Sequence[tuple[RunReport, Sequence[Mapping[str, Any]]]]
 
 
-def score_figures(judged: Sequence[Judged]) -> list[Markup]:
+def score_figures(reports: Sequence[RunReport]) -> list[Markup]:
     """Precision against recall, and F1 by threshold and by labels an image; a line a run."""
-    curves = [by_threshold(one.p, one.labels) for one in judged]
-    pooled = [precision_recall(one.p, one.labels) for one in judged]
-    best = ", ".join(f"{one.letter} {curve.OF1.max():.1f}" for one, curve in zip(judged, curves, strict=True))
-    recall = [_line(one, curve, "OR", "OP") for one, curve in zip(judged, pooled, strict=True)]
+    curves = [by_threshold(one.p, one.labels) for one in reports]
+    pooled = [precision_recall(one.p, one.labels) for one in reports]
+    best = ", ".join(f"{one.letter} {curve.OF1.max():.1f}" for one, curve in zip(reports, curves, strict=True))
+    recall = [_line(one, curve, "OR", "OP") for one, curve in zip(reports, pooled, strict=True)]
     told = "Precision against recall of all decisions pooled, a line a run"
     figures = [figure("recall", "Precision and recall", told, "OR (recall)", "OP (precision)", recall)]
     for score in ("CF1", "OF1"):
-        lines = [_line(one, curve, "thresholds", score) for one, curve in zip(judged, curves, strict=True)]
+        lines = [_line(one, curve, "thresholds", score) for one, curve in zip(reports, curves, strict=True)]
         told = f"{score} by threshold, a line a run; the best OF1 that any threshold gives on this split: {best}"
         figures.append(figure(f"by-threshold-{score}", f"{score} by threshold", told, "threshold", score, lines))
-    most = 2 * max(record["true_labels_per_image"] for record in judged[0].scores())
+    most = 2 * max(record["true_labels_per_image"] for record in reports[0].scores())
     for score in ("CF1", "OF1"):
         parts = [_up_to(curve, most) for curve in curves]
-        lines = [_line(one, part, "labels_per_image", score) for one, part in zip(judged, parts, strict=True)]
+        lines = [_line(one, part, "labels_per_image", score) for one, part in zip(reports, parts, strict=True)]
         told = f"{score} at as many predicted labels an image, a line a run"
         title = f"{score} by labels an image"
         figures.append(figure(f"by-labels-{score}", title, told, "labels an image", score, lines))
@@ -47,7 +47,7 @@ def _up_to(curve: Curve, most: float) -> Curve:
     return Curve(**{name: values[kept] for name, values in vars(curve).items()})
 
 
-def _line(one: Judged, curve: Curve, x: str, y: str) -> Line:
+def _line(one: RunReport, curve: Curve, x: str, y: str) -> Line:
     """A run's curve, marked at each of its decisions: hollow at p > 0.5, filled where tuned or chosen by the critic."""
     marks = []
     for k, record in enumerate(one.scores()):
@@ -57,9 +57,9 @@ def _line(one: Judged, curve: Curve, x: str, y: str) -> Line:
     return Line(one.number, one.letter, getattr(curve, x), getattr(curve, y), marks)
 
 
-def training_figures(judged: Sequence[Judged]) -> list[Markup]:
+def training_figures(reports: Sequence[RunReport]) -> list[Markup]:
     """A figure for each thing that training recorded; a line for each run that recorded it."""
-    histories = [(one, read_metrics(one.run.folder)) for one in judged]
+    histories = [(one, read_metrics(one.run.folder)) for one in reports]
     recorded = dict.fromkeys(name for _, history in histories for record in history for name in record)
     titles = {name: _title(name) for name in recorded if name not in ("step", "val")}
     scores = {name: f"{_title(name)} on val{decided}" for name, decided in _ON_VAL.items()}
@@ -84,6 +84,6 @@ def _training(histories: _Histories, titles: Mapping[str, str], name: str) -> It
             yield figure(f"{name}-{key}", title, told, "step", "", [line for line in lines if len(line.x)])
 
 
-def _over_steps(one: Judged, points: Sequence[tuple[int, float]]) -> Line:
+def _over_steps(one: RunReport, points: Sequence[tuple[int, float]]) -> Line:
     best = [(float(step), value, True) for step, value in points if step == one.run.facts["step"]]
     return Line(one.number, one.letter, [step for step, _ in points], [value for _, value in points], best)

@@ -7,13 +7,13 @@ from typing import Any
 
 from labeldep_cli.experiments.comparison import Comparison
 from labeldep_cli.reports import tables
-from labeldep_cli.reports.run_report.judged import Judged, freezes, is_control
+from labeldep_cli.reports.run_report.one_run import RunReport, freezes, is_control
 
 _GAINS = (("CF1", 0), ("CF1", 1), ("OF1", 1), ("mAP", 0), ("exact_match", 1))
 """Score and decision (0: p > 0.5, 1: tuned) of what a run has over its control."""
 
 
-def score_rows(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+def score_rows(reports: Sequence[RunReport]) -> list[dict[str, Any]]:
     """A row a run and decision; `own` marks the one that the page goes by."""
     return [
         {
@@ -22,18 +22,18 @@ def score_rows(judged: Sequence[Judged]) -> list[dict[str, Any]]:
             "own": k == one.own,
             "cells": tables.summary(record),
         }
-        for one in judged
+        for one in reports
         for k, record in enumerate(one.scores())
     ]
 
 
-def protocol_rows(judged: Sequence[Judged]) -> list[tuple[str, list[str]]]:
+def protocol_rows(reports: Sequence[RunReport]) -> list[tuple[str, list[str]]]:
     """What the scores hang on, a row a property with a cell a run."""
-    told = [_protocol(one) for one in judged]
+    told = [_protocol(one) for one in reports]
     return [(name, [record[name] for record in told]) for name in told[0]]
 
 
-def _protocol(one: Judged) -> dict[str, str]:
+def _protocol(one: RunReport) -> dict[str, str]:
     found = one.evaluations[0].provenance
     settings = one.run.config["settings"]
     return {
@@ -53,21 +53,21 @@ def _protocol(one: Judged) -> dict[str, str]:
     }
 
 
-def remarks(judged: Sequence[Judged], compared: Comparison | None) -> list[str]:
+def remarks(reports: Sequence[RunReport], compared: Comparison | None) -> list[str]:
     """What a reader must know before crediting a critic with a gain, a sentence or two each."""
-    told = [f"{one.letter} is unfinished: this is its best so far." for one in judged if not one.run.finished]
+    told = [f"{one.letter} is unfinished: this is its best so far." for one in reports if not one.run.finished]
     if compared is not None:
-        pairs = zip(judged[1:], compared.differences, strict=True)
-        told += [f"{one.letter} beside {judged[0].letter}: {difference.verdict}." for one, difference in pairs]
-    controls = [one for one in judged if is_control(one.run)]
-    for one in judged:
+        pairs = zip(reports[1:], compared.differences, strict=True)
+        told += [f"{one.letter} beside {reports[0].letter}: {difference.verdict}." for one, difference in pairs]
+    controls = [one for one in reports if is_control(one.run)]
+    for one in reports:
         if one.run.facts["critic"] is None or freezes(one.run):
             continue
         told.append(_beside_control(one, controls[0]) if controls else _lacks_control(one))
     return told
 
 
-def _beside_control(one: Judged, control: Judged) -> str:
+def _beside_control(one: RunReport, control: RunReport) -> str:
     mine, theirs = one.scores(), control.scores()
     gains = ", ".join(
         f"{name.replace('_', ' ')} {mine[k][name] - theirs[k][name]:+.1f} ({('p > 0.5', 'tuned')[k]})"
@@ -82,7 +82,7 @@ def _beside_control(one: Judged, control: Judged) -> str:
     )
 
 
-def _lacks_control(one: Judged) -> str:
+def _lacks_control(one: RunReport) -> str:
     return (
         f"{one.letter} was trained with a critic, and no control stands beside it: what it has over other runs may "
         "come from training on alone. labeldep adversarial --critic none trains the control."

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from labeldep_cli.config import DecisionConfig
 from labeldep_cli.evaluation.evaluate import probabilities
-from labeldep_cli.experiments.scores import Evaluation, Seen
+from labeldep_cli.experiments.scores import Evaluation, SplitPredictions
 from labeldep_cli.reports import tables
 from labeldep_cli.runs.run import Run
 
@@ -23,7 +23,7 @@ _HALF, _TUNED, _CRITIC = DecisionConfig(), DecisionConfig(threshold="tuned"), De
 
 
 @dataclass(frozen=True)
-class Judged:
+class RunReport:
     """A run and its label sets.
 
     Attributes:
@@ -36,7 +36,7 @@ class Judged:
     """
 
     number: int
-    seen: Seen
+    seen: SplitPredictions
     evaluations: tuple[Evaluation, ...]
     own: int
     sets: NDArray[np.bool_]
@@ -93,18 +93,18 @@ class Judged:
         return [one.to_json() for one in self.evaluations]
 
 
-def judge(seen: Sequence[Seen]) -> list[Judged]:
+def run_reports(seen: Sequence[SplitPredictions]) -> list[RunReport]:
     """Score runs under every decision they know."""
-    return [_judged(number, one) for number, one in enumerate(seen)]
+    return [_run_report(number, one) for number, one in enumerate(seen)]
 
 
-def _judged(number: int, seen: Seen) -> Judged:
+def _run_report(number: int, seen: SplitPredictions) -> RunReport:
     # An unfinished run has not chosen its critic's weight yet.
     critic = seen.run.facts["critic"] is not None and seen.run.facts.get("beta") is not None
     asked = (_HALF, _TUNED, _CRITIC) if critic else (_HALF, _TUNED)
     found = [seen.evaluated(decision) for decision in asked]
     own = len(asked) - 1 if critic and freezes(seen.run) else 1
-    return Judged(number, seen, tuple(one for one, _ in found), own, found[own][1])
+    return RunReport(number, seen, tuple(one for one, _ in found), own, found[own][1])
 
 
 def freezes(run: Run) -> bool:

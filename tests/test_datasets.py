@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from labeldep_cli.datasets import coco, nuswide, registry
-from labeldep_cli.datasets.split import Draw, hold_out
+from labeldep_cli.datasets.split import Draw, hold_out, hold_out_by_name
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.progress import SilentReporter
 
@@ -300,3 +300,60 @@ class TestHoldOut:
         (_, test), (_, val) = hold_out(1000, 0.25, 0, "test"), hold_out(1000, 0.25, 0, "val")
         assert 40 <= len(np.intersect1d(test, val)) <= 85
         assert np.array_equal(hold_out(1000, 0.25, 0, "val")[1], val)
+
+
+class TestHoldOutByName:
+    NAMES = tuple(f"img/{row}.jpg" for row in range(20_000))
+
+    @pytest.mark.parametrize("fraction", [0.05, 0.25, 0.9])
+    def test_meets_the_fraction_nearly(self, fraction):
+        """Within five standard deviations of n * fraction."""
+        kept, held = hold_out_by_name(self.NAMES, fraction, 0, "val")
+        n = len(self.NAMES)
+        assert sorted([*kept, *held]) == list(range(n))
+        assert kept.tolist() == sorted(kept) and held.tolist() == sorted(held)
+        assert abs(len(held) - n * fraction) < 5 * (n * fraction * (1 - fraction)) ** 0.5
+
+    def test_rows_that_are_added_anywhere_or_removed_move_no_other(self):
+        def held_of(names):
+            return {names[row] for row in hold_out_by_name(names, 0.25, 0, "test")[1]}
+
+        few = self.NAMES[:50]
+        before = held_of(few)
+        grown = (*self.NAMES[50:55], *reversed(few), *self.NAMES[55:60])
+        assert held_of(grown) & set(few) == before
+        assert held_of(few[10:]) == before & set(few[10:])
+
+    def test_seed_and_purpose_draw_apart(self):
+        """Two independent quarters of 20,000 rows share a sixteenth: 1,250 rows."""
+        first = hold_out_by_name(self.NAMES, 0.25, 0, "test")[1]
+        for seed, purpose in ((1, "test"), (0, "val")):
+            shared = np.intersect1d(first, hold_out_by_name(self.NAMES, 0.25, seed, purpose)[1])
+            assert abs(len(shared) - 1250) < 200
+
+    @pytest.mark.parametrize("names", [("a", "b"), tuple("abcdefgh")])
+    @pytest.mark.parametrize("fraction", [0.0, 1e-9, 0.5, 0.9999999])
+    def test_leaves_a_row_on_either_side(self, names, fraction):
+        kept, held = hold_out_by_name(names, fraction, 0, "val")
+        assert len(kept) and len(held)
+
+    def test_one_row_cannot_be_shared_out(self):
+        with pytest.raises(DatasetError, match="cannot hold out a val split of 1 rows"):
+            hold_out_by_name(("a",), 0.5, 0, "val")
+
+
+def test_ten_added_photos_move_no_row_of_a_drawn_split(tmp_path, draw):
+    """50 rows become 60: train, val and test keep every row that they had."""
+
+    def splits(rows):
+        lines = [f"img/{row}.jpg,{'sea' if row % 2 else 'sky'}" for row in rows]
+        (tmp_path / "labels.csv").write_text("\n".join(["path,labels", *lines]) + "\n")
+        dataset = registry.load(str(tmp_path), tmp_path, draw, SilentReporter())
+        assert [note.split(" ")[0] for note in dataset.notes] == ["test", "val"]
+        for note, name in zip(dataset.notes, ("test", "val"), strict=True):
+            assert f"{name} = {len(dataset.splits[name])} of " in note
+        return {name: set(split.paths) for name, split in dataset.splits.items()}
+
+    before, after = splits(range(50)), splits(range(60))
+    assert all(before[name] <= after[name] for name in before)
+    assert sum(map(len, after.values())) == 60

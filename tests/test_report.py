@@ -153,7 +153,7 @@ def test_evidence_is_what_the_critic_adds(sandbox: Sandbox) -> None:
     where = config.RunWorkspace(sandbox.folder / "runs")
     (one,) = run_reports([predict_split(run, where, config.Machine("cpu", workers=0), "test", None, SilentReporter())])
     found = evidence(one, [7, 2])
-    critic, z = run.critic(torch.device("cpu")), collect_features(one.seen.inputs)
+    critic, z = run.critic(torch.device("cpu")), collect_features(one.predictions.inputs)
     for k, row in enumerate((7, 2)):
         for label in range(3):
             own = torch.from_numpy(one.sets[row : row + 1]).float()
@@ -186,7 +186,7 @@ def test_ready_features_are_named_without_pictures_and_names_are_text(sandbox: S
     assert "data:image/jpeg" not in text
     assert "<b>one</b>" not in text
     assert "&lt;b&gt;one&lt;/b&gt;" in text
-    assert "kB, 20 images of" in result.stdout
+    assert "kB, 18 images of" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,11 @@ def dependency(
 def _print(report: DependencyReport) -> None:
     from labeldep_cli.reports import tables
 
-    typer.echo(f"{report.folder} on {report.dataset}, {report.split}: {report.found.n_images} images, all labels known")
+    typer.echo(
+        f"{report.folder} on {report.dataset}, {report.split}: {report.dependency.n_images} images, all labels known"
+    )
     header = ["sets", "lift error", "size distance", "unseen pairs", "unseen sets", "p"]
-    rows = tables.dependency_rows(report.decision, report.found.to_json())
+    rows = tables.dependency_rows(report.decision, report.dependency.to_json())
     print_table("", header, rows)
     typer.echo(
         "lift error: mean |ln lift - ln real lift|; size distance: total variation, 0 to 1; unseen: in no training"
@@ -56,7 +58,7 @@ def _print(report: DependencyReport) -> None:
     typer.echo("image; p: chance of so large a difference if real and predicted sets were alike (small: they differ).")
     pairs = [
         [" + ".join(pair.labels), f"{pair.excess:+.1f}", str(pair.real), f"{pair.expected:.1f}", str(pair.predicted)]
-        for pair in report.found.pairs[:SHOWN_PAIRS]
+        for pair in report.dependency.pairs[:SHOWN_PAIRS]
     ]
     print_table(
         "largest excess: what p(label | image) does not explain",

@@ -41,9 +41,9 @@ def _meeting() -> Iterator[None]:
         lost = isinstance(error, dist.DistError) or _GLOO.search(str(error))
         if not lost or "out of memory" in str(error):
             raise
-        told = re.sub(r"^\[[^]]*\] ", "", (str(error).splitlines() or [""])[0])
+        reason = re.sub(r"^\[[^]]*\] ", "", (str(error).splitlines() or [""])[0])
         raise LabeldepError(
-            f"another of the processes that compute together has ended, or cannot be reached: {told}",
+            f"another of the processes that compute together has ended, or cannot be reached: {reason}",
             "Run the same command again: it goes on where it stopped.",
         ) from error
 
@@ -173,16 +173,16 @@ def require_own_devices(store: Store, device: torch.device, rank: int, size: int
     store.set(f"device of {rank}", json.dumps([str(device), gpu]))
     devices = [json.loads(store.get(f"device of {other}")) for other in range(size)]
     own: dict[str, int] = {}
-    for other, (name, found) in enumerate(devices):
-        if bool(found) != bool(devices[0][1]):
+    for other, (name, uuid) in enumerate(devices):
+        if bool(uuid) != bool(devices[0][1]):
             raise LabeldepError(
                 f"process 0 would compute on {devices[0][0]} and process {other} on {name}: gradients cannot travel "
                 "between a CPU and a GPU",
                 "Start processes only where each has a GPU, or have all of them compute on CPUs: --device cpu.",
             )
-        if found and own.setdefault(found, other) != other:
+        if uuid and own.setdefault(uuid, other) != other:
             raise LabeldepError(
-                f"processes {own[found]} and {other} would compute on one GPU, {name} (UUID {found})",
+                f"processes {own[uuid]} and {other} would compute on one GPU, {name} (UUID {uuid})",
                 "Start one process a GPU (torchrun --nproc-per-node N for N GPUs), and let each take its own with\n"
                 "--device cuda, by LOCAL_RANK, which torchrun sets and other launchers may not. Or compute on CPUs: "
                 "--device cpu.",

@@ -154,7 +154,7 @@ class Draw:
 
 
 def hold_out(n: int, fraction: float, seed: int, purpose: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw rows to hold out.
+    """Draw rows to hold out, an exact number of them; which ones depends on how many rows there are.
 
     Args:
         n: number of rows.
@@ -164,13 +164,53 @@ def hold_out(n: int, fraction: float, seed: int, purpose: str) -> tuple[NDArray[
 
     Returns:
         (kept, held out), each ascending.
+
+    Raises:
+        DatasetError: there are fewer than two rows.
     """
-    if n < 2:
-        raise DatasetError(f"cannot hold out a {purpose} split of {n} rows", "Add rows, or name the splits yourself.")
+    _require_two(n, purpose)
     held = min(max(round(n * fraction), 1), n - 1)
     key = int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:8], "big")
     order = np.random.default_rng(key).permutation(n)
     return np.sort(order[held:]), np.sort(order[:held])
+
+
+def hold_out_by_name(
+    names: Sequence[str], fraction: float, seed: int, purpose: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw rows to hold out by a keyed hash of each row's name, whatever the other rows are.
+
+    Rows that are added later leave every earlier row where it is. The share that is held out is therefore met nearly:
+    of n rows its standard deviation is sqrt(fraction * (1 - fraction) / n). Where the hash would hold out no row, or
+    all, the row with the lowest hash is held out, or the one with the highest is kept.
+
+    Args:
+        names: of the N rows, each one different.
+        fraction: the share to hold out.
+        seed: of the draw.
+        purpose: keeps two draws with one seed apart ("val", "test").
+
+    Returns:
+        (kept, held out), each ascending; neither is empty.
+
+    Raises:
+        DatasetError: there are fewer than two rows.
+    """
+    _require_two(len(names), purpose)
+    key = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
+    digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8, key=key).digest() for name in names)
+    hashes = np.frombuffer(digests, dtype=">u8")
+    held = hashes < int(fraction * 2**64)
+    if not held.any():
+        held[hashes.argmin()] = True
+    elif held.all():
+        held[hashes.argmax()] = False
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _require_two(n: int, purpose: str) -> None:
+    if n < 2:
+        raise DatasetError(f"cannot hold out a {purpose} split of {n} rows", "Add rows, or name the splits yourself.")
 
 
 def lacking(given: Mapping[str, Split]) -> frozenset[str]:
@@ -187,6 +227,9 @@ def complete(given: Mapping[str, Split], draw: Draw) -> tuple[dict[str, Split], 
 
     Returns:
         train, val and test, and a note for each draw.
+
+    Raises:
+        DatasetError: too few rows are left to draw from.
     """
     splits = dict(given)
     notes: list[str] = []
@@ -194,10 +237,11 @@ def complete(given: Mapping[str, Split], draw: Draw) -> tuple[dict[str, Split], 
         if name not in lacking(given):
             continue
         train = splits["train"]
-        kept, held = hold_out(len(train), fraction, draw.seed, name)
+        kept, held = hold_out_by_name(train.paths, fraction, draw.seed, name)
         splits["train"], splits[name] = train.subset("train", kept), train.subset(name, held)
         notes.append(
-            f"{name} = {len(held)} rows drawn from train (--{name}-fraction {fraction}, --split-seed {draw.seed})"
+            f"{name} = {len(held)} of {len(train)} rows ({len(held) / len(train):.1%}), drawn from train by a hash of "
+            f"their names: rows added later move none of them (--{name}-fraction {fraction}, --split-seed {draw.seed})"
         )
     return {name: splits[name] for name in SPLITS}, tuple(notes)
 

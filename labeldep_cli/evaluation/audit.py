@@ -70,12 +70,12 @@ def fit_weights(
     if evidence is not None:
         given.append(evidence[known])
         start.append(expected)
-    found = _logistic_regression(np.stack(given, axis=1), labels[known], start)
+    fitted = _logistic_regression(np.stack(given, axis=1), labels[known], start)
     if evidence is None:
-        return EvidenceWeights(found[0], 0.0, found[1])
-    if found[2] < 0:
+        return EvidenceWeights(fitted[0], 0.0, fitted[1])
+    if fitted[2] < 0:
         return fit_weights(logits, None, labels)
-    return EvidenceWeights(found[0], found[2], found[1])
+    return EvidenceWeights(fitted[0], fitted[2], fitted[1])
 
 
 def _logistic_regression(given: NDArray[np.float64], y: NDArray[np.int8], start: list[float]) -> list[float]:

@@ -196,10 +196,10 @@ class _Ranking:
     def average_precision(self, drawn: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Step average precision and number of positives [b] under weights [N, b]; 0 without a positive."""
         steps = np.add.reduceat(drawn[self.positives], self.gains, axis=0)  # [T, b]
-        found = np.cumsum(steps, axis=0, dtype=np.float64)
-        seen = np.cumsum(np.add.reduceat(drawn[self.rows], self.starts, axis=0), axis=0, dtype=np.float64)
-        precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
-        return _ratio((steps * precision).sum(axis=0), found[-1]), found[-1]
+        true_positives = np.cumsum(steps, axis=0, dtype=np.float64)
+        listed = np.cumsum(np.add.reduceat(drawn[self.rows], self.starts, axis=0), axis=0, dtype=np.float64)
+        precision = np.divide(true_positives, listed, out=np.zeros_like(true_positives), where=listed > 0)
+        return _ratio((steps * precision).sum(axis=0), true_positives[-1]), true_positives[-1]
 
 
 def _ranking(scores: NDArray[np.float32], labels: NDArray[np.int8]) -> _Ranking | None:
@@ -210,8 +210,8 @@ def _ranking(scores: NDArray[np.float32], labels: NDArray[np.int8]) -> _Ranking 
     if not present.any():
         return None
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # the end of each run of equal scores
-    found = np.cumsum(present)[last]
-    ends = last[np.diff(found, prepend=0) > 0]
+    positives = np.cumsum(present)[last]
+    ends = last[np.diff(positives, prepend=0) > 0]
     gains = np.append(0, np.cumsum(present)[ends[:-1]])
     return _Ranking(order[: ends[-1] + 1], np.append(0, ends[:-1] + 1), order[present], gains)
 

@@ -59,12 +59,12 @@ class ByCritic:
     def decide(self, logits: NDArray[np.float32], features: Features) -> NDArray[np.bool_]:
         """Choose label sets."""
         z = features()
-        seen = torch.from_numpy(logits).to(z.device)
+        device_logits = torch.from_numpy(logits).to(z.device)
         if self.rule == "rerank":
-            chosen = rerank(self.critic, seen, z, self.beta)
+            chosen = rerank(self.critic, device_logits, z, self.beta)
         else:
-            found = score_candidates(self.critic, seen, z)
-            chosen = best_expected_f1(found.sets, found.weights(self.beta))
+            candidates = score_candidates(self.critic, device_logits, z)
+            chosen = best_expected_f1(candidates.sets, candidates.weights(self.beta))
         sets: NDArray[np.bool_] = chosen.cpu().numpy()
         return sets
 

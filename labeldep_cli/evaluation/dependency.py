@@ -53,8 +53,8 @@ class SetStatistics:
     """How one kind of predicted sets differs from the real ones.
 
     Attributes:
-        lift_error: mean |ln lift - ln real lift| over pairs seen together in at least MIN_COUNT real images; a pair
-            that is never predicted counts as if it were half a time. None where no pair is so frequent.
+        lift_error: mean |ln lift - ln real lift| over pairs that occur together in at least MIN_COUNT real images; a
+            pair that is never predicted counts as if it were half a time. None where no pair is so frequent.
         cardinality: share of images with 0, 1, 2, ... predicted labels.
         cardinality_distance: total variation distance to the real shares, 0..1.
         unseen_pairs: share of predicted pairs that no training image has.
@@ -125,12 +125,12 @@ def measure(
     real, decided, p = labels[whole] > 0, decided[whole], probabilities[whole]
     rng = np.random.default_rng(seed)
     sampled = rng.random(p.shape) < p
-    seen = train > 0
+    train_sets = train > 0
     return Dependency(
         n_images=len(real),
         cardinality=_shares(real),
-        decided=_statistics(real, decided, seen, seed),
-        sampled=_statistics(real, sampled, seen, seed),
+        decided=_statistics(real, decided, train_sets, seed),
+        sampled=_statistics(real, sampled, train_sets, seed),
         pairs=_pairs(real, decided, p, names),
     )
 

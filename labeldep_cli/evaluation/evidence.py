@@ -26,10 +26,10 @@ def critic_evidence(score: Score, sets: Tensor, z: Tensor) -> Tensor:
     n_labels = sets.shape[1]
     one_flip = torch.eye(n_labels, dtype=torch.bool, device=sets.device)
     rows = max(BLOCK // (n_labels + 1), 1)
-    found = []
-    for own, seen in zip(torch.split(sets, rows), torch.split(z, rows), strict=True):
+    evidence_parts = []
+    for own, features in zip(torch.split(sets, rows), torch.split(z, rows), strict=True):
         listed = torch.cat([own[:, None], own[:, None] ^ one_flip], dim=1)  # [rows, 1 + L, L]
-        scores = score(listed.to(z.dtype), seen)
+        scores = score(listed.to(z.dtype), features)
         gained = scores[:, 1:] - scores[:, :1]  # of the flip
-        found.append(torch.where(own, -gained, gained))
-    return torch.cat(found)
+        evidence_parts.append(torch.where(own, -gained, gained))
+    return torch.cat(evidence_parts)

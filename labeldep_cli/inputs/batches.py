@@ -67,7 +67,7 @@ class Blocks(NamedTuple):
     pools: int
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """In words."""
         return f"{self.pools} pools of blocks of {self.rows} rows"
 

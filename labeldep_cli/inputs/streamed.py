@@ -124,8 +124,8 @@ class StreamedInputs:
             CacheError: the cache can no longer be read, or holds features that are not finite.
         """
         dtype = torch.get_default_dtype()
-        wanted = self._in_turn() if pools is None else pools
-        with closing(self._read_ahead(wanted)) as held:
+        row_pools = self._in_turn() if pools is None else pools
+        with closing(self._read_ahead(row_pools)) as held:
             pool = next(held)
             for update in updates:
                 batches = []
@@ -145,12 +145,12 @@ class StreamedInputs:
     def _in_turn(self) -> Iterable[Tensor]:
         return torch.arange(self._blocks.count(len(self.labels))).tensor_split(self._blocks.pools)
 
-    def _read_ahead(self, wanted: Iterable[Tensor]) -> Generator[Pool, None, None]:
+    def _read_ahead(self, row_pools: Iterable[Tensor]) -> Generator[Pool, None, None]:
         """Pools in turn; while one is in use, a thread reads the next into the other of two buffers."""
         pending: deque[Future[Pool]] = deque()
         buffers = cycle([self._buffer(), self._buffer()])
         with self._cache.opened(self.n_views) as read, ThreadPoolExecutor(1, "features") as reader:
-            for pool, buffer in zip(wanted, buffers, strict=False):
+            for pool, buffer in zip(row_pools, buffers, strict=False):
                 pending.append(reader.submit(self._read, read, pool, buffer))
                 if len(pending) == 2:
                     yield pending.popleft().result()

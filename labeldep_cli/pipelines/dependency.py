@@ -26,7 +26,7 @@ class DependencyReport:
         folder: of the run.
         dataset, split: their names.
         decision: the rule of the decided sets, as JSON.
-        found: the measures.
+        dependency: the measures.
         provenance: what they depend on.
     """
 
@@ -34,13 +34,13 @@ class DependencyReport:
     dataset: str
     split: str
     decision: dict[str, Any]
-    found: Dependency
+    dependency: Dependency
     provenance: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """One object."""
         head = {"run": str(self.folder), "dataset": self.dataset, "split": self.split, "decision": self.decision}
-        return {**head, **self.found.to_json(), "provenance": self.provenance}
+        return {**head, **self.dependency.to_json(), "provenance": self.provenance}
 
 
 def dependency(

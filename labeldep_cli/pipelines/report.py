@@ -108,8 +108,8 @@ def report(
 
 
 def _write(reports: Sequence[RunReport], seed: int, out: Path, reporter: Reporter) -> Report:
-    first = reports[0].seen
-    compared = differences([one.seen for one in reports], seed) if len(reports) > 1 else None
+    first = reports[0].predictions
+    compared = differences([one.predictions for one in reports], seed) if len(reports) > 1 else None
     shown = photo_grids(reports)
     chosen = choosable(reports, shown, reporter)
     page = render(
@@ -147,5 +147,5 @@ def _write(reports: Sequence[RunReport], seed: int, out: Path, reporter: Reporte
         len(chosen.rows),
         first.inputs.skipped,
         () if first.run.has_features else chosen.unreadable,
-        any(one.seen.project.images_read for one in reports),
+        any(one.predictions.project.images_read for one in reports),
     )

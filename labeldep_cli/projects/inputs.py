@@ -92,7 +92,7 @@ def _held(project: Project, cache: FeatureCache, views: int, blocks: Blocks | No
     if blocks is None:
         return FeatureInputs.of_cache(cache, views, project.dataset.named, project.device)
     n, size = len(cache.usable), cache.row_bytes(views)
-    held = f"{blocks.told}, two pools of at most {blocks.largest(n) * size / 1e6:.1f} MB at a time"
+    held = f"{blocks.description}, two pools of at most {blocks.largest(n) * size / 1e6:.1f} MB at a time"
     project.reporter.note(f"{cache.path}: {n * size / 1e6:.1f} MB of features are streamed: {held}")
     return StreamedInputs(cache, views, project.dataset.named, project.device, blocks)
 

@@ -68,13 +68,13 @@ class Line:
     marks: Sequence[tuple[float, float, bool]] = ()
 
 
-def figure(name: str, title: str, told: str, x: str, y: str, lines: Sequence[Line]) -> Markup:
+def figure(name: str, title: str, description: str, x: str, y: str, lines: Sequence[Line]) -> Markup:
     """Draw a plot.
 
     Args:
         name: of the figure within its page; letters and `-`.
         title: above it.
-        told: what it shows, for those who do not see it.
+        description: what it shows, for those who do not see it.
         x, y: the axes' labels; none where empty.
         lines: at least one.
 
@@ -97,7 +97,7 @@ def figure(name: str, title: str, told: str, x: str, y: str, lines: Sequence[Lin
             axes.legend(frameon=False, handlelength=3.2, ncols=len(lines), loc="best")
         stream = io.StringIO()
         sheet.savefig(stream, format="svg", metadata={"Date": None})
-    return Markup(_inline(stream.getvalue(), name, f"{title}. {told}"))  # matplotlib escapes its text
+    return Markup(_inline(stream.getvalue(), name, f"{title}. {description}"))  # matplotlib escapes its text
 
 
 def _draw(axes: Axes, line: Line) -> None:
@@ -107,13 +107,13 @@ def _draw(axes: Axes, line: Line) -> None:
         axes.plot([x], [y], sign, color=colour, markersize=8, markerfacecolor=colour if filled else "none", mew=1.8)
 
 
-def _inline(svg: str, name: str, told: str) -> str:
+def _inline(svg: str, name: str, description: str) -> str:
     """The `<svg>` element alone, its colours the page's, its ids its own among several on one page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\s*\n\s*", " ", svg)
     (box,) = re.findall(r'<svg [^>]*(viewBox="[^"]*")[^>]*>', svg)
-    svg = f'<svg {box} role="img" aria-label="{escape(told)}">{svg[svg.index(">") + 1 :]}'
+    svg = f'<svg {box} role="img" aria-label="{escape(description)}">{svg[svg.index(">") + 1 :]}'
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{name}-", svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")

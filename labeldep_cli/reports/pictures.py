@@ -32,12 +32,12 @@ class Labelled:
     Attributes:
         file: the image.
         truth: its labels.
-        found: (who says it, the labels they say).
+        answers: (who says it, the labels they say).
     """
 
     file: ImageFile
     truth: tuple[str, ...]
-    found: tuple[tuple[str, tuple[str, ...]], ...]
+    answers: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ def contact_sheet(items: Sequence[Labelled], title: Sequence[str], path: Path) -
         StorageError: the file cannot be written.
     """
     font = font_of()
-    told = [_lines(item, font) for item in items]
+    texts = [_lines(item, font) for item in items]
     rows = [range(start, min(start + COLUMNS, len(items))) for start in range(0, len(items), COLUMNS)]
-    heights = [_HEIGHT + _LINE * (max(len(told[k]) for k in row) + 1) + _MARGIN for row in rows]
+    heights = [_HEIGHT + _LINE * (max(len(texts[k]) for k in row) + 1) + _MARGIN for row in rows]
     width = COLUMNS * (_WIDTH + _MARGIN) + _MARGIN
     top = (len(title) + 2) * _LINE
     sheet = Image.new("RGB", (width, sum(heights) + top), "white")
@@ -76,7 +76,7 @@ def contact_sheet(items: Sequence[Labelled], title: Sequence[str], path: Path) -
         for column, k in enumerate(row):
             left = _MARGIN + column * (_WIDTH + _MARGIN)
             _paste(sheet, items[k].file, left, top)
-            _write(draw, told[k], (left, top + _HEIGHT + _LINE // 2), font)
+            _write(draw, texts[k], (left, top + _HEIGHT + _LINE // 2), font)
         top += height
     with atomic_write(path) as beside:
         sheet.save(beside, format="PNG")
@@ -104,7 +104,7 @@ def font_of(size: int = _SIZE) -> Font:
 def _lines(item: Labelled, font: Font) -> list[list[_Word]]:
     """Truth and predictions, broken into lines that fit the box."""
     lines = _wrapped([_Word("truth:", _INK), *_separated([_Word(label, _INK) for label in item.truth])], font)
-    for who, labels in item.found:
+    for who, labels in item.answers:
         words = [_Word(label, _RIGHT) if label in item.truth else _Word(label, _WRONG, struck=True) for label in labels]
         missed = [_Word(f"({label})", _MISSED) for label in item.truth if label not in labels]
         lines += _wrapped([_Word(f"{who}:", _INK), *_separated([*words, *missed])], font)

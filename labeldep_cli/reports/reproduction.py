@@ -76,14 +76,14 @@ def notes(record: Mapping[str, Any]) -> list[str]:
     """What a reader must know of the numbers, a sentence each."""
     many = len(record["seeds"]) > 1
     spread = "mean ± standard deviation over seeds (n - 1)" if many else "one seed: no spread is known"
-    told = [f"Scores in per cent; {spread}. Control: the same network trained as long without a critic."]
+    sentences = [f"Scores in per cent; {spread}. Control: the same network trained as long without a critic."]
     if any(row["paper"] for row in record["rows"]):
-        told.append("The paper's numbers are of whole networks fine-tuned at 224 pixels, one run each.")
-    told += [f"Left out: {left['row']} ({left['reason']})." for left in record["left_out"]]
+        sentences.append("The paper's numbers are of whole networks fine-tuned at 224 pixels, one run each.")
+    sentences += [f"Left out: {left['row']} ({left['reason']})." for left in record["left_out"]]
     protocol = record["protocol"]
     versions = ", ".join(f"{name} {version}" for name, version in protocol["versions"].items())
     return [
-        *told,
+        *sentences,
         f"Protocol: {record['split']} rows {protocol['ids_sha256'][:8]} (split seed {protocol['split_seed']}), "
         f"labels {protocol['labels_sha256'][:8]}, {protocol['ap']} AP; {versions}.",
     ]
@@ -107,7 +107,7 @@ def _paper_range(table: int) -> str:
     """The least and the largest of the paper's own differences, column by column."""
     differences = paper.differences(table)
     ranges = {name: sorted(one[name] for one in differences.values()) for name in paper.COLUMNS}
-    return ", ".join(f"{_HEADS[name]} {_signed(found[0])} to {_signed(found[-1])}" for name, found in ranges.items())
+    return ", ".join(f"{_HEADS[name]} {_signed(values[0])} to {_signed(values[-1])}" for name, values in ranges.items())
 
 
 def markdown(record: Mapping[str, Any]) -> str:
@@ -120,8 +120,8 @@ def markdown(record: Mapping[str, Any]) -> str:
 def latex(record: Mapping[str, Any]) -> str:
     r"""Two `table` environments, for a document with \usepackage{booktabs,graphicx}."""
     first = _latex_table(score_grid(record), " ".join([caption(record), *notes(record)]), f"table{record['table']}")
-    told = f"{GAIN} (Table {record['table']}). " + " ".join(gain_notes(record))
-    return first + "\n" + _latex_table(gain_grid(record), told, f"table{record['table']}-gain")
+    caption_text = f"{GAIN} (Table {record['table']}). " + " ".join(gain_notes(record))
+    return first + "\n" + _latex_table(gain_grid(record), caption_text, f"table{record['table']}-gain")
 
 
 def _mean(cell: Mapping[str, Any], digits: int) -> str:
@@ -137,8 +137,8 @@ def _interval(cell: Mapping[str, Any], digits: int) -> str:
 
 def _signed(points: float, digits: int = 1) -> str:
     """A number with its sign; what rounds to nothing has a plus, not a minus."""
-    told = f"{points:+.{digits}f}"
-    return told if float(told) else told.replace("-", "+")
+    text = f"{points:+.{digits}f}"
+    return text if float(text) else text.replace("-", "+")
 
 
 def _seeds(record: Mapping[str, Any]) -> str:
@@ -170,12 +170,12 @@ def latex_text(words: str) -> str:
     return re.sub(r"(?<![\w)])-(?=\d)", "$-$", "".join(_SPECIAL.get(sign, sign) for sign in words))
 
 
-def _latex_table(grid: Grid, told: str, label: str) -> str:
+def _latex_table(grid: Grid, caption_text: str, label: str) -> str:
     header, *rows = [" & ".join(latex_text(cell) for cell in row) + r" \\" for row in grid]
     body = "\n".join(rows)
     return rf"""\begin{{table}}
 \centering
-\caption{{{latex_text(told)}}}
+\caption{{{latex_text(caption_text)}}}
 \label{{{label}}}
 \resizebox{{\linewidth}}{{!}}{{%
 \begin{{tabular}}{{ll{"r" * (len(grid[0]) - 2)}}}

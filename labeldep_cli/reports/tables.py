@@ -51,8 +51,8 @@ def per_label(scores: Mapping[str, Any]) -> list[Row]:
 def decision(rule: Mapping[str, Any]) -> str:
     """A decision rule in words: "p > 0.5", "top 3", "p > 0.34 (tuned on val)"."""
     if "beta" in rule:
-        told = ", expected F1" if rule["rule"] == "expected-f1" else ""
-        return f"critic{told}, beta {rule['beta']:g} ({rule['source']})"
+        kind = ", expected F1" if rule["rule"] == "expected-f1" else ""
+        return f"critic{kind}, beta {rule['beta']:g} ({rule['source']})"
     words = []
     if "k" in rule:
         words.append(f"top {rule['k']}")
@@ -78,7 +78,7 @@ def protocol(split: str, provenance: Mapping[str, Any]) -> str:
     )
 
 
-def dependency_rows(rule: Mapping[str, Any], found: Mapping[str, Any]) -> list[Row]:
+def dependency_rows(rule: Mapping[str, Any], dependency: Mapping[str, Any]) -> list[Row]:
     """A row for each kind of predicted sets: how far it is from the real ones."""
     return [
         [
@@ -89,7 +89,7 @@ def dependency_rows(rule: Mapping[str, Any], found: Mapping[str, Any]) -> list[R
             f"{100 * kind['unseen_sets']:.1f} %",
             f"{kind['p_value']:.3f}",
         ]
-        for name, kind in ((decision(rule), found["decided"]), ("sampled from p(label)", found["sampled"]))
+        for name, kind in ((decision(rule), dependency["decided"]), ("sampled from p(label)", dependency["sampled"]))
     ]
 
 

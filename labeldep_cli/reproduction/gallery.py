@@ -36,7 +36,7 @@ class Gallery:
     def to_json(self) -> dict[str, Any]:
         """What the sheet shows."""
         images = [
-            {"path": path, "truth": list(item.truth), **{who: list(labels) for who, labels in item.found}}
+            {"path": path, "truth": list(item.truth), **{who: list(labels) for who, labels in item.answers}}
             for path, item in zip(self.paths, self.items, strict=True)
         ]
         return {"file": FILE, "models": list(self.models), "seed": self.seed, "disagreeing": self.disagreeing} | {

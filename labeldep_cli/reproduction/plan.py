@@ -92,8 +92,8 @@ def plan(matrix: Matrix, projects: Mapping[str | None, Project], config: Reprodu
         out: where they would be trained; looked at for finished runs.
     """
     rows = [row for training in matrix.trainings for row in _planned(training, matrix, projects, config, out)]
-    seen = {(training.model.backbone, HEADS[training.model.head].spatial) for training in matrix.trainings}
-    kinds = [replace(projects[name], spatial=spatial) for name, spatial in sorted(seen, key=str)]
+    kinds_of_features = {(training.model.backbone, HEADS[training.model.head].spatial) for training in matrix.trainings}
+    kinds = [replace(projects[name], spatial=spatial) for name, spatial in sorted(kinds_of_features, key=str)]
     caches = tuple(cache for project in kinds if project.row for cache in _caches(project, config.full))
     return Plan(tuple(rows), caches, matrix.left_out)
 

@@ -120,39 +120,41 @@ class Bench:
         workspace, source, machine = self._where(training, seed)
         run_workspace = RunWorkspace(workspace.runs_dir, workspace.data_dir, workspace.features_dir)
         run = open_run(str(training.folder(self.out, seed)), workspace.runs_dir)
-        seen = predict_split(run, run_workspace, machine, "test", source.weights, self.reporter)
-        self._require_same_rows(seen)
-        if seen.project.images_read:
-            self.skipped |= {skip.path: skip for skip in seen.inputs.skipped}
+        predictions = predict_split(run, run_workspace, machine, "test", source.weights, self.reporter)
+        self._require_same_rows(predictions)
+        if predictions.project.images_read:
+            self.skipped |= {skip.path: skip for skip in predictions.inputs.skipped}
         if training.stage == CRITIC:
-            return self._critic(seen, seed)
-        return self._generator(seen, training, seed, compared)
+            return self._critic(predictions, seed)
+        return self._generator(predictions, training, seed, compared)
 
-    def _generator(self, seen: SplitPredictions, training: Training, seed: int, compared: bool) -> Scored:
-        own, _ = seen.evaluated(DecisionConfig(top_k=training.model.top_k))
-        tuned, at_tuned = seen.evaluated(DecisionConfig(threshold="tuned"))
-        p, target = probabilities(seen.logits), float(seen.run.facts["val"]["true_labels_per_image"])
+    def _generator(self, predictions: SplitPredictions, training: Training, seed: int, compared: bool) -> Scored:
+        own, _ = predictions.evaluated(DecisionConfig(top_k=training.model.top_k))
+        tuned, at_tuned = predictions.evaluated(DecisionConfig(threshold="tuned"))
+        p, target = probabilities(predictions.logits), float(predictions.run.facts["val"]["true_labels_per_image"])
         sets = {
-            HALF: seen.decided(DecisionConfig())[1],
+            HALF: predictions.decided(DecisionConfig())[1],
             TUNED: at_tuned,
             EQUAL: p > threshold_for(p, target),
-            NON_EMPTY: seen.decided(DecisionConfig(threshold="tuned", non_empty=True))[1],
+            NON_EMPTY: predictions.decided(DecisionConfig(threshold="tuned", non_empty=True))[1],
         }
-        found = Scored(seen.run.folder, seed, own, tuned, sets[HALF], seen.inputs.paths)
+        scored = Scored(predictions.run.folder, seed, own, tuned, sets[HALF], predictions.inputs.paths)
         if not compared:
-            return found
-        ranking = mean_average_precision(seen.logits, seen.inputs.labels.numpy(), self._weights(seen))
-        return replace(found, resampled=self._resampled(seen, sets), ranking=ranking)
+            return scored
+        ranking = mean_average_precision(
+            predictions.logits, predictions.inputs.labels.numpy(), self._weights(predictions)
+        )
+        return replace(scored, resampled=self._resampled(predictions, sets), ranking=ranking)
 
-    def _critic(self, seen: SplitPredictions, seed: int) -> Scored:
-        own, sets = seen.evaluated(DecisionConfig("rerank"))
-        resampled = self._resampled(seen, {RERANK: sets})
-        return Scored(seen.run.folder, seed, own, None, sets, seen.inputs.paths, resampled)
+    def _critic(self, predictions: SplitPredictions, seed: int) -> Scored:
+        own, sets = predictions.evaluated(DecisionConfig("rerank"))
+        resampled = self._resampled(predictions, {RERANK: sets})
+        return Scored(predictions.run.folder, seed, own, None, sets, predictions.inputs.paths, resampled)
 
     def _resampled(
-        self, seen: SplitPredictions, sets: Mapping[str, NDArray[np.bool_]]
+        self, predictions: SplitPredictions, sets: Mapping[str, NDArray[np.bool_]]
     ) -> dict[str, dict[str, NDArray[np.float64]]]:
-        labels, draws = seen.inputs.labels.numpy(), self._weights(seen)
+        labels, draws = predictions.inputs.labels.numpy(), self._weights(predictions)
         return {rule: set_scores(predicted, labels, draws) for rule, predicted in sets.items()}
 
     def _where(self, training: Training, seed: int) -> tuple[Workspace, Source, Machine]:
@@ -163,17 +165,17 @@ class Bench:
         if trained.images_read:
             self.skipped |= {skip.path: skip for skip in trained.skipped}
 
-    def _weights(self, seen: SplitPredictions) -> NDArray[np.int32]:
+    def _weights(self, predictions: SplitPredictions) -> NDArray[np.int32]:
         """The same resamples of the images for every network."""
         if self._draws is None:
-            self._draws = weights(len(seen.logits), RESAMPLING_SEED)
+            self._draws = weights(len(predictions.logits), RESAMPLING_SEED)
         return self._draws
 
-    def _require_same_rows(self, seen: SplitPredictions) -> None:
-        self._paths = self._paths or list(seen.inputs.paths)
-        if list(seen.inputs.paths) != self._paths:
+    def _require_same_rows(self, predictions: SplitPredictions) -> None:
+        self._paths = self._paths or list(predictions.inputs.paths)
+        if list(predictions.inputs.paths) != self._paths:
             raise LabeldepError(
-                f"{seen.run.folder} does not see the same images of test as the runs before it",
+                f"{predictions.run.folder} does not see the same images of test as the runs before it",
                 "Extract the backbones' features anew (labeldep extract --fresh): what can be read has changed.",
             )
 

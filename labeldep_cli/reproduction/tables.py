@@ -63,17 +63,17 @@ def table(number: int, matrix: Matrix, results: Results, out: Path, beside_paper
     }
 
 
-def _row(number: int, row: Row, found: Sequence[Scored], out: Path, beside_paper: bool) -> dict[str, Any]:
-    tuned = [one.tuned for one in found if one.tuned is not None]
+def _row(number: int, row: Row, scored: Sequence[Scored], out: Path, beside_paper: bool) -> dict[str, Any]:
+    tuned = [one.tuned for one in scored if one.tuned is not None]
     return {
         "row": row.title,
         "backbone": row.training.model.backbone,
         "stage": row.training.stage,
-        "decision": found[0].own.rule.to_json(),
-        "scores": _scores(one.own for one in found),
+        "decision": scored[0].own.rule.to_json(),
+        "scores": _scores(one.own for one in scored),
         "tuned": _scores(tuned),
         "paper": (paper.numbers(number, row.paper) or None) if beside_paper else None,
-        "runs": [_run(one, out) for one in found],
+        "runs": [_run(one, out) for one in scored],
     }
 
 
@@ -83,8 +83,8 @@ def _scores(evaluations: Iterable[Evaluation]) -> dict[str, Any]:
 
 
 def _run(one: Scored, out: Path) -> dict[str, Any]:
-    told = ("step", "checkpoint_sha256", "weights_sha256", "transform")
-    facts = {name: one.own.provenance[name] for name in told}
+    names = ("step", "checkpoint_sha256", "weights_sha256", "transform")
+    facts = {name: one.own.provenance[name] for name in names}
     return {"run": one.folder.relative_to(out).as_posix(), "seed": one.seed, **facts}
 
 

@@ -95,7 +95,7 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **settings,
         "command": record["command"],
-        "row order (--max-memory)": Blocks(**blocks).told if blocks else "all rows at once",
+        "row order (--max-memory)": Blocks(**blocks).description if blocks else "all rows at once",
         "data set": record["dataset"]["name"],
         "rows": {name: value[:12] for name, value in record["dataset"]["fingerprints"].items()},
         "weights SHA-256": weights and str(weights["sha256"])[:12],

@@ -36,32 +36,32 @@ def photo_grids(reports: Sequence[RunReport]) -> list[PhotoGrid]:
 
     Headings without an image are left out.
     """
-    found = [grid for one in reports[1:] for grid in _gained_and_lost(reports[0], one)]
-    found += [_disagreeing(reports)] if len(reports) > 1 else []
-    return [grid for grid in (*found, _surely_wrong(reports)) if grid.rows]
+    grids = [grid for one in reports[1:] for grid in _gained_and_lost(reports[0], one)]
+    grids += [_disagreeing(reports)] if len(reports) > 1 else []
+    return [grid for grid in (*grids, _surely_wrong(reports)) if grid.rows]
 
 
 def _gained_and_lost(first: RunReport, other: RunReport) -> tuple[PhotoGrid, PhotoGrid]:
     gain = first.wrong - other.wrong  # [N]
     better, worse = int((gain > 0).sum()), int((gain < 0).sum())
     beside = f"{other.letter} beside {first.letter}"
-    told = (
+    text = (
         f"{other.letter} has fewer labels wrong than {first.letter} on {better} of {len(gain)} images, and more on "
         f"{worse}; these are the ones with the largest difference."
     )
     return (
-        PhotoGrid(f"Most improved: {beside}", told, _largest(gain)),
+        PhotoGrid(f"Most improved: {beside}", text, _largest(gain)),
         PhotoGrid(f"Made worse: {beside}", "The same, the other way round.", _largest(-gain)),
     )
 
 
 def _disagreeing(reports: Sequence[RunReport]) -> PhotoGrid:
     differing = np.max([(a.sets != b.sets).sum(axis=1) for a, b in combinations(reports, 2)], axis=0)
-    told = (
+    text = (
         f"The sets of two runs differ on {int((differing > 0).sum())} of {len(differing)} images; these are the ones "
         "with the most labels that differ, whoever is right."
     )
-    return PhotoGrid("Most disagreed on", told, _largest(differing))
+    return PhotoGrid("Most disagreed on", text, _largest(differing))
 
 
 def _surely_wrong(reports: Sequence[RunReport]) -> PhotoGrid:
@@ -75,8 +75,8 @@ def _surely_wrong(reports: Sequence[RunReport]) -> PhotoGrid:
         one, name = reports[int(run)], reports[0].run.space.names[int(label)]
         where = "in the truth" if labels[row, label] > 0 else "not in the truth"
         notes[row] = f"{one.letter}: p {one.p[row, label]:.3f} of {name}, which is {where}"
-    told = "Where a probability is furthest from the truth: the run's mistake, or the annotator's."
-    return PhotoGrid("Most confidently wrong", told, rows, notes)
+    text = "Where a probability is furthest from the truth: the run's mistake, or the annotator's."
+    return PhotoGrid("Most confidently wrong", text, rows, notes)
 
 
 def _largest(values: NDArray[np.integer] | NDArray[np.floating]) -> tuple[int, ...]:

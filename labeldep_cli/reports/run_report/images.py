@@ -50,9 +50,9 @@ class Choosable:
 
 def choosable(reports: Sequence[RunReport], shown: Sequence[PhotoGrid], reporter: Reporter) -> Choosable:
     """Make as many rows choosable as fit: those of the gallery first, then the split's in order."""
-    first = reports[0].seen
-    wanted = list(dict.fromkeys([*(row for grid in shown for row in grid.rows), *range(len(first.logits))]))[:CHOOSABLE]
-    pictures = dict(zip(wanted, _pictures(reports[0], wanted, reporter), strict=False))
+    first = reports[0].predictions
+    listed = list(dict.fromkeys([*(row for grid in shown for row in grid.rows), *range(len(first.logits))]))[:CHOOSABLE]
+    pictures = dict(zip(listed, _pictures(reports[0], listed, reporter), strict=False))
     rows = sorted(pictures)
     return Choosable(rows, [pictures[row] for row in rows], _records(reports, rows))
 
@@ -60,9 +60,9 @@ def choosable(reports: Sequence[RunReport], shown: Sequence[PhotoGrid], reporter
 def _pictures(one: RunReport, rows: Sequence[int], reporter: Reporter) -> list[str]:
     if one.run.has_features:
         return [""] * len(rows)
-    split = one.seen.project.dataset.split(one.seen.split)
+    split = one.predictions.project.dataset.split(one.predictions.split)
     place = {path: row for row, path in enumerate(split.paths)}
-    return thumbnails([split.file(place[one.seen.inputs.paths[row]]) for row in rows], PICTURES, reporter)
+    return thumbnails([split.file(place[one.predictions.inputs.paths[row]]) for row in rows], PICTURES, reporter)
 
 
 def _records(reports: Sequence[RunReport], rows: list[int]) -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ def _records(reports: Sequence[RunReport], rows: list[int]) -> list[dict[str, An
     added = [evidence(one, rows) for one in reports if asks_critic(one)]
     return [
         {
-            "name": reports[0].seen.inputs.paths[row],
+            "name": reports[0].predictions.inputs.paths[row],
             "wrong": [int(one.wrong[row]) for one in reports],
             "labels": [
                 [
@@ -107,7 +107,7 @@ def asks_critic(one: RunReport) -> bool:
 @torch.inference_mode()
 def evidence(one: RunReport, rows: Sequence[int]) -> NDArray[np.float32]:
     """What the critic adds to the log-odds of each label, the others of the run's own set staying: [len(rows), L]."""
-    z = one.seen.features[list(rows)]
+    z = one.predictions.features[list(rows)]
     sets = torch.from_numpy(one.sets[list(rows)]).to(z.device)
-    found = one.run.facts["beta"] * critic_evidence(one.run.critic(z.device), sets, z)
-    return np.asarray(found.cpu().numpy())
+    weighted = one.run.facts["beta"] * critic_evidence(one.run.critic(z.device), sets, z)
+    return np.asarray(weighted.cpu().numpy())

@@ -76,16 +76,16 @@ def pairing(reports: Sequence[RunReport], seed: int) -> Pairing | None:
     frequent = np.sort(np.argsort(-real.sum(axis=0), kind="stable")[:MAPPED])
     order = frequent[clustered(log_lift(together(real[:, frequent]), len(real)))]
     counts = [together(sets[:, order]) for sets in (real, *(one.sets[whole] for one in reports))]
-    train = reports[0].seen.project.dataset.split("train").labels
-    found = [measure(labels, one.sets, one.p, train, names, seed) for one in reports]
+    train = reports[0].predictions.project.dataset.split("train").labels
+    dependencies = [measure(labels, one.sets, one.p, train, names, seed) for one in reports]
     return Pairing(
         n_images=len(real),
         axes=heatmap.Axes.of([names[k] for k in order]),
         names=tuple(names[k] for k in order),
         maps=_maps(reports, [log_lift(count, len(real)) for count in counts]),
         counts=[count.astype(int).tolist() for count in counts],
-        measured=[(one, row) for one, m in zip(reports, found, strict=True) for row in _measured(one, m)],
-        pairs=_strongest(found),
+        measured=[(one, row) for one, m in zip(reports, dependencies, strict=True) for row in _measured(one, m)],
+        pairs=_strongest(dependencies),
     )
 
 
@@ -97,13 +97,13 @@ def _maps(reports: Sequence[RunReport], lifts: Sequence[NDArray[np.float64]]) ->
     return tuple((title, heatmap.picture(values, _MOST)) for title, values in drawn)
 
 
-def _measured(one: RunReport, found: Dependency) -> Sequence[Sequence[str]]:
-    return tables.dependency_rows(one.evaluations[one.own].rule.to_json(), found.to_json())
+def _measured(one: RunReport, dependency: Dependency) -> Sequence[Sequence[str]]:
+    return tables.dependency_rows(one.evaluations[one.own].rule.to_json(), dependency.to_json())
 
 
-def _strongest(found: Sequence[Dependency]) -> list[tuple[Pair, ...]]:
+def _strongest(dependencies: Sequence[Dependency]) -> list[tuple[Pair, ...]]:
     """The pairs whose predicted count is furthest from the real one in some run; of equal ones by label order."""
-    by_labels = [{pair.labels: pair for pair in one.pairs} for one in found]
+    by_labels = [{pair.labels: pair for pair in one.pairs} for one in dependencies]
     beside = [tuple(pairs[labels] for pairs in by_labels) for labels in sorted(by_labels[0])]
     beside.sort(key=lambda pairs: -max(abs(pair.predicted - pair.real) for pair in pairs))
     return beside[:SHOWN_PAIRS]

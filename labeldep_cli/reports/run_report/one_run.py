@@ -28,7 +28,7 @@ class RunReport:
 
     Attributes:
         number: its place among the runs of the page, from 0.
-        seen: what its generator says.
+        predictions: what its generator says.
         evaluations: under p > 0.5, under the threshold tuned on val and, where it has a critic, under the critic.
         own: which of them is the run's own: the critic's where nothing but the critic was trained, else the tuned
             threshold's. The page goes by these sets, so that no difference is one of thresholds left at 0.5.
@@ -36,7 +36,7 @@ class RunReport:
     """
 
     number: int
-    seen: SplitPredictions
+    predictions: SplitPredictions
     evaluations: tuple[Evaluation, ...]
     own: int
     sets: NDArray[np.bool_]
@@ -49,7 +49,7 @@ class RunReport:
     @property
     def run(self) -> Run:
         """The run."""
-        return self.seen.run
+        return self.predictions.run
 
     @property
     def kind(self) -> str:
@@ -64,12 +64,12 @@ class RunReport:
     @property
     def labels(self) -> NDArray[np.int8]:
         """The truth [N, L], the same for all runs of a page."""
-        return self.seen.inputs.labels.numpy()
+        return self.predictions.inputs.labels.numpy()
 
     @cached_property
     def p(self) -> NDArray[np.float64]:
         """Probabilities [N, L]."""
-        return probabilities(self.seen.logits)
+        return probabilities(self.predictions.logits)
 
     @cached_property
     def wrong(self) -> NDArray[np.int64]:
@@ -79,32 +79,32 @@ class RunReport:
     def judgements(self, row: int) -> list[tuple[Judgement, str]]:
         """What is to be said of the labels in an image's own set and of those it misses, in label order."""
         chosen, truth = self.sets[row], self.labels[row]
-        told: dict[tuple[bool, int], Judgement] = {
+        judgement_of: dict[tuple[bool, int], Judgement] = {
             (True, 1): "right",
             (True, 0): "wrong",
             (True, -1): "unknown",
             (False, 1): "missed",
         }
         named = np.flatnonzero(chosen | (truth > 0))
-        return [(told[bool(chosen[k]), int(truth[k])], self.run.space.names[k]) for k in named]
+        return [(judgement_of[bool(chosen[k]), int(truth[k])], self.run.space.names[k]) for k in named]
 
     def scores(self) -> list[dict[str, Any]]:
         """The records of `labeldep eval --json`, by decision."""
         return [one.to_json() for one in self.evaluations]
 
 
-def run_reports(seen: Sequence[SplitPredictions]) -> list[RunReport]:
+def run_reports(predictions: Sequence[SplitPredictions]) -> list[RunReport]:
     """Score runs under every decision they know."""
-    return [_run_report(number, one) for number, one in enumerate(seen)]
+    return [_run_report(number, one) for number, one in enumerate(predictions)]
 
 
-def _run_report(number: int, seen: SplitPredictions) -> RunReport:
+def _run_report(number: int, predictions: SplitPredictions) -> RunReport:
     # An unfinished run has not chosen its critic's weight yet.
-    critic = seen.run.facts["critic"] is not None and seen.run.facts.get("beta") is not None
-    asked = (_HALF, _TUNED, _CRITIC) if critic else (_HALF, _TUNED)
-    found = [seen.evaluated(decision) for decision in asked]
-    own = len(asked) - 1 if critic and freezes(seen.run) else 1
-    return RunReport(number, seen, tuple(one for one, _ in found), own, found[own][1])
+    critic = predictions.run.facts["critic"] is not None and predictions.run.facts.get("beta") is not None
+    decisions = (_HALF, _TUNED, _CRITIC) if critic else (_HALF, _TUNED)
+    evaluated = [predictions.evaluated(decision) for decision in decisions]
+    own = len(decisions) - 1 if critic and freezes(predictions.run) else 1
+    return RunReport(number, predictions, tuple(one for one, _ in evaluated), own, evaluated[own][1])
 
 
 def freezes(run: Run) -> bool:

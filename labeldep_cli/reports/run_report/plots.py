@@ -25,19 +25,19 @@ def score_figures(reports: Sequence[RunReport]) -> list[Markup]:
     pooled = [precision_recall(one.p, one.labels) for one in reports]
     best = ", ".join(f"{one.letter} {curve.OF1.max():.1f}" for one, curve in zip(reports, curves, strict=True))
     recall = [_line(one, curve, "OR", "OP") for one, curve in zip(reports, pooled, strict=True)]
-    told = "Precision against recall of all decisions pooled, a line a run"
-    figures = [figure("recall", "Precision and recall", told, "OR (recall)", "OP (precision)", recall)]
+    description = "Precision against recall of all decisions pooled, a line a run"
+    figures = [figure("recall", "Precision and recall", description, "OR (recall)", "OP (precision)", recall)]
     for score in ("CF1", "OF1"):
         lines = [_line(one, curve, "thresholds", score) for one, curve in zip(reports, curves, strict=True)]
-        told = f"{score} by threshold, a line a run; the best OF1 that any threshold gives on this split: {best}"
-        figures.append(figure(f"by-threshold-{score}", f"{score} by threshold", told, "threshold", score, lines))
+        description = f"{score} by threshold, a line a run; the best OF1 that any threshold gives on this split: {best}"
+        figures.append(figure(f"by-threshold-{score}", f"{score} by threshold", description, "threshold", score, lines))
     most = 2 * max(record["true_labels_per_image"] for record in reports[0].scores())
     for score in ("CF1", "OF1"):
         parts = [_up_to(curve, most) for curve in curves]
         lines = [_line(one, part, "labels_per_image", score) for one, part in zip(reports, parts, strict=True)]
-        told = f"{score} at as many predicted labels an image, a line a run"
+        description = f"{score} at as many predicted labels an image, a line a run"
         title = f"{score} by labels an image"
-        figures.append(figure(f"by-labels-{score}", title, told, "labels an image", score, lines))
+        figures.append(figure(f"by-labels-{score}", title, description, "labels an image", score, lines))
     return figures
 
 
@@ -80,8 +80,8 @@ def _training(histories: _Histories, titles: Mapping[str, str], name: str) -> It
     for key, title in titles.items():
         lines = [_over_steps(one, [(r["step"], r[key]) for r in h if key in r]) for one, h in histories]
         if any(len(line.x) for line in lines):
-            told = "By step of training, a line a run; a sign where the kept checkpoint was made"
-            yield figure(f"{name}-{key}", title, told, "step", "", [line for line in lines if len(line.x)])
+            description = "By step of training, a line a run; a sign where the kept checkpoint was made"
+            yield figure(f"{name}-{key}", title, description, "step", "", [line for line in lines if len(line.x)])
 
 
 def _over_steps(one: RunReport, points: Sequence[tuple[int, float]]) -> Line:

@@ -39,7 +39,7 @@ def _protocol(one: RunReport) -> dict[str, str]:
     return {
         "run": one.run.folder.name,
         "trained as": one.kind,
-        "rows": f"{one.seen.split} {found['ids_sha256'][:12]}, split seed {found['split_seed']}",
+        "rows": f"{one.predictions.split} {found['ids_sha256'][:12]}, split seed {found['split_seed']}",
         "labels": found["labels_sha256"][:12],
         "backbone": found["backbone"] or "ready features",
         "weights": (found["weights_sha256"] or "-")[:12],

@@ -16,27 +16,16 @@ __all__ = ["FeatureCache", "LabelDependencyLoss", "LabeldepError", "__version__"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from labeldep_cli.errors import LabeldepError
-    from labeldep_cli.features.cache import FeatureCache
-    from labeldep_cli.labelling.model import load
-    from labeldep_cli.projects.load_features import load_features
-    from labeldep_cli.training.label_dependency import LabelDependencyLoss
+    from labeldep_cli.api import FeatureCache, LabelDependencyLoss, LabeldepError, load, load_features
 else:  # a type checker would take any name for one of this package's
-    _HOMES = {
-        "FeatureCache": "labeldep_cli.features.cache",
-        "LabelDependencyLoss": "labeldep_cli.training.label_dependency",
-        "LabeldepError": "labeldep_cli.errors",
-        "load": "labeldep_cli.labelling.model",
-        "load_features": "labeldep_cli.projects.load_features",
-    }
 
     def __getattr__(name: str) -> object:
-        """Load one of the public names from where it lives (PEP 562)."""
-        if name not in _HOMES:
+        """Load one of the public names from `labeldep_cli.api` (PEP 562)."""
+        if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module
+        from labeldep_cli import api
 
-        return getattr(import_module(_HOMES[name]), name)
+        return getattr(api, name)
 
     def __dir__() -> list[str]:
         """The public names, loaded or not."""

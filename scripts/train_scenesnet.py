@@ -22,16 +22,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from labeldep_cli.datasets.scenes.draw import LABELS, PRETRAINING_SEED, draw
-from labeldep_cli.models.scenesnet import FEATURE_DIM, INPUT_SIDE, WEIGHTS_FILE, ScenesNet
+from labeldep_cli.models.backbones import find_backbone
+from labeldep_cli.models.scenesnet import ScenesNet
 
-_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-_DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+_ROW = find_backbone("scenesnet")
+_MEAN = torch.tensor(_ROW.mean).view(3, 1, 1)
+_DEVIATION = torch.tensor(_ROW.std).view(3, 1, 1)
 _MARGIN = 6  # pixels an image is shifted by at most, either way
 
 
 def _draw_small(index: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
     image, labels = draw(seed, index)
-    small = image.resize((INPUT_SIDE, INPUT_SIDE), Image.Resampling.BILINEAR)
+    small = image.resize((_ROW.side, _ROW.side), Image.Resampling.BILINEAR)
     return np.asarray(small), labels
 
 
@@ -49,7 +51,7 @@ def _augment(images: Tensor, chance: torch.Generator) -> Tensor:
     images = torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images).float() / 255
     down, right = (int(shift) for shift in torch.randint(0, 2 * _MARGIN + 1, (2,), generator=chance))
     padded = nn.functional.pad(images, (_MARGIN,) * 4, mode="replicate")
-    images = padded[:, :, down : down + INPUT_SIDE, right : right + INPUT_SIDE]
+    images = padded[:, :, down : down + _ROW.side, right : right + _ROW.side]
     gain = 1 + 0.1 * torch.randn(len(images), 1, 1, 1, generator=chance)
     return (images * gain - _MEAN) / _DEVIATION
 
@@ -59,7 +61,7 @@ def train(images: Tensor, labels: Tensor, epochs: int, batch_size: int, rate: fl
     torch.manual_seed(seed)
     chance = torch.Generator().manual_seed(seed)
     network = ScenesNet().to(memory_format=torch.channels_last)
-    classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(FEATURE_DIM, len(LABELS)))
+    classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(_ROW.feature_dim or 0, len(LABELS)))
     parameters = [*network.parameters(), *classifier.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.02)
     steps = len(images) // batch_size
@@ -89,7 +91,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     parser.add_argument("--threads", type=int, default=2, help="threads that train")
-    parser.add_argument("--out", type=Path, default=WEIGHTS_FILE)
+    parser.add_argument("--out", type=Path, default=_ROW.weights and _ROW.weights.path)
     flags = parser.parse_args()
     torch.set_num_threads(flags.threads)
     torch.use_deterministic_algorithms(True)

@@ -31,6 +31,7 @@ SLOW = {
     "test_download",
     "test_export",
     "test_extraction",
+    "test_features_clean",
     "test_full_mode",
     "test_head_runs",
     "test_kill",

@@ -16,7 +16,7 @@ from sandbox import BACKBONE, Sandbox, make_table, only
 from torch import nn
 
 import labeldep_cli
-from labeldep_cli import LabelDependencyLoss, LabeldepError
+from labeldep_cli import LabelDependencyLoss, LabeldepError, api, errors
 from labeldep_cli.config import AdversarialConfig
 from labeldep_cli.evaluation.rerank import score_candidates
 from labeldep_cli.labelling.prediction import record
@@ -63,6 +63,13 @@ def test_importing_the_package_is_cheap() -> None:
     assert result.stdout.strip() == "[] True LabelDependencyLoss load FeatureCache"
     with pytest.raises(AttributeError, match="no attribute 'Critic'"):
         _ = labeldep_cli.Critic
+
+
+def test_the_door_and_the_module_behind_it_offer_the_same_names() -> None:
+    assert {*api.__all__, "__version__"} == set(labeldep_cli.__all__)
+    for name in api.__all__:
+        assert getattr(labeldep_cli, name) is getattr(api, name)
+    assert labeldep_cli.LabeldepError is errors.LabeldepError
 
 
 def test_every_default_is_the_config_s() -> None:

@@ -27,6 +27,7 @@ FLOORS = (
     ("reproduction",),
     ("pipelines",),
     ("cli",),
+    ("api",),
 )
 """From the ground up. A module may import from its own room and from the floors below it."""
 

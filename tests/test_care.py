@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 from labeldep_cli import config
 from labeldep_cli.cli import app
 from labeldep_cli.files import format_size, lock
-from labeldep_cli.models.backbones import BACKBONES
 from labeldep_cli.pipelines import doctor as checkup
 
 ROOT = Path(__file__).parents[1]
@@ -324,10 +323,6 @@ def test_completion(sandbox: Sandbox) -> None:
     assert completed("labeldep eval t", elsewhere, runs) == [run.name]
     assert completed(f"labeldep eval --runs-dir {runs} t", elsewhere) == [run.name]
     assert completed("labeldep eval x", sandbox.folder) == []
-
-
-def test_the_names_for_completion_are_the_tables() -> None:
-    assert tuple(BACKBONES) == config.BACKBONE_NAMES
 
 
 # Small mends

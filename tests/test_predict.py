@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import draw_image
 from PIL import Image
-from sandbox import Sandbox, make_table
+from sandbox import Sandbox, make_table, only
 from typer.testing import CliRunner
 
 from labeldep_cli.cli import app
@@ -463,24 +464,53 @@ def _rounded(value: object) -> object:
     return [_rounded(one) for one in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize(("slow", "taken"), [(2, 1), (1, 2)])
-def test_one_request_at_a_time_takes_the_threads_that_are_quicker_for_it(
-    slow: int, taken: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def label(images: torch.Tensor) -> None:
-        time.sleep(0.02 if torch.get_num_threads() == slow else 0.0)
-
-    labeller = SimpleNamespace(side=4, device=torch.device("cpu"), label=label)
+@pytest.fixture
+def of_four_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-        assert threads_for_one(labeller) == taken  # type: ignore[arg-type]
-        monkeypatch.setenv("OMP_NUM_THREADS", "2")
-        assert threads_for_one(labeller) == 2, "the user's own word"  # type: ignore[arg-type]
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+def labeller_of(multiply_adds: int, slow_on: int = 0, device: str = "cpu") -> Any:
+    """A labeller whose network is one product of matrices; on so many threads it is slow."""
+
+    def label(images: torch.Tensor) -> None:
+        time.sleep(0.02 if torch.get_num_threads() == slow_on else 0.0)
+        _ = torch.empty(multiply_adds // 1_000_000, 1000, device="meta") @ torch.empty(1000, 1000, device="meta")
+
+    return SimpleNamespace(side=4, device=torch.device(device), label=label)
+
+
+@pytest.mark.usefixtures("of_four_threads")
+@pytest.mark.parametrize(
+    ("multiply_adds", "threads"),
+    [(1_000_000, 1), (3_999_000_000, 1), (4_000_000_000, 2), (6_000_000_000, 3), (90_000_000_000, 4)],
+)
+def test_a_single_image_gets_a_thread_for_each_two_billion_multiply_adds(
+    multiply_adds: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for slow_on in (0, 1, 4):
+        assert threads_for_one(labeller_of(multiply_adds, slow_on)) == threads, "whatever a clock says"
+    assert torch.get_num_threads() == 4
+    assert threads_for_one(labeller_of(multiply_adds, device="cuda")) == 4
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert threads_for_one(labeller_of(multiply_adds)) == 4, "the user's own word"
+
+
+def test_two_processes_give_the_same_bytes(sandbox: Sandbox) -> None:
+    run = only(sandbox.folder / "runs", "*-pretrain")
+    images = sorted((sandbox.table.parent / "img").glob("*.png"))[:12]
+    requests = "".join(json.dumps({"path": str(path)}) + "\n" for path in images)
+    command = [sys.executable, "-m", "labeldep_cli", "predict", "--stdin-json", "--all", "--run", str(run)]
+    alone = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    answers = [
+        subprocess.run(command, input=requests, env=alone, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert answers[0] == answers[1]
+    assert len(answers[0].splitlines()) == 12 and "probabilities" in answers[0]
 
 
 def test_a_name_that_cannot_be_looked_at_is_skipped_and_the_rest_are_done(sandbox: Sandbox) -> None:

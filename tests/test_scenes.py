@@ -13,9 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 from labeldep_cli.datasets.scenes.draw import DATASET_SEED, IMAGE_SIZE, LABELS, PRETRAINING_SEED, draw
-from labeldep_cli.models.scenesnet import FEATURE_DIM, INPUT_SIDE, WEIGHTS_FILE, ScenesNet
+from labeldep_cli.models.backbones import find_backbone
+from labeldep_cli.models.scenesnet import ScenesNet
 
 DRAWS = 600
+
+ROW = find_backbone("scenesnet")
+INPUT_SIDE, FEATURE_DIM, WEIGHTS_FILE = ROW.side, ROW.feature_dim, ROW.weights.path
 
 
 def fingerprint(seed: int, index: int) -> str:

@@ -11,10 +11,13 @@ import h5py
 import numpy as np
 import pytest
 
-from labeldep_cli.datasets import table
+from labeldep_cli.datasets import registry, table
+from labeldep_cli.datasets.formats import FORMATS, FileFormat
 from labeldep_cli.datasets.label_space import LabelSpace
+from labeldep_cli.datasets.rows import Rows
 from labeldep_cli.datasets.split import Draw
 from labeldep_cli.errors import DatasetError
+from labeldep_cli.progress import SilentReporter
 
 
 def rows_of(dataset):
@@ -201,6 +204,23 @@ class TestNames:
     def test_an_unknown_suffix(self, write, draw):
         with pytest.raises(DatasetError, match=r"'.xlsx' is none that labeldep reads\nIt reads .csv, .jsonl, .json"):
             table.load(write("mine.xlsx", "x"), draw)
+
+    def test_a_new_format_is_one_row(self, write, draw, monkeypatch):
+        def read(file):
+            lines = [line.split() for line in file.read_text().splitlines()]
+            return Rows.of_label_sets([path for path, *_ in lines], [labels for _, *labels in lines], None)
+
+        file = write("m/labels.txt", "\n".join(f"{k}.jpg sea{' sun' * (k % 2)}" for k in range(40)))
+        with pytest.raises(DatasetError, match=r"suffix '.txt' is none that labeldep reads"):
+            registry.load(str(file), file.parent, draw, SilentReporter())
+        monkeypatch.setitem(FORMATS, ".txt", FileFormat("word list", read))
+        dataset = registry.load(str(file), file.parent, draw, SilentReporter())
+        assert dataset.space.names == ("sea", "sun") and dataset.name.startswith("m-")
+        assert {path: labels for path, (_, labels) in rows_of(dataset).items()} == {
+            f"{k}.jpg": [1, k % 2] for k in range(40)
+        }
+        with pytest.raises(DatasetError, match=r"your own: CSV, JSONL, COCO JSON, .npz, .h5, word list or .tar\."):
+            registry.load("cocoo", file.parent, draw, SilentReporter())
 
 
 def features(**changes):

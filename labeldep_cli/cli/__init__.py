@@ -23,6 +23,7 @@ from labeldep_cli.cli import (
     evaluate,
     export,
     extract,
+    features,
     predict,
     report,
     reproduce,
@@ -110,6 +111,7 @@ app.command("data")(command(data.data))
 app.command("extract")(command(extract.extract))
 app.command("pretrain")(command(train.pretrain))
 app.command("adversarial")(command(train.adversarial))
+app.command("features")(command(features.features))
 app.command("runs")(command(runs.runs))
 app.command("eval")(command(evaluate.evaluate))
 app.command("compare")(command(compare.compare))

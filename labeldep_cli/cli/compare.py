@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,9 +10,6 @@ from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.show import Terminal, print_json, print_table
 from labeldep_cli.config import Machine, ReportConfig, RunWorkspace
-
-if TYPE_CHECKING:
-    from labeldep_cli.evaluation.bootstrap import Interval
 
 _SHOWN = ("CF1", "OF1", "exact_match")
 """Of the differences, what fits a terminal; --json has them all."""
@@ -45,12 +42,8 @@ def compare(
     )
     for one in found.differences:
         rows = [
-            [rule, *(_told(metrics[name]) for name in _SHOWN), f"{one.labels_per_image[rule]:.2f}"]
+            [rule, *(metrics[name].text for name in _SHOWN), f"{one.labels_per_image[rule]:.2f}"]
             for rule, metrics in one.sets.items()
         ]
         print_table(str(one.run), ["decision", "CF1", "OF1", "exact match", "labels"], rows)
-        typer.echo(f"mAP {_told(one.ranking)}. {one.verdict}")
-
-
-def _told(interval: Interval) -> str:
-    return f"{interval.difference:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]"
+        typer.echo(f"mAP {one.ranking.text}. {one.verdict}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from labeldep_cli.config import BACKBONE_NAMES, TUNED, Workspace
+from labeldep_cli.config import TUNED, Workspace
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.runs.layout import BEST, CONFIG
 
@@ -20,7 +20,9 @@ def dataset(incomplete: str) -> list[str]:
 
 def backbone(incomplete: str) -> list[str]:
     """The backbones of the table."""
-    return _beginning(BACKBONE_NAMES, incomplete)
+    from labeldep_cli.models.backbones import BACKBONES
+
+    return _beginning(BACKBONES, incomplete)
 
 
 def threshold(incomplete: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from labeldep_cli.config.adversarial import AdversarialConfig
 from labeldep_cli.config.choices import (
-    BACKBONE_NAMES,
     DEFAULT_BACKBONE,
     DEFAULT_EXPORT_FORMAT,
     DEFAULT_HEAD,
@@ -35,7 +34,6 @@ from labeldep_cli.config.training import Config, PretrainConfig, TrainingConfig
 from labeldep_cli.config.using import AuditConfig, DecisionConfig, ReportConfig, ReproduceConfig
 
 __all__ = [
-    "BACKBONE_NAMES",
     "DEFAULT_BACKBONE",
     "DEFAULT_EXPORT_FORMAT",
     "DEFAULT_HEAD",

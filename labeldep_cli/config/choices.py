@@ -10,9 +10,6 @@ DEFAULT_BACKBONE = "resnet101"
 PAPER_BACKBONES = ("vgg16", "inception_v3", "resnet101", "resnet152")
 """Sect. 3.1."""
 
-BACKBONE_NAMES = (*PAPER_BACKBONES, "googlenet", "scenesnet")
-"""The rows of BACKBONES, for where torch is not imported; any other classifier of torchvision goes too."""
-
 Sampling = Literal["gumbel", "straight-through", "none"]
 Loss = Literal["logistic", "focal", "asl", "warp"]
 LabelReduction = Literal["mean", "sum"]

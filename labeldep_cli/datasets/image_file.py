@@ -94,6 +94,26 @@ def key_of(file: ImageFile) -> bytes:
     return os.fsencode(file if file.is_absolute() else file.absolute())
 
 
+def file_of(key: bytes) -> Path | Member:
+    """The image that `key_of` named."""
+    path, _, place = key.partition(b"\0")
+    if not place:
+        return Path(os.fsdecode(path))
+    offset, size = place.split(b":")
+    return Member(Path(os.fsdecode(path)), place.decode(), int(offset), int(size))
+
+
+def is_gone(file: Path | Member) -> bool:
+    """Whether there is certainly no such file: one that may not be looked at is taken to be there."""
+    try:
+        (file.tar if isinstance(file, Member) else file).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def state_of(file: ImageFile) -> FileState | None:
     """Look at an image's file without reading it; None where there is none, or it may not be looked at."""
     if isinstance(file, InMemory):

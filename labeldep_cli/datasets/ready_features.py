@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labeldep_cli.datasets.rows import Rows
 from labeldep_cli.datasets.split import SPLITS, unknown_split
 from labeldep_cli.errors import DatasetError
 
@@ -46,6 +47,17 @@ def read(file: Path) -> ReadyFeatures:
 
     x, y, names, split = read_ready_features(file)
     return _checked(file, x, y, np.array(names, dtype=str), None if split is None else np.array(split, dtype=str))
+
+
+def read_rows(file: Path) -> Rows:
+    """The same as rows of a data set, which are named row-0, row-1, ...
+
+    Raises:
+        DatasetError: as `read` does.
+    """
+    found = read(file)
+    names = [f"row-{row}" for row in range(len(found.features))]
+    return Rows(names, found.labels, found.label_names, found.splits, found.features)
 
 
 def _read_npz(file: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any] | None]:

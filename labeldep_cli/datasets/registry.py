@@ -107,18 +107,20 @@ def load(name: str, data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
         DatasetError: no such data set, or it is missing or malformed.
     """
     from labeldep_cli.datasets import shards, table
+    from labeldep_cli.datasets.formats import FORMATS
     from labeldep_cli.datasets.shard_names import SUFFIXES as TARS
 
     if name in DATASETS:
         dataset = DATASETS[name].load(data_dir, draw, reporter)
     elif name.lower().endswith(TARS):
         dataset = shards.load(Path(name).expanduser(), draw, reporter)
-    elif _is_path(name, table.SUFFIXES):
+    elif _is_path(name, tuple(FORMATS)):
         dataset = table.load(Path(name).expanduser(), draw)
     else:
+        titles = ", ".join(row.title for row in FORMATS.values())
         raise DatasetError(
             f"there is no data set {name!r}",
-            f"{nearest(name, DATASETS)}\nOr give the path of your own: CSV, JSONL, COCO JSON, .tar, .npz or .h5.",
+            f"{nearest(name, DATASETS)}\nOr give the path of your own: {titles} or .tar.",
         )
     for note in dataset.notes:
         reporter.note(note)

@@ -36,6 +36,11 @@ class Interval:
         """1 or -1 where the interval lies above or below zero, else 0."""
         return int(self.low > 0) - int(self.high < 0)
 
+    @property
+    def text(self) -> str:
+        """With its ends: "+1.2 [+0.3, +2.0]"."""
+        return f"{self.difference:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+
     def to_json(self) -> dict[str, float]:
         """The record in the JSON of `labeldep compare`."""
         return {"difference": self.difference, "low": self.low, "high": self.high}

@@ -22,25 +22,10 @@ from labeldep_cli.evaluation.bootstrap import (
 )
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.evaluation.thresholds import DEFAULT_THRESHOLD
+from labeldep_cli.experiments.rules import CRITIC, CRITIC_AT_HALF, RULES
 from labeldep_cli.experiments.scores import SplitPredictions
+from labeldep_cli.experiments.verdict import beyond_threshold
 from labeldep_cli.runs.run import Run
-
-RULES = ("p > 0.5", "tuned", "equal labels")
-"""The decisions under which sets are compared (docs/protocol.md: "A gain is three gains"): the threshold 0.5, each
-run's own tuned on val, and the one that gives each run as many labels an image as val truly has."""
-
-CRITIC, CRITIC_AT_HALF = "critic", "critic, p > 0.5"
-"""The sets that a run's critic chooses, beside the reference's own under the threshold that gives as many labels an
-image, and under 0.5. Only of runs with a critic."""
-
-SURVIVES = (
-    ("equal labels", "CF1"),
-    ("equal labels", "OF1"),
-    ("tuned", "exact_match"),
-    (CRITIC, "OF1"),
-    (CRITIC, "exact_match"),
-)
-"""What, beside mAP, no threshold and no shift towards more labels can give."""
 
 _Scores = dict[str, NDArray[np.float64]]
 """By metric, under each weighting of the images [W]."""
@@ -66,28 +51,7 @@ class Difference:
     @property
     def verdict(self) -> str:
         """What of the difference no threshold gives, in one line."""
-        found = {"mAP": self.ranking} | {
-            f"{metric.replace('_', ' ')} ({rule})": self.sets[rule][metric]
-            for rule, metric in SURVIVES
-            if rule in self.sets
-        }
-        told = [f"{name} {i.difference:+.1f} [{i.low:+.1f}, {i.high:+.1f}]" for name, i in found.items() if i.sign != 0]
-        if told:
-            return f"{self.run.name} differs beyond its threshold: {'; '.join(told)}"
-        half, equal = self.sets["p > 0.5"]["CF1"], self.sets["equal labels"]["CF1"]
-        told_half = f"CF1 {half.difference:+.1f} at p > 0.5"
-        told_equal = f"{equal.difference:+.1f} [{equal.low:+.1f}, {equal.high:+.1f}] at equal labels an image"
-        if any(self.sets["p > 0.5"][metric].sign != 0 for metric in METRICS):
-            return (
-                f"{self.run.name} differs by a threshold alone: no label dependency "
-                f"({told_half} [{half.low:+.1f}, {half.high:+.1f}], but {told_equal})"
-            )
-        told_critic = ""
-        if CRITIC in self.sets:
-            exact = self.sets[CRITIC]["exact_match"]
-            bounds = f"[{exact.low:+.1f}, {exact.high:+.1f}]"
-            told_critic = f"; its critic's sets: exact match {exact.difference:+.1f} {bounds}"
-        return f"{self.run.name} does not differ for sure beyond its threshold: {told_half}, {told_equal}{told_critic}"
+        return beyond_threshold(self.run.name, self.sets, self.ranking)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ image: view 0 stands for it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+if TYPE_CHECKING:  # the backbones' table takes SIDE from here, and a shell completes their names without numpy
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
 
 SIDE = 224
 """Pixels a side that the paper's networks see."""
@@ -64,6 +65,9 @@ def cut(image: Image.Image, views: tuple[int, ...], side: int = SIDE) -> NDArray
     Returns:
         uint8 [V, 3, side, side], in memory with the channels last: so Pillow gives them, and so convolutions like them.
     """
+    import numpy as np
+    from PIL import Image
+
     resized: Image.Image | None = None
     planes = np.empty((len(views), side, side, 3), dtype=np.uint8)
     for k, view in enumerate(views):

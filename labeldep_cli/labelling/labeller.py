@@ -144,7 +144,8 @@ def _frozen(run: Run, weights: str | None, device: torch.device, reporter: Repor
     """The frozen backbone in the precision that the run's features have."""
     row = find_backbone(run.facts["backbone"])
     loaded = load_backbone(row, run.weights(row, weights), reporter)
-    plain = Encoder((loaded.with_regions(row) if run.spatial else loaded).module).to(device)
+    module = (loaded.with_regions(row) if run.spatial else loaded).module
+    plain = Encoder(module, row.mean, row.std).to(device)
     # A GPU's 16 bits stand for the device's own dtype; runs from before there was a choice saw 32.
     precision: Precision = run.facts.get("compute_dtype", "float32")
     return InferenceEncoder(plain, "auto" if precision == "float16" else precision)

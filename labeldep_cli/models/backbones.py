@@ -1,20 +1,50 @@
-"""Backbones: classifiers without their classifier."""
+"""Backbones: classifiers without their classifier.
+
+No import of torch at the top: a shell completes the names of BACKBONES, and wants them at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import torchvision
-from torch import nn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from labeldep_cli.errors import BackboneError, nearest
 from labeldep_cli.features.views import SIDE
-from labeldep_cli.models.scenesnet import FEATURE_DIM, INPUT_SIDE, ScenesNet
+
+if TYPE_CHECKING:
+    from torch import nn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Channels = tuple[float, float, float]
+"""One number for red, green and blue."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """The default weights of a backbone that torchvision does not have: a state dict of what its row builds.
+
+    Attributes:
+        path: the file; None for one that is downloaded, which lies where torchvision's do.
+        url: where it is downloaded from; empty where the file is always there.
+        sha256: of the file, checked before use; None where any content will do.
+    """
+
+    path: Path | None = None
+    url: str = ""
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a row of which nobody could say where its weights lie.
+
+        Raises:
+            ValueError: neither path nor url.
+        """
+        if self.path is None and not self.url:
+            raise ValueError("weights need a path or a url")
 
 
 @dataclass(frozen=True)
@@ -22,28 +52,52 @@ class Backbone:
     """One row of BACKBONES.
 
     Attributes:
-        name: as the user writes it, torchvision's own.
+        name: as the user writes it; torchvision's own where `build` is None.
         feature_dim: F; None where it is read off the classifier that is taken off.
         side: height and width in pixels of the images it sees.
+        mean, std: of RGB in 0..1; an image is normalised with them.
+        build: makes the network, with weights drawn by chance: normalised images [B, 3, side, side] -> features [B, F],
+            or class scores where it has a classifier. None for torchvision's builder.
         build_options: for torchvision's builder.
-        packaged: file of its weights inside this package; None for torchvision's.
+        has_classifier: the last linear (or 1x1 convolutional) layer is a classifier, and is taken off once the weights
+            are loaded.
+        weights: what `--weights default` loads; None for torchvision's, or where a network of its own has none.
     """
 
     name: str
     feature_dim: int | None = None
     side: int = SIDE
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
+    build: Callable[[], nn.Module] | None = None
     build_options: Mapping[str, Any] = field(default_factory=dict)
-    packaged: str | None = None
+    has_classifier: bool = True
+    weights: WeightsFile | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a row whose width nobody could say.
+
+        Raises:
+            ValueError: neither a width nor a classifier to read it off.
+        """
+        if self.feature_dim is None and not self.has_classifier:
+            raise ValueError(f"{self.name} has no classifier to read its width off: give feature_dim")
 
     @property
     def preprocessing(self) -> str:
-        """What happens to an image before the backbone: part of every cache's origin."""
-        return f"pillow bilinear {self.side}x{self.side}, mean {IMAGENET_MEAN}, std {IMAGENET_STD}"
+        """What happens to an image before the backbone: part of every store's identity."""
+        return f"pillow bilinear {self.side}x{self.side}, mean {self.mean}, std {self.std}"
 
     @property
     def drafted(self) -> str:
         """The same with JPEGs decoded at reduced scale."""
         return f"JPEG at reduced scale, {self.preprocessing}"
+
+
+def _scenesnet() -> nn.Module:
+    from labeldep_cli.models.scenesnet import ScenesNet
+
+    return ScenesNet()
 
 
 # torchvision's published weights of these two expect the input scaling of the original TensorFlow models.
@@ -60,7 +114,14 @@ BACKBONES: Mapping[str, Backbone] = {
         Backbone("resnet101", 2048, build_options=_RESIDUAL),
         Backbone("resnet152", 2048, build_options=_RESIDUAL),
         Backbone("googlenet", 1024, build_options=_PORTED),
-        Backbone("scenesnet", FEATURE_DIM, side=INPUT_SIDE, packaged="scenesnet.safetensors"),
+        Backbone(
+            "scenesnet",
+            256,
+            side=96,
+            build=_scenesnet,
+            has_classifier=False,
+            weights=WeightsFile(Path(__file__).with_name("scenesnet.safetensors")),
+        ),
     )
 }
 
@@ -73,6 +134,8 @@ def find_backbone(name: str) -> Backbone:
     """
     if name in BACKBONES:
         return BACKBONES[name]
+    import torchvision
+
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise BackboneError(f"there is no backbone {name!r}", nearest(name, [*BACKBONES, *known]))
@@ -80,20 +143,22 @@ def find_backbone(name: str) -> Backbone:
 
 
 def classifier(row: Backbone) -> nn.Module:
-    """The whole network, its output layer still on, with torch's initial weights."""
-    if row.packaged:
-        return ScenesNet()
+    """The network as its row builds it, an output layer still on, with weights drawn by chance."""
+    if row.build is not None:
+        return row.build()
+    import torchvision
+
     network: nn.Module = torchvision.models.get_model(row.name, weights=None, **row.build_options)
     return network
 
 
 def take_off_classifier(row: Backbone, network: nn.Module) -> int:
-    """Make a backbone of a whole network, in place; `scenesnet` is one already.
+    """Make a backbone of a classifier, in place; a network that has none stays as it is.
 
     Returns:
         F.
     """
-    return FEATURE_DIM if row.packaged else remove_classifier(network)
+    return remove_classifier(network) if row.has_classifier or row.feature_dim is None else row.feature_dim
 
 
 def architecture(row: Backbone) -> nn.Module:
@@ -112,6 +177,8 @@ def remove_classifier(module: nn.Module) -> int:
     Returns:
         F, the width of what that layer took in.
     """
+    from torch import nn
+
     path, layer = [found for found in module.named_modules() if isinstance(found[1], nn.Linear | nn.Conv2d)][-1]
     parent, _, leaf = path.rpartition(".")
     setattr(module.get_submodule(parent), leaf, nn.Identity())

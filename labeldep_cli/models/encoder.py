@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from labeldep_cli.models.activation_checkpointing import checkpoint_blocks
-from labeldep_cli.models.backbones import IMAGENET_MEAN, IMAGENET_STD
+from labeldep_cli.models.backbones import IMAGENET_MEAN, IMAGENET_STD, Channels
 
 
 class Encoder(nn.Module):
@@ -17,17 +17,21 @@ class Encoder(nn.Module):
 
     Frozen, unless made by `trainable_copy`. Its backbone stays in eval mode whatever `.train()` is called around it: no
     dropout, batch norms on their running statistics (a trainable copy learns their affine part).
+
+    Args:
+        backbone: normalised images [B, 3, H, W] -> features.
+        mean, std: of its row; of RGB in 0..1.
     """
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, mean: Channels = IMAGENET_MEAN, std: Channels = IMAGENET_STD) -> None:
         super().__init__()
         self.backbone = backbone
         # Not in the state dict: they are constants, and the checkpoint's backbone is the weights' own.
         self.scale: Tensor
         self.shift: Tensor
-        mean, std = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
-        self.register_buffer("scale", 1 / (255 * std), persistent=False)
-        self.register_buffer("shift", -mean / std, persistent=False)
+        centre, spread = torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)
+        self.register_buffer("scale", 1 / (255 * spread), persistent=False)
+        self.register_buffer("shift", -centre / spread, persistent=False)
         self.train_bn = False
         self.requires_grad_(False)
         self.eval()
@@ -47,7 +51,7 @@ class Encoder(nn.Module):
         return features
 
     def normalised(self, images: Tensor) -> Tensor:
-        """8-bit images as floats of ImageNet's mean and deviation, in one pass: (x / 255 - mean) / std."""
+        """8-bit images as floats, in one pass: (x / 255 - mean) / std."""
         return torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)
 
     def trainable_copy(self, train_bn: bool, checkpointed: bool = False) -> Encoder:

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
-
-INPUT_SIDE = 96  # pixels; images are resized bilinearly straight to a square of this side
-FEATURE_DIM = 256  # F: 128 channels, averaged and maximised over the image
-WEIGHTS_FILE = Path(__file__).with_name("scenesnet.safetensors")
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -34,11 +28,11 @@ class ScenesNet(nn.Module):
     """A residual CNN of 0.37 M parameters; the classifier is not part of it.
 
     The features are the channels' means over the image and their maxima: the mean tells the kind of place, the maximum
-    a thing of a few pixels. `scripts/train_scenesnet.py` trained the weights in WEIGHTS_FILE.
+    a thing of a few pixels. `scripts/train_scenesnet.py` trained its weights.
     """
 
     def __init__(self) -> None:
-        """Draw random weights; load WEIGHTS_FILE for trained ones."""
+        """Draw random weights."""
         super().__init__()
         self.stem = nn.Sequential(_convolution(3, 24, stride=2), _convolution(24, 48, stride=2))  # [B, 48, 24, 24]
         self.middle = nn.Sequential(_Residual(48), _convolution(48, 96, stride=2), _Residual(96))  # [B, 96, 12, 12]
@@ -48,10 +42,10 @@ class ScenesNet(nn.Module):
         """Features of images.
 
         Args:
-            images: [B, 3, INPUT_SIDE, INPUT_SIDE], normalised with ImageNet's mean and deviation.
+            images: [B, 3, 96, 96], normalised as its row says.
 
         Returns:
-            Features [B, F], not negative.
+            Features [B, 256], not negative.
         """
         maps = self.top(self.middle(self.stem(images)))
         return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)

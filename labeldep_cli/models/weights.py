@@ -1,10 +1,11 @@
-"""Where a backbone's weights come from: torchvision, a file, this package, or chance."""
+"""Where a backbone's weights come from: torchvision, its row, a file, or chance."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import pickle
+import shlex
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 
 from labeldep_cli.compute.seeded import seeded
 from labeldep_cli.errors import BackboneError
-from labeldep_cli.files import lock, sha256
-from labeldep_cli.models.backbones import Backbone, classifier, take_off_classifier
+from labeldep_cli.files import lock, make_folder, sha256
+from labeldep_cli.models.backbones import Backbone, WeightsFile, classifier, take_off_classifier
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.progress import Reporter
 
@@ -32,7 +33,7 @@ class Weights:
         spec: "default", the name of torchvision weights, "none", or an absolute path.
         path: their file; None for random weights.
         sha256: of that file (of the recipe, for random weights); None while the file is not on this disk.
-        url: where torchvision publishes them; empty for others.
+        url: where they are published; empty for others.
     """
 
     spec: str
@@ -78,27 +79,51 @@ def locate_weights(row: Backbone, weights: str) -> Weights:
         weights: "default", the name of torchvision weights ("IMAGENET1K_V1"), "none", or the path of a state dict.
 
     Raises:
-        BackboneError: the path does not exist.
+        BackboneError: the path does not exist; default weights that are not those of the row, or of which it has none.
     """
     if weights == "none":
         recipe = f"random weights of {row.name}, seed {RANDOM_SEED}"
         return Weights("none", None, hashlib.sha256(recipe.encode()).hexdigest())
-    known = () if row.packaged else torchvision.models.get_model_weights(row.name)
-    published = {entry.name: entry for entry in known}
-    if weights == "default" and row.packaged:
-        path = Path(__file__).parent / row.packaged
-        return Weights("default", path, sha256(path))
-    if weights == "default" or weights in published:
+    if weights == "default" and row.weights is not None:
+        return _default_of(row, row.weights)
+    published = {} if row.build else {entry.name: entry for entry in torchvision.models.get_model_weights(row.name)}
+    if weights in published or (weights == "default" and row.build is None):
         entry = torchvision.models.get_model_weights(row.name).DEFAULT if weights == "default" else published[weights]
-        path = _file_of(entry)
+        path = _downloaded(entry.url)
         return Weights(weights, path, sha256(path) if path.is_file() else None, entry.url)
+    if weights == "default":
+        raise BackboneError(f"{row.name} has no default weights", "Name their file: --weights PATH")
     path = Path(weights).expanduser().absolute()
     if not path.is_file():
+        default = ("default",) if row.weights or row.build is None else ()
         raise BackboneError(
             f"there is no weights file {path}",
-            f"--weights takes {', '.join(('default', 'none', *published))} or a path.",
+            f"--weights takes {', '.join((*default, 'none', *published))} or a path.",
         )
     return Weights(str(path), path, sha256(path))
+
+
+def _default_of(row: Backbone, file: WeightsFile) -> Weights:
+    """The weights that a row names."""
+    path = file.path or _downloaded(file.url)
+    if not path.is_file():
+        if not file.url:
+            raise BackboneError(f"the weights of {row.name} are not at {path}", "Name where they lie: --weights PATH")
+        return Weights("default", path, None, file.url)
+    return Weights("default", path, _checked(row, file, path), file.url)
+
+
+def _checked(row: Backbone, file: WeightsFile, path: Path) -> str:
+    """The SHA-256 of a row's own weights, as its row says."""
+    digest = sha256(path)
+    if file.sha256 not in (None, digest):
+        raise BackboneError(
+            f"{path} are not the weights of {row.name}: SHA-256 {digest[:12]}, not {str(file.sha256)[:12]}",
+            f"Remove the file, and it is downloaded again: rm {shlex.quote(str(path))}"
+            if file.url
+            else "Put the right file there, or name it: --weights PATH",
+        )
+    return digest
 
 
 @dataclass(frozen=True)
@@ -119,17 +144,18 @@ class PublishedFile:
 def published_file(row: Backbone) -> PublishedFile:
     """Where a backbone's default weights lie, without reading them."""
     entry = torchvision.models.get_model_weights(row.name).DEFAULT
-    return PublishedFile(_file_of(entry), entry.url, entry.meta.get("_file_size"))
+    return PublishedFile(_downloaded(entry.url), entry.url, entry.meta.get("_file_size"))
 
 
-def _file_of(entry: torchvision.models.WeightsEnum) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / str(entry.url.rsplit("/", 1)[1])
+def _downloaded(url: str) -> Path:
+    """Where a download lies, or will."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
 
 
 def load_backbone(row: Backbone, weights: Weights, reporter: Reporter) -> LoadedBackbone:
     """Build a backbone, load its weights (strictly), take its classifier off.
 
-    Torchvision's own weights are downloaded first where they are missing, which is said aloud.
+    Published weights are downloaded first where they are missing, which is said aloud.
 
     Raises:
         BackboneError: weights of another architecture, or a pickle that would run code; a download that fails.
@@ -145,8 +171,8 @@ def load_backbone(row: Backbone, weights: Weights, reporter: Reporter) -> Loaded
     feature_dim = take_off_classifier(row, module)
     if row.feature_dim not in (None, feature_dim):
         raise BackboneError(
-            f"{row.name} has {feature_dim} features here, not {row.feature_dim} as in the paper",
-            "Use another version of torchvision.",
+            f"{row.name} has {feature_dim} features here, not {row.feature_dim} as its row in BACKBONES says",
+            "Use another version of torchvision, or mend the row.",
         )
     return LoadedBackbone(module.eval(), (feature_dim,), str(digest))
 
@@ -155,18 +181,22 @@ def _download(row: Backbone, weights: Weights, path: Path, reporter: Reporter) -
     """Fetch weights; of several processes on a machine one does, and the others wait."""
     with lock(path.with_name(f".{path.name}.lock"), str(path), patience=math.inf):
         if not path.is_file():
-            _fetch(row, weights, reporter)
+            _fetch(row, weights, path, reporter)
 
 
-def _fetch(row: Backbone, weights: Weights, reporter: Reporter) -> None:
-    reporter.note(f"downloading the weights of {row.name} from {weights.url} to {weights.path}")
+def _fetch(row: Backbone, weights: Weights, path: Path, reporter: Reporter) -> None:
+    reporter.note(f"downloading the weights of {row.name} from {weights.url} to {path}")
     try:
-        torch.hub.load_state_dict_from_url(weights.url, progress=False, check_hash=True, weights_only=True)
+        if row.weights is not None and row.weights.url == weights.url:
+            make_folder(path.parent)
+            torch.hub.download_url_to_file(weights.url, str(path), hash_prefix=row.weights.sha256, progress=False)
+        else:
+            torch.hub.load_state_dict_from_url(weights.url, progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash is a RuntimeError
         raise BackboneError(
             f"cannot download the weights of {row.name}: {getattr(error, 'reason', error)}",
             f"Fetch {weights.url} where there is a network and name the file: --weights PATH\n"
-            f"(or put it at {weights.path}). Random weights: --weights none",
+            f"(or put it at {path}). Random weights: --weights none",
         ) from error
 
 

@@ -19,6 +19,7 @@ from labeldep_cli.config import (
 )
 from labeldep_cli.experiments.scores import Evaluation, evaluate_with
 from labeldep_cli.experiments.train import adversarial, pretrain
+from labeldep_cli.experiments.verdict import gain_at_test_time, gain_taken_apart
 from labeldep_cli.labelling.prediction import Prediction
 from labeldep_cli.pipelines.extract import extract
 from labeldep_cli.pipelines.predict import predict
@@ -26,9 +27,6 @@ from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.of_run import project_of_run
 from labeldep_cli.runs.claims import Job
 from labeldep_cli.runs.find import open_run
-
-TELLING = 0.5
-"""Points of CF1 below which one seed on a few hundred images tells nothing."""
 
 SHOWN = 4
 """Test images labelled at the end."""
@@ -72,7 +70,7 @@ class Demo:
             for pair in (self.baseline, self.control, self.adversarial)
         ]
         best = max(self.baseline.at_half.scores.exact_match, self.baseline.tuned.scores.exact_match)
-        return *explain(*points), _at_test_time(self.critic.scores.exact_match - best)
+        return *gain_taken_apart(*points), gain_at_test_time(self.critic.scores.exact_match - best)
 
     def to_json(self) -> dict[str, Any]:
         """The keys of the contract, and the verdict."""
@@ -83,44 +81,6 @@ class Demo:
             "critic": self.critic.to_json(),
             "verdict": " ".join(self.verdict),
         }
-
-
-Point = tuple[float, float, float]
-"""CF1 at 0.5, CF1 at the tuned threshold, mAP."""
-
-
-def explain(baseline: Point, control: Point, adversarial: Point) -> tuple[str, ...]:
-    """Take the gain apart (docs/protocol.md: "A gain is three gains").
-
-    Returns:
-        Three sentences: the gain at 0.5 and how much of it more training or a threshold alone gives; what is left of it
-        at tuned thresholds; what the critic gained.
-    """
-    at_half = adversarial[0] - baseline[0]
-    training, threshold = control[0] - baseline[0], baseline[1] - baseline[0]
-    left = adversarial[1] - control[1]
-    ranking = adversarial[2] - control[2]
-    first = (
-        f"At 0.5 the adversarial model's CF1 is {at_half:+.1f} beside the baseline's; "
-        f"training as long without a critic alone gives {training:+.1f}, a tuned threshold alone {threshold:+.1f}."
-    )
-    second = f"At tuned thresholds it is {left:+.1f} CF1 and {ranking:+.1f} mAP beside the control."
-    if left >= TELLING and ranking > 0:
-        third = f"So {left:.1f} CF1 is what the critic gained in training here, on one seed."
-    else:
-        third = (
-            f"So the critic in training gained nothing here (under {TELLING} points, one seed) "
-            "that more training or a tuned threshold does not give."
-        )
-    return first, second, third
-
-
-def _at_test_time(gain: float) -> str:
-    """What the critic gains at test time: exact match beside the baseline's better threshold, in points."""
-    return (
-        "At test time, where it chooses whole label sets (--critic nce, --decision rerank), a critic changes the share "
-        f"of images that are exactly right by {gain:+.1f} points beside the baseline's better threshold."
-    )
 
 
 def demo(workspace: Workspace, machine: Machine, reporter: Reporter) -> Demo:

@@ -248,7 +248,7 @@ def _warnings(
     for file in caches["unfinished"]:
         yield Warned(
             f"{Path(caches['folder']) / file['file']} is unfinished: {file['bytes'] / 1e6:,.1f} MB",
-            "The command that began it goes on with it; if nobody will, remove it.",
+            "The command that began it goes on with it; if nobody will: labeldep features clean",
         )
     for free, whats in _by_free(disks).items():
         if free < LITTLE_DISK:

@@ -15,6 +15,7 @@ from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.features.coverage import Coverage, SplitFiles
 from labeldep_cli.features.decode import identify
 from labeldep_cli.features.extract import Made, Pace, extract_rows
+from labeldep_cli.features.store.clean import LOCK
 from labeldep_cli.features.store.layout import segment_bytes
 from labeldep_cli.features.store.segment import CONTENT, Part
 from labeldep_cli.features.store.store import FeatureStore, require_one_shape
@@ -85,10 +86,9 @@ def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool)
     files = recognise(project, split, fresh) if project.world.first else project.files(split.name)
     files = project.world.broadcast(files)
     store = project.ensure_store()
-    if project.world.first:
-        store.create()
-    with lock(store.folder / ".lock", str(store.folder)) if project.world.first else nullcontext():
+    with lock(store.folder / LOCK, str(store.folder)) if project.world.first else nullcontext():
         if project.world.first:
+            store.create()
             _clear_up(project, store, split, files, fresh)
         project.world.wait()
         passes = []

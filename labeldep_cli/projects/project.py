@@ -112,9 +112,11 @@ class Project:
     @cached_property
     def encoder(self) -> InferenceEncoder:
         """The frozen f_ext, on the device."""
-        encoder = InferenceEncoder(Encoder(self.backbone.module).to(self.device), self.precision)
+        row, _ = self.images
+        plain = Encoder(self.backbone.module, row.mean, row.std).to(self.device)
+        encoder = InferenceEncoder(plain, self.precision)
         if self.extraction.compile:
-            encoder.compile(self.images[0].side, self.reporter.note)
+            encoder.compile(row.side, self.reporter.note)
         return encoder
 
     def encoder_for(self, kind: FeatureKind) -> InferenceEncoder:

@@ -23,7 +23,8 @@ from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.evaluation.bootstrap import mean_average_precision, set_scores, weights
 from labeldep_cli.evaluation.evaluate import probabilities
-from labeldep_cli.experiments.comparison import RULES, threshold_for
+from labeldep_cli.experiments.comparison import threshold_for
+from labeldep_cli.experiments.rules import RULES
 from labeldep_cli.experiments.scores import Evaluation, SplitPredictions, predict_split
 from labeldep_cli.experiments.train import adversarial, pretrain
 from labeldep_cli.experiments.train_run import Trained

@@ -113,7 +113,7 @@ class Run:
         row = find_backbone(self.facts["backbone"])
         with seeded(0):
             backbone = architecture(row).eval()
-        encoder = Encoder(RegionFeatures(backbone, row) if self.spatial else backbone)
+        encoder = Encoder(RegionFeatures(backbone, row) if self.spatial else backbone, row.mean, row.std)
         generator = Generator(encoder, self._head(tensors))
         checkpoint.unpack("generator", tensors, generator, self.best)
         return generator.to(device).eval()

@@ -7,6 +7,7 @@ files' bytes: data sets, splits, labels and paths are not in here.
 
 A segment under way is called NAME.h5.partial. When it is complete it gets its name, and is never written again: a store
 grows by segments, so that all rows are readable at every moment. Of two rows of one image the later segment's counts.
+Rows are removed by writing the others into a new segment; then the old one goes.
 
 `known-files.sqlite`, beside the stores, remembers which file holds which bytes, by path, size and time of change.
 """

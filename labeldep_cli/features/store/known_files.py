@@ -66,6 +66,14 @@ class KnownFiles:
             found.append(sha256 if same else None)
         return found
 
+    def files(self) -> list[tuple[FileState, bytes]]:
+        """All files that were ever read, as they were then, and the SHA-256 of their bytes."""
+        with self._reading() as database:
+            if database is None:
+                return []
+            rows = database.execute("SELECT key, size, mtime_ns, sha256 FROM files")
+            return [(FileState(key, size, mtime), sha256) for key, size, mtime, sha256 in rows]
+
     def reasons(self) -> dict[bytes, int]:
         """Why images could not be used, by the SHA-256 of their bytes."""
         with self._reading() as database:

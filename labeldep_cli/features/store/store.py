@@ -155,6 +155,20 @@ class FeatureStore:
                     with storing(segment.path):
                         segment.path.unlink(missing_ok=True)
 
+    def rows_to_keep(self, part: Part, gone: NDArray[np.bytes_]) -> list[NDArray[np.bool_]]:
+        """By segment, bool [n]: the rows that count (of two rows of one image the later) and whose image is not gone.
+
+        Args:
+            part: which views.
+            gone: CONTENT [G], images that nobody has any more.
+        """
+        kept = [np.zeros(len(segment), bool) for segment in self.segments(part)]
+        latest = self._latest(part)
+        for number, segment in enumerate(self.segments(part)):
+            kept[number][latest.row[latest.segment == number]] = True
+            kept[number] &= ~np.isin(segment.contents, gone)
+        return kept
+
     def _latest(self, part: Part) -> RowLocations:
         known, locations = self._orders[part]
         last = np.append(known[1:] != known[:-1], True) if len(known) else np.zeros(0, bool)

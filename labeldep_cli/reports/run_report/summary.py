@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from labeldep_cli.experiments import verdict
 from labeldep_cli.experiments.comparison import Comparison
 from labeldep_cli.reports import tables
 from labeldep_cli.reports.run_report.one_run import RunReport, freezes, is_control
@@ -55,7 +56,7 @@ def _protocol(one: RunReport) -> dict[str, str]:
 
 def remarks(reports: Sequence[RunReport], compared: Comparison | None) -> list[str]:
     """What a reader must know before crediting a critic with a gain, a sentence or two each."""
-    told = [f"{one.letter} is unfinished: this is its best so far." for one in reports if not one.run.finished]
+    told = [verdict.unfinished(one.letter) for one in reports if not one.run.finished]
     if compared is not None:
         pairs = zip(reports[1:], compared.differences, strict=True)
         told += [f"{one.letter} beside {reports[0].letter}: {difference.verdict}." for one, difference in pairs]
@@ -63,27 +64,14 @@ def remarks(reports: Sequence[RunReport], compared: Comparison | None) -> list[s
     for one in reports:
         if one.run.facts["critic"] is None or freezes(one.run):
             continue
-        told.append(_beside_control(one, controls[0]) if controls else _lacks_control(one))
+        told.append(_beside_control(one, controls[0]) if controls else verdict.lacks_control(one.letter))
     return told
 
 
 def _beside_control(one: RunReport, control: RunReport) -> str:
     mine, theirs = one.scores(), control.scores()
-    gains = ", ".join(
-        f"{name.replace('_', ' ')} {mine[k][name] - theirs[k][name]:+.1f} ({('p > 0.5', 'tuned')[k]})"
-        if name != "mAP"
-        else f"mAP {mine[k][name] - theirs[k][name]:+.1f}"
-        for name, k in _GAINS
-    )
-    return (
-        f"{one.letter} beside its control {control.letter}, which trained on without a critic: {gains}. That much is "
-        f"the critic's, if it is more than chance: labeldep compare {control.run.folder.name} {one.run.folder.name} "
-        "puts intervals to it."
-    )
-
-
-def _lacks_control(one: RunReport) -> str:
-    return (
-        f"{one.letter} was trained with a critic, and no control stands beside it: what it has over other runs may "
-        "come from training on alone. labeldep adversarial --critic none trains the control."
-    )
+    gains = [
+        (name, "" if name == "mAP" else ("p > 0.5", "tuned")[k], mine[k][name] - theirs[k][name]) for name, k in _GAINS
+    ]
+    folders = control.run.folder.name, one.run.folder.name
+    return verdict.gain_over_control(one.letter, control.letter, gains, folders)

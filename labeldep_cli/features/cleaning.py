@@ -1,0 +1,258 @@
+"""`labeldep features`: what lies in the stores, what of it no file on this disk has any more, and letting that go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeldep_cli.datasets.image_file import file_of, is_gone, state_of
+from labeldep_cli.errors import CacheError, nearest
+from labeldep_cli.features.decode import identify
+from labeldep_cli.features.store.clean import (
+    LOCK,
+    clear_leftovers,
+    leftovers,
+    remove_rows,
+    remove_store,
+    unneeded_rows,
+)
+from labeldep_cli.features.store.kind import FeatureKind
+from labeldep_cli.features.store.known_files import KnownFiles
+from labeldep_cli.features.store.segment import CONTENT
+from labeldep_cli.features.store.store import FeatureStore
+from labeldep_cli.files import lock, locked
+from labeldep_cli.progress import Reporter
+
+
+@dataclass(frozen=True)
+class StoreSummary:
+    """A store at a glance.
+
+    Attributes:
+        folder: of the store.
+        kind: what its features depend on.
+        images: that have whole-image features.
+        crops: images that have features of the 20 crops too.
+        bytes: of all its files.
+        last_used: when one of its segments was last read or written, as far as the file system keeps account of it.
+        in_use: a process writes it.
+        broken: what is wrong with it; empty where nothing is.
+    """
+
+    folder: Path
+    kind: FeatureKind
+    images: int
+    crops: int
+    bytes: int
+    last_used: datetime | None
+    in_use: bool
+    broken: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, as JSON."""
+        return {
+            "store": str(self.folder),
+            **vars(self.kind),
+            "images": self.images,
+            "crops": self.crops,
+            "bytes": self.bytes,
+            "last_used": self.last_used and self.last_used.isoformat(),
+            "in_use": self.in_use,
+            "broken": self.broken or None,
+        }
+
+
+def summarise(store: FeatureStore) -> StoreSummary:
+    """Look at a store; its features are not read."""
+    files = [path.stat() for path in store.folder.iterdir() if path.is_file()]
+    times = [path.stat() for path in store.folder.glob("*.h5")]
+    used = max((max(one.st_mtime, one.st_atime) for one in times), default=None)
+    images = crops = 0
+    broken = ""
+    try:
+        images, crops = (len(contents_of(store, (part,))) for part in ("test", "crops"))
+    except CacheError as error:
+        broken = error.what
+    return StoreSummary(
+        store.folder,
+        store.kind,
+        images,
+        crops,
+        sum(one.st_size for one in files),
+        None if used is None else datetime.fromtimestamp(used, timezone.utc),
+        locked(store.folder / LOCK),
+        broken,
+    )
+
+
+def contents_of(store: FeatureStore, parts: Sequence[Any] = ("test", "crops")) -> NDArray[np.bytes_]:
+    """The images of a store, CONTENT [n], ascending, each once.
+
+    Raises:
+        CacheError: a segment is broken.
+    """
+    segments = [segment.contents for part in parts for segment in store.segments(part)]
+    return np.unique(np.concatenate([np.empty(0, CONTENT), *segments]))
+
+
+@dataclass(frozen=True)
+class KnownImages:
+    """The images that files are, or were.
+
+    Attributes:
+        here: CONTENT [H], images that a file on this disk holds.
+        gone: CONTENT [G], images all of whose files are gone, or hold something else now.
+    """
+
+    here: NDArray[np.bytes_]
+    gone: NDArray[np.bytes_]
+
+
+NOTHING_KNOWN = KnownImages(np.empty(0, CONTENT), np.empty(0, CONTENT))
+"""No file was looked for."""
+
+
+def known_images(known: KnownFiles, workers: int, reporter: Reporter) -> KnownImages:
+    """Look for every file that was ever read; those with another size or time are read again, to know what they hold.
+
+    A file that may not be looked at, or not be read, is taken to hold what it held.
+    """
+    here: set[bytes] = set()
+    before: set[bytes] = set()
+    changed = []
+    for state, sha256 in known.files():
+        file = file_of(state.key)
+        now = state_of(file)
+        if now == state or (now is None and not is_gone(file)):
+            here.add(sha256)
+        else:
+            before.add(sha256)
+            if now is not None:
+                changed.append((file, sha256))
+    if changed:
+        reporter.note(f"{len(changed)} files were touched since they were read: reading them")
+        with reporter.bar("recognising images", len(changed), "images") as bar:
+            identities = identify([file for file, _ in changed], workers, bar)
+        known.remember([identity for identity in identities if identity is not None])
+        for (_, sha256), identity in zip(changed, identities, strict=True):
+            here.add(sha256 if identity is None else identity.sha256)
+    return KnownImages(_as_array(here), _as_array(before - here))
+
+
+def _as_array(contents: set[bytes]) -> NDArray[np.bytes_]:
+    return np.array(sorted(contents), CONTENT)
+
+
+@dataclass(frozen=True)
+class FeatureRemoval:
+    """What can go of a store.
+
+    Attributes:
+        store: the store.
+        why: it can, in a few words.
+        images: how many lose their features.
+        bytes: that are given back, about.
+        in_use: a process writes the store: nothing will be touched.
+        all: the store goes, whatever lies in it.
+    """
+
+    store: FeatureStore
+    why: str
+    images: int
+    bytes: int
+    in_use: bool
+    all: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, as JSON."""
+        return {
+            "store": str(self.store.folder),
+            "why": self.why,
+            "images": self.images,
+            "bytes": self.bytes,
+            "in_use": self.in_use,
+        }
+
+
+def find_removals(folder: Path, named: Sequence[str], images: KnownImages, reporter: Reporter) -> list[FeatureRemoval]:
+    """What can go, store by store; nothing is touched.
+
+    Args:
+        folder: of the stores.
+        named: stores that go, whatever lies in them; the others are not looked at then.
+        images: that are here and gone. What is neither stays: nobody remembers its files.
+        reporter: takes notes on stores that are broken, and on images that nobody remembers.
+
+    Raises:
+        CacheError: a name that is no store's.
+    """
+    stores = FeatureStore.all_in(folder)
+    if named:
+        return [_named(name, stores, folder) for name in dict.fromkeys(named)]
+    found = []
+    for store in stores:
+        try:
+            removal = _removal(store, images.gone, locked(store.folder / LOCK))
+            forgotten = ~np.isin(contents_of(store), np.concatenate([images.here, images.gone]))
+        except CacheError as error:
+            reporter.note(f"{error.what}: the store stays as it is. {error.remedy}")
+            continue
+        if forgotten.any():
+            reporter.note(
+                f"{store.folder}: {int(forgotten.sum())} images are of files that labeldep does not remember: they stay"
+            )
+        if removal is not None:
+            found.append(removal)
+    return found
+
+
+def _named(name: str, stores: Sequence[FeatureStore], folder: Path) -> FeatureRemoval:
+    by_name = {store.folder.name: store for store in stores}
+    store = by_name.get(Path(name).name)
+    if store is None or Path(name) not in (Path(store.folder.name), store.folder):
+        raise CacheError(
+            f"there is no store {name!r} in {folder}", nearest(name, by_name) if by_name else "See: labeldep features"
+        )
+    summary = summarise(store)
+    return FeatureRemoval(store, "named", summary.images, summary.bytes, summary.in_use, all=True)
+
+
+def _removal(store: FeatureStore, gone: NDArray[np.bytes_], in_use: bool) -> FeatureRemoval | None:
+    rows, left = unneeded_rows(store, gone), leftovers(store)
+    why = [
+        *([f"{rows.images:,} images whose files are gone"] if rows.images else []),
+        *([f"{rows.again:,} rows that were computed again"] if rows.again else []),
+        *(["left by a kill (complete rows are kept)"] if left else []),
+    ]
+    if not why and not list(store.folder.glob("*.h5")):
+        return FeatureRemoval(store, "empty", 0, 0, in_use, all=True)
+    size = rows.bytes + sum(path.stat().st_size for path in left)
+    return FeatureRemoval(store, ", ".join(why), rows.images, size, in_use) if why else None
+
+
+def remove(removal: FeatureRemoval, images: KnownImages) -> None:
+    """Remove what was found.
+
+    Raises:
+        StorageError: another process writes the store; the place is not writable, or lacks the room for a segment.
+        CacheError: a segment is broken.
+    """
+    store = removal.store
+    with lock(store.folder / LOCK, str(store.folder)):
+        if not removal.all:
+            clear_leftovers(store)
+            remove_rows(store.reopened(), images.gone)
+        if removal.all or not list(store.folder.glob("*.h5")):
+            remove_store(store)
+
+
+def old_files(folder: Path) -> list[Path]:
+    """Files of features as they were kept before there were stores, by their names: DATASET-BACKBONE-SPLIT.h5."""
+    names = [folder.glob(f"*-*-{split}.h5") for split in ("train", "val", "test")]
+    return sorted(path for found in names for path in found if path.is_file())

@@ -733,7 +733,7 @@ def test_broken_checkpoints(work: Work, made: Work, content: bytes | None) -> No
         refused(run(*work.pretrain), r"last.safetensors is no labeldep checkpoint \(truncated or foreign\)", "--fresh")
     shutil.copy(made.run_folder / last.name, last)
     result.write_bytes(content or b"")
-    assert "going on from step 60" in succeeded(run(*work.pretrain)).stderr
+    assert "resuming at step 60" in succeeded(run(*work.pretrain)).stderr
     assert result.read_bytes() == (made.run_folder / result.name).read_bytes()
 
 
@@ -829,7 +829,7 @@ def test_two_processes_and_an_interrupt_in_training(work: Work, tmp_path: Path) 
     kept = (out / "last.safetensors").stat().st_mtime_ns
     with running(command, log) as process:
         told = interrupt_when(process, lambda: (out / "last.safetensors").stat().st_mtime_ns > kept, log)
-    step = re.search(rf"going on from step (\d+) of {out}", told)
+    step = re.search(rf"resuming at step (\d+) of {out}", told)
     assert step and int(step[1]) > 0
     assert not list(out.glob("*.writing"))
 

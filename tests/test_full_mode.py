@@ -240,7 +240,7 @@ class TestRuns:
             assert sandbox.run(*words, *before).exit_code == 130
         result = sandbox.run(*words, "--workers", 2)  # workers fork for every evaluation, with the cache open
         assert result.exit_code == 0, result.stderr
-        assert "going on from step 3" in result.stderr and "spares it" not in result.stderr
+        assert "resuming at step 3" in result.stderr and "spares it" not in result.stderr
         assert files_of(tmp_path / "run") == files_of(runs[began])
 
     def test_a_cache_that_is_gone_is_told(self, sandbox, runs, monkeypatch, tmp_path):

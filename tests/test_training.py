@@ -24,7 +24,6 @@ from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
-from labeldep_cli.training import fit as fitting
 from labeldep_cli.training import losses, steps, updates
 from labeldep_cli.training.critics import wasserstein
 from labeldep_cli.training.critics.wasserstein_gradient import critic_update
@@ -726,7 +725,7 @@ class TestFit:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(fitting, "write_text", killed)
+            patch.setattr("labeldep_cli.training.state.write_text", killed)
             with pytest.raises(KeyboardInterrupt):
                 train(tmp_path / "run")
         assert not (tmp_path / "run" / METRICS).exists()

@@ -28,6 +28,7 @@ SLOW = {
     "test_extraction",
     "test_full_mode",
     "test_head_runs",
+    "test_interruption",
     "test_kill",
     "test_logging",
     "test_mute",

@@ -7,7 +7,7 @@ from pathlib import Path
 from labeldep_cli.errors import CheckpointError, nearest
 from labeldep_cli.progress import Reporter
 from labeldep_cli.runs import checkpoint
-from labeldep_cli.runs.layout import BEST, CONFIG
+from labeldep_cli.runs.layout import BEST, CONFIG, LAST, facts_in_head
 from labeldep_cli.runs.record import read_config
 from labeldep_cli.runs.run import Run
 
@@ -37,15 +37,21 @@ def find_run(name: str | None, runs_dir: Path) -> Path:
         if (folder / BEST).is_file():
             return folder
         if (folder / CONFIG).is_file():
-            raise CheckpointError(
-                f"the run {folder} has no checkpoint yet", "Let it train on: the same command that began it."
-            )
+            raise _without_checkpoint(folder)
     raise CheckpointError(
         f"there is no run {name!r}: it is no run's folder, and no name in {runs_dir}",
         nearest(Path(name).name, [path.parent.name for path in runs])
         if runs
         else f"{runs_dir.absolute()} holds no trained run at all; if yours lie elsewhere: --runs-dir FOLDER",
     )
+
+
+def _without_checkpoint(folder: Path) -> CheckpointError:
+    what = f"the run {folder} has no checkpoint yet"
+    step = facts_in_head(folder / LAST).get("step")
+    if step is not None:
+        what += f" to use: it stopped at step {step} of {read_config(folder).get('steps')}, before its first evaluation"
+    return CheckpointError(what, "Let it train on: the same command that began it.")
 
 
 def open_and_announce(name: str | None, runs_dir: Path, reporter: Reporter) -> Run:

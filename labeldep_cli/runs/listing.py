@@ -14,7 +14,7 @@ from typing import Any, Literal
 from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, PretrainConfig, TrainingConfig, pick
 from labeldep_cli.files import locked
 from labeldep_cli.progress import Reporter
-from labeldep_cli.runs.layout import BEST, CONFIG, LAST, LOCK, RESULT, read_metrics
+from labeldep_cli.runs.layout import BEST, CONFIG, LAST, LOCK, RESULT, facts_in_head, read_metrics
 
 SCORES = ("mAP", "CF1", "OF1", "exact_match")
 _STAGES: dict[str, type[TrainingConfig]] = {"pretrain": PretrainConfig, "adversarial": AdversarialConfig}
@@ -146,7 +146,7 @@ def _state(folder: Path) -> State:
 
 
 def _progress(folder: Path, config: TrainingConfig) -> tuple[int, dict[str, Any] | None]:
-    """The last step that was evaluated, and the record of the best evaluation as training chooses it."""
+    """The step that it goes on from, and the record of the best evaluation as training chooses it."""
     records = read_metrics(folder)
     updated = [record for record in records if record["step"]]
 
@@ -156,4 +156,5 @@ def _progress(folder: Path, config: TrainingConfig) -> tuple[int, dict[str, Any]
         return float(record.get("critic_val", chosen))
 
     best = max(updated, key=value, default=None)
-    return (records[-1]["step"] if records else 0), best
+    evaluated = records[-1]["step"] if records else 0
+    return max(evaluated, int(facts_in_head(folder / LAST).get("step", 0))), best

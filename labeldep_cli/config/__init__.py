@@ -21,10 +21,12 @@ from labeldep_cli.config.choices import (
 )
 from labeldep_cli.config.place import (
     DRAW,
+    EVERYWHERE,
     DownloadConfig,
     ExtractConfig,
     Machine,
     RunWorkspace,
+    Scope,
     Source,
     Workspace,
     usable_cores,
@@ -40,6 +42,7 @@ __all__ = [
     "DEFAULT_EXPORT_FORMAT",
     "DEFAULT_HEAD",
     "DRAW",
+    "EVERYWHERE",
     "PAPER_BACKBONES",
     "TUNED",
     "AdversarialConfig",
@@ -62,6 +65,7 @@ __all__ = [
     "ReproduceConfig",
     "RunWorkspace",
     "Sampling",
+    "Scope",
     "Selection",
     "Setting",
     "Source",

@@ -26,6 +26,7 @@ SLOW = {
     "test_download",
     "test_export",
     "test_extraction",
+    "test_fresh",
     "test_full_mode",
     "test_head_runs",
     "test_interruption",

@@ -26,7 +26,7 @@ def audit(
     ctx: typer.Context,
     what: Annotated[
         str,
-        typer.Argument(metavar="DATASET|RUN", help="A data set as for --dataset, or a run's folder or name."),
+        typer.Argument(metavar="DATASET|RUN", help="A data set as for --dataset, or a run: folder, name or stage."),
     ],
     *,
     source: Annotated[Source, Take(without=("dataset",))],

@@ -32,7 +32,7 @@ def predict(
     run: Annotated[
         str | None,
         typer.Option(
-            help="A run's folder or name; the newest if not given.",
+            help="A run: folder, name, stage or part of a name; @newest if not given.",
             autocompletion=complete.run,
             rich_help_panel=flags.WHAT,
         ),

@@ -15,6 +15,8 @@ RESULT = "result.json"
 LOCK = ".lock"
 TENSORBOARD = "tensorboard"
 """The folder of the events that `--tensorboard` writes."""
+OWN = (RESULT, BEST, LAST, METRICS, TENSORBOARD, CONFIG)
+"""A run's own; the result first, so that a kill amid their removal leaves no run that looks finished."""
 SCRATCH = ".checkpoint.writing"
 """The folder that a checkpoint is written in, beside its name to be."""
 

@@ -28,7 +28,7 @@ from labeldep_cli.runs.listing import (
 NEWEST = "@newest"
 
 _KEPT = re.compile(r"-\d{4}-\d\d-\d\dT\d{4}(-\d+)?$")
-"""The end of the name of a run that `--fresh` has kept (`claims.keep`)."""
+"""The end of the name of a run that `--fresh` has kept (`claims.make_way`)."""
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,10 @@ from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.features import ensure_features
 from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.open import open_project
+from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.critics.label_sets import real_and_sampled, sampled
 from labeldep_cli.training.draws import uniform
-from labeldep_cli.training.steps import AdversarialStep, LogisticStep
+from labeldep_cli.training.steps import LogisticStep
 
 ROWS = 20  # 12 train, 4 val, 4 test
 SEES = ("--backbone", "scenesnet", "--workers", 0)

@@ -46,8 +46,9 @@ from labeldep_cli.runs.provenance import protocol_of
 from labeldep_cli.runs.record import result_of
 from labeldep_cli.runs.run import Run
 from labeldep_cli.runs.tensorboard import Recorded, make_up, require_tensorboard
+from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.fit import Schedule, fit
-from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
+from labeldep_cli.training.steps import LogisticStep, Step
 
 
 @dataclass(frozen=True)

@@ -622,10 +622,11 @@ def test_predict_a_file_name_that_is_not_utf8(made: Work, tmp_path: Path) -> Non
 
 def test_other_settings_in_the_same_folder(work: Work) -> None:
     before = snapshot(work.folder)
-    result = run(*work.pretrain, "--lr", 0.5, "--seed", 3)
+    other = (*work.pretrain, "--lr", 0.5, "--seed", 3, "--out", work.run_folder)
+    result = run(*other)
     refused(result, "other settings: --lr 0.001 there, 0.5 here; --seed 0 there, 3 here", r"--out FOLDER.*\(--fresh\)")
     assert snapshot(work.folder) == before
-    succeeded(run(*work.pretrain, "--lr", 0.5, "--seed", 3, "--fresh"))
+    succeeded(run(*other, "--fresh"))
 
 
 @pytest.mark.parametrize(

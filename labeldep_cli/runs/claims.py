@@ -47,8 +47,8 @@ def make_way(folder: Path, keep: bool, reporter: Reporter) -> None:
     Raises:
         StorageError: the place is not writable.
     """
-    if keep and _is_finished(folder) and (folder / CONFIG).exists():
-        kept = _put_aside(folder)
+    kept = _put_aside(folder) if keep and _is_finished(folder) else None
+    if kept:
         compare = shlex.join(["labeldep", "compare", str(kept), str(folder)])
         reporter.note(f"the finished run {folder} is kept as {kept}; when the new one is done: {compare}")
         started = [run.name for run in known_runs(folder.parent) if _start_of(run) == str(folder.absolute())]
@@ -61,13 +61,20 @@ def make_way(folder: Path, keep: bool, reporter: Reporter) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _put_aside(folder: Path) -> Path:
+def _put_aside(folder: Path) -> Path | None:
     """Move a finished run's files into a new folder beside its own, named after the time when it was begun.
 
     Before a kill can part `best` from the old folder, the new one has all that makes it a finished run.
+
+    Returns:
+        The new folder; None where config.json is missing or broken: no command takes such a run.
     """
+    try:
+        record = read_config(folder)
+    except CheckpointError:
+        return None
     base = folder.resolve() if folder.name in ("", "..") else folder
-    dated = f"{base.name}-{started_of(folder, read_config(folder)):%Y-%m-%dT%H%M}"
+    dated = f"{base.name}-{started_of(folder, record):%Y-%m-%dT%H%M}"
     names = (dated if number == 1 else f"{dated}-{number}" for number in count(1))
     kept = next(path for path in map(base.with_name, names) if not path.exists())
     make_folder(kept)

@@ -84,9 +84,11 @@ def known_runs(runs_dir: Path) -> list[KnownRun]:
         with suppress(OSError):  # a folder that may not be entered
             if not any((folder / name).is_file() for name in (CONFIG, BEST)):
                 continue
-            record: dict[str, Any] | None = {}
-            with suppress(ValueError, KeyError, TypeError):
-                record = read_run_record(folder) if (folder / CONFIG).is_file() else {}
+            record: dict[str, Any] | None = None
+            with suppress(ValueError):
+                record = read_run_record(folder)
+            if record is None and (folder / BEST).is_file():
+                record = {}
             if record is not None:  # else it is another program's
                 name = folder.relative_to(runs_dir).as_posix()
                 found.append(KnownRun(folder, name, started_of(folder, record), record))

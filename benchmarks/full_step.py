@@ -36,7 +36,7 @@ from labeldep_cli.projects.features import ensure_features
 from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.open import open_project
 from labeldep_cli.projects.project import Project
-from labeldep_cli.training.steps import AdversarialStep
+from labeldep_cli.training.adversarial_step import AdversarialStep
 
 BACKBONE, IMAGES, LABELS, PIXELS = "resnet18", 32, 20, (500, 375)
 TIMED, MEASURED = 8, 32  # rows of a batch, for time and for memory: the second is the mode's own default

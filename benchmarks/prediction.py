@@ -24,7 +24,7 @@ import typer
 
 from benchmarks.extraction import BATCH, Task, circumstances, extract_rate, median_ratio, photos_of, rates_in_turn
 from benchmarks.show import Table, show
-from labeldep_cli.config import DecisionConfig, ExtractConfig, Machine, PretrainConfig, Source, Workspace
+from labeldep_cli.config import DecisionConfig, ExtractConfig, Machine, PretrainConfig, RunWorkspace, Source, Workspace
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.experiments.train import pretrain
 from labeldep_cli.features.decode import decode_here
@@ -135,7 +135,7 @@ def _predict(task: Task) -> float:
     begun = 0.0
     made, machine = os.environ[_RUN], Machine("cpu", task.workers)
     for number, one in enumerate(
-        predict(Path(), made, machine, DecisionConfig(), None, list(task.paths), SilentReporter())
+        predict(RunWorkspace(), made, machine, DecisionConfig(), None, list(task.paths), SilentReporter())
     ):
         if not isinstance(one, Prediction):
             raise LabeldepError(f"{one.path}: {one.reason}", "Give photos that can be read.")

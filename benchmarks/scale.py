@@ -48,8 +48,9 @@ from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.progress import SilentReporter
+from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.fit import Schedule, fit
-from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
+from labeldep_cli.training.steps import LogisticStep, Step
 
 WIDTH = 2048
 _KIND = FeatureKind("none", "0" * 64, "simulated", "float32")

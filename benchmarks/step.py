@@ -30,8 +30,8 @@ from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.training import losses
+from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.draws import epoch_rows, mismatched_rows, random_rows, uniform
-from labeldep_cli.training.steps import AdversarialStep
 
 ROWS, FEATURES, LABELS, BATCH = 10_000, 2048, 80, 128
 REPEATS = 15

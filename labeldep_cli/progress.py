@@ -24,16 +24,20 @@ class TrainingProgress:
         steps: generator updates in all.
         history: the evaluations so far, records of metrics.jsonl; empty before the first.
         best: the step of the best of them; None before there is one.
+        resumed: the step that it goes on from; None for that of the last evaluation.
     """
 
     name: str
     steps: int
     history: tuple[Mapping[str, Any], ...] = ()
     best: int | None = None
+    resumed: int | None = None
 
     @property
     def done(self) -> int:
         """Updates made already."""
+        if self.resumed is not None:
+            return self.resumed
         return int(self.history[-1]["step"]) if self.history else 0
 
 

@@ -38,8 +38,6 @@ LONGEST = 300
 
 LONGER = {
     "datasets/scenes/backdrops.py": "one brush a place",
-    "training/label_dependency.py": "one public class, half of it documentation",
-    "training/steps.py": "the two steps of the paper, side by side",
 }
 """Files that are longer, and why they stay whole."""
 

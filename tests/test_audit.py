@@ -18,12 +18,12 @@ from labeldep_cli.evaluation.audit import EvidenceWeights, fit_weights, most_sus
 from labeldep_cli.experiments import cross_fitting as crossfit
 from labeldep_cli.experiments.cross_fitting import HeldOutScores
 from labeldep_cli.inputs.batches import Inputs
-from labeldep_cli.pipelines.audit import is_run
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.open import open_project
 from labeldep_cli.projects.project import Project
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.claims import Job
+from labeldep_cli.runs.names import is_run
 
 QUICK = ("--steps", 30, "--folds", 2, "--repeats", 1)
 PLANTED = ("--steps", 100, "--folds", 2, "--repeats", 1)

@@ -622,10 +622,11 @@ def test_predict_a_file_name_that_is_not_utf8(made: Work, tmp_path: Path) -> Non
 
 def test_other_settings_in_the_same_folder(work: Work) -> None:
     before = snapshot(work.folder)
-    result = run(*work.pretrain, "--lr", 0.5, "--seed", 3)
+    other = (*work.pretrain, "--lr", 0.5, "--seed", 3, "--out", work.run_folder)
+    result = run(*other)
     refused(result, "other settings: --lr 0.001 there, 0.5 here; --seed 0 there, 3 here", r"--out FOLDER.*\(--fresh\)")
     assert snapshot(work.folder) == before
-    succeeded(run(*work.pretrain, "--lr", 0.5, "--seed", 3, "--fresh"))
+    succeeded(run(*other, "--fresh"))
 
 
 @pytest.mark.parametrize(
@@ -733,7 +734,7 @@ def test_broken_checkpoints(work: Work, made: Work, content: bytes | None) -> No
         refused(run(*work.pretrain), r"last.safetensors is no labeldep checkpoint \(truncated or foreign\)", "--fresh")
     shutil.copy(made.run_folder / last.name, last)
     result.write_bytes(content or b"")
-    assert "going on from step 60" in succeeded(run(*work.pretrain)).stderr
+    assert "resuming at step 60" in succeeded(run(*work.pretrain)).stderr
     assert result.read_bytes() == (made.run_folder / result.name).read_bytes()
 
 
@@ -829,7 +830,7 @@ def test_two_processes_and_an_interrupt_in_training(work: Work, tmp_path: Path) 
     kept = (out / "last.safetensors").stat().st_mtime_ns
     with running(command, log) as process:
         told = interrupt_when(process, lambda: (out / "last.safetensors").stat().st_mtime_ns > kept, log)
-    step = re.search(rf"going on from step (\d+) of {out}", told)
+    step = re.search(rf"resuming at step (\d+) of {out}", told)
     assert step and int(step[1]) > 0
     assert not list(out.glob("*.writing"))
 

@@ -318,8 +318,13 @@ def test_completion(sandbox: Sandbox) -> None:
     (runs / "empty").mkdir()
     elsewhere = sandbox.folder / "elsewhere"
     elsewhere.mkdir()
-    for line in ("eval t", "compare t", "dependency ", "adversarial --from t", "predict x.jpg --run t", "runs clean t"):
+    for line in ("eval t", "compare t", "adversarial --from t", "predict x.jpg --run t", "runs clean "):
         assert completed(f"labeldep {line}", sandbox.folder) == [run.name], "in ./runs"
+    for line in ("dependency", "report", "adversarial --from"):
+        assert completed(f"labeldep {line} ", sandbox.folder) == [run.name, "pretrain", "@newest"]
+    assert completed("labeldep eval p", sandbox.folder) == ["pretrain"]
+    assert completed("labeldep eval @", sandbox.folder) == ["@newest"]
+    assert completed("labeldep eval c", sandbox.folder) == [], "there is no control and no critic"
     assert completed("labeldep eval t", elsewhere, runs) == [run.name]
     assert completed(f"labeldep eval --runs-dir {runs} t", elsewhere) == [run.name]
     assert completed("labeldep eval x", sandbox.folder) == []

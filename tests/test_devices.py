@@ -51,8 +51,8 @@ from labeldep_cli.models.heads.registry import HEADS, seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.models.weights import RANDOM_SEED
-from labeldep_cli.training import steps
-from labeldep_cli.training.steps import AdversarialStep
+from labeldep_cli.training import adversarial_step
+from labeldep_cli.training.adversarial_step import AdversarialStep
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
@@ -119,7 +119,7 @@ class SomeImages:
 
 
 def test_d_sees_the_same_features_in_training_and_at_test_time(monkeypatch) -> None:
-    monkeypatch.setattr(steps, "mixed_precision", mixed)
+    monkeypatch.setattr(adversarial_step, "mixed_precision", mixed)
     images = SomeImages(InferenceEncoder(scenesnet()))
     config = AdversarialConfig(full=True, batch_size=6).resolved()
     generator = Generator(images.encoder.trainable_copy(False), seeded_head("linear", 256, 3, 0, 0))

@@ -35,9 +35,10 @@ from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.features import ensure_features
 from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.open import open_project
+from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.critics.label_sets import real_and_sampled, sampled
 from labeldep_cli.training.draws import uniform
-from labeldep_cli.training.steps import AdversarialStep, LogisticStep
+from labeldep_cli.training.steps import LogisticStep
 
 ROWS = 20  # 12 train, 4 val, 4 test
 SEES = ("--backbone", "scenesnet", "--workers", 0)
@@ -240,7 +241,7 @@ class TestRuns:
             assert sandbox.run(*words, *before).exit_code == 130
         result = sandbox.run(*words, "--workers", 2)  # workers fork for every evaluation, with the cache open
         assert result.exit_code == 0, result.stderr
-        assert "going on from step 3" in result.stderr and "spares it" not in result.stderr
+        assert "resuming at step 3" in result.stderr and "spares it" not in result.stderr
         assert files_of(tmp_path / "run") == files_of(runs[began])
 
     def test_a_cache_that_is_gone_is_told(self, sandbox, runs, monkeypatch, tmp_path):

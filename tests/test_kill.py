@@ -132,7 +132,7 @@ def kill_training(workspace: Workspace, last: Path, moments: random.Random, kill
             return len(seen - {before}) >= evaluations
 
         assert kill_when(process, further, moments.uniform(0, delay)), f"ended before the kill: {workspace.told('err')}"
-        assert before == 0 or f"going on from step {before} of {last.parent}" in workspace.told("err")
+        assert before == 0 or f"resuming at step {before} of {last.parent}" in workspace.told("err")
     assert not (last.parent / "result.json").exists()
 
 
@@ -241,7 +241,7 @@ def test_pretrain(place: Path, source: tuple[object, ...], extracted: Workspace)
     run = next((whole.folder / "runs").iterdir()).name
     kill_training(killed, killed.folder / "runs" / run / "last.safetensors", random.Random(2), 4)
     killed.finish()
-    assert "going on from step " in killed.told("err")
+    assert "resuming at step " in killed.told("err")
     require_same(killed, whole)
 
 
@@ -259,7 +259,7 @@ def test_pretrain_dies_around_every_rename(place: Path, source: tuple[object, ..
         process.join(PATIENCE)
         assert process.exitcode == -signal.SIGKILL, killed.told("err")
     killed.finish()
-    assert "going on from step " in killed.told("err")
+    assert "resuming at step " in killed.told("err")
     require_same(killed, whole)
 
 
@@ -279,7 +279,7 @@ def test_adversarial(place: Path, source: tuple[object, ...], extracted: Workspa
     kill_training(killed, killed.folder / "runs" / runs["pretrain"] / "last.safetensors", moments, 1)
     kill_training(killed, killed.folder / "runs" / runs["adversarial"] / "last.safetensors", moments, 3)
     killed.finish()
-    assert "going on from step " in killed.told("err")
+    assert "resuming at step " in killed.told("err")
     require_same(killed, whole)
 
 
@@ -296,5 +296,5 @@ def test_full_mode(place: Path) -> None:
     run = next((whole.folder / "runs").iterdir()).name
     kill_training(killed, killed.folder / "runs" / run / "last.safetensors", random.Random(4), 3, delay=0.2)
     killed.finish()
-    assert "going on from step " in killed.told("err")
+    assert "resuming at step " in killed.told("err")
     require_same(killed, whole)

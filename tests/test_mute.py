@@ -18,8 +18,8 @@ from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import BEST, CONFIG, METRICS
+from labeldep_cli.training.adversarial_step import AdversarialStep, critic_share
 from labeldep_cli.training.losses import gumbel_sigmoid, logistic_loss
-from labeldep_cli.training.steps import AdversarialStep, critic_share
 
 
 class TestReach:

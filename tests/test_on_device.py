@@ -46,9 +46,10 @@ from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.load_features import load_features
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
+from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.draws import Order
 from labeldep_cli.training.fit import Schedule, fit
-from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
+from labeldep_cli.training.steps import LogisticStep, Step
 
 F, L = 12, 5
 CRITIC = {"critic_width": 16, "critic_projection": 8, "critic_layers": 2}

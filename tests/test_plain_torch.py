@@ -28,8 +28,9 @@ from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.runs import checkpoint
+from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.draws import mismatched_rows, uniform
-from labeldep_cli.training.steps import AdversarialStep, LogisticStep
+from labeldep_cli.training.steps import LogisticStep
 from labeldep_cli.training.updates import adam, update
 
 N, F, L, SIDE = 9, 12, 4, 18

@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 
 from labeldep_cli.cli import app
 from labeldep_cli.cli import show as cli_show
-from labeldep_cli.config import DecisionConfig, Machine
+from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.features.decode import Decoded
 from labeldep_cli.features.images import Reason, read_image
@@ -260,8 +260,8 @@ def test_where_copies_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def asked(sandbox: Sandbox, images: object, workers: int = 1) -> Iterator[Prediction | Skipped]:
-    machine = Machine("cpu", workers)
-    return predict(sandbox.folder / "runs", None, machine, DecisionConfig(), None, images, SilentReporter())  # type: ignore[arg-type]
+    machine, run_workspace = Machine("cpu", workers), RunWorkspace(sandbox.folder / "runs")
+    return predict(run_workspace, None, machine, DecisionConfig(), None, images, SilentReporter())  # type: ignore[arg-type]
 
 
 def test_a_broken_file_in_the_midst_is_named_and_the_rest_are_done(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -34,9 +34,9 @@ from labeldep_cli.inputs.streamed import StreamedInputs, blocks_within, share_me
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.progress import SilentReporter
+from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.draws import Order, epoch_rows, random_rows
 from labeldep_cli.training.fit import Schedule, fit
-from labeldep_cli.training.steps import AdversarialStep
 
 CPU = torch.device("cpu")
 N, V, F, L = 107, 21, 6, 4

@@ -24,13 +24,13 @@ from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
-from labeldep_cli.training import fit as fitting
-from labeldep_cli.training import losses, steps, updates
+from labeldep_cli.training import adversarial_step, losses, steps, updates
+from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.critics import wasserstein
 from labeldep_cli.training.critics.wasserstein_gradient import critic_update
 from labeldep_cli.training.draws import epoch_rows, keyed, mismatched_rows, random_rows, random_views, uniform
 from labeldep_cli.training.fit import Schedule, fit
-from labeldep_cli.training.steps import AdversarialStep, LogisticStep
+from labeldep_cli.training.steps import LogisticStep
 
 CPU = torch.device("cpu")
 FILES = (LAST, BEST, METRICS, RESULT)
@@ -470,7 +470,7 @@ class TestAdversarialStep:
             return no_update(optimizer, None, dict(zip(names, values, strict=True)), world, max_norm)
 
         monkeypatch.setattr(wasserstein, "update", no_update)
-        monkeypatch.setattr(steps, "update_in_parts", in_parts)
+        monkeypatch.setattr(adversarial_step, "update_in_parts", in_parts)
 
         def plainly(critic, matched, generated, mismatched, between, lambda_gp, global_batch_size):
             loss = losses.critic_loss(critic(*matched), critic(*generated), critic(*mismatched))
@@ -726,7 +726,7 @@ class TestFit:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(fitting, "write_text", killed)
+            patch.setattr("labeldep_cli.training.state.write_text", killed)
             with pytest.raises(KeyboardInterrupt):
                 train(tmp_path / "run")
         assert not (tmp_path / "run" / METRICS).exists()

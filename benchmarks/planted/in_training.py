@@ -32,7 +32,8 @@ from labeldep_cli.models.discriminator import seeded_critic
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.progress import Reporter, SilentReporter
-from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
+from labeldep_cli.training.adversarial_step import AdversarialStep
+from labeldep_cli.training.steps import LogisticStep, Step
 
 HIDDEN = 512
 PRETRAIN_STEPS, STEPS = 2500, 1000

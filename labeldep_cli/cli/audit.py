@@ -26,7 +26,7 @@ def audit(
     ctx: typer.Context,
     what: Annotated[
         str,
-        typer.Argument(metavar="DATASET|RUN", help="A data set as for --dataset, or a run's folder or name."),
+        typer.Argument(metavar="DATASET|RUN", help="A data set as for --dataset, or a run: folder, name or stage."),
     ],
     *,
     source: Annotated[Source, Take(without=("dataset",))],
@@ -41,8 +41,9 @@ def audit(
     json: flags.Json = False,
 ) -> None:
     """Find written labels that image and other labels speak against: likely mistakes, ranked, with a gallery."""
-    from labeldep_cli.pipelines.audit import audit_dataset, audit_run, is_run
+    from labeldep_cli.pipelines.audit import audit_dataset, audit_run
     from labeldep_cli.runs.claims import Job
+    from labeldep_cli.runs.names import is_run
 
     if is_run(what, workspace.runs_dir):
         _refuse(

@@ -10,7 +10,8 @@ import typer
 
 from labeldep_cli.config import TUNED, Workspace
 from labeldep_cli.datasets.registry import DATASETS
-from labeldep_cli.runs.layout import BEST, CONFIG
+from labeldep_cli.runs.listing import STAGES
+from labeldep_cli.runs.names import NEWEST, KnownRun, known_runs
 
 
 def dataset(incomplete: str) -> list[str]:
@@ -31,20 +32,19 @@ def threshold(incomplete: str) -> list[str]:
 
 
 def run(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The runs with a checkpoint, the newest first."""
-    return _runs(ctx, BEST, incomplete)
+    """The runs with a checkpoint, the newest first; then the stages that they have, and the word for the newest."""
+    runs = [run for run in _runs(ctx) if run.usable]
+    stages = [stage for stage in STAGES if any(run.stage == stage for run in runs)]
+    return _beginning([*(run.name for run in runs), *stages, *([NEWEST] if runs else [])], incomplete)
 
 
 def any_run(ctx: typer.Context, incomplete: str) -> list[str]:
     """All runs, the newest first."""
-    return _runs(ctx, CONFIG, incomplete)
+    return _beginning((run.name for run in _runs(ctx)), incomplete)
 
 
-def _runs(ctx: typer.Context, file: str, incomplete: str) -> list[str]:
-    runs_dir = Path(ctx.params.get("runs_dir") or os.environ.get("LABELDEP_RUNS") or Workspace.runs_dir)
-    found = [path for pattern in ("*", "*/*") for path in runs_dir.glob(f"{pattern}/{file}")]
-    newest = sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return _beginning((path.parent.relative_to(runs_dir).as_posix() for path in newest), incomplete)
+def _runs(ctx: typer.Context) -> list[KnownRun]:
+    return known_runs(Path(ctx.params.get("runs_dir") or os.environ.get("LABELDEP_RUNS") or Workspace.runs_dir))
 
 
 def _beginning(words: Iterable[str], incomplete: str) -> list[str]:

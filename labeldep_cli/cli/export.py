@@ -36,7 +36,7 @@ def export(
     """Write a run as one file to take elsewhere: images in, probabilities out."""
     from labeldep_cli.pipelines.export import export as run_pipeline
 
-    made = run_pipeline(run_workspace.runs_dir, run, kind, out, str(weights) if weights else None, Terminal())
+    made = run_pipeline(run_workspace, run, kind, out, str(weights) if weights else None, Terminal())
     if json:
         print_json(made.to_json())
         return

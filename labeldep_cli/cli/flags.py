@@ -52,7 +52,9 @@ Config = Annotated[
 ]
 Run = Annotated[
     str | None,
-    typer.Argument(help="A run's folder or name; the newest if not given.", autocompletion=complete.run),
+    typer.Argument(
+        help="A run: folder, name, stage or part of a name; @newest if not given.", autocompletion=complete.run
+    ),
 ]
 RunWeights = Annotated[
     Path | None, typer.Option(help="Where the run's weights lie now, if they were moved.", rich_help_panel=WHAT)
@@ -61,6 +63,14 @@ RunFolder = Annotated[
     Path | None, typer.Option(help="Folder of the run, in place of RUNS/NAME.", rich_help_panel=WHERE)
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Drop what is there and begin anew.", rich_help_panel=HOW)]
+FreshRun = Annotated[
+    bool,
+    typer.Option(
+        "--fresh",
+        help="Begin anew: a finished run is kept under a dated name, an unfinished one is removed.",
+        rich_help_panel=HOW,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.", rich_help_panel=OUTPUT)]
 TensorBoard = Annotated[
     bool,

@@ -32,7 +32,7 @@ def predict(
     run: Annotated[
         str | None,
         typer.Option(
-            help="A run's folder or name; the newest if not given.",
+            help="A run: folder, name, stage or part of a name; @newest if not given.",
             autocompletion=complete.run,
             rich_help_panel=flags.WHAT,
         ),
@@ -85,7 +85,7 @@ def predict(
     ] = False,
 ) -> None:
     """Label images."""
-    by = (run_workspace.runs_dir, run, machine, decision, str(weights) if weights else None)
+    by = (run_workspace, run, machine, decision, str(weights) if weights else None)
     if stdin_json:
         if images or form or out or sidecars or annotate:
             raise typer.BadParameter(
@@ -103,7 +103,7 @@ def predict(
     raise typer.Exit(_label(by, images, form, out, sidecars, annotate, everything))
 
 
-_By = tuple[Path, str | None, Machine, DecisionConfig, str | None]
+_By = tuple[RunWorkspace, str | None, Machine, DecisionConfig, str | None]
 """Where runs lie, the run, the machine, the decision, the weights: what labels."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -81,7 +81,7 @@ def runs(
 
 def _print(rows: list[RunRow]) -> None:
     from labeldep_cli.reports.tables import number
-    from labeldep_cli.runs.listing import SCORES
+    from labeldep_cli.runs.listing import SCORES, format_started
 
     header = ["run", "data set", "backbone", "stage", "critic", "state"]
     cells = [
@@ -95,20 +95,12 @@ def _print(rows: list[RunRow]) -> None:
             f"{row.step:,}" if row.state == "finished" else f"{row.step:,} of {row.steps:,}",
             *(number(row.val[name] if row.val else None) for name in SCORES),
             format_size(row.bytes),
-            _age(row.changed),
+            format_started(datetime.fromisoformat(row.started)),
         ]
         for row in rows
     ]
-    print_table("", [*header, "steps", "mAP", "CF1", "OF1", "exact", "size", "age"], cells, text=len(header))
+    print_table("", [*header, "steps", "mAP", "CF1", "OF1", "exact", "size", "begun"], cells, text=len(header))
     typer.echo("scores on val at p > 0.5, of the best evaluation; on test: labeldep eval RUN")
-
-
-def _age(changed: str) -> str:
-    seconds = (datetime.now(timezone.utc) - datetime.fromisoformat(changed)).total_seconds()
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _clean(runs_dir: Path, names: tuple[str, ...], unfinished: bool, last: bool, yes: bool, json: bool) -> None:

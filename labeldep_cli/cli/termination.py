@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from types import FrameType
 
 from labeldep_cli.cli import torchrun
+from labeldep_cli.compute import interruption
 
 
 @contextmanager
 def as_interruption() -> Iterator[None]:
-    """Raise KeyboardInterrupt on the first SIGTERM in this process; the second one kills as it always did.
+    """Do on the first SIGTERM in this process what Ctrl-C does; the second one kills as it always did.
 
     Not under torchrun: a process that waits for its peers runs no Python, and the agent that sends the signal wants it
     gone at once. Nor where somebody else has already decided what SIGTERM does.
@@ -32,7 +33,7 @@ def as_interruption() -> Iterator[None]:
             return
         if hasattr(signal, "SIGCHLD"):  # sent to a whole group it ends decoding workers too: no news, while we leave
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        raise KeyboardInterrupt
+        interruption.interrupt()
 
     signal.signal(signal.SIGTERM, interrupt)
     try:

@@ -23,7 +23,7 @@ def pretrain(
     workspace: Workspace,
     out: flags.RunFolder = None,
     machine: Machine,
-    fresh: flags.Fresh = False,
+    fresh: flags.FreshRun = False,
     tensorboard: flags.TensorBoard = False,
     json: flags.Json = False,
 ) -> None:
@@ -43,7 +43,7 @@ def adversarial(
         str | None,
         typer.Option(
             "--from",
-            help="Run to start from; the pretrain run if not given.",
+            help="Run to start from (folder, name, stage or part of a name); the pretrain run if not given.",
             autocompletion=complete.run,
             rich_help_panel=flags.WHAT,
         ),
@@ -53,7 +53,7 @@ def adversarial(
     workspace: Workspace,
     out: flags.RunFolder = None,
     machine: Machine,
-    fresh: flags.Fresh = False,
+    fresh: flags.FreshRun = False,
     tensorboard: flags.TensorBoard = False,
     json: flags.Json = False,
 ) -> None:

@@ -20,10 +20,12 @@ from labeldep_cli.config.choices import (
 )
 from labeldep_cli.config.place import (
     DRAW,
+    EVERYWHERE,
     DownloadConfig,
     ExtractConfig,
     Machine,
     RunWorkspace,
+    Scope,
     Source,
     Workspace,
     usable_cores,
@@ -38,6 +40,7 @@ __all__ = [
     "DEFAULT_EXPORT_FORMAT",
     "DEFAULT_HEAD",
     "DRAW",
+    "EVERYWHERE",
     "PAPER_BACKBONES",
     "TUNED",
     "AdversarialConfig",
@@ -60,6 +63,7 @@ __all__ = [
     "ReproduceConfig",
     "RunWorkspace",
     "Sampling",
+    "Scope",
     "Selection",
     "Setting",
     "Source",

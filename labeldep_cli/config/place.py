@@ -28,8 +28,35 @@ class Workspace:
 
 
 @dataclass(frozen=True)
+class Scope:
+    """The runs that a word means which is no exact name: a stage, a part of a name, the newest.
+
+    Attributes:
+        dataset: the name or path of their data set; None for any.
+        backbone: None for any.
+    """
+
+    dataset: str | None = None
+    backbone: str | None = None
+
+    @property
+    def words(self) -> str:
+        """What it adds to "there is no run": " of coco, resnet101"; empty for all runs."""
+        given = [one for one in (self.dataset, self.backbone) if one is not None]
+        return f" of {', '.join(given)}" if given else ""
+
+
+EVERYWHERE = Scope()
+"""All runs."""
+
+
+@dataclass(frozen=True)
 class RunWorkspace:
-    """Where runs lie, and where a run's data lie now if they were moved; None for where the run says."""
+    """Where runs lie, and where a run's data lie now if they were moved; None for where the run says.
+
+    Attributes:
+        scope: where a word that names a run is looked up.
+    """
 
     runs_dir: Path = like(Workspace, "runs_dir")
     data_dir: Path | None = setting(
@@ -41,6 +68,7 @@ class RunWorkspace:
     features_dir: Path | None = like(
         Workspace, "features_dir", default_text="where the run says; with --data-dir, DATA/features"
     )
+    scope: Scope = EVERYWHERE
 
 
 DRAW = ("val_fraction", "test_fraction", "split_seed")

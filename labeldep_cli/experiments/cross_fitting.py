@@ -146,9 +146,9 @@ def _trained(fold: Project, config: AuditConfig, job: Job) -> Run:
     """A fold's G, and a density ratio beside it."""
     folder = job.out or Path()
     first = PretrainConfig(**config.training).resolved()
-    train_on(fold, first, None, Job(folder / "pretrain", job.fresh))
+    train_on(fold, first, None, Job(folder / "pretrain", job.fresh, keep=False))
     start = open_run(str(folder / "pretrain"), folder)
     second = AdversarialConfig(critic="nce", freeze_generator=True, patience=config.patience, **config.training)
     second = replace(second.resolved(), head=start.head_kind, hidden=start.facts["hidden"])
-    train_on(fold, second, start, Job(folder / "critic", job.fresh))
+    train_on(fold, second, start, Job(folder / "critic", job.fresh, keep=False))
     return open_run(str(folder / "critic"), folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from labeldep_cli.config import Machine, RunWorkspace, changed
 from labeldep_cli.errors import LabeldepError
@@ -13,13 +12,13 @@ from labeldep_cli.runs.find import open_run
 from labeldep_cli.runs.run import Run
 
 
-def open_paired(names: Sequence[str], runs_dir: Path) -> list[Run]:
+def open_paired(names: Sequence[str], run_workspace: RunWorkspace, reporter: Reporter) -> list[Run]:
     """Open runs that were trained to their end on one data set, drawn and split alike.
 
     Raises:
         LabeldepError: there is no such run; one is unfinished; the protocol of one is not that of the first.
     """
-    runs = [open_run(name, runs_dir) for name in names]
+    runs = [open_run(name, run_workspace.runs_dir, run_workspace.scope, reporter) for name in names]
     for run in runs:
         if not run.finished:
             raise LabeldepError(

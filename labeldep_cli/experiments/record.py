@@ -43,7 +43,7 @@ def config_record(
         "start": start and {"run": str(start.folder.absolute()), "sha256": sha256(start.best)},
         "versions": versions(),
         "device": str(project.device),
-        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds"),
     }
 
 

@@ -9,6 +9,7 @@ from labeldep_cli.config import (
     AdversarialConfig,
     Machine,
     PretrainConfig,
+    Scope,
     Source,
     TrainingConfig,
     Workspace,
@@ -73,7 +74,8 @@ def adversarial(
 ) -> Trained:
     """Train G and D in turn (Sects. 3.2, 3.3), from a pretrained run; extract and pretrain first where that is missing.
 
-    `start` names the run to start from; None for the pretrain run of the same data set, backbone and mode.
+    `start` names the run to start from, stages and parts of names among those of the same data set and backbone; None
+    for the pretrain run of the same data set, backbone and mode.
 
     Raises:
         LabeldepError: as for `pretrain`; a start that does not fit.
@@ -93,7 +95,8 @@ def adversarial(
         checkpoint_activations=config.checkpoint_activations,
         seed=config.seed,
     )
-    run = open_run(start, workspace.runs_dir) if start else _existing(project, before)
+    scope = Scope(project.dataset.name, project.source.backbone)
+    run = open_run(start, workspace.runs_dir, scope, reporter) if start else _existing(project, before)
     images_read = False
     if run is None:
         alike = Job(tensorboard=job.tensorboard)

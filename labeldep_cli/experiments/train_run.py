@@ -39,15 +39,16 @@ from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs_together
 from labeldep_cli.projects.project import Project
-from labeldep_cli.runs.claims import Job, begun, blocks_of, claim, clear
+from labeldep_cli.runs.claims import Job, begun, blocks_of, claim, make_way
 from labeldep_cli.runs.find import open_run
 from labeldep_cli.runs.layout import LOCK
 from labeldep_cli.runs.provenance import protocol_of
 from labeldep_cli.runs.record import result_of
 from labeldep_cli.runs.run import Run
 from labeldep_cli.runs.tensorboard import Recorded, make_up, require_tensorboard
+from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.fit import Schedule, fit
-from labeldep_cli.training.steps import AdversarialStep, LogisticStep, Step
+from labeldep_cli.training.steps import LogisticStep, Step
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ class Trained:
 
 
 def default_folder(project: Project, config: TrainingConfig) -> Path:
-    """A run's default folder: RUNS/DATASET-BACKBONE[-HEAD][-full]-STAGE."""
+    """A run's default folder: RUNS/DATASET-BACKBONE[-HEAD][-full]-STAGE[-seedN]; seed 0 has no end of its own."""
     head = f"-{config.head}" if config.head not in (None, DEFAULT_HEAD) else ""
-    return project.workspace.runs_dir / f"{project.name}{head}{'-full' if config.full else ''}-{config.stage}"
+    full, seed = "-full" if config.full else "", f"-seed{config.seed}" if config.seed else ""
+    return project.workspace.runs_dir / f"{project.name}{head}{full}-{config.stage}{seed}"
 
 
 def train_on(
@@ -121,7 +123,7 @@ def train_on(
             require_same_preprocessing(start, project, train)
         cached_z = world.broadcast(reads_cache(project, config, train, before))
         record = config_record(project, config, start, train, cached_z)
-        if not _claimed(folder, record, job.fresh, project):
+        if not _claimed(folder, record, job, project):
             give_z(project, config, train, cached_z)
             reporter = Recorded(project.reporter, folder) if job.tensorboard and world.first else project.reporter
             _fit(project, config, start, train, val, record, folder, reporter)
@@ -134,7 +136,7 @@ def train_on(
         return Trained(folder, result, project.skipped(train, val), provenance, images_read, config.selection)
 
 
-def _claimed(folder: Path, record: dict[str, Any], fresh: bool, project: Project) -> bool:
+def _claimed(folder: Path, record: dict[str, Any], job: Job, project: Project) -> bool:
     """Make the folder this run's own; whether it is finished already. The first of several processes answers for all.
 
     Raises:
@@ -142,8 +144,8 @@ def _claimed(folder: Path, record: dict[str, Any], fresh: bool, project: Project
     """
     finished = False
     if project.world.first:
-        if fresh:
-            clear(folder)
+        if job.fresh:
+            make_way(folder, job.keep, project.reporter)
         finished = claim(folder, record, project.reporter)
     return project.world.broadcast(finished)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from labeldep_cli.compute.interruption import leave_to_parent
 from labeldep_cli.datasets.image_file import FileState, ImageFile, state_of
 from labeldep_cli.errors import StorageError
 from labeldep_cli.features.images import UnreadableImage, decode_image, read_content
@@ -152,6 +153,7 @@ def decode(
             pin_memory=pin,
             # Forked workers end with a parent that is killed, and need no second import of torch. Python 3.14's
             # default on Linux, a fork server, gives neither; elsewhere the platform's own way holds.
+            worker_init_fn=leave_to_parent,
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         )
     try:

@@ -151,7 +151,7 @@ def load(
     """Open a trained run.
 
     Args:
-        run: its folder, or its name in `runs_dir`; None for the newest one there.
+        run: its folder, its name in `runs_dir`, a stage or a part of a name; None for the newest one there.
         decision: "threshold", or with a run's critic "rerank" or "expected-f1".
         beta: the critic's weight; None for the one found on val.
         threshold: a probability, "tuned" or "tuned-per-label"; None for 0.5, or for none at all where `top_k` is given.

@@ -6,7 +6,6 @@ import csv
 import io
 import shlex
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ from labeldep_cli.projects.project import Project
 from labeldep_cli.reports.page import render, thumbnail
 from labeldep_cli.runs.claims import Job
 from labeldep_cli.runs.find import open_and_announce
-from labeldep_cli.runs.listing import read_run_record
 
 TABLE, PAGE, RUNS = "audit.csv", "audit.html", "runs"
 
@@ -131,15 +129,6 @@ class Audit:
         }
 
 
-def is_run(name: str, runs_dir: Path) -> bool:
-    """Whether a run of that folder or name has been begun."""
-    for folder in (Path(name), runs_dir / name):
-        with suppress(ValueError, OSError):  # a broken config.json, or a folder that may not be entered
-            if read_run_record(folder) is not None:
-                return True
-    return False
-
-
 def audit_dataset(
     workspace: Workspace, source: Source, machine: Machine, config: AuditConfig, job: Job, reporter: Reporter
 ) -> Audit:
@@ -176,7 +165,7 @@ def audit_run(
 
     Args:
         run_workspace: where runs lie, and where their data lie now.
-        run_name: a folder or a name.
+        run_name: as `find_run` takes it.
         machine: to compute on.
         split: val or test; None for both.
         weights: a path in place of the recorded one.
@@ -188,7 +177,7 @@ def audit_run(
         CheckpointError: no such run; the train split, whose labels it has learnt.
         LabeldepError: its data set or weights have changed.
     """
-    run = open_and_announce(run_name, run_workspace.runs_dir, reporter)
+    run = open_and_announce(run_name, run_workspace, reporter)
     if split == "train":
         source = run.source()
         raise CheckpointError(

@@ -29,5 +29,5 @@ def compare(
     """
     if len(names) < 2:
         raise LabeldepError("there is nothing to compare with", "Name two runs or more: labeldep compare RUN RUN")
-    runs = open_paired(names, run_workspace.runs_dir)
+    runs = open_paired(names, run_workspace, reporter)
     return differences(predict_paired(runs, run_workspace, machine, split, reporter), seed)

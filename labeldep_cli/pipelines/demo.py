@@ -120,9 +120,9 @@ def _examples(
     folder: Path, workspace: Workspace, machine: Machine, reporter: Reporter
 ) -> tuple[tuple[Prediction, ...], tuple[tuple[str, ...], ...]]:
     """Label the first test images, and give their true labels."""
-    run = open_run(str(folder), workspace.runs_dir)
-    test = project_of_run(run, RunWorkspace(workspace.runs_dir), None, machine, reporter).dataset.split("test")
+    run, run_workspace = open_run(str(folder), workspace.runs_dir), RunWorkspace(workspace.runs_dir)
+    test = project_of_run(run, run_workspace, None, machine, reporter).dataset.split("test")
     files = [str(test.file(row)) for row in range(SHOWN)]
-    found = predict(workspace.runs_dir, str(folder), machine, DecisionConfig("rerank"), None, files, reporter)
+    found = predict(run_workspace, str(folder), machine, DecisionConfig("rerank"), None, files, reporter)
     labelled = tuple(item for item in islice(found, SHOWN) if isinstance(item, Prediction))
     return labelled, tuple(test.space.decode(test.labels[row]) for row in range(SHOWN))

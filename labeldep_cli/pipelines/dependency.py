@@ -56,7 +56,7 @@ def dependency(
 
     Args:
         run_workspace: where runs and their data lie.
-        run_name: a folder or a name; None for the newest run.
+        run_name: as `find_run` takes it; None for the newest run.
         machine: to compute on.
         decision: which labels make the decided sets.
         split: of the run's own data set.
@@ -66,7 +66,7 @@ def dependency(
     Raises:
         LabeldepError: no such run; its data have changed; no image of the split has all its labels known.
     """
-    run = open_and_announce(run_name, run_workspace.runs_dir, reporter)
+    run = open_and_announce(run_name, run_workspace, reporter)
     project = project_of_run(run, run_workspace, None, machine, reporter)
     run.require_split(project.dataset, split)
     inputs = ensure_inputs(project, split, run.full)

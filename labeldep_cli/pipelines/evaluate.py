@@ -21,7 +21,7 @@ def evaluate_run(
 
     Args:
         run_workspace: where runs lie, and where their data lie now.
-        run_name: a folder or a name; None for the newest run.
+        run_name: as `find_run` takes it; None for the newest run.
         machine: to compute on.
         decision: which labels make a predicted set.
         split: of the run's own data set.
@@ -31,5 +31,5 @@ def evaluate_run(
     Raises:
         LabeldepError: no such run; its data set or weights have changed.
     """
-    run = open_and_announce(run_name, run_workspace.runs_dir, reporter)
+    run = open_and_announce(run_name, run_workspace, reporter)
     return evaluate_with(run, run_workspace, machine, (decision,), split, weights, reporter)[0]

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from labeldep_cli.compute.versions import versions
-from labeldep_cli.config import DecisionConfig, ExportFormat, Machine
+from labeldep_cli.config import DecisionConfig, ExportFormat, Machine, RunWorkspace
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.split import Draw, Split
 from labeldep_cli.errors import DatasetError, LabeldepError, StorageError
@@ -79,13 +79,18 @@ class Export:
 
 
 def export(
-    runs_dir: Path, run_name: str | None, kind: ExportFormat, out: Path | None, weights: str | None, reporter: Reporter
+    run_workspace: RunWorkspace,
+    run_name: str | None,
+    kind: ExportFormat,
+    out: Path | None,
+    weights: str | None,
+    reporter: Reporter,
 ) -> Export:
     """Write a run's generator, from 8-bit images (or ready features) to probabilities, as one file.
 
     Args:
-        runs_dir: where runs lie.
-        run_name: a folder or a name; None for the newest run.
+        run_workspace: where runs lie.
+        run_name: as `find_run` takes it; None for the newest run.
         kind: of the file.
         out: the file; None for RUN's name in the current folder.
         weights: a path in place of the recorded one.
@@ -96,7 +101,7 @@ def export(
             probabilities are not the run's: then none is written.
         StorageError: the file cannot be written.
     """
-    run = open_and_announce(run_name, runs_dir, reporter)
+    run = open_and_announce(run_name, run_workspace, reporter)
     form = FORMATS[kind]
     path = out or Path(f"{run.folder.resolve().name}{form.suffix}")
     generator = _generator(run, weights, reporter)

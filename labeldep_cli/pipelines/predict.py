@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from labeldep_cli.compute.devices import pick_device, settle_on
-from labeldep_cli.config import DecisionConfig, Machine
+from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.labelling.labeller import open_labeller
 from labeldep_cli.labelling.prediction import Prediction
@@ -16,7 +15,7 @@ from labeldep_cli.runs.find import open_and_announce
 
 
 def predict(
-    runs_dir: Path,
+    run_workspace: RunWorkspace,
     run_name: str | None,
     machine: Machine,
     decision: DecisionConfig,
@@ -27,8 +26,8 @@ def predict(
     """Label images, in the order given; memory does not grow with their number.
 
     Args:
-        runs_dir: where runs lie.
-        run_name: a folder or a name; None for the newest run.
+        run_workspace: where runs lie.
+        run_name: as `find_run` takes it; None for the newest run.
         machine: to compute on.
         decision: which labels make a set.
         weights: a path in place of the recorded one.
@@ -43,7 +42,7 @@ def predict(
     Raises:
         LabeldepError: no such run, one on ready features, or weights that are not the run's.
     """
-    run = open_and_announce(run_name, runs_dir, reporter)
+    run = open_and_announce(run_name, run_workspace, reporter)
     settle_on(pick_device(machine.device))
     labeller = open_labeller(run, machine, decision, weights, reporter)
     with reporter.bar("labelling", len(images) if isinstance(images, Sequence) else None, "images") as bar:

@@ -98,11 +98,11 @@ def report(
         )
     make_folder(out.parent)  # before the work: where it cannot be, nothing is computed in vain
     if len(names) == 1:  # alone it may be unfinished
-        run = open_and_announce(names[0], run_workspace.runs_dir, reporter)
+        run = open_and_announce(names[0], run_workspace, reporter)
         reports = run_reports([predict_split(run, run_workspace, machine, split, None, reporter)])
     else:
         reports = run_reports(
-            list(predict_paired(open_paired(names, run_workspace.runs_dir), run_workspace, machine, split, reporter))
+            list(predict_paired(open_paired(names, run_workspace, reporter), run_workspace, machine, split, reporter))
         )
     return _write(reports, seed, out, reporter)
 

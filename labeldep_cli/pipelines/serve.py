@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import torch
 
 from labeldep_cli.compute.devices import pick_device, settle_on
-from labeldep_cli.config import DecisionConfig, Machine
+from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.labelling.labeller import open_labeller
 from labeldep_cli.labelling.serve import REQUEST_FORMS, Answer, answer, threads_for_one
 from labeldep_cli.progress import Reporter
@@ -16,7 +15,7 @@ from labeldep_cli.runs.find import open_and_announce
 
 
 def serve(
-    runs_dir: Path,
+    run_workspace: RunWorkspace,
     run_name: str | None,
     machine: Machine,
     decision: DecisionConfig,
@@ -28,8 +27,8 @@ def serve(
     """Answer requests, one by one, in this process.
 
     Args:
-        runs_dir: where runs lie.
-        run_name: a folder or a name; None for the newest run.
+        run_workspace: where runs lie.
+        run_name: as `find_run` takes it; None for the newest run.
         machine: to compute on; no workers are started.
         decision: which labels make a set.
         weights: a path in place of the recorded one.
@@ -44,7 +43,7 @@ def serve(
     Raises:
         LabeldepError: no such run, one on ready features, or weights that are not the run's.
     """
-    run = open_and_announce(run_name, runs_dir, reporter)
+    run = open_and_announce(run_name, run_workspace, reporter)
     settle_on(pick_device(machine.device))
     labeller = open_labeller(run, machine, decision, weights, reporter)
     few, every = threads_for_one(labeller), torch.get_num_threads()

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from labeldep_cli.compute.strides import laid_out_like
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import publish, storage_error, storing
-from labeldep_cli.runs.layout import SCRATCH
+from labeldep_cli.runs.layout import FACTS_KEY, SCRATCH
 
 FORMAT = 1
-_KEY = "labeldep"  # one key only: safetensors writes several in random order, and the file's bytes would change
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -40,7 +39,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
         try:
             beside.parent.mkdir()
             # In the order given: a resumed run writes metrics.jsonl and result.json from what it reads here.
-            save_file(stored, beside, {_KEY: json.dumps({"format": FORMAT, **facts})})
+            save_file(stored, beside, {FACTS_KEY: json.dumps({"format": FORMAT, **facts})})
             beside.chmod(0o644)  # safetensors gives its files to their owner alone
             publish(beside, path)
         except SafetensorError as error:  # it wraps the operating system's error into a text
@@ -78,7 +77,7 @@ def load(path: Path, needs: Iterable[str] = ()) -> tuple[dict[str, Tensor], dict
     remedy = "Train it anew: the same command with --fresh."
     try:
         with safe_open(path, "pt") as file:
-            facts = dict(json.loads((file.metadata() or {})[_KEY]))
+            facts = dict(json.loads((file.metadata() or {})[FACTS_KEY]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         raise CheckpointError(
@@ -98,7 +97,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     """The facts of a checkpoint alone, without its tensors; none where the file is missing or broken."""
     try:
         with safe_open(path, "pt") as file:
-            return dict(json.loads((file.metadata() or {})[_KEY]))
+            return dict(json.loads((file.metadata() or {})[FACTS_KEY]))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         return {}
 

@@ -2,39 +2,99 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from glob import escape
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, changed
 from labeldep_cli.errors import CheckpointError
-from labeldep_cli.files import write_json
+from labeldep_cli.files import atomic_write, make_folder, sha256, storing, write_json
 from labeldep_cli.inputs.batches import Blocks
 from labeldep_cli.progress import Reporter
 from labeldep_cli.runs import checkpoint
-from labeldep_cli.runs.layout import BEST, CONFIG, LAST, METRICS, RESULT, TENSORBOARD
+from labeldep_cli.runs.layout import BEST, CONFIG, LAST, METRICS, OWN, RESULT
+from labeldep_cli.runs.listing import started_of
+from labeldep_cli.runs.names import KnownRun, known_runs
 from labeldep_cli.runs.record import LABEL_REDUCTION_BEFORE, read_config, result_of
 
 
 @dataclass(frozen=True)
 class Job:
-    """Where a run is written, whether what stands there is dropped first, and whether TensorBoard's events are too.
+    """Where a run is written, and how. None of it tells runs apart.
 
-    None of it tells runs apart.
+    Attributes:
+        out: its folder; None for the default one.
+        fresh: what stands there makes way first.
+        tensorboard: TensorBoard's events are written too.
+        keep: a finished run that makes way is kept under another name; False for those that a command trains for
+            itself.
     """
 
     out: Path | None = None
     fresh: bool = False
     tensorboard: bool = False
+    keep: bool = True
 
 
-def clear(folder: Path) -> None:
-    """Remove a run's files; the result first, so that a kill on the way leaves no run that looks finished."""
-    for name in (RESULT, BEST, LAST, METRICS, CONFIG):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
+def make_way(folder: Path, keep: bool, reporter: Reporter) -> None:
+    """Empty a folder for a new run: a finished run is kept under a dated name if `keep` is set, another one removed.
+
+    Raises:
+        StorageError: the place is not writable.
+    """
+    kept = _put_aside(folder) if keep and _is_finished(folder) else None
+    if kept:
+        compare = shlex.join(["labeldep", "compare", str(kept), str(folder)])
+        reporter.note(f"the finished run {folder} is kept as {kept}; when the new one is done: {compare}")
+        started = [run.name for run in known_runs(folder.parent) if _start_of(run) == str(folder.absolute())]
+        if started:
+            start = shlex.quote(str(kept))
+            reporter.note(f"{', '.join(started)} started from it: the commands that train them take --from {start}")
+    with storing(folder):
+        for name in OWN:
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _put_aside(folder: Path) -> Path | None:
+    """Move a finished run's files into a new folder beside its own, named after the time when it was begun.
+
+    Before a kill can part `best` from the old folder, the new one has all that makes it a finished run.
+
+    Returns:
+        The new folder; None where config.json is missing or broken: no command takes such a run.
+    """
+    try:
+        record = read_config(folder)
+    except CheckpointError:
+        return None
+    base = folder.resolve() if folder.name in ("", "..") else folder
+    dated = f"{base.name}-{started_of(folder, record):%Y-%m-%dT%H%M}"
+    names = (dated if number == 1 else f"{dated}-{number}" for number in count(1))
+    kept = next(path for path in map(base.with_name, names) if not path.exists())
+    make_folder(kept)
+    with storing(kept):
+        for name in (CONFIG, METRICS, RESULT):
+            if (folder / name).exists():
+                with atomic_write(kept / name) as beside:
+                    shutil.copyfile(folder / name, beside)
+        for name in (BEST, *(name for name in OWN if not (kept / name).exists() and name != BEST)):
+            if (folder / name).exists():
+                shutil.move(folder / name, kept / name)
+    return kept
+
+
+def _start_of(run: KnownRun) -> str | None:
+    return (run.record.get("start") or {}).get("run")
+
+
+def _is_finished(folder: Path) -> bool:
+    return result_of(folder) is not None and bool(checkpoint.read_facts(folder / BEST))
 
 
 def claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:
@@ -50,11 +110,12 @@ def claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:
         other = read_config(folder)
         differences = changed(_identity(record), _identity(other))
         if differences:
-            raise CheckpointError(
-                f"{folder} holds a run with other settings: {'; '.join(differences)}",
-                "Train into another folder (--out FOLDER), or drop what is there (--fresh).",
-            )
-        if result_of(folder) is not None and checkpoint.read_facts(folder / BEST):
+            remedy = "Train into another folder (--out FOLDER), or begin anew in this one (--fresh)."
+            kept = _kept_start(other)
+            if kept and not changed(_identity({**record, "start": other["start"]}), _identity(other)):
+                remedy = f"It started from {kept}: --from {shlex.quote(str(kept))}\n{remedy}"
+            raise CheckpointError(f"{folder} holds a run with other settings: {'; '.join(differences)}", remedy)
+        if _is_finished(folder):
             reporter.note(f"{folder} is finished already; its result:")
             return True
     elif any((folder / name).exists() for name in (LAST, BEST)):
@@ -64,6 +125,15 @@ def claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:
     else:
         write_json(folder / CONFIG, record)
     return False
+
+
+def _kept_start(record: Mapping[str, Any]) -> Path | None:
+    """The run that another one started from, where `--fresh` has put it aside since."""
+    if not record["start"]:
+        return None
+    run = Path(record["start"]["run"])
+    kept = (path for path in sorted(run.parent.glob(f"{escape(run.name)}-*")) if (path / BEST).is_file())
+    return next((path for path in kept if sha256(path / BEST) == record["start"]["sha256"]), None)
 
 
 def begun(folder: Path) -> dict[str, Any]:

@@ -12,12 +12,9 @@ from typing import Any
 from labeldep_cli.errors import CheckpointError, nearest
 from labeldep_cli.files import lock, locked, storing
 from labeldep_cli.runs import checkpoint
-from labeldep_cli.runs.layout import BEST, CONFIG, LAST, LOCK, METRICS, RESULT, SCRATCH, TENSORBOARD
+from labeldep_cli.runs.layout import BEST, CONFIG, LAST, LOCK, OWN, SCRATCH
 from labeldep_cli.runs.listing import read_run_record, run_folders
 from labeldep_cli.runs.record import result_of
-
-_OWN = (RESULT, BEST, LAST, METRICS, TENSORBOARD, CONFIG)
-"""A run's own; the result first, so that a kill on the way leaves no run that looks finished."""
 
 _EMPTY = "never began"
 
@@ -96,7 +93,7 @@ def remove(removal: Removal, wanted: CleaningRequest) -> bool:
             return False
         for path in removal.files:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if not any((removal.folder / name).exists() for name in _OWN):
+    if not any((removal.folder / name).exists() for name in OWN):
         with suppress(OSError):  # it holds files that are not the run's, or is a link
             if {path.name for path in removal.folder.iterdir()} == {LOCK}:
                 (removal.folder / LOCK).unlink()
@@ -129,8 +126,8 @@ def _removal(folder: Path, wanted: CleaningRequest, in_use: bool) -> Removal | N
 
 
 def _found(folder: Path, wanted: CleaningRequest) -> tuple[str, tuple[Path, ...]]:
-    scraps = (folder / SCRATCH, *(folder / f".{name}.writing" for name in _OWN))
-    whole = (*(folder / name for name in _OWN), *scraps)
+    scraps = (folder / SCRATCH, *(folder / f".{name}.writing" for name in OWN))
+    whole = (*(folder / name for name in OWN), *scraps)
     try:
         record = read_run_record(folder)
         if record is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,26 @@ RESULT = "result.json"
 LOCK = ".lock"
 TENSORBOARD = "tensorboard"
 """The folder of the events that `--tensorboard` writes."""
+OWN = (RESULT, BEST, LAST, METRICS, TENSORBOARD, CONFIG)
+"""A run's own; the result first, so that a kill amid their removal leaves no run that looks finished."""
 SCRATCH = ".checkpoint.writing"
 """The folder that a checkpoint is written in, beside its name to be."""
+
+
+FACTS_KEY = "labeldep"
+"""The key of a checkpoint's metadata that holds its facts; one only: several come in random order."""
+
+
+def facts_in_head(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, from the head of its file, without torch; nothing where that is broken."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > path.stat().st_size:
+                return {}
+            return dict(json.loads(json.loads(file.read(length))["__metadata__"][FACTS_KEY]))
+    except (OSError, struct.error, ValueError, KeyError, TypeError):
+        return {}
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

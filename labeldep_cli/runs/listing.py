@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -14,10 +14,12 @@ from typing import Any, Literal
 from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, PretrainConfig, TrainingConfig, pick
 from labeldep_cli.files import locked
 from labeldep_cli.progress import Reporter
-from labeldep_cli.runs.layout import BEST, CONFIG, LAST, LOCK, RESULT, read_metrics
+from labeldep_cli.runs.layout import BEST, CONFIG, LAST, LOCK, RESULT, facts_in_head, read_metrics
 
 SCORES = ("mAP", "CF1", "OF1", "exact_match")
-_STAGES: dict[str, type[TrainingConfig]] = {"pretrain": PretrainConfig, "adversarial": AdversarialConfig}
+STAGES = ("pretrain", "adversarial", "control", "critic")
+"""What `TrainingConfig.stage` may be."""
+_COMMANDS: dict[str, type[TrainingConfig]] = {"pretrain": PretrainConfig, "adversarial": AdversarialConfig}
 
 State = Literal["finished", "training", "unfinished", "no checkpoint"]
 
@@ -41,7 +43,8 @@ class RunRow:
         best_step: that its best checkpoint stands at; None before the first evaluation after an update.
         val: SCORES of that one, sets at p > 0.5; None as above.
         bytes: of its folder.
-        changed: when its best checkpoint was written (if it has none, when it was begun), ISO 8601 in UTC.
+        changed: when its best checkpoint was written (if it has none, its config.json), ISO 8601 in UTC.
+        started: when it was begun, ISO 8601 in UTC.
     """
 
     run: Path
@@ -60,6 +63,7 @@ class RunRow:
     val: dict[str, float] | None
     bytes: int
     changed: str
+    started: str
 
     def to_json(self) -> dict[str, Any]:
         """The fields, as JSON."""
@@ -79,7 +83,7 @@ def list_runs(runs_dir: Path, reporter: Reporter) -> list[RunRow]:
                 rows.append(_row(folder, runs_dir, record))
         except (OSError, ValueError, KeyError, TypeError):
             reporter.note(f"left out: the files of {folder} are broken; train it anew with --fresh, or remove it")
-    return sorted(rows, key=lambda row: row.changed, reverse=True)
+    return sorted(rows, key=lambda row: row.started, reverse=True)
 
 
 def run_folders(runs_dir: Path) -> Iterator[Path]:
@@ -100,7 +104,34 @@ def read_run_record(folder: Path) -> dict[str, Any] | None:
     record = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
         return None
-    return record if record.get("command") in [*_STAGES] else None
+    return record if record.get("command") in [*_COMMANDS] else None
+
+
+def stage_of(record: Mapping[str, Any]) -> str:
+    """One of STAGES."""
+    return _config_of(record).stage
+
+
+def _config_of(record: Mapping[str, Any]) -> TrainingConfig:
+    config: TrainingConfig = pick(_COMMANDS[record["command"]], record["settings"])
+    return config
+
+
+def started_of(folder: Path, record: Mapping[str, Any]) -> datetime:
+    """When a run was begun, by the record of its config.json: the times of its files change where it is copied.
+
+    Of one whose config.json does not say it: when the first of its files was written that is there.
+    """
+    with suppress(ValueError, KeyError, TypeError):
+        started = datetime.fromisoformat(record["started"])
+        return started if started.tzinfo else started.replace(tzinfo=timezone.utc)
+    file = next((folder / name for name in (CONFIG, BEST, LAST) if (folder / name).exists()), folder)
+    return datetime.fromtimestamp(file.stat().st_mtime, timezone.utc)
+
+
+def format_started(started: datetime) -> str:
+    """The time as a person reads it, on this machine's clock: "2026-11-29 11:05"."""
+    return f"{started.astimezone():%Y-%m-%d %H:%M}"
 
 
 def folder_bytes(folder: Path) -> int:
@@ -113,7 +144,7 @@ def folder_bytes(folder: Path) -> int:
 
 
 def _row(folder: Path, runs_dir: Path, record: dict[str, Any]) -> RunRow:
-    config: TrainingConfig = pick(_STAGES[record["command"]], record["settings"])
+    config = _config_of(record)
     step, best = _progress(folder, config)
     critic = config.critic if isinstance(config, AdversarialConfig) and config.critic != "none" else None
     clock = (folder / BEST) if (folder / BEST).exists() else folder / CONFIG
@@ -134,6 +165,7 @@ def _row(folder: Path, runs_dir: Path, record: dict[str, Any]) -> RunRow:
         val={name: best["val"][name] for name in SCORES} if best else None,
         bytes=folder_bytes(folder),
         changed=datetime.fromtimestamp(clock.stat().st_mtime, timezone.utc).isoformat(timespec="microseconds"),
+        started=started_of(folder, record).astimezone(timezone.utc).isoformat(timespec="microseconds"),
     )
 
 
@@ -146,7 +178,7 @@ def _state(folder: Path) -> State:
 
 
 def _progress(folder: Path, config: TrainingConfig) -> tuple[int, dict[str, Any] | None]:
-    """The last step that was evaluated, and the record of the best evaluation as training chooses it."""
+    """The step that it goes on from, and the record of the best evaluation as training chooses it."""
     records = read_metrics(folder)
     updated = [record for record in records if record["step"]]
 
@@ -156,4 +188,5 @@ def _progress(folder: Path, config: TrainingConfig) -> tuple[int, dict[str, Any]
         return float(record.get("critic_val", chosen))
 
     best = max(updated, key=value, default=None)
-    return (records[-1]["step"] if records else 0), best
+    evaluated = records[-1]["step"] if records else 0
+    return max(evaluated, int(facts_in_head(folder / LAST).get("step", 0))), best

@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from labeldep_cli.compute.distributed import ALONE, World
+from labeldep_cli.compute.interruption import deferred
 from labeldep_cli.config import Selection, TrainingConfig
-from labeldep_cli.errors import CheckpointError
 from labeldep_cli.evaluation.evaluate import collect_logits, evaluate, probabilities, tuned_thresholds
 from labeldep_cli.evaluation.thresholds import DecisionRule
-from labeldep_cli.files import write_json, write_text
+from labeldep_cli.files import write_json
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.progress import Reporter, TrainingProgress
 from labeldep_cli.runs import checkpoint
-from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
+from labeldep_cli.runs.layout import BEST, RESULT
+from labeldep_cli.training.state import State, load_best, packed_networks, resume, save
 from labeldep_cli.training.steps import Step
 from labeldep_cli.training.tally import Tally, diverged
-
-
-@dataclass
-class State:
-    """Where a run stands; `last.safetensors` is its only truth.
-
-    Attributes:
-        step: generator updates made.
-        history: one record an evaluation, the lines of metrics.jsonl.
-        best: the best evaluation: its step, the value that chose it, scores on val, thresholds found on val. Empty
-            before the first.
-        stopped: `--patience` ended the run.
-    """
-
-    step: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best: dict[str, Any] = field(default_factory=dict)
-    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +50,11 @@ class Schedule:
         """Steps between evaluations: whole epochs, of at least `min_interval` steps together."""
         return self.steps_per_epoch * -(-self.min_interval // self.steps_per_epoch)
 
+    def is_due(self, state: State) -> bool:
+        """Whether the networks are to be evaluated as they stand."""
+        at_interval = state.step % self.interval == 0 or state.step == self.steps
+        return at_interval and state.history[-1]["step"] < state.step
+
 
 def fit(
     step: Step,
@@ -82,6 +68,9 @@ def fit(
     world: World = ALONE,
 ) -> State:
     """Train until the schedule ends, evaluating and checkpointing on the way; go on from `last` where there is one.
+
+    An interruption (Ctrl-C in the main thread) ends it after the update under way, with `last` at that step; a second
+    one at once, with `last` as it was. An evaluation ends at once. Several processes are interrupted as they come.
 
     Args:
         step: what an update is.
@@ -98,38 +87,54 @@ def fit(
 
     Raises:
         TrainingError: a loss that is not finite; names the step and the last good checkpoint.
+        KeyboardInterrupt: it was interrupted.
     """
     with world.first_alone():
-        state = _resume(step, folder, reporter, world)
+        state = resume(step, folder, reporter, world)
     generator.train()
-    training = TrainingProgress(folder.name, schedule.steps, tuple(state.history), state.best.get("step"))
+    best = state.best.get("step")
+    training = TrainingProgress(folder.name, schedule.steps, tuple(state.history), best, state.step)
+
+    def announce() -> None:
+        reporter.note(f"finishing step {state.step + 1}, then saving; press Ctrl-C again to stop now")
+
     with (
         closing(train.stream(step.requests(state.step), step.order.pools(state.step))) as batches,
         reporter.training(training) as observer,
+        deferred(announce, enabled=world.size == 1) as interruption,
     ):
-        tally = Tally(state.step, folder, observer.losses)
+        tally = Tally(state.step, folder, observer.losses, state.unevaluated.get("losses"))
         if not state.history:
-            _record(state, {}, _val_scores(generator, val, 0, folder, world)[0])
+            with interruption.at_once():
+                scores, _ = _val_scores(generator, val, 0, folder, world)
+            _record(state, {}, scores)
             observer.evaluated(state.history[-1], best=False)
-        while state.step < schedule.steps and not state.stopped:
-            tally.add(step(state.step, batches))
-            state.step += 1
-            observer.advance()
-            if state.step % schedule.interval == 0 or state.step == schedule.steps:
-                _evaluate(state, tally, step, generator, val, schedule, folder, world)
+        while (due := schedule.is_due(state)) or (state.step < schedule.steps and not state.stopped):
+            if due:
+                try:
+                    with interruption.at_once():
+                        measured = _measure(state, tally, step, generator, val, folder, world)
+                except KeyboardInterrupt:
+                    if world.size == 1:
+                        _save_interrupted(state, tally, step, generator, folder, facts, reporter)
+                    raise
+                _conclude(state, measured, schedule)
+                tally.reset()
                 observer.evaluated(state.history[-1], best=state.best["step"] == state.step)
                 if world.first:
-                    _save(state, step, folder, facts)
+                    save(state, step, folder, facts)
+            else:
+                tally.add(step(state.step, batches))
+                state.step += 1
+                observer.advance()
+            if interruption.requested:
+                if not due:
+                    _save_interrupted(state, tally, step, generator, folder, facts, reporter)
+                raise KeyboardInterrupt
     world.wait()
-    _load_best(step, folder)
+    load_best(step, folder)
     _finish(state, step, val, folder, facts, reporter, world)
     return state
-
-
-def _load_best(step: Step, folder: Path) -> None:
-    tensors, _ = checkpoint.load(folder / BEST)
-    for key, network in step.networks().items():
-        checkpoint.unpack(key, tensors, network, folder / BEST)
 
 
 def _finish(
@@ -148,32 +153,43 @@ def _finish(
     with world.first_alone() as first:
         if first:
             if beta is not None:
-                checkpoint.save(folder / BEST, _networks(step), {**facts, **state.best, "beta": beta})
+                checkpoint.save(folder / BEST, packed_networks(step), {**facts, **state.best, "beta": beta})
             result = {"steps": state.step, "best_step": state.best["step"], "stopped_early": state.stopped}
             closing = {name: state.best[name] for name in ("val", "thresholds")}
             write_json(folder / RESULT, {**result, **closing, "beta": beta})
 
 
-def _networks(step: Step) -> dict[str, Tensor]:
-    """What a checkpoint keeps of the networks."""
-    return {name: value for key, net in step.networks().items() for name, value in checkpoint.pack(key, net).items()}
+class _Measured(NamedTuple):
+    """An evaluation, before the state knows of it.
+
+    Attributes:
+        losses: their means since the evaluation before, and the critic's quality where it chooses.
+        scores: of G on val.
+        thresholds: found on val.
+        quality: of D; None where G's own score chooses the best evaluation.
+    """
+
+    losses: Mapping[str, float]
+    scores: Mapping[str, Any]
+    thresholds: Mapping[str, Any]
+    quality: float | None
 
 
-def _evaluate(
-    state: State,
-    tally: Tally,
-    step: Step,
-    generator: Generator,
-    val: Inputs,
-    schedule: Schedule,
-    folder: Path,
-    world: World,
-) -> None:
-    """Score G (or D, where it alone is trained) on val, add the record, and see whether it is the best yet."""
-    losses = {**tally.means(), **_gradient(generator)}
+def _measure(
+    state: State, tally: Tally, step: Step, generator: Generator, val: Inputs, folder: Path, world: World
+) -> _Measured:
+    """Score G (or D, where it alone is trained) on val; nothing is changed."""
+    losses = {**tally.means(), **(_gradient(generator) or state.unevaluated.get("gradient", {}))}
     scores, thresholds = _val_scores(generator, val, state.step, folder, world)
     quality = world.broadcast(step.quality(val))  # processes on unlike machines may differ in a last digit
-    _record(state, losses if quality is None else {**losses, "critic_val": quality}, scores)
+    return _Measured(losses if quality is None else {**losses, "critic_val": quality}, scores, thresholds, quality)
+
+
+def _conclude(state: State, measured: _Measured, schedule: Schedule) -> None:
+    """Add the record of an evaluation, and see whether it is the best yet, or the last."""
+    losses, scores, thresholds, quality = measured
+    _record(state, losses, scores)
+    state.unevaluated = {}
     if quality is not None:
         value = quality
     elif schedule.select == "last":
@@ -208,57 +224,17 @@ def _val_scores(
     return scores, tuned_thresholds(logits, val)
 
 
-def _save(state: State, step: Step, folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write `last`, then what follows from it: `best` after `last`, so that `last` can always rebuild it."""
-    networks = _networks(step)
-    optimizers = {
-        name: value
-        for key, opt in step.optimizers().items()
-        for name, value in checkpoint.pack_optimizer(key, opt).items()
-    }
-    progress = {"step": state.step, "history": state.history, "best": state.best, "stopped": state.stopped}
-    checkpoint.save(folder / LAST, networks | optimizers, {**facts, **progress})
-    if state.best["step"] == state.step:
-        checkpoint.save(folder / BEST, networks, {**facts, **state.best})
-    _write_metrics(state, folder)
-
-
-def _write_metrics(state: State, folder: Path) -> None:
-    write_text(folder / METRICS, "".join(json.dumps(record) + "\n" for record in state.history))
-
-
-def _resume(step: Step, folder: Path, reporter: Reporter, world: World) -> State:
-    """Load `last` into the networks; the first process cuts everything else to fit it.
-
-    Raises:
-        CheckpointError: `last` is broken, or `best` is and cannot be rebuilt.
-    """
-    if world.first:
-        checkpoint.sweep(folder)
-    if not (folder / LAST).exists():
-        if world.first:
-            for leftover in (BEST, METRICS, RESULT):
-                (folder / leftover).unlink(missing_ok=True)
-        return State()
-    tensors, facts = checkpoint.load(folder / LAST, ("step", "history", "best", "stopped"))
-    for key, network in step.networks().items():
-        checkpoint.unpack(key, tensors, network, folder / LAST)
-    for key, optimizer in step.optimizers().items():
-        checkpoint.unpack_optimizer(key, tensors, optimizer)
-    state = State(facts["step"], facts["history"], facts["best"], facts["stopped"])
-    if not world.first:
-        return state
-    reporter.note(f"going on from step {state.step} of {folder}")
-    if checkpoint.read_facts(folder / BEST).get("step") != state.best["step"]:
-        # A kill between `last` and `best` leaves `last` as the best: `best` is written before the next step.
-        if state.best["step"] != state.step:
-            raise CheckpointError(
-                f"{folder / BEST} is missing or broken, and {LAST} (step {state.step}) is past it "
-                f"(step {state.best['step']})",
-                "Put it back, or train anew: the same command with --fresh.",
-            )
-        own = {key: value for key, value in facts.items() if key not in ("step", "history", "best", "stopped")}
-        networks = {name: value for name, value in tensors.items() if name.partition(".")[0] in step.networks()}
-        checkpoint.save(folder / BEST, networks, {**own, **state.best})
-    _write_metrics(state, folder)
-    return state
+def _save_interrupted(
+    state: State,
+    tally: Tally,
+    step: Step,
+    generator: Generator,
+    folder: Path,
+    facts: Mapping[str, Any],
+    reporter: Reporter,
+) -> None:
+    """Write `last` between two evaluations, with what the next one tells of the updates since the one before."""
+    gradient = _gradient(generator) or state.unevaluated.get("gradient", {})
+    state.unevaluated = {"losses": tally.losses(), "gradient": gradient}
+    save(state, step, folder, facts)
+    reporter.note(f"saved at step {state.step}")

@@ -5,9 +5,7 @@ B batch, L labels, F feature width.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +14,6 @@ from torch.func import functional_call
 from labeldep_cli.compute.distributed import ALONE
 from labeldep_cli.compute.staging import Staging
 from labeldep_cli.config import AdversarialConfig, CriticName, LabelReduction, Sampling
-from labeldep_cli.errors import TrainingError
 from labeldep_cli.evaluation.rerank import rerank, tune_beta
 from labeldep_cli.models.discriminator import seeded_critic
 from labeldep_cli.training import losses
@@ -24,6 +21,12 @@ from labeldep_cli.training.critics.base import Examples, UpdateInputs
 from labeldep_cli.training.critics.label_sets import known
 from labeldep_cli.training.critics.registry import CRITICS
 from labeldep_cli.training.draws import mismatched_rows, uniform
+from labeldep_cli.training.label_dependency_checks import (
+    checked_labels,
+    require_finite,
+    require_fitting,
+    require_sensible,
+)
 from labeldep_cli.training.updates import adam
 
 Reduction = Literal["mean", "sum", "image"]
@@ -137,7 +140,7 @@ class LabelDependencyLoss:
             seed=seed,
         ).resolved()
         self._objective = CRITICS[critic](config)
-        _require_sensible(config, self._objective.positive_settings)
+        require_sensible(config, self._objective.positive_settings)
         self.bce_reduction = bce_reduction
         self.n_labels = n_labels
         self.feature_dim = feature_dim
@@ -162,9 +165,9 @@ class LabelDependencyLoss:
             TrainingError: logits or features that are not finite; D is left as it was.
             ValueError: shapes that do not fit.
         """
-        z, logits = self._checked(features, logits.detach())
-        y = self._labels(y, logits)
-        _require_finite({"logits": logits, "features": z})
+        z, logits = self._fitting(features, logits.detach())
+        y = checked_labels(y, logits)
+        require_finite({"logits": logits, "features": z})
         objective = self._objective
         labels = y.cpu() if "mismatched" in objective.batches else None  # once: it waits for the device
         record: dict[str, Tensor] = {}
@@ -190,14 +193,14 @@ class LabelDependencyLoss:
         Raises:
             ValueError: shapes that do not fit.
         """
-        z, logits = self._checked(features, logits)
+        z, logits = self._fitting(features, logits)
         config = self.config
         fixed = {name: parameter.detach() for name, parameter in self.network.named_parameters()}
         with torch.autocast(z.device.type, enabled=False):
             (noise,) = self._staged([self._noise(*logits.shape)], z)
             fake_set = losses.sample(logits, noise, config.inverse_temperature, config.sampling)
             if y is not None:
-                fake_set = known(self._labels(y, logits)) * fake_set
+                fake_set = known(checked_labels(y, logits)) * fake_set
             return self._weight(len(logits)) * losses.generator_loss(
                 functional_call(self.network, fixed, (fake_set, z))
             )
@@ -213,7 +216,7 @@ class LabelDependencyLoss:
         Returns:
             bool [N, L].
         """
-        z, logits = self._checked(features, logits.detach())
+        z, logits = self._fitting(features, logits.detach())
         return rerank(self.network, logits, z, beta)
 
     def tune_beta(self, logits: Tensor, features: Tensor, y: Tensor) -> float:
@@ -227,8 +230,8 @@ class LabelDependencyLoss:
         Returns:
             The weight, 0 where D helps nothing.
         """
-        z, logits = self._checked(features, logits.detach())
-        return tune_beta(self.network, logits, z, self._labels(y, logits), self._objective.expected_beta)
+        z, logits = self._fitting(features, logits.detach())
+        return tune_beta(self.network, logits, z, checked_labels(y, logits), self._objective.expected_beta)
 
     def to(self, device: torch.device | str) -> LabelDependencyLoss:
         """Move D and its Adam; call it before `load_state_dict` or after, it makes no difference."""
@@ -290,61 +293,8 @@ class LabelDependencyLoss:
             self._staging = Staging(like.device)
         return self._staging(drawn)
 
-    def _checked(self, features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Features without a gradient, and logits, in D's precision."""
+    def _fitting(self, features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Features without a gradient, and logits, in D's precision; ValueError where they do not fit D."""
         weight = self.network.project_labels.weight
-        if features.shape != (len(logits), self.feature_dim) or logits.shape[1:] != (self.n_labels,):
-            raise ValueError(
-                f"logits {tuple(logits.shape)} and features {tuple(features.shape)}: this critic takes "
-                f"[B, {self.n_labels}] and [B, {self.feature_dim}]"
-            )
-        if logits.device != weight.device or features.device != weight.device:
-            raise ValueError(
-                f"logits on {logits.device}, features on {features.device}, the critic on {weight.device}: "
-                "move it with .to(device)"
-            )
+        require_fitting(logits, features, self.n_labels, self.feature_dim, weight.device)
         return features.detach().to(weight.dtype), logits.to(weight.dtype)
-
-    def _labels(self, y: Tensor, logits: Tensor) -> Tensor:
-        if y.shape != logits.shape or not len(y):
-            raise ValueError(f"labels {tuple(y.shape)} for logits {tuple(logits.shape)}; at least one row")
-        y = y.to(logits)
-        if not ((y == 0) | (y == 1) | (y == -1)).all():
-            raise ValueError("labels are 0, 1, or -1 where unknown; found others")
-        return y
-
-
-def _require_finite(given: dict[str, Tensor]) -> None:
-    """Refuse tensors that are not finite; one look at all of them, for which the host waits.
-
-    Raises:
-        TrainingError: names the first.
-    """
-    finite = torch.stack([tensor.isfinite().all() for tensor in given.values()]).tolist()
-    if not all(finite):
-        raise TrainingError(
-            f"LabelDependencyLoss.step: the {list(given)[finite.index(False)]} are not finite",
-            "Leave such a batch out, lower the learning rate, or compute in more than 16 bits.",
-        )
-
-
-def _require_sensible(config: AdversarialConfig, positive: Sequence[str]) -> None:
-    """Refuse settings that would train nothing, or something else.
-
-    Args:
-        config: all settings.
-        positive: those of the critic's kind that must be above 0.
-
-    Raises:
-        ValueError: names the setting.
-    """
-    if config.sampling not in get_args(Sampling):
-        raise ValueError(f"sampling {config.sampling!r}: one of {', '.join(get_args(Sampling))}")
-    positive = ("critic_steps", "critic_width", "critic_projection", *positive)
-    for name in (*positive, "alpha", "inverse_temperature", "critic_lr"):
-        value = getattr(config, name)
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} {value}: a number above 0")
-    for name in ("lambda_gp", "critic_layers"):
-        if not 0 <= getattr(config, name) < math.inf:
-            raise ValueError(f"{name} {getattr(config, name)}: a number from 0 on")

@@ -25,16 +25,23 @@ class Tally:
         step: updates made so far.
         folder: of the run, for the message.
         tell: called with the last step and the mean losses of each such transfer.
+        losses: what `losses` gave when the run was interrupted; empty after an evaluation.
     """
 
-    def __init__(self, step: int, folder: Path, tell: Callable[[int, Mapping[str, float]], None]) -> None:
+    def __init__(
+        self,
+        step: int,
+        folder: Path,
+        tell: Callable[[int, Mapping[str, float]], None],
+        losses: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
         self._step = step
         self._folder = folder
         self._tell = tell
         self._due = 1
-        self._names: tuple[str, ...] = ()
+        self._names: tuple[str, ...] = tuple(losses or ())
         self._pending: list[Tensor] = []
-        self._rows: list[list[float]] = []
+        self._rows: list[list[float]] = [list(row) for row in zip(*(losses or {}).values(), strict=True)]
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
         """Take the losses of one more step.
@@ -49,11 +56,26 @@ class Tally:
             self._fetch()
 
     def means(self) -> dict[str, float]:
-        """The mean of each loss, and a fresh start."""
+        """The mean of each loss.
+
+        Raises:
+            TrainingError: as for `add`.
+        """
         self._fetch()
-        means = self._means(self._rows)
+        return self._means(self._rows)
+
+    def losses(self) -> dict[str, list[float]]:
+        """Each loss, one number an update, from which another tally can go on.
+
+        Raises:
+            TrainingError: as for `add`.
+        """
+        self._fetch()
+        return {name: [row[k] for row in self._rows] for k, name in enumerate(self._names)}
+
+    def reset(self) -> None:
+        """Start afresh, after an evaluation."""
         self._rows = []
-        return means
 
     def _means(self, rows: Sequence[Sequence[float]]) -> dict[str, float]:
         return {name: sum(row[k] for row in rows) / len(rows) for k, name in enumerate(self._names)}

@@ -38,8 +38,9 @@ from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.projects.load_features import load_features
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
+from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.losses import logistic_loss
-from labeldep_cli.training.steps import AdversarialStep, LogisticStep
+from labeldep_cli.training.steps import LogisticStep
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a GPU: torch.cuda.is_available() is False here"

@@ -1,0 +1,234 @@
+"""The adversarial step (Sect. 3.3): D in turns with G. How a step is called, and shared out: `training.steps`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+
+import torch
+from torch import Tensor, nn
+
+from labeldep_cli.compute.devices import mixed_precision
+from labeldep_cli.compute.distributed import ALONE, World
+from labeldep_cli.config import AdversarialConfig
+from labeldep_cli.evaluation.rerank import tune_beta
+from labeldep_cli.inputs.batches import Batch, Inputs, Request, in_order, requests_in_order
+from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.models.encoder import pooled
+from labeldep_cli.models.generator import Generator
+from labeldep_cli.training import losses
+from labeldep_cli.training.critics.base import BatchName, Examples, UpdateInputs
+from labeldep_cli.training.critics.label_sets import real_and_sampled, sampled
+from labeldep_cli.training.critics.registry import CRITICS
+from labeldep_cli.training.draws import Order, mismatched_rows, random_views, uniform
+from labeldep_cli.training.steps import generator_request, share_of
+from labeldep_cli.training.updates import Part, adam, parts_of, update_in_parts
+
+_QUALITY_DRAWS = 16
+"""Samples of G a validation image: they make the estimate steady where val is small."""
+
+
+class AdversarialStep:
+    """`critic_steps` updates of D, then one of G (Eq. 2), unless G is frozen.
+
+    Args:
+        generator: G.
+        critic: D.
+        inputs: the training rows; their encoder is D's frozen f_ext.
+        config: every symbol of the paper.
+        world: the processes that train together.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        critic: Discriminator,
+        inputs: Inputs,
+        config: AdversarialConfig,
+        world: World = ALONE,
+    ) -> None:
+        self.generator = generator
+        self.critic = critic
+        self.inputs = inputs
+        self.world = world
+        self.config = config = config.resolved()
+        self.order = Order.of(inputs, config)
+        self.optimizer_g = adam(generator, config.learning_rate, (config.beta1, config.beta2))
+        self.optimizer_d = adam(critic, config.critic_learning_rate, (config.critic_beta1, config.critic_beta2))
+        self.objective = CRITICS[config.critic](config)
+
+    def requests(self, first: int) -> Iterator[Sequence[Request]]:
+        """For each update of D the batches of its objective, then one for G."""
+        for step in count(first):
+            for key in self._critic_keys(step):
+                yield [share_of(self._critic_request(name, key), self.world) for name in self.objective.batches]
+            if not self.config.freeze_generator:
+                yield [share_of(self._generator_request(step), self.world)]
+
+    def __call__(self, step: int, batches: Iterator[Sequence[Batch]]) -> Mapping[str, Tensor]:
+        """Update D `critic_steps` times and G once."""
+        self.generator.train(not self.config.freeze_generator)
+        record: dict[str, Tensor] = {}
+        for _ in self._critic_keys(step):
+            record |= self._update_critic(next(batches))
+        return record if self.config.freeze_generator else record | self._update_generator(*next(batches))
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        """G and D."""
+        return {"generator": self.generator, "critic": self.critic}
+
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """G's and D's."""
+        return {"optimizer_g": self.optimizer_g, "optimizer_d": self.optimizer_d}
+
+    @torch.no_grad()
+    def quality(self, val: Inputs) -> float | None:
+        """How well D separates real sets from hard samples of G on validation rows, higher is better.
+
+        Returns:
+            The quality of D's objective; None where G is trained too, and its own score chooses the best evaluation.
+        """
+        if not self.config.freeze_generator:
+            return None
+        self.generator.eval()
+        real, fake = [], []
+        for (batch,) in val.stream(self._val_requests(val)):
+            (noise,) = batch.draws
+            sets = real_and_sampled(self._logits(batch), batch.y, noise)  # [B, 1 + K, L]
+            scores = self.critic(sets, self._features(batch))  # [B, 1 + K]
+            real.append(scores[:, 0])
+            fake.append(scores[:, 1:])
+        return self.objective.quality(torch.cat(real), torch.cat(fake))
+
+    @torch.no_grad()
+    def beta(self, val: Inputs) -> float | None:
+        """The weight of D at test time (`--decision rerank`), chosen on validation rows."""
+        self.generator.eval()
+        rows = [(self.generator(batch.x), self._features(batch)) for batch in in_order(val)]
+        logits, z = (torch.cat(part) for part in zip(*rows, strict=True))
+        return tune_beta(self.critic, logits, z, val.device_labels, self.objective.expected_beta)
+
+    def _update_critic(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """One update of D.
+
+        Args:
+            batches: one for each of the objective's.
+
+        Returns:
+            Its losses, detached.
+        """
+        named = dict(zip(self.objective.batches, batches, strict=True))
+        generated = named[self.objective.sampled_batch]
+        examples: dict[BatchName, Examples] = {
+            name: Examples(batch.y, self._features(batch)) for name, batch in named.items()
+        }
+        inputs = UpdateInputs(
+            examples,
+            self._logits(generated),
+            generated.draws,
+            self._other_labels(named["mismatched"]) if "mismatched" in named else None,
+            generated.global_batch_size,
+        )
+        return self.objective.update(self.critic, self.optimizer_d, inputs, self.world)
+
+    def _other_labels(self, batch: Batch) -> Tensor:
+        """The labels [B, L] of the rows that were drawn for a batch of mismatched pairs."""
+        (others,) = batch.draws
+        return self.inputs.device_labels[others].to(batch.y)
+
+    def _update_generator(self, batch: Batch) -> dict[str, Tensor]:
+        config = self.config
+        z = self._features(batch)  # [B, F]
+        (noise,) = batch.draws  # [B, L]
+        of_logits = losses.loss_of_logits(config.loss, config.label_reduction)
+
+        def parts() -> Iterator[Part]:
+            for rows, share in parts_of(batch, config.accumulate):
+                y = batch.y[rows]
+                with mixed_precision(self.inputs.device):
+                    logits = self.generator(batch.x[rows])  # [B / K, L]
+                leaf = logits.detach().requires_grad_()  # Eq. 2's two terms pull at the logits: each is measured
+                fake_set = sampled(leaf, y, noise[rows], config.inverse_temperature, config.sampling)
+                fooling = share * losses.generator_loss(self.critic(fake_set, z[rows]))  # Eq. 3
+                logistic = share * of_logits(leaf, y)
+                (by_critic,) = torch.autograd.grad(fooling, leaf)  # [B / K, L]
+                (by_labels,) = torch.autograd.grad(config.alpha * logistic, leaf)
+                squares = (by_critic.square().sum(), by_labels.square().sum())
+                yield Part(logits, (fooling.detach(), logistic.detach(), *squares), by_critic + by_labels)
+
+        names = ("generator", config.loss, "by critic", "by labels")
+        record = update_in_parts(self.optimizer_g, names, parts(), self.world, config.max_gradient_norm)
+        return record | {"critic_share": critic_share(record.pop("by critic"), record.pop("by labels"))}
+
+    @torch.no_grad()
+    def _logits(self, batch: Batch) -> Tensor:
+        """G(x), [B, L], without a gradient."""
+        return self._in_parts(self.generator, batch, batch.y.shape[1])
+
+    @torch.no_grad()
+    def _features(self, batch: Batch) -> Tensor:
+        """Z = f_ext(x), [B, F], unless the batch brings it; D sees full precision under mixed precision too."""
+        if batch.z is not None:
+            return batch.z
+        return pooled(self._in_parts(self.inputs.encoder, batch, self.inputs.feature_dim))
+
+    def _in_parts(self, network: nn.Module, batch: Batch, width: int) -> Tensor:
+        """What a network makes of x, in as many passes as G's update takes, so that none needs more memory."""
+        if len(batch.rows) == 0:  # of a batch of fewer rows than processes; not every network takes none
+            return batch.y.new_zeros(0, width)
+        with mixed_precision(self.inputs.device):
+            made = [network(part).to(batch.y.dtype) for part in batch.x.chunk(self.config.accumulate)]
+        return torch.cat(made) if len(made) > 1 else made[0]
+
+    def _critic_keys(self, step: int) -> Iterator[int]:
+        """The numbers of the critic's updates at a step of G; those of the warm-up are negative."""
+        if step == 0:
+            yield from range(-self.config.critic_warmup, 0)
+        yield from range(step * self.config.critic_steps, (step + 1) * self.config.critic_steps)
+
+    def _critic_request(self, name: BatchName, key: int) -> Request:
+        """One of the batches of D's update `key`, over all processes."""
+        step = max(key, 0) // self.config.critic_steps  # the warm-up's keys are negative: it belongs to step 0
+        rows = self.order.critic_rows(step, f"critic {name}", key)
+        views = random_views(len(rows), self.inputs.n_views, self.config.seed, f"critic {name} views", key)
+        needs_x = name == self.objective.sampled_batch
+        return Request(rows, views, len(rows), needs_x, self._critic_draws(name, key, rows))
+
+    def _critic_draws(self, name: BatchName, key: int, rows: Tensor) -> tuple[Tensor, ...]:
+        """What an update of D draws for one of its batches: rows of y', or the objective's noise."""
+        if name == "mismatched":
+            return (mismatched_rows(self.inputs.labels, rows, self.config.seed, "mismatched labels", key),)
+        if name != self.objective.sampled_batch:
+            return ()
+        shapes = self.objective.noise_shapes(len(rows), self.inputs.labels.shape[1])
+        return tuple(self._noise(purpose, key, *shape) for purpose, shape in shapes.items())
+
+    def _generator_request(self, step: int) -> Request:
+        """G's batch at a step, with the noise of its samples, over all processes."""
+        request = generator_request(self.inputs, self.order, step)
+        noise = self._noise("generator noise", step, request.global_batch_size, self.inputs.labels.shape[1])
+        return request._replace(draws=(noise,))
+
+    def _val_requests(self, val: Inputs) -> Iterator[Sequence[Request]]:
+        """All validation rows in order, with the noise of hard samples."""
+        for number, request in enumerate(requests_in_order(val)):
+            noise = self._noise("val noise", number, request.global_batch_size, _QUALITY_DRAWS, val.labels.shape[1])
+            yield [request._replace(draws=(noise,))]
+
+    def _noise(self, purpose: str, key: int, *shape: int) -> Tensor:
+        """Uniform noise of a shape, on the CPU."""
+        return uniform(shape, self.config.seed, purpose, key).to(torch.get_default_dtype())
+
+
+def critic_share(by_critic: Tensor, by_labels: Tensor) -> Tensor:
+    """The critic's part of the gradient at G's logits: its norm over the sum of both norms.
+
+    Args:
+        by_critic: squared norm of the gradient of L_G (Eq. 3) with respect to the logits of a batch, scalar.
+        by_labels: that of alpha times the logistic loss.
+
+    Returns:
+        Scalar in [0, 1]; near 0 for a critic that is mute beside the labels.
+    """
+    critic, labels = by_critic.sqrt(), by_labels.sqrt()
+    return critic / (critic + labels).clamp(min=torch.finfo(critic.dtype).tiny)

@@ -13,6 +13,8 @@ from labeldep_cli.cli.show import Terminal, print_json
 from labeldep_cli.config import DEFAULT_EXPORT_FORMAT, ExportFormat, RunWorkspace
 from labeldep_cli.files import format_size
 
+_DATASET = "Data set whose test rows the file is compared with the run on, if the run's own has moved."
+
 
 def export(
     run: flags.Run = None,
@@ -30,13 +32,13 @@ def export(
         ),
     ] = None,
     weights: flags.RunWeights = None,
-    run_workspace: Annotated[RunWorkspace, Take("runs_dir")],
+    run_workspace: Annotated[RunWorkspace, Take("dataset", "runs_dir", help={"dataset": _DATASET})],
     json: flags.Json = False,
 ) -> None:
     """Write a run as one file to take elsewhere: images in, probabilities out."""
     from labeldep_cli.pipelines.export import export as run_pipeline
 
-    made = run_pipeline(run_workspace.runs_dir, run, kind, out, str(weights) if weights else None, Terminal())
+    made = run_pipeline(run_workspace, run, kind, out, str(weights) if weights else None, Terminal())
     if json:
         print_json(made.to_json())
         return

@@ -29,7 +29,11 @@ class Workspace:
 
 @dataclass(frozen=True)
 class RunWorkspace:
-    """Where runs lie, and where a run's data lie now if they were moved; None for where the run says."""
+    """Where runs lie, and where a run's data lie now if they were moved; None for where the run says.
+
+    Attributes:
+        dataset: the run's own data set at another place, or another one; None for the run's own where it was.
+    """
 
     runs_dir: Path = like(Workspace, "runs_dir")
     data_dir: Path | None = setting(
@@ -40,6 +44,13 @@ class RunWorkspace:
     )
     features_dir: Path | None = like(
         Workspace, "features_dir", default_text="where the run says; with --data-dir, DATA/features"
+    )
+    dataset: str | None = setting(
+        None,
+        "Data set to score: where the run's own lies now, or any other that has some of the run's labels.",
+        panel="What",
+        complete="dataset",
+        default_text="the run's own",
     )
 
 

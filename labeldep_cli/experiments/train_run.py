@@ -144,7 +144,7 @@ def _claimed(folder: Path, record: dict[str, Any], fresh: bool, project: Project
     if project.world.first:
         if fresh:
             clear(folder)
-        finished = claim(folder, record, project.reporter)
+        finished = claim(folder, record, project.reporter, project.dataset)
     return project.world.broadcast(finished)
 
 

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, changed
+from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import write_json
 from labeldep_cli.inputs.batches import Blocks
 from labeldep_cli.progress import Reporter
 from labeldep_cli.runs import checkpoint
-from labeldep_cli.runs.layout import BEST, CONFIG, LAST, METRICS, RESULT, TENSORBOARD
+from labeldep_cli.runs.changes import changes, in_words
+from labeldep_cli.runs.layout import BEST, CONFIG, LAST, METRICS, RESULT, ROWS, TENSORBOARD
 from labeldep_cli.runs.record import LABEL_REDUCTION_BEFORE, read_config, result_of
+from labeldep_cli.runs.rows import Rows, read_rows, save_rows
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,19 @@ class Job:
 
 def clear(folder: Path) -> None:
     """Remove a run's files; the result first, so that a kill on the way leaves no run that looks finished."""
-    for name in (RESULT, BEST, LAST, METRICS, CONFIG):
+    for name in (RESULT, BEST, LAST, METRICS, ROWS, CONFIG):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
 
 
-def claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:
+def claim(folder: Path, record: dict[str, Any], reporter: Reporter, dataset: Dataset | None = None) -> bool:
     """Make a folder this run's own, or find that it is already.
+
+    Args:
+        folder: of the run.
+        record: its config.json.
+        reporter: takes notes.
+        dataset: that it is trained on: its rows and labels are kept, too; None to keep none.
 
     Returns:
         Whether the run is finished; if not, training is to begin or go on.
@@ -50,10 +59,13 @@ def claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:
         other = read_config(folder)
         differences = changed(_identity(record), _identity(other))
         if differences:
+            told = _with_rows_in_words(differences, folder, dataset)
             raise CheckpointError(
-                f"{folder} holds a run with other settings: {'; '.join(differences)}",
+                f"{folder} holds a run with other settings: {'; '.join(told)}",
                 "Train into another folder (--out FOLDER), or drop what is there (--fresh).",
             )
+        if dataset is not None and not (folder / ROWS).exists():  # from before rows were kept, or killed amid this
+            save_rows(folder, dataset)
         if result_of(folder) is not None and checkpoint.read_facts(folder / BEST):
             reporter.note(f"{folder} is finished already; its result:")
             return True
@@ -63,7 +75,18 @@ def claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:
         )
     else:
         write_json(folder / CONFIG, record)
+        if dataset is not None:
+            save_rows(folder, dataset)
     return False
+
+
+def _with_rows_in_words(differences: list[str], folder: Path, dataset: Dataset | None) -> list[str]:
+    """The differences, that of the rows' fingerprints in words where the run says which rows it was trained on."""
+    kept = None if dataset is None else read_rows(folder)
+    if dataset is None or kept is None:
+        return differences
+    words = in_words(changes(kept, Rows.of(dataset)))
+    return [f"the data have changed ({words})" if words and one.startswith(f"{_ROWS} ") else one for one in differences]
 
 
 def begun(folder: Path) -> dict[str, Any]:
@@ -76,6 +99,8 @@ def blocks_of(record: Mapping[str, Any]) -> dict[str, Blocks]:
     blocks = record.get("blocks")
     return {"train": Blocks(**blocks)} if blocks else {}
 
+
+_ROWS = "rows"
 
 _LEFT_OUT = ("dataset", "weights", "checkpoint_activations")
 """Settings that do not tell runs apart. Data set and weights go by fingerprint: the same files under another path are
@@ -97,7 +122,7 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
         "command": record["command"],
         "row order (--max-memory)": Blocks(**blocks).told if blocks else "all rows at once",
         "data set": record["dataset"]["name"],
-        "rows": {name: value[:12] for name, value in record["dataset"]["fingerprints"].items()},
+        _ROWS: {name: value[:12] for name, value in record["dataset"]["fingerprints"].items()},
         "weights SHA-256": weights and str(weights["sha256"])[:12],
         "start": start and start["sha256"][:12],
     }

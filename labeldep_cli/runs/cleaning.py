@@ -12,11 +12,11 @@ from typing import Any
 from labeldep_cli.errors import CheckpointError, nearest
 from labeldep_cli.files import lock, locked, storing
 from labeldep_cli.runs import checkpoint
-from labeldep_cli.runs.layout import BEST, CONFIG, LAST, LOCK, METRICS, RESULT, SCRATCH, TENSORBOARD
+from labeldep_cli.runs.layout import BEST, CONFIG, LAST, LOCK, METRICS, RESULT, ROWS, SCRATCH, TENSORBOARD
 from labeldep_cli.runs.listing import read_run_record, run_folders
 from labeldep_cli.runs.record import result_of
 
-_OWN = (RESULT, BEST, LAST, METRICS, TENSORBOARD, CONFIG)
+_OWN = (RESULT, BEST, LAST, METRICS, TENSORBOARD, ROWS, CONFIG)
 """A run's own; the result first, so that a kill on the way leaves no run that looks finished."""
 
 _EMPTY = "never began"

@@ -81,6 +81,7 @@ def _require_same_data(first: SplitPredictions, other: SplitPredictions) -> None
 
 def _require_same_protocol(first: Run, other: Run, run_workspace: RunWorkspace, split: str, reporter: Reporter) -> None:
     if first.space != other.space:
+        _require_same_name(first, other)
         _refuse(first, other, "their labels")
     mine, theirs = (read_rows(run.folder) for run in (first, other))
     if mine is None or theirs is None:

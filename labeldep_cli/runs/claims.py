@@ -85,8 +85,18 @@ def _with_rows_in_words(differences: list[str], folder: Path, dataset: Dataset |
     kept = None if dataset is None else read_rows(folder)
     if dataset is None or kept is None:
         return differences
-    words = in_words(changes(kept, Rows.of(dataset)))
-    return [f"the data have changed ({words})" if words and one.startswith(f"{_ROWS} ") else one for one in differences]
+    now = Rows.of(dataset)
+    parts = [in_words(changes(kept, now)), _label_names(kept.space.names, now.space.names)]
+    words = "; ".join(part for part in parts if part) or "rows: another order"
+    return [f"the data have changed ({words})" if one.startswith(f"{_ROWS} ") else one for one in differences]
+
+
+def _label_names(there: tuple[str, ...], here: tuple[str, ...]) -> str:
+    """How the names of the labels differ, in words; empty where they do not."""
+    if set(there) == set(here):
+        return "" if there == here else "labels: another order"
+    parts = (("new", set(here) - set(there)), ("gone", set(there) - set(here)))
+    return "labels: " + ", ".join(f"{len(names)} {kind}" for kind, names in parts if names)
 
 
 def begun(folder: Path) -> dict[str, Any]:

@@ -463,8 +463,8 @@ def test_before_and_after_are_compared(trained: Sandbox, edit: Edit, kind: str, 
     result = trained.run("compare", kind, tmp_path / "after", "--json")
     assert result.exit_code == 0, result.stderr
     note = (
-        f"{kind} and after were trained on other rows of train: {kind} 36, after 40; trained on other labels of train: "
-        "1 label of 1 row; of test, 2 labels of 2 rows differed; both are scored on the labels of test as they are now"
+        f"{kind} and after: trained on other rows: {kind} 36, after 40; trained on other labels: 1 label of 1 row; "
+        "their test had other labels: 2 labels of 2 rows, both are scored on those of now"
     )
     assert note in result.stderr.splitlines()
     assert json.loads(result.stdout)["n_images"] == 12
@@ -579,3 +579,23 @@ def test_clean_and_fresh_take_the_rows_along(trained: Sandbox, edit: Edit, tmp_p
     assert trained.json("eval", "short")["provenance"]["labels_changed"] == {}
     trained.json("runs", "clean", "short", "--yes")
     assert not (trained.folder / "runs" / "short").exists()
+
+
+def test_runs_that_share_nothing_but_their_test_rows(trained: Sandbox, edit: Edit, tmp_path: Path) -> None:
+    """What they were trained on may differ in any way."""
+    data = edit("ready")
+    held = data.split != "train"
+    x = np.random.default_rng(5).normal(size=(90, 4)).astype(np.float32)
+    np.savez(
+        tmp_path / "other.npz",
+        X=np.concatenate([x, data.x[held]]),
+        Y=np.concatenate([(x[:, :3] > 0).astype(np.int8), data.y[held]]),
+        split=np.concatenate([np.array(["train"] * 90), data.split[held]]),
+        label_names=np.array(LABELS),
+    )
+    trained.json("pretrain", "--dataset", tmp_path / "other.npz", "--steps", 3, "--out", tmp_path / "other")
+    result = trained.run("compare", "ready", tmp_path / "other")
+    assert result.exit_code == 0, result.stderr
+    assert "ready and other: trained on other rows: ready 36, other 90\n" in result.stderr
+    named = trained.run("compare", "ready", tmp_path / "other", "--dataset", data.file)
+    assert named.exit_code == 0 and "trained on other rows: ready 36, other 90" in named.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,10 +15,10 @@ from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.split import Draw
 from labeldep_cli.errors import DatasetError, LabeldepError, StorageError
 from labeldep_cli.experiments.scores import SplitPredictions, predict_split
-from labeldep_cli.progress import Reporter, SilentReporter
+from labeldep_cli.progress import DeduplicatingReporter, Reporter, SilentReporter
 from labeldep_cli.runs.changes import SplitChange, changes, counted, same_dataset
 from labeldep_cli.runs.find import open_run
-from labeldep_cli.runs.rows import Rows, read_rows, row_ids
+from labeldep_cli.runs.rows import Rows, SplitRows, read_rows, row_ids
 from labeldep_cli.runs.run import Run
 
 
@@ -53,30 +54,56 @@ def predict_paired(
     Raises:
         LabeldepError: data or weights have changed; two runs see different images or labels.
     """
-    first: SplitPredictions | None = None
+    first: _ScoredRows | None = None
+    reporter = DeduplicatingReporter(reporter)  # every run opens the data set through its own backbone
     for run in runs:
-        # The data set's notes are told once, though every run opens it through its own backbone.
-        seen = predict_split(run, run_workspace, machine, split, None, reporter if first is None else SilentReporter())
-        if first is not None:
-            _require_same_data(first, seen)
-        first = first or seen
+        seen = predict_split(run, run_workspace, machine, split, None, reporter)
+        # Ready features are called after their places, and all of them can be used.
+        usable = () if run.has_features else tuple(seen.inputs.paths)
+        here = _ScoredRows(run.folder, split, seen.data.now.splits[split], usable)
+        first = first or here
+        first.require_same(here)
         yield seen
 
 
-def _require_same_data(first: SplitPredictions, other: SplitPredictions) -> None:
-    """Refuse runs that do not score the same images with the same labels: they are paired by row."""
-    folders, name = f"{other.run.folder} and {first.run.folder}", first.split
-    mine, theirs = (seen.project.dataset.split(name) for seen in (first, other))
-    if mine.paths != theirs.paths or not np.array_equal(mine.labels, theirs.labels):
-        what = "rows" if mine.paths != theirs.paths else "labels"
-        raise LabeldepError(
-            f"the data sets of {folders} differ now: other {what} of {name}", "Score both on one: --dataset DATASET"
-        )
-    if list(other.inputs.paths) != list(first.inputs.paths):
-        raise LabeldepError(
-            f"{folders} do not see the same images of {name}",
-            "Extract both backbones' features anew: the images that can be read have changed (--fresh).",
-        )
+@dataclass(frozen=True)
+class _ScoredRows:
+    """What a run scores; features and networks are not held for it.
+
+    Attributes:
+        folder: of the run.
+        split: the name of the split.
+        rows: all of its rows.
+        usable: the names of the images that can be read.
+    """
+
+    folder: Path
+    split: str
+    rows: SplitRows
+    usable: tuple[str, ...]
+
+    def require_same(self, other: _ScoredRows) -> None:
+        """Refuse a run that does not score the same rows with the same labels: runs are paired by row.
+
+        Raises:
+            LabeldepError: names both runs.
+        """
+        folders = f"{other.folder} and {self.folder}"
+        mine, theirs = self.rows, other.rows
+        if np.array_equal(mine.ids, theirs.ids):
+            what = "" if np.array_equal(mine.labels, theirs.labels) else "labels"
+        else:
+            what = "order of the rows" if np.array_equal(np.sort(mine.ids), np.sort(theirs.ids)) else "rows"
+        if what:
+            raise LabeldepError(
+                f"the data sets of {folders} differ now: other {what} of {self.split}",
+                "Score both on one: --dataset DATASET",
+            )
+        if self.usable != other.usable:
+            raise LabeldepError(
+                f"{folders} do not see the same images of {self.split}",
+                "Extract both backbones' features anew: the images that can be read have changed (--fresh).",
+            )
 
 
 def _require_same_protocol(first: Run, other: Run, run_workspace: RunWorkspace, split: str, reporter: Reporter) -> None:
@@ -87,45 +114,45 @@ def _require_same_protocol(first: Run, other: Run, run_workspace: RunWorkspace, 
     if mine is None or theirs is None:
         _require_same_fingerprints(first, other)
         return
+    if run_workspace.dataset is None:
+        _require_same_rows(first, other, mine, theirs, split)
+    found = changes(mine, theirs)
     if run_workspace.dataset is not None:  # the rows that are scored are compared when it is open
+        found.pop(split, None)
+    if words := _differences(first, other, found, mine, theirs, split):
+        reporter.note(words)
+
+
+def _require_same_rows(first: Run, other: Run, mine: Rows, theirs: Rows, split: str) -> None:
+    """Refuse runs that were trained with other rows of a split."""
+    missing = np.setdiff1d(mine.splits[split].ids, theirs.splits[split].ids)
+    further = np.setdiff1d(theirs.splits[split].ids, mine.splits[split].ids)
+    if not (len(missing) or len(further)):
         return
     if not (same_dataset(mine, theirs) or same_dataset(theirs, mine)):
         _require_same_name(first, other)
-    missing = np.setdiff1d(mine.splits[split].ids, theirs.splits[split].ids)
-    further = np.setdiff1d(theirs.splits[split].ids, mine.splits[split].ids)
-    if len(missing) or len(further):
-        told = [
-            f"{counted(len(ids), 'row')} of {run.folder.name} alone{_example(run, split, ids)}"
-            for run, ids in ((first, missing), (other, further))
-            if len(ids)
-        ]
-        _refuse(first, other, f"other rows of {split}: {'; '.join(told)}")
-    if words := _differences(first, other, changes(mine, theirs), mine, theirs, split):
-        reporter.note(words)
+    told = [
+        f"{counted(len(ids), 'row')} of {run.folder.name} alone{_example(run, split, ids)}"
+        for run, ids in ((first, missing), (other, further))
+        if len(ids)
+    ]
+    _refuse(first, other, f"other rows of {split}: {'; '.join(told)}")
 
 
 def _differences(first: Run, other: Run, found: Mapping[str, SplitChange], mine: Rows, theirs: Rows, split: str) -> str:
     """What differs in the data that two runs were trained on, in a sentence; empty where nothing does."""
-    a, b = (
-        (first.folder.name, other.folder.name)
-        if first.folder.name != other.folder.name
-        else (str(first.folder), str(other.folder))
-    )
+    names = [run.folder.name for run in (first, other)]
+    a, b = names if names[0] != names[1] else [str(run.folder) for run in (first, other)]
     words = []
     for name, change in found.items():
-        sizes = f"{a} {len(mine.splits[name].ids):,}, {b} {len(theirs.splits[name].ids):,}"
-        use = {"train": "trained on", "val": "validated on"}.get(name, "made with")
+        use = {"train": "trained on other", "val": "validated on other"}.get(name, f"their {name} had other")
         if change.added or change.removed:
-            words.append(f"{use} other rows of {name}: {sizes}")
+            words.append(f"{use} rows: {a} {len(mine.splits[name].ids):,}, {b} {len(theirs.splits[name].ids):,}")
         if change.cells:
-            labels = f"{counted(change.cells, 'label')} of {counted(change.rows, 'row')}"
-            words.append(
-                f"{use} other labels of {name}: {labels}" if name != split else f"of {name}, {labels} differed"
-            )
-    if not words:
-        return ""
-    today = f"; both are scored on the labels of {split} as they are now" if split in found else ""
-    return f"{a} and {b} were {'; '.join(words)}{today}"
+            words.append(f"{use} labels: {counted(change.cells, 'label')} of {counted(change.rows, 'row')}")
+        if name == split:
+            words[-1] += ", both are scored on those of now"
+    return f"{a} and {b}: {'; '.join(words)}" if words else ""
 
 
 def _example(run: Run, split: str, ids: NDArray[np.int64]) -> str:

@@ -79,8 +79,18 @@ class RunData:
             return ""
         if not self.own:
             rows = "all of its rows are scored" if self.dataset.undivided else "its own splits are taken"
-            return f"{name} is not the data set that {folder} was trained on: {rows}"
+            sure = "" if self.trained else ", as far as it says"
+            return f"{name} is not the data set that {folder} was trained on{sure}: {rows}"
         return f"{name} is the data set that {folder} was trained on"
+
+    @property
+    def words(self) -> str:
+        """What has changed since the run was trained, in a few words."""
+        if not self.own:
+            return "another data set"
+        if self.changed is None:
+            return "not known"
+        return in_words(self.changed) or "unchanged"
 
     def require_unseen(self, name: str, reporter: Reporter) -> None:
         """Refuse to score rows that the run was trained on; say so where that cannot be excluded.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -55,23 +55,29 @@ def changes(before: Rows, now: Rows) -> dict[str, SplitChange]:
 
     Labels are compared by name: those that only one state has, or that nobody knows in any row now, do not count.
     """
-    both = [
-        (before.space.names.index(name), column)
-        for column, name in enumerate(now.space.names)
-        if name in before.space.names and any((now.splits[split].labels[:, column] >= 0).any() for split in SPLITS)
-    ]
-    old, new = ([pair[side] for pair in both] for side in (0, 1))
+    known = np.any([(split.labels >= 0).any(axis=0) for split in now.splits.values()], axis=0)
+    shared = [name for name, there in zip(now.space.names, known, strict=True) if there and name in before.space.names]
+    old, new = (_columns(rows, shared) for rows in (before, now))
     found = {}
     for name in SPLITS:
         mine, theirs = before.splits[name], now.splits[name]
         _, at, there = np.intersect1d(mine.ids, theirs.ids, assume_unique=True, return_indices=True)
-        differ = mine.labels[at][:, old] != theirs.labels[there][:, new]
+        differ = old(mine.labels[at]) != new(theirs.labels[there])
         change = SplitChange(
             int(differ.any(axis=1).sum()), int(differ.sum()), len(theirs.ids) - len(at), len(mine.ids) - len(at)
         )
         if change.words:
             found[name] = change
     return found
+
+
+def _columns(rows: Rows, names: list[str]) -> Callable[[NDArray[np.int8]], NDArray[np.int8]]:
+    """Takes the columns of some labels out of labels [N, L]; nothing is copied where they are all there in order."""
+    if rows.space.names == tuple(names):
+        return lambda labels: labels
+    column_of = {name: column for column, name in enumerate(rows.space.names)}
+    columns = [column_of[name] for name in names]
+    return lambda labels: labels[:, columns]
 
 
 def in_words(found: Mapping[str, SplitChange]) -> str:
@@ -118,7 +124,7 @@ def find_leak(trained: Rows, now: Rows, dataset: Dataset, name: str) -> Leak | N
     if name == "train" or trained.has_features != now.has_features:
         return None
     ids = now.splits[name].ids
-    leaked = np.flatnonzero(np.isin(ids, _learnt(trained)))
+    leaked = np.flatnonzero(np.isin(ids, _learnt(trained), assume_unique=True))
     if len(leaked) == 0:
         return None
     certain = same_dataset(trained, now) or 2 * len(leaked) > len(ids)
@@ -128,4 +134,5 @@ def find_leak(trained: Rows, now: Rows, dataset: Dataset, name: str) -> Leak | N
 def _learnt(trained: Rows) -> NDArray[np.int64]:
     """The rows of train. Such as stood in val or test too (rows that are alike) were scored from the beginning."""
     held_out = np.concatenate([trained.splits[name].ids for name in SPLITS[1:]])
-    return np.setdiff1d(trained.splits["train"].ids, held_out)
+    train = trained.splits["train"].ids
+    return train[~np.isin(train, held_out)]

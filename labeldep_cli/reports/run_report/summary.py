@@ -41,6 +41,7 @@ def _protocol(one: RunReport) -> dict[str, str]:
         "trained as": one.kind,
         "rows": f"{one.seen.split} {found['ids_sha256'][:12]}, split seed {found['split_seed']}",
         "labels": found["labels_sha256"][:12],
+        "data since training": one.seen.data.words,
         "backbone": found["backbone"] or "ready features",
         "weights": (found["weights_sha256"] or "-")[:12],
         "transform": found["transform"] or "-",

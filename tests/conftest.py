@@ -26,6 +26,7 @@ SLOW = {
     "test_care",
     "test_cli",
     "test_compare",
+    "test_corrected_labels",
     "test_dependency",
     "test_devices",
     "test_download",

@@ -155,7 +155,7 @@ def test_the_same_audit_again_trains_nothing_and_gives_the_same_bytes(planted: t
     table = sandbox.folder / "twice" / "audit.csv"
     runs = sandbox.folder / "twice" / "runs"
     before = table.read_bytes(), {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")}
-    assert len(before[1]) == 2 * 2 * 2, "two folds, two stages, last and best"
+    assert len(before[1]) == 2 * 2 * 3, "two folds, two stages; last, best and rows"
     table.unlink()
     sandbox.json(*words)
     assert (table.read_bytes(), {path: path.stat().st_mtime_ns for path in before[1]}) == before

@@ -40,6 +40,7 @@ def test_what_a_run_leaves(sandbox: Sandbox) -> None:
         "best.safetensors",
         "metrics.jsonl",
         "result.json",
+        "rows.safetensors",
     }
     config = json.loads((run / "config.json").read_text())
     assert config["settings"]["alpha"] == 10

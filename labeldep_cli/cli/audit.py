@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SHOWN = 10
 """Findings on the terminal."""
 
+_DATASET = "Data set for a run to audit: where its own lies now, or any other that has some of its labels."
+
 
 def audit(
     ctx: typer.Context,
@@ -34,6 +36,7 @@ def audit(
         flags.SplitName | None,
         typer.Option(help="The split of a run to audit: val or test; both if not given.", rich_help_panel=flags.WHAT),
     ] = None,
+    moved: Annotated[RunWorkspace, Take("dataset", help={"dataset": _DATASET})],
     config: AuditConfig,
     workspace: Workspace,
     machine: Annotated[Machine, Take(without=("max_memory",))],
@@ -52,11 +55,13 @@ def audit(
             f"{what} is a run, trained already",
         )
         data_dir = workspace.data_dir if _is_given(ctx, "data_dir") else None
-        run_workspace = RunWorkspace(workspace.runs_dir, data_dir, workspace.features_dir)
-        moved = source.weights if _is_given(ctx, "weights") else None
-        found = audit_run(run_workspace, what, machine, split, moved, config, config.out, Terminal())
+        run_workspace = replace(
+            moved, runs_dir=workspace.runs_dir, data_dir=data_dir, features_dir=workspace.features_dir
+        )
+        weights = source.weights if _is_given(ctx, "weights") else None
+        found = audit_run(run_workspace, what, machine, split, weights, config, config.out, Terminal())
     else:
-        _refuse(ctx, ("split",), f"{what} is a data set, which is audited whole")
+        _refuse(ctx, ("split", "dataset"), f"{what} is a data set, which is audited whole")
         if what not in DATASETS and not Path(what).exists():
             tell(f"no run {what!r} in {workspace.runs_dir}: taken for a data set")
         source = replace(source, dataset=what)

@@ -25,7 +25,7 @@ def dependency(
         Take(
             "split",
             "seed",
-            help={"split": "Split of the run's data set.", "seed": "Seed of the sampled sets and of the test."},
+            help={"split": "Split of the data set.", "seed": "Seed of the sampled sets and of the test."},
         ),
     ],
     decision: Annotated[DecisionConfig, Take(without=("ap",))],

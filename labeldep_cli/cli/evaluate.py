@@ -16,7 +16,7 @@ from labeldep_cli.config import DecisionConfig, Machine, ReportConfig, RunWorksp
 def evaluate(
     run: flags.Run = None,
     *,
-    of: Annotated[ReportConfig, Take("split", help={"split": "Split of the run's data set."})],
+    of: Annotated[ReportConfig, Take("split", help={"split": "Split of the data set."})],
     weights: flags.RunWeights = None,
     decision: DecisionConfig,
     per_label: Annotated[
@@ -26,7 +26,7 @@ def evaluate(
     machine: Machine,
     json: flags.Json = False,
 ) -> None:
-    """Score a run on a split of its own data set."""
+    """Score a run on a split of its own data set, or of another one."""
     from labeldep_cli.pipelines.evaluate import evaluate_run
     from labeldep_cli.reports import tables
 

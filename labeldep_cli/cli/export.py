@@ -13,6 +13,8 @@ from labeldep_cli.cli.show import Terminal, print_json
 from labeldep_cli.config import DEFAULT_EXPORT_FORMAT, ExportFormat, RunWorkspace
 from labeldep_cli.files import format_size
 
+_DATASET = "Data set whose test rows the file is compared with the run on, if the run's own has moved."
+
 
 def export(
     run: flags.Run = None,
@@ -30,7 +32,7 @@ def export(
         ),
     ] = None,
     weights: flags.RunWeights = None,
-    run_workspace: Annotated[RunWorkspace, Take("runs_dir")],
+    run_workspace: Annotated[RunWorkspace, Take("dataset", "runs_dir", help={"dataset": _DATASET})],
     json: flags.Json = False,
 ) -> None:
     """Write a run as one file to take elsewhere: images in, probabilities out."""

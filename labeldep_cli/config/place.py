@@ -55,6 +55,7 @@ class RunWorkspace:
     """Where runs lie, and where a run's data lie now if they were moved; None for where the run says.
 
     Attributes:
+        dataset: the run's own data set at another place, or another one; None for the run's own where it was.
         scope: where a word that names a run is looked up.
     """
 
@@ -67,6 +68,13 @@ class RunWorkspace:
     )
     features_dir: Path | None = like(
         Workspace, "features_dir", default_text="where the run says; with --data-dir, DATA/features"
+    )
+    dataset: str | None = setting(
+        None,
+        "Data set to score: where the run's own lies now, or any other that has some of the run's labels.",
+        panel="What",
+        complete="dataset",
+        default_text="the run's own",
     )
     scope: Scope = EVERYWHERE
 

@@ -60,7 +60,7 @@ class DecisionConfig:
 class ReportConfig:
     """How a page about runs is made."""
 
-    split: Literal["train", "val", "test"] = setting("test", "Split of the runs' data set.", panel="What")
+    split: Literal["train", "val", "test"] = setting("test", "Split of the data set.", panel="What")
     seed: int = setting(0, "Seed of the resampling and of the sampled sets.", min=0)
     out: Path = setting(Path("report.html"), "The file of the page.", panel="Output")
 

@@ -103,6 +103,7 @@ class Dataset:
         backbone: the backbone used where the user names none; None for the program's default.
         notes: what was left out or drawn on the way, one sentence each, told to the user.
         drawn: the splits that were drawn from train here ("val", "test") rather than brought by the data set.
+        undivided: it brings no splits and none were drawn: each of the three is all rows.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Dataset:
     backbone: str | None = None
     notes: tuple[str, ...] = field(default=())
     drawn: frozenset[str] = field(default=frozenset())
+    undivided: bool = False
 
     @property
     def space(self) -> LabelSpace:

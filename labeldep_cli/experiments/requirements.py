@@ -12,6 +12,8 @@ from labeldep_cli.errors import CheckpointError, LabeldepError
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.models.heads.registry import HEADS
 from labeldep_cli.projects.project import Project
+from labeldep_cli.runs.changes import changes, find_leak, in_words, same_dataset
+from labeldep_cli.runs.rows import Rows, read_rows
 from labeldep_cli.runs.run import Run
 
 
@@ -106,23 +108,47 @@ def require_start(start: Run, project: Project, full: bool, folder: Path) -> Non
 
 
 def _require_rows(start: Run, project: Project) -> None:
-    """Refuse a start that has seen other rows of the same data set: it may have been trained on what is test here.
+    """Refuse a start that was trained on what is val or test here; say where other rows or labels have changed.
 
     Raises:
-        CheckpointError: names the split and both fingerprints.
+        CheckpointError: names the split, how many rows and one of them.
     """
-    theirs = start.config["dataset"]
+    trained, now = read_rows(start.folder), Rows.of(project.dataset)
+    if trained is None:
+        _note_unknown_rows(start, project)
+        return
+    for name in SPLITS[1:]:
+        leak = find_leak(trained, now, project.dataset, name)
+        if leak is None:
+            continue
+        what = f"{leak.rows:,} of the {leak.of:,} rows that are {name} here"
+        if not leak.certain:
+            project.reporter.note(
+                f"{start.folder} was trained on {what}, if the same names are the same images: {leak.example!r} for one"
+            )
+            continue
+        raise CheckpointError(
+            f"{start.folder} was trained on another draw or another state of {project.dataset.name}: "
+            f"it was trained on {what}, such as {leak.example!r}",
+            "Take the same --split-seed, --val-fraction and --test-fraction, "
+            "or pretrain on these rows (labeldep pretrain --out FOLDER) and start --from FOLDER.",
+        )
+    if same_dataset(trained, now) and (words := in_words(changes(trained, now))):
+        project.reporter.note(f"{project.dataset.name} has changed since {start.folder} was trained: {words}")
+
+
+def _note_unknown_rows(start: Run, project: Project) -> None:
+    """Say of a run from before its rows were kept that it may have been trained on what is val or test here."""
+    theirs, splits = start.config["dataset"], project.dataset.splits
     if theirs["name"] != project.dataset.name:
         return
-    for name in SPLITS:
-        mine = project.dataset.splits[name].fingerprint
-        if theirs["fingerprints"][name] != mine:
-            raise CheckpointError(
-                f"{start.folder} was trained on another draw or another state of {project.dataset.name}: "
-                f"its {name} rows are {theirs['fingerprints'][name][:12]}, here {mine[:12]}",
-                "Take the same --split-seed, --val-fraction and --test-fraction, "
-                "or pretrain on these rows (labeldep pretrain --out FOLDER) and start --from FOLDER.",
-            )
+    others = [name for name in SPLITS if theirs["fingerprints"][name] != splits[name].fingerprint]
+    if others:
+        project.reporter.note(
+            f"{start.folder} does not say which rows it was trained on, as runs of older versions do not, and "
+            f"{', '.join(others)} of {project.dataset.name} {'has' if len(others) == 1 else 'have'} changed since: "
+            "it may have been trained on rows that are val or test here"
+        )
 
 
 def require_same_preprocessing(start: Run, project: Project, train: Inputs) -> None:

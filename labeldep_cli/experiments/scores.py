@@ -19,7 +19,7 @@ from labeldep_cli.evaluation.metrics import Scores
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs
-from labeldep_cli.projects.of_run import project_of_run
+from labeldep_cli.projects.of_run import RunData, open_run_data
 from labeldep_cli.projects.project import Project
 from labeldep_cli.runs.decisions import decision_of
 from labeldep_cli.runs.provenance import protocol_of
@@ -86,6 +86,7 @@ class SplitPredictions:
         split: the name of the split.
         inputs: its usable rows.
         logits: of those rows, float32 [N, L].
+        data: what the data set has to do with the one that the run was trained on.
     """
 
     run: Run
@@ -93,6 +94,7 @@ class SplitPredictions:
     split: str
     inputs: Inputs
     logits: NDArray[np.float32]
+    data: RunData
 
     @cached_property
     def features(self) -> Tensor:
@@ -109,6 +111,7 @@ class SplitPredictions:
         rule, predicted = self.decided(decision)
         scores = evaluate(self.logits, predicted, self.inputs, decision.ap)
         provenance = protocol_of(self.run, self.project.dataset.split(self.split), decision.ap)
+        provenance["labels_changed"] = self.data.to_json()
         names = (self.run.folder, self.project.dataset.name, self.split)
         found = Evaluation(*names, rule, scores, self.inputs.skipped, provenance, bool(self.project.images_read))
         return found, predicted
@@ -120,9 +123,10 @@ def predict_split(
     """Pass a split through a run's generator once; arguments as in `evaluate_run`.
 
     Raises:
-        LabeldepError: its data set or weights have changed.
+        LabeldepError: its data set is gone, its weights have changed, or it was trained on rows of the split.
     """
-    project = project_of_run(run, run_workspace, weights, machine, reporter)
-    run.require_split(project.dataset, split)
+    project, data = open_run_data(run, run_workspace, weights, machine, reporter)
+    data.require_unseen(split, reporter)
     inputs = ensure_inputs(project, split, run.full)
-    return SplitPredictions(run, project, split, inputs, collect_logits(run.generator(project.device), inputs))
+    logits = collect_logits(run.generator(project.device), inputs)
+    return SplitPredictions(run, project, split, inputs, logits, data)

@@ -146,7 +146,7 @@ def _claimed(folder: Path, record: dict[str, Any], job: Job, project: Project) -
     if project.world.first:
         if job.fresh:
             make_way(folder, job.keep, project.reporter)
-        finished = claim(folder, record, project.reporter)
+        finished = claim(folder, record, project.reporter, project.dataset)
     return project.world.broadcast(finished)
 
 

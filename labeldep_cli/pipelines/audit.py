@@ -24,7 +24,7 @@ from labeldep_cli.features.images import UnreadableImage
 from labeldep_cli.files import lock, make_folder, write_text
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs
-from labeldep_cli.projects.of_run import project_of_run
+from labeldep_cli.projects.of_run import open_run_data
 from labeldep_cli.projects.open import open_project
 from labeldep_cli.projects.project import Project
 from labeldep_cli.reports.page import render, thumbnail
@@ -164,7 +164,7 @@ def audit_run(
     """Audit rows that a run was not trained on, by its own G, and its D where it has one.
 
     Args:
-        run_workspace: where runs lie, and where their data lie now.
+        run_workspace: where runs lie, and which data set is audited.
         run_name: as `find_run` takes it.
         machine: to compute on.
         split: val or test; None for both.
@@ -175,7 +175,7 @@ def audit_run(
 
     Raises:
         CheckpointError: no such run; the train split, whose labels it has learnt.
-        LabeldepError: its data set or weights have changed.
+        LabeldepError: its data set is gone or its weights have changed; it was trained on rows of the split.
     """
     run = open_and_announce(run_name, run_workspace, reporter)
     if split == "train":
@@ -187,14 +187,14 @@ def audit_run(
         )
     if run.facts["critic"] is None:
         reporter.note(f"{run.folder} has no critic: labels are judged by the image alone")
-    project = project_of_run(run, run_workspace, weights, machine, reporter)
+    project, data = open_run_data(run, run_workspace, weights, machine, reporter)
     names = [name for name in SPLITS[1:] if split == name or (split is None and len(project.dataset.splits[name]))]
+    names = names[-1:] if project.dataset.undivided else names  # there each split is all rows
     make_folder(folder)
     with lock(folder / ".lock", str(folder)):
-        parts: list[HeldOutScores] = []
-        skipped: tuple[Skipped, ...] = ()
+        parts, skipped = list[HeldOutScores](), tuple[Skipped, ...]()
         for name in names:
-            run.require_split(project.dataset, name)
+            data.require_unseen(name, reporter)
             inputs = ensure_inputs(project, name, run.full)
             parts.append(score_held_out(run, inputs, name, project.device))
             skipped += inputs.skipped

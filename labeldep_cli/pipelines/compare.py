@@ -17,17 +17,17 @@ def compare(
     """Compare runs with the first one, on the same images, by paired bootstrap.
 
     Args:
-        run_workspace: where runs and their data lie.
+        run_workspace: where runs lie, and which data set is scored.
         names: two runs or more.
         machine: to compute on.
-        split: of their data set.
+        split: of the data set.
         seed: of the resampling.
         reporter: takes notes.
 
     Raises:
-        LabeldepError: fewer than two runs, or runs whose protocol differs: rows, labels, or how they were split.
+        LabeldepError: fewer than two runs, or runs whose rows of the split differ.
     """
     if len(names) < 2:
         raise LabeldepError("there is nothing to compare with", "Name two runs or more: labeldep compare RUN RUN")
-    runs = open_paired(names, run_workspace, reporter)
+    runs = open_paired(names, run_workspace, split, reporter)
     return differences(predict_paired(runs, run_workspace, machine, split, reporter), seed)

@@ -12,7 +12,7 @@ from labeldep_cli.evaluation.dependency import Dependency, measure
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, probabilities
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs
-from labeldep_cli.projects.of_run import project_of_run
+from labeldep_cli.projects.of_run import open_run_data
 from labeldep_cli.runs.decisions import decision_of
 from labeldep_cli.runs.find import open_and_announce
 from labeldep_cli.runs.provenance import protocol_of
@@ -59,16 +59,17 @@ def dependency(
         run_name: as `find_run` takes it; None for the newest run.
         machine: to compute on.
         decision: which labels make the decided sets.
-        split: of the run's own data set.
+        split: of the data set.
         seed: of the sampled sets and of the test.
         reporter: takes notes.
 
     Raises:
-        LabeldepError: no such run; its data have changed; no image of the split has all its labels known.
+        LabeldepError: no such run; its data are gone; it was trained on rows of the split; no image of the split has
+            all its labels known.
     """
     run = open_and_announce(run_name, run_workspace, reporter)
-    project = project_of_run(run, run_workspace, None, machine, reporter)
-    run.require_split(project.dataset, split)
+    project, data = open_run_data(run, run_workspace, None, machine, reporter)
+    data.require_unseen(split, reporter)
     inputs = ensure_inputs(project, split, run.full)
     labels = inputs.labels.numpy()
     if not (labels >= 0).all(axis=1).any():
@@ -78,7 +79,7 @@ def dependency(
     logits = collect_logits(run.generator(project.device), inputs)
     rule = decision_of(decision, run, project.device)
     decided = rule.decide(logits, lambda: collect_features(inputs))
-    train = project.dataset.split("train").labels
-    found = measure(labels, decided, probabilities(logits), train, run.space.names, seed)
+    found = measure(labels, decided, probabilities(logits), data.training_labels, run.space.names, seed)
     provenance = protocol_of(run, project.dataset.split(split), "step")
+    provenance["labels_changed"] = data.to_json()
     return DependencyReport(run.folder, project.dataset.name, split, rule.to_json(), found, provenance)

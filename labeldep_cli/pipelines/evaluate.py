@@ -20,16 +20,17 @@ def evaluate_run(
     """Score a run's best checkpoint.
 
     Args:
-        run_workspace: where runs lie, and where their data lie now.
+        run_workspace: where runs lie, and which data set is scored.
         run_name: as `find_run` takes it; None for the newest run.
         machine: to compute on.
         decision: which labels make a predicted set.
-        split: of the run's own data set.
+        split: of the data set.
         weights: a path in place of the recorded one.
         reporter: takes notes and progress.
 
     Raises:
-        LabeldepError: no such run; its data set or weights have changed.
+        LabeldepError: no such run; its data set is gone or its weights have changed; it was trained on rows
+            of the split.
     """
     run = open_and_announce(run_name, run_workspace, reporter)
     return evaluate_with(run, run_workspace, machine, (decision,), split, weights, reporter)[0]

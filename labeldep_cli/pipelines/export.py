@@ -89,7 +89,7 @@ def export(
     """Write a run's generator, from 8-bit images (or ready features) to probabilities, as one file.
 
     Args:
-        run_workspace: where runs lie.
+        run_workspace: where runs lie, and which data set the file is compared on.
         run_name: as `find_run` takes it; None for the newest run.
         kind: of the file.
         out: the file; None for RUN's name in the current folder.
@@ -97,8 +97,8 @@ def export(
         reporter: takes notes.
 
     Raises:
-        LabeldepError: no such run, packages that are missing, a network that cannot be written so, or a file whose
-            probabilities are not the run's: then none is written.
+        LabeldepError: no such run or named data set, packages that are missing, a network that cannot be written so, or
+            a file whose probabilities are not the run's: then none is written.
         StorageError: the file cannot be written.
     """
     run = open_and_announce(run_name, run_workspace, reporter)
@@ -107,7 +107,7 @@ def export(
     generator = _generator(run, weights, reporter)
     model = Exported(generator)
     form.require(model)
-    x, rows = _examples(run, reporter)
+    x, rows = _examples(run, run_workspace.dataset, reporter)
     facts = _facts(run, x)
     program = trace(model, torch.zeros((2, *x.shape[1:]), dtype=torch.from_numpy(x).dtype))
     content = form.write(program, facts["input"]["name"], json.dumps(facts, ensure_ascii=False))
@@ -144,8 +144,16 @@ def _difference(generator: Generator, form: FileFormat, content: bytes, x: NDArr
     return float(np.abs(mine - theirs).max())
 
 
-def _examples(run: Run, reporter: Reporter) -> tuple[NDArray[Any], str]:
-    """Rows to compare on: the first ones of the run's test split where it is there, else random ones.
+def _examples(run: Run, named: str | None, reporter: Reporter) -> tuple[NDArray[Any], str]:
+    """Rows to compare on: the first ones of the test split where the data set is there, else random ones.
+
+    Args:
+        run: the run.
+        named: the data set; None for the run's own.
+        reporter: takes notes.
+
+    Raises:
+        DatasetError: the named data set is not there.
 
     Returns:
         Images uint8 [n, 3, side, side] or features float32 [n, F]; where they came from.
@@ -153,12 +161,19 @@ def _examples(run: Run, reporter: Reporter) -> tuple[NDArray[Any], str]:
     source = run.source()
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
     try:
-        split = registry.load(source.dataset, Path(run.config["data_dir"]), draw, SilentReporter()).splits["test"]
+        split = registry.load(named or source.dataset, Path(run.config["data_dir"]), draw, SilentReporter()).splits[
+            "test"
+        ]
         found = _rows(run, split)
     except (DatasetError, StorageError):
+        if named is not None:
+            raise
         found = None
     if found is not None and len(found):
-        return found, f"{'feature rows' if run.has_features else 'images'} of its test split"
+        return (
+            found,
+            f"{'feature rows' if run.has_features else 'images'} of {'its' if named is None else 'that'} test split",
+        )
     reporter.note(f"the data set {source.dataset} is not at hand: comparing on random numbers")
     numbers = np.random.default_rng(0)
     if run.has_features:

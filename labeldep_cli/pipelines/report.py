@@ -81,10 +81,10 @@ def report(
     """Write a page about runs.
 
     Args:
-        run_workspace: where runs and their data lie.
+        run_workspace: where runs lie, and which data set is scored.
         names: of the runs, one at least; the others stand beside the first.
         machine: to compute on.
-        split: of their data set.
+        split: of the data set.
         seed: of the resampling and of the sampled sets.
         out: the page's file.
         reporter: takes notes and progress.
@@ -101,9 +101,8 @@ def report(
         run = open_and_announce(names[0], run_workspace, reporter)
         reports = run_reports([predict_split(run, run_workspace, machine, split, None, reporter)])
     else:
-        reports = run_reports(
-            list(predict_paired(open_paired(names, run_workspace, reporter), run_workspace, machine, split, reporter))
-        )
+        runs = open_paired(names, run_workspace, split, reporter)
+        reports = run_reports(list(predict_paired(runs, run_workspace, machine, split, reporter)))
     return _write(reports, seed, out, reporter)
 
 

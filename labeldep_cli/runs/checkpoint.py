@@ -19,6 +19,7 @@ from labeldep_cli.files import publish, storage_error, storing
 from labeldep_cli.runs.layout import FACTS_KEY, SCRATCH
 
 FORMAT = 1
+_REMEDY = "Train it anew: the same command with --fresh."
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -74,7 +75,6 @@ def load(path: Path, needs: Iterable[str] = ()) -> tuple[dict[str, Tensor], dict
     Raises:
         CheckpointError: missing, truncated, foreign, or without one of those facts.
     """
-    remedy = "Train it anew: the same command with --fresh."
     try:
         with safe_open(path, "pt") as file:
             facts = dict(json.loads((file.metadata() or {})[FACTS_KEY]))
@@ -84,13 +84,18 @@ def load(path: Path, needs: Iterable[str] = ()) -> tuple[dict[str, Tensor], dict
             f"there is no checkpoint {path}", "Train one: labeldep pretrain, labeldep adversarial."
         ) from None
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} is no labeldep checkpoint (truncated or foreign)", remedy) from error
+        raise broken(path) from error
     if facts.pop("format", None) != FORMAT:
-        raise CheckpointError(f"{path} is a checkpoint of another version of labeldep", remedy)
+        raise CheckpointError(f"{path} is a checkpoint of another version of labeldep", _REMEDY)
     lacking = [name for name in needs if name not in facts]
     if lacking:
-        raise CheckpointError(f"{path} is a checkpoint of another kind: it has no {', '.join(lacking)}", remedy)
+        raise CheckpointError(f"{path} is a checkpoint of another kind: it has no {', '.join(lacking)}", _REMEDY)
     return tensors, facts
+
+
+def broken(path: Path) -> CheckpointError:
+    """The error for a file that is cut off, or that another program wrote."""
+    return CheckpointError(f"{path} is no labeldep checkpoint (truncated or foreign)", _REMEDY)
 
 
 def read_facts(path: Path) -> dict[str, Any]:

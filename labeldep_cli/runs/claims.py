@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, changed
+from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import atomic_write, make_folder, sha256, storing, write_json
 from labeldep_cli.inputs.batches import Blocks
 from labeldep_cli.progress import Reporter
 from labeldep_cli.runs import checkpoint
-from labeldep_cli.runs.layout import BEST, CONFIG, LAST, METRICS, OWN, RESULT
+from labeldep_cli.runs.changes import changes, in_words
+from labeldep_cli.runs.layout import BEST, CONFIG, LAST, METRICS, OWN, RESULT, ROWS
 from labeldep_cli.runs.listing import started_of
 from labeldep_cli.runs.names import KnownRun, known_runs
 from labeldep_cli.runs.record import LABEL_REDUCTION_BEFORE, read_config, result_of
+from labeldep_cli.runs.rows import Rows, read_rows, save_rows
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,14 @@ def _is_finished(folder: Path) -> bool:
     return result_of(folder) is not None and bool(checkpoint.read_facts(folder / BEST))
 
 
-def claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:
+def claim(folder: Path, record: dict[str, Any], reporter: Reporter, dataset: Dataset | None = None) -> bool:
     """Make a folder this run's own, or find that it is already.
+
+    Args:
+        folder: of the run.
+        record: its config.json.
+        reporter: takes notes.
+        dataset: that it is trained on: its rows and labels are kept, too; None to keep none.
 
     Returns:
         Whether the run is finished; if not, training is to begin or go on.
@@ -110,11 +119,14 @@ def claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:
         other = read_config(folder)
         differences = changed(_identity(record), _identity(other))
         if differences:
-            remedy = "Train into another folder (--out FOLDER), or begin anew in this one (--fresh)."
+            remedy = "Train into another folder (--out FOLDER), or begin again in this one (--fresh)."
             kept = _kept_start(other)
             if kept and not changed(_identity({**record, "start": other["start"]}), _identity(other)):
                 remedy = f"It started from {kept}: --from {shlex.quote(str(kept))}\n{remedy}"
-            raise CheckpointError(f"{folder} holds a run with other settings: {'; '.join(differences)}", remedy)
+            words = _with_rows_in_words(differences, folder, dataset)
+            raise CheckpointError(f"{folder} holds a run with other settings: {'; '.join(words)}", remedy)
+        if dataset is not None and not (folder / ROWS).exists():  # from before rows were kept, or killed before it
+            save_rows(folder, dataset)
         if _is_finished(folder):
             reporter.note(f"{folder} is finished already; its result:")
             return True
@@ -124,6 +136,8 @@ def claim(folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:
         )
     else:
         write_json(folder / CONFIG, record)
+        if dataset is not None:
+            save_rows(folder, dataset)
     return False
 
 
@@ -136,6 +150,25 @@ def _kept_start(record: Mapping[str, Any]) -> Path | None:
     return next((path for path in kept if sha256(path / BEST) == record["start"]["sha256"]), None)
 
 
+def _with_rows_in_words(differences: list[str], folder: Path, dataset: Dataset | None) -> list[str]:
+    """The differences, that of the rows' fingerprints in words where the run says which rows it was trained on."""
+    kept = None if dataset is None else read_rows(folder)
+    if dataset is None or kept is None:
+        return differences
+    now = Rows.of(dataset)
+    parts = [in_words(changes(kept, now)), _label_names(kept.space.names, now.space.names)]
+    words = "; ".join(part for part in parts if part) or "rows: another order"
+    return [f"the data have changed ({words})" if one.startswith(f"{_ROWS} ") else one for one in differences]
+
+
+def _label_names(there: tuple[str, ...], here: tuple[str, ...]) -> str:
+    """How the names of the labels differ, in words; empty where they do not."""
+    if set(there) == set(here):
+        return "" if there == here else "labels: another order"
+    parts = (("new", set(here) - set(there)), ("gone", set(there) - set(here)))
+    return "labels: " + ", ".join(f"{len(names)} {kind}" for kind, names in parts if names)
+
+
 def begun(folder: Path) -> dict[str, Any]:
     """The record of the run in this folder, unfinished or finished; empty where there is none."""
     return read_config(folder) if (folder / CONFIG).exists() else {}
@@ -146,6 +179,8 @@ def blocks_of(record: Mapping[str, Any]) -> dict[str, Blocks]:
     blocks = record.get("blocks")
     return {"train": Blocks(**blocks)} if blocks else {}
 
+
+_ROWS = "rows"
 
 _LEFT_OUT = ("dataset", "weights", "checkpoint_activations")
 """Settings that do not tell runs apart. Data set and weights go by fingerprint: the same files under another path are
@@ -167,7 +202,7 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
         "command": record["command"],
         "row order (--max-memory)": Blocks(**blocks).description if blocks else "all rows at once",
         "data set": record["dataset"]["name"],
-        "rows": {name: value[:12] for name, value in record["dataset"]["fingerprints"].items()},
+        _ROWS: {name: value[:12] for name, value in record["dataset"]["fingerprints"].items()},
         "weights SHA-256": weights and str(weights["sha256"])[:12],
         "start": start and start["sha256"][:12],
     }

@@ -12,10 +12,12 @@ LAST = "last.safetensors"
 BEST = "best.safetensors"
 METRICS = "metrics.jsonl"
 RESULT = "result.json"
+ROWS = "rows.safetensors"
+"""Which rows and labels the run was trained on."""
 LOCK = ".lock"
 TENSORBOARD = "tensorboard"
 """The folder of the events that `--tensorboard` writes."""
-OWN = (RESULT, BEST, LAST, METRICS, TENSORBOARD, CONFIG)
+OWN = (RESULT, BEST, LAST, METRICS, TENSORBOARD, ROWS, CONFIG)
 """A run's own; the result first, so that a kill amid their removal leaves no run that looks finished."""
 SCRATCH = ".checkpoint.writing"
 """The folder that a checkpoint is written in, beside its name to be."""

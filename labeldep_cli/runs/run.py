@@ -18,8 +18,7 @@ from labeldep_cli.config import (
     pick,
 )
 from labeldep_cli.datasets.label_space import LabelSpace
-from labeldep_cli.datasets.split import Dataset
-from labeldep_cli.errors import CheckpointError, DatasetError
+from labeldep_cli.errors import CheckpointError
 from labeldep_cli.models.backbones import Backbone, architecture, find_backbone
 from labeldep_cli.models.discriminator import Discriminator, seeded_critic
 from labeldep_cli.models.encoder import Encoder
@@ -154,20 +153,6 @@ class Run:
                 f"the weights {found.path or found.spec} have SHA-256 {found.sha256[:12]}, "
                 f"but {self.folder} was trained with {str(mine)[:12]}",
                 "Name the weights that it was trained with: --weights PATH",
-            )
-
-    def require_split(self, dataset: Dataset, name: str) -> None:
-        """Refuse a split whose rows or labels have changed since the run was trained.
-
-        Raises:
-            DatasetError: names both fingerprints.
-        """
-        mine, theirs = self.config["dataset"]["fingerprints"].get(name), dataset.split(name).fingerprint
-        if mine is not None and mine != theirs:
-            raise DatasetError(
-                f"the {name} split of {dataset.name} has changed since {self.folder} was trained: "
-                f"its fingerprint was {mine[:12]}, and is {theirs[:12]}",
-                "Put the data set back as it was, or train a new run on it: --out FOLDER",
             )
 
     def _tensors(self) -> dict[str, Any]:

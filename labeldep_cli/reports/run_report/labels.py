@@ -76,7 +76,7 @@ def pairing(reports: Sequence[RunReport], seed: int) -> Pairing | None:
     frequent = np.sort(np.argsort(-real.sum(axis=0), kind="stable")[:MAPPED])
     order = frequent[clustered(log_lift(together(real[:, frequent]), len(real)))]
     counts = [together(sets[:, order]) for sets in (real, *(one.sets[whole] for one in reports))]
-    train = reports[0].predictions.project.dataset.split("train").labels
+    train = reports[0].predictions.data.training_labels
     dependencies = [measure(labels, one.sets, one.p, train, names, seed) for one in reports]
     return Pairing(
         n_images=len(real),

@@ -42,6 +42,7 @@ def _protocol(one: RunReport) -> dict[str, str]:
         "trained as": one.kind,
         "rows": f"{one.predictions.split} {found['ids_sha256'][:12]}, split seed {found['split_seed']}",
         "labels": found["labels_sha256"][:12],
+        "data since training": one.predictions.data.words,
         "backbone": found["backbone"] or "ready features",
         "weights": (found["weights_sha256"] or "-")[:12],
         "transform": found["transform"] or "-",

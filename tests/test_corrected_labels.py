@@ -1,0 +1,601 @@
+"""A data set that was corrected, that grew or that moved since a run was trained on it; and other data sets."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sandbox import BACKBONE, LABELS, Sandbox, make_table, only
+
+from labeldep_cli.datasets import table
+from labeldep_cli.datasets.alignment import aligned, undivided
+from labeldep_cli.datasets.label_space import LabelSpace
+from labeldep_cli.datasets.split import Dataset, Draw, Split
+from labeldep_cli.errors import CheckpointError
+from labeldep_cli.runs.changes import SplitChange, changes, find_leak, same_dataset
+from labeldep_cli.runs.rows import Rows, read_rows, row_ids, save_rows
+
+DRAW = Draw(0.2, 0.25, 0)
+
+
+def split_of(name: str, paths: str, labels: list[list[int]], names: tuple[str, ...] = ("a", "b")) -> Split:
+    y = np.array(labels, dtype=np.int8).reshape(-1, len(names))
+    return Split(name, tuple(paths), y, LabelSpace(names), Path("/nowhere"))
+
+
+def dataset_of(train: Split, val: Split, test: Split) -> Dataset:
+    return Dataset("pets", {"train": train, "val": val, "test": test}, named=False)
+
+
+SMALL = dataset_of(
+    split_of("train", "pqr", [[1, 0], [0, -1], [1, 1]]), split_of("val", "s", [[0, 0]]), split_of("test", "t", [[1, 0]])
+)
+
+
+# Rows
+
+
+def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
+    save_rows(tmp_path, SMALL)
+    kept, now = read_rows(tmp_path), Rows.of(SMALL)
+    assert kept is not None and kept.space == SMALL.space and not kept.has_features
+    for name in ("train", "val", "test"):
+        assert kept.splits[name].ids.tolist() == now.splits[name].ids.tolist()
+        assert kept.splits[name].labels.tolist() == SMALL.splits[name].labels.tolist()
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.safetensors"]
+    before = (tmp_path / "rows.safetensors").read_bytes()
+    save_rows(tmp_path, SMALL)
+    assert (tmp_path / "rows.safetensors").read_bytes() == before
+
+
+def test_a_split_without_rows_and_a_broken_file(tmp_path: Path) -> None:
+    save_rows(tmp_path, replace(SMALL, splits={**SMALL.splits, "test": split_of("test", "", [])}))
+    kept = read_rows(tmp_path)
+    assert kept is not None and kept.splits["test"].labels.shape == (0, 2)
+    (tmp_path / "rows.safetensors").write_bytes(b"cut")
+    with pytest.raises(CheckpointError, match=r"rows.safetensors is no labeldep checkpoint"):
+        read_rows(tmp_path)
+
+
+def test_rows_stay_small(tmp_path: Path) -> None:
+    """8 bytes an id and 11 bytes of 81 bits a row: NUS-WIDE's 209,347 rows take 4 MB."""
+    n, names = 20_000, tuple(map(str, range(81)))
+    rows = Split("train", tuple(map(str, range(n))), np.ones((n, 81), np.int8), LabelSpace(names), Path())
+    empty = replace(rows, paths=(), labels=rows.labels[:0])
+    save_rows(tmp_path, dataset_of(rows, empty, empty))
+    assert (tmp_path / "rows.safetensors").stat().st_size < n * 19 + 2000
+
+
+def test_rows_that_are_alike_have_ids_of_their_own() -> None:
+    """Features are known by their numbers, wherever they stand."""
+    x = np.array([[1, 2], [3, 4], [1, 2], [1, 2]], dtype=np.float32)
+    whole = Split("train", tuple("abcd"), np.zeros((4, 2), np.int8), LabelSpace(("a", "b")), Path(), x)
+    ids = row_ids(whole)
+    assert len(set(ids.tolist())) == 4
+    assert row_ids(whole.subset("train", np.array([1, 0]))).tolist() == ids[[1, 0]].tolist()
+    assert ids[2] == ids[0] + 1 and ids[3] == ids[0] + 2
+
+
+def test_changes_by_hand() -> None:
+    """In train q's first label differs and r has gone; in test u has come; val is as it was."""
+    now = dataset_of(
+        split_of("train", "qp", [[0, -1], [1, 0]]),
+        SMALL.splits["val"],
+        split_of("test", "ut", [[1, 1], [1, 0]]),
+    )
+    assert changes(Rows.of(SMALL), Rows.of(SMALL)) == {}
+    corrected = replace(now.splits["train"], labels=np.array([[1, -1], [1, 0]], dtype=np.int8))
+    found = changes(Rows.of(SMALL), Rows.of(dataset_of(corrected, now.splits["val"], now.splits["test"])))
+    assert found == {"train": SplitChange(1, 1, 0, 1), "test": SplitChange(0, 0, 1, 0)}
+    assert found["train"].words == "1 label of 1 row differs, 1 row less"
+
+
+def test_labels_are_compared_by_name() -> None:
+    turned = {name: replace(one, labels=one.labels[:, ::-1]) for name, one in SMALL.splits.items()}
+    other = {name: replace(one, space=LabelSpace(("b", "a"))) for name, one in turned.items()}
+    assert changes(Rows.of(SMALL), Rows.of(replace(SMALL, splits=other))) == {}
+    assert changes(Rows.of(SMALL), Rows.of(replace(SMALL, splits=turned)))["train"].cells == 4
+
+
+def test_a_leak_by_hand() -> None:
+    """q was trained on and is test now; s was val, which is no leak."""
+    now = dataset_of(
+        split_of("train", "pr", [[1, 0], [1, 1]]), SMALL.splits["val"], split_of("test", "sqt", [[0, 0]] * 3)
+    )
+    then, here = Rows.of(SMALL), Rows.of(now)
+    leak = find_leak(then, here, now, "test")
+    assert leak is not None and (leak.rows, leak.of, leak.example, leak.certain) == (1, 3, "q", True)
+    assert find_leak(then, here, now, "val") is None and find_leak(then, here, now, "train") is None
+
+
+def test_rows_that_were_alike_from_the_beginning_are_no_leak() -> None:
+    x = np.array([[1, 2], [3, 4], [5, 6], [1, 2]], dtype=np.float32)
+    whole = Split("train", tuple("abcd"), np.zeros((4, 2), np.int8), LabelSpace(("a", "b")), Path(), x)
+    parts = [whole.subset(name, np.array(rows)) for name, rows in (("train", [0, 1]), ("val", [2]), ("test", [3]))]
+    rows = Rows.of(dataset_of(*parts))
+    assert find_leak(rows, rows, dataset_of(*parts), "test") is None
+
+
+def test_the_same_data_set_has_most_of_the_rows() -> None:
+    grown = dataset_of(split_of("train", "pqrvwxyz", [[1, 0]] * 8), SMALL.splits["val"], SMALL.splits["test"])
+    other = dataset_of(split_of("train", "pqvw", [[1, 0]] * 4), split_of("val", "x", [[1, 0]]), SMALL.splits["test"])
+    foreign = replace(other, splits={**other.splits, "test": split_of("test", "y", [[1, 0]])})
+    assert same_dataset(Rows.of(SMALL), Rows.of(grown))
+    assert same_dataset(Rows.of(SMALL), Rows.of(other)), "three of five"
+    assert not same_dataset(Rows.of(SMALL), Rows.of(foreign)), "two of five"
+
+
+# Other data sets
+
+
+def test_labels_in_the_order_of_a_run() -> None:
+    found, notes = aligned(SMALL, LabelSpace(("b", "c", "a")), "the run x")
+    assert found.splits["train"].labels.tolist() == [[0, -1, 1], [-1, -1, 0], [1, -1, 1]]
+    assert notes == ("pets lacks 1 of the 3 labels of the run x, which are unknown here: c",)
+    found, notes = aligned(SMALL, LabelSpace(("b",)), "the run x")
+    assert found.splits["train"].labels.tolist() == [[0], [-1], [1]]
+    assert notes == ("the run x does not know 1 of the 2 labels of pets: a",)
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_all_rows_of_what_is_not_divided(tmp_path: Path, ready: bool) -> None:
+    if ready:
+        x = np.arange(24, dtype=np.float32).reshape(12, 2)
+        np.savez(
+            tmp_path / "x.npz", X=x, Y=np.eye(2, dtype=np.int8)[np.arange(12) % 2], label_names=np.array(["a", "b"])
+        )
+        drawn = table.load(tmp_path / "x.npz", DRAW)
+    else:
+        lines = [f"{row}.png,{row % 2},1" for row in range(12)]
+        (tmp_path / "x.csv").write_text("\n".join(["path,a,b", *lines]))
+        drawn = table.load(tmp_path / "x.csv", DRAW)
+    found = undivided(drawn)
+    assert [len(split) for split in found.splits.values()] == [12, 12, 12] and found.undivided
+    if ready:
+        (block,) = found.splits["test"].feature_blocks()
+        assert sorted(block[:, 0].tolist()) == list(range(0, 24, 2))
+        assert (found.splits["test"].labels[:, 1] == block[:, 0] // 2 % 2).all()
+    divided = replace(drawn, drawn=frozenset({"val"}))
+    assert undivided(divided) is divided
+
+
+# Commands
+
+
+class Pets:
+    """A table of images, which can be edited row by row."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.header, *self.rows = list(csv.reader(file.open()))
+
+    def flip(self, split: str, n: int = 1) -> None:
+        """Correct the first label of the first rows of a split."""
+        for row in [row for row in self.rows if row[1] == split][:n]:
+            row[2] = "10"[int(row[2])]
+
+    def add(self, split: str, n: int = 1) -> None:
+        for k in range(n):
+            row = len(self.rows)
+            shutil.copy(self.file.parent / "img" / f"{k}.png", self.file.parent / "img" / f"{row}.png")
+            self.rows.append([f"img/{row}.png", split, "1", "0", "1"])
+
+    def move(self, here: str, there: str, n: int = 1) -> None:
+        for row in [row for row in self.rows if row[1] == here][:n]:
+            row[1] = there
+
+    def write(self) -> None:
+        self.file.write_text("\n".join(",".join(row) for row in [self.header, *self.rows]) + "\n")
+
+
+class Ready:
+    """The same for ready features."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        with np.load(file) as arrays:
+            self.x, self.y, self.split = arrays["X"], arrays["Y"], arrays["split"]
+
+    def flip(self, split: str, n: int = 1) -> None:
+        rows = np.flatnonzero(self.split == split)[:n]
+        self.y[rows, 0] = 1 - self.y[rows, 0]
+
+    def add(self, split: str, n: int = 1) -> None:
+        """In front, so that all other rows have another place."""
+        rng = np.random.default_rng(len(self.x))
+        self.x = np.concatenate([rng.normal(size=(n, self.x.shape[1])).astype(np.float32), self.x])
+        self.y = np.concatenate([np.ones((n, self.y.shape[1]), np.int8), self.y])
+        self.split = np.concatenate([np.array([split] * n), self.split])
+
+    def move(self, here: str, there: str, n: int = 1) -> None:
+        self.split[np.flatnonzero(self.split == here)[:n]] = there
+
+    def write(self) -> None:
+        np.savez(self.file, X=self.x, Y=self.y, split=self.split, label_names=np.array(LABELS))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    """A run on images and one on ready features, of 60 rows each: 36, 12 and 12."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("corrected"))
+    make_table(sandbox.table.parent)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 4)).astype(np.float32)
+    split = np.array(["train"] * 36 + ["val"] * 12 + ["test"] * 12)
+    (sandbox.folder / "ready").mkdir()
+    file = sandbox.folder / "ready" / "x.npz"
+    np.savez(file, X=x, Y=(x[:, :3] > 0).astype(np.int8), split=split, label_names=np.array(LABELS))
+    sandbox.json(
+        "pretrain", "--dataset", sandbox.table, *BACKBONE, "--steps", 3, "--out", sandbox.folder / "runs" / "images"
+    )
+    sandbox.json("pretrain", "--dataset", file, "--steps", 3, "--out", sandbox.folder / "runs" / "ready")
+    return sandbox
+
+
+KINDS = pytest.mark.parametrize("kind", ["images", "ready"])
+
+
+def file_of(sandbox: Sandbox, kind: str) -> Path:
+    return sandbox.table if kind == "images" else sandbox.folder / "ready" / "x.npz"
+
+
+Edit = Callable[[str], "Pets | Ready"]
+
+
+@pytest.fixture
+def edit(trained: Sandbox) -> Iterator[Edit]:
+    """Opens a data set to be edited; afterwards it is as it was."""
+    files = [file_of(trained, kind) for kind in ("images", "ready")]
+    before = [file.read_bytes() for file in files]
+    yield lambda kind: Pets(files[0]) if kind == "images" else Ready(files[1])
+    for file, content in zip(files, before, strict=True):
+        file.write_bytes(content)
+
+
+def words_of(sandbox: Sandbox, kind: str) -> tuple[object, ...]:
+    backbone = BACKBONE if kind == "images" else ()
+    return ("--dataset", file_of(sandbox, kind), *backbone, "--steps", 3)
+
+
+@KINDS
+def test_a_data_set_as_it_was_is_not_spoken_of(trained: Sandbox, kind: str) -> None:
+    result = trained.run("eval", kind, "--json")
+    assert result.exit_code == 0 and "changed" not in result.stderr
+    assert json.loads(result.stdout)["provenance"]["labels_changed"] == {}
+
+
+@KINDS
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_corrected_label(trained: Sandbox, edit: Edit, kind: str, split: str) -> None:
+    data = edit(kind)
+    data.flip(split, 2)
+    data.write()
+    result = trained.run("eval", kind, "--json")
+    assert result.exit_code == 0, result.stderr
+    (note,) = [line for line in result.stderr.splitlines() if "changed" in line]
+    assert re.search(
+        rf"has changed since .*{kind} was trained, and is taken as it is now: {split}: 2 labels of 2 rows", note
+    )
+    found = json.loads(result.stdout)
+    assert found["provenance"]["labels_changed"] == {split: {"rows": 2, "cells": 2, "added": 0, "removed": 0}}
+    assert found["n_images"] == 12
+
+
+def test_scores_are_those_of_the_corrected_labels(trained: Sandbox, edit: Edit) -> None:
+    before = trained.json("eval", "ready")
+    data = edit("ready")
+    data.flip("test", 12)
+    data.write()
+    after = trained.json("eval", "ready")
+    counts = [[label["count"] for label in found["per_label"]] for found in (before, after)]
+    assert counts[1] == [12 - counts[0][0], *counts[0][1:]]
+
+
+@KINDS
+def test_rows_that_came(trained: Sandbox, edit: Edit, kind: str) -> None:
+    data = edit(kind)
+    data.add("train", 3)
+    data.add("test", 2)
+    data.write()
+    found = trained.json("eval", kind)
+    assert found["n_images"] == 14
+    assert found["provenance"]["labels_changed"] == {
+        "train": {"rows": 0, "cells": 0, "added": 3, "removed": 0},
+        "test": {"rows": 0, "cells": 0, "added": 2, "removed": 0},
+    }
+
+
+@KINDS
+def test_rows_that_it_was_trained_on_are_not_scored(trained: Sandbox, edit: Edit, kind: str) -> None:
+    data = edit(kind)
+    data.move("train", "test", 3)
+    data.write()
+    what = rf"3 of the 15 rows of test are rows that .*{kind} was trained on, such as '(img/0.png|row-0)'"
+    for command in (("eval", kind), ("dependency", kind), ("audit", kind, "--out", trained.folder / "audit")):
+        result = trained.run(*command)
+        assert result.exit_code == 1 and re.search(what, result.stderr), result.stderr
+        assert "--split train" in result.stderr
+    assert trained.json("eval", kind, "--split", "train")["n_images"] == 33
+    assert trained.json("eval", kind, "--split", "val")["n_images"] == 12
+
+
+def test_dependency_audit_and_export_go_on(trained: Sandbox, edit: Edit) -> None:
+    data = edit("images")
+    data.flip("val")
+    data.write()
+    for command in (("dependency", "images"), ("audit", "images", "--out", trained.folder / "audit")):
+        result = trained.run(*command)
+        assert result.exit_code == 0, result.stderr
+        assert result.stderr.count("is taken as it is now: val: 1 label of 1 row differs") == 1
+    out = ("--format", "torch", "--out", trained.folder / "images.pt2")
+    assert trained.json("export", "images", *out)["checked"]["from"] == "images of its test split"
+
+
+@KINDS
+def test_a_data_set_that_moved(trained: Sandbox, tmp_path: Path, kind: str) -> None:
+    """It is known by its rows; nothing is encoded again, though its name is another one."""
+    file = file_of(trained, kind)
+    before = trained.json("eval", kind)
+    shutil.move(file.parent, tmp_path / "new")
+    try:
+        result = trained.run("eval", kind)
+        assert result.exit_code == 1 and "say where it lies now: --dataset NEW" in result.stderr
+        result = trained.run("eval", kind, "--dataset", tmp_path / "new" / file.name, "--json")
+        compared = trained.json("compare", kind, kind, "--dataset", tmp_path / "new" / file.name)
+    finally:
+        shutil.move(tmp_path / "new", file.parent)
+    assert result.exit_code == 0, result.stderr
+    assert f"is the data set that {trained.folder / 'runs' / kind} was trained on" in result.stderr
+    assert "computing" not in result.stderr and "extracting" not in result.stderr
+    after = json.loads(result.stdout)
+    assert after["dataset"] != before["dataset"]
+    assert {**after, "dataset": before["dataset"]} == before
+    assert compared["n_images"] == 12
+
+
+def test_another_data_set_of_images(trained: Sandbox, tmp_path: Path) -> None:
+    """It has no splits, one of the labels under the same name, and one that the run does not know: all rows count."""
+    make_table(tmp_path / "birds", rows=20)
+    lines = [line.split(",") for line in (tmp_path / "birds" / "labels.csv").read_text().splitlines()[1:]]
+    for row, _ in enumerate(lines):
+        (tmp_path / "birds" / "img" / f"{row}.png").rename(tmp_path / "birds" / "img" / f"bird-{row}.png")
+    rows = [f"img/bird-{row}.png,{line[2]},{line[3]}" for row, line in enumerate(lines)]
+    (tmp_path / "birds" / "labels.csv").write_text("\n".join(["path,owl,dog", *rows]))
+    result = trained.run("eval", "images", "--dataset", tmp_path / "birds", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "lacks 2 of the 3 labels of the run images, which are unknown here: cat, mat" in result.stderr
+    assert "the run images does not know 1 of the 2 labels of birds-" in result.stderr
+    assert "is not the data set that" in result.stderr and "all of its rows are scored" in result.stderr
+    found = json.loads(result.stdout)
+    assert found["n_images"] == 20 and found["skipped_labels"] == 2
+    assert [label["count"] for label in found["per_label"]] == [0, sum(line[3] == "1" for line in lines), 0]
+    assert found["provenance"]["labels_changed"] is None
+    audited = trained.json("audit", "images", "--dataset", tmp_path / "birds", "--out", tmp_path / "audit")
+    assert audited["n_images"] == 20, "each row once"
+
+
+def test_another_data_set_with_the_labels_in_another_order(trained: Sandbox, tmp_path: Path) -> None:
+    """The same rows twice, once with the columns turned round: the scores are the same."""
+    x = np.random.default_rng(7).normal(size=(30, 4)).astype(np.float32)
+    y = (x[:, :3] > 0).astype(np.int8)
+    np.savez(tmp_path / "plain.npz", X=x, Y=y, label_names=np.array(LABELS))
+    np.savez(tmp_path / "turned.npz", X=x, Y=y[:, ::-1], label_names=np.array(LABELS[::-1]))
+    plain, turned = (
+        trained.json("eval", "ready", "--dataset", tmp_path / f"{name}.npz") for name in ("plain", "turned")
+    )
+    assert plain["n_images"] == 30
+    assert turned["per_label"] == plain["per_label"]
+    compared = trained.json("compare", "ready", "ready", "--dataset", tmp_path / "plain.npz")
+    assert compared["n_images"] == 30
+    assert trained.json("dependency", "ready", "--dataset", tmp_path / "plain.npz")["dataset"] == plain["dataset"]
+    page = trained.json("report", "ready", "--dataset", tmp_path / "plain.npz", "--out", tmp_path / "page.html")
+    assert page["n_images"] == 30
+
+
+def test_another_data_set_with_splits_of_its_own(trained: Sandbox, tmp_path: Path) -> None:
+    x = np.random.default_rng(8).normal(size=(30, 4)).astype(np.float32)
+    split = np.array(["train"] * 10 + ["val"] * 8 + ["test"] * 12)
+    np.savez(tmp_path / "x.npz", X=x, Y=(x[:, :3] > 0).astype(np.int8), split=split, label_names=np.array(LABELS))
+    assert trained.json("eval", "ready", "--dataset", tmp_path / "x.npz")["n_images"] == 12
+    assert trained.json("eval", "ready", "--dataset", tmp_path / "x.npz", "--split", "train")["n_images"] == 10
+
+
+def test_a_data_set_that_does_not_fit(trained: Sandbox, tmp_path: Path) -> None:
+    x = np.random.default_rng(9).normal(size=(30, 4)).astype(np.float32)
+    y = (x[:, :3] > 0).astype(np.int8)
+    np.savez(tmp_path / "strange.npz", X=x, Y=y, label_names=np.array(["owl", "elk", "emu"]))
+    np.savez(tmp_path / "narrow.npz", X=x[:, :2], Y=y, label_names=np.array(LABELS))
+    for run, dataset, what in (
+        ("ready", tmp_path / "strange.npz", "has none of the labels of the run ready: it has owl, elk, emu"),
+        ("ready", tmp_path / "narrow.npz", "trained on ready features, 4 a row, and .* holds ready features, 2 a row"),
+        ("images", tmp_path / "narrow.npz", "trained on images, and .* holds ready features"),
+        ("ready", trained.table, "trained on ready features, 4 a row, and .* holds images"),
+        ("ready", tmp_path / "gone.npz", "there is no file"),
+    ):
+        result = trained.run("eval", run, "--dataset", dataset)
+        assert result.exit_code == 1 and re.search(what, result.stderr), result.stderr
+    result = trained.run("audit", trained.table, "--dataset", trained.table)
+    assert result.exit_code == 2 and "--dataset" in result.stderr
+
+
+def test_part_of_the_rows_as_a_data_set_of_its_own(trained: Sandbox, edit: Edit, tmp_path: Path) -> None:
+    """Test rows alone: all of them are scored. Rows that it was trained on are refused under another name, too."""
+    data = edit("ready")
+    for name, mask in (("held.npz", data.split == "test"), ("learnt.npz", data.split == "train")):
+        rows = np.flatnonzero(mask)[:12]
+        np.savez(tmp_path / name, X=data.x[rows], Y=data.y[rows], label_names=np.array(LABELS))
+    held = trained.json("eval", "ready", "--dataset", tmp_path / "held.npz")
+    assert held["n_images"] == 12 and held["CF1"] == pytest.approx(trained.json("eval", "ready")["CF1"])
+    result = trained.run("eval", "ready", "--dataset", tmp_path / "learnt.npz")
+    assert result.exit_code == 1 and "12 of the 12 rows of test are rows that" in result.stderr
+    assert trained.json("eval", "ready", "--dataset", tmp_path / "learnt.npz", "--split", "train")["n_images"] == 12
+
+
+def test_other_rows_in_the_same_place(trained: Sandbox, edit: Edit) -> None:
+    data = edit("ready")
+    data.x = data.x + 1
+    data.write()
+    result = trained.run("eval", "ready")
+    assert result.exit_code == 1
+    assert re.search(r"is no longer what .*ready was trained on: 0 of its 60 rows are there", result.stderr)
+    result = trained.run("eval", "ready", "--dataset", data.file)
+    assert result.exit_code == 0 and "is not the data set that" in result.stderr
+
+
+# Before and after
+
+
+@KINDS
+def test_before_and_after_are_compared(trained: Sandbox, edit: Edit, kind: str, tmp_path: Path) -> None:
+    data = edit(kind)
+    data.flip("train")
+    data.add("train", 4)
+    data.flip("test", 2)
+    data.write()
+    trained.json("pretrain", *words_of(trained, kind), "--out", tmp_path / "after")
+    result = trained.run("compare", kind, tmp_path / "after", "--json")
+    assert result.exit_code == 0, result.stderr
+    note = (
+        f"{kind} and after: trained on other rows: {kind} 36, after 40; trained on other labels: 1 label of 1 row; "
+        "their test had other labels: 2 labels of 2 rows, both are scored on those of now"
+    )
+    assert note in result.stderr.splitlines()
+    assert json.loads(result.stdout)["n_images"] == 12
+    page = trained.run("report", kind, tmp_path / "after", "--out", tmp_path / "page.html")
+    assert page.exit_code == 0 and note in page.stderr
+
+
+@KINDS
+def test_other_test_rows_are_not_compared(trained: Sandbox, edit: Edit, kind: str, tmp_path: Path) -> None:
+    data = edit(kind)
+    data.add("test", 2)
+    data.write()
+    trained.json("pretrain", *words_of(trained, kind), "--out", tmp_path / "after")
+    for command in (("compare",), ("report", "--out", tmp_path / "page.html")):
+        result = trained.run(*command, kind, tmp_path / "after")
+        assert result.exit_code == 1
+        assert re.search(
+            "another protocol: other rows of test: 2 rows of after alone, such as '(img|row)", result.stderr
+        )
+
+
+def test_runs_on_both_places_of_a_data_set_that_was_copied(trained: Sandbox, tmp_path: Path) -> None:
+    """Its name is another one there, its rows are the same."""
+    shutil.copytree(trained.folder / "ready", tmp_path / "copy")
+    trained.json("pretrain", "--dataset", tmp_path / "copy" / "x.npz", "--steps", 3, "--out", tmp_path / "there")
+    assert trained.json("compare", "ready", tmp_path / "there")["n_images"] == 12
+    copy = Ready(tmp_path / "copy" / "x.npz")
+    copy.flip("test")
+    copy.write()
+    result = trained.run("compare", "ready", tmp_path / "there")
+    assert result.exit_code == 1
+    assert re.search("the data sets of .* differ now: other labels of test", result.stderr)
+    assert trained.json("compare", "ready", tmp_path / "there", "--dataset", copy.file)["n_images"] == 12
+
+
+@KINDS
+def test_a_start_on_a_data_set_that_changed(trained: Sandbox, edit: Edit, kind: str, tmp_path: Path) -> None:
+    words = ("adversarial", *words_of(trained, kind), "--critic", "none", "--from", kind, "--out", tmp_path / "next")
+    data = edit(kind)
+    data.flip("train")
+    data.write()
+    result = trained.run(*words)
+    assert result.exit_code == 0, result.stderr
+    assert re.search(rf"has changed since .*{kind} was trained: train: 1 label of 1 row differs", result.stderr)
+    data.move("train", "val", 2)
+    data.write()
+    result = trained.run(*words, "--fresh")
+    assert result.exit_code == 1
+    assert "it was trained on 2 of the 14 rows that are val here, such as " in result.stderr
+
+
+@KINDS
+def test_the_same_command_after_a_correction(trained: Sandbox, edit: Edit, kind: str) -> None:
+    """It would be another run: what has changed is said in words."""
+    words = ("pretrain", *words_of(trained, kind), "--out", trained.folder / "runs" / kind)
+    data = edit(kind)
+    data.flip("train", 3)
+    data.add("val", 1)
+    data.write()
+    result = trained.run(*words)
+    assert result.exit_code == 1
+    told = "other settings: the data have changed (train: 3 labels of 3 rows differ; val: 1 row more)"
+    assert told in result.stderr and "--out" in result.stderr and "--fresh" in result.stderr
+
+
+# Runs from before
+
+
+@pytest.fixture
+def old(trained: Sandbox, tmp_path: Path) -> Path:
+    """A run that does not say which rows it was trained on."""
+    shutil.copytree(trained.folder / "runs" / "ready", tmp_path / "old")
+    (tmp_path / "old" / "rows.safetensors").unlink()
+    return tmp_path / "old"
+
+
+def test_a_run_from_before(trained: Sandbox, edit: Edit, old: Path, tmp_path: Path) -> None:
+    result = trained.run("eval", old, "--json")
+    assert result.exit_code == 0 and "does not say" not in result.stderr
+    assert json.loads(result.stdout)["provenance"]["labels_changed"] == {}
+    data = edit("ready")
+    data.flip("test")
+    data.write()
+    result = trained.run("eval", old, "--json")
+    assert result.exit_code == 0
+    assert re.search(
+        "old does not say which rows .* test has changed since: it may have been trained on", result.stderr
+    )
+    assert json.loads(result.stdout)["provenance"]["labels_changed"] is None
+    assert "does not say" not in trained.run("eval", old, "--split", "val").stderr
+    trained.json("pretrain", *words_of(trained, "ready"), "--out", tmp_path / "after")
+    result = trained.run("compare", old, tmp_path / "after")
+    assert result.exit_code == 1 and re.search("another protocol: test rows '[0-9a-f]{12}' there", result.stderr)
+    words = ("adversarial", *words_of(trained, "ready"), "--critic", "none", "--from", old, "--out", tmp_path / "next")
+    result = trained.run(*words)
+    assert result.exit_code == 0 and "old does not say which rows it was trained on" in result.stderr
+
+
+def test_a_run_from_before_learns_its_rows_when_it_is_called_again(trained: Sandbox, old: Path) -> None:
+    trained.json("pretrain", *words_of(trained, "ready"), "--out", old)
+    kept = only(old, "rows.safetensors").read_bytes()
+    assert kept == only(trained.folder / "runs" / "ready", "rows.safetensors").read_bytes()
+
+
+def test_clean_and_fresh_take_the_rows_along(trained: Sandbox, edit: Edit, tmp_path: Path) -> None:
+    words = ("pretrain", *words_of(trained, "ready"), "--out", trained.folder / "runs" / "short")
+    trained.json(*words)
+    data = edit("ready")
+    data.flip("train")
+    data.write()
+    trained.json(*words, "--fresh")
+    assert trained.json("eval", "short")["provenance"]["labels_changed"] == {}
+    trained.json("runs", "clean", "short", "--yes")
+    assert not (trained.folder / "runs" / "short").exists()
+
+
+def test_runs_that_share_nothing_but_their_test_rows(trained: Sandbox, edit: Edit, tmp_path: Path) -> None:
+    """What they were trained on may differ in any way."""
+    data = edit("ready")
+    held = data.split != "train"
+    x = np.random.default_rng(5).normal(size=(90, 4)).astype(np.float32)
+    np.savez(
+        tmp_path / "other.npz",
+        X=np.concatenate([x, data.x[held]]),
+        Y=np.concatenate([(x[:, :3] > 0).astype(np.int8), data.y[held]]),
+        split=np.concatenate([np.array(["train"] * 90), data.split[held]]),
+        label_names=np.array(LABELS),
+    )
+    trained.json("pretrain", "--dataset", tmp_path / "other.npz", "--steps", 3, "--out", tmp_path / "other")
+    result = trained.run("compare", "ready", tmp_path / "other")
+    assert result.exit_code == 0, result.stderr
+    assert "ready and other: trained on other rows: ready 36, other 90\n" in result.stderr
+    named = trained.run("compare", "ready", tmp_path / "other", "--dataset", data.file)
+    assert named.exit_code == 0 and "trained on other rows: ready 36, other 90" in named.stderr

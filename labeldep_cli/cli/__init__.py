@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import sys
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +26,7 @@ from labeldep_cli.cli import (
     export,
     extract,
     predict,
+    project_file,
     report,
     reproduce,
     runs,
@@ -32,6 +35,7 @@ from labeldep_cli.cli import (
     train,
 )
 from labeldep_cli.cli.codes import ExitCode
+from labeldep_cli.cli.command_flags import flags_of_command
 from labeldep_cli.cli.commands import command
 from labeldep_cli.cli.memory import lack_of_memory
 from labeldep_cli.cli.show import print_error, tell
@@ -84,6 +88,13 @@ app = typer.Typer(
 )
 
 
+@cache
+def _flags() -> project_file.Commands:
+    """The flags of each command that a project file may set."""
+    named = {str(info.name): info.callback for info in app.registered_commands}
+    return {name: flags_of_command(callback) for name, callback in named.items() if callback and name != "init"}
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"labeldep {__version__}")
@@ -96,12 +107,23 @@ def labeldep(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    project: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=project_file.VARIABLE,
+            metavar="FILE",
+            callback=project_file.loading(_flags),
+            help="The project file: what all commands have in common, said once.",
+            show_default=f"{project_file.NAME} here, if there is one",
+        ),
+    ] = None,
 ) -> None:
     """Multi-label classification that knows which labels go together.
 
     Try it: labeldep demo
     """
     torchrun.require_shared(ctx.invoked_subcommand)
+    project_file.require_sound(ctx)
 
 
 app.command("demo")(command(demo.demo))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labeldep_cli.cli import flags
+from labeldep_cli.cli import flags, project_file
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table, tell
@@ -50,9 +50,9 @@ def audit(
             ("backbone", *DRAW, "folds", "repeats", "steps", "hidden", "seed", "fresh"),
             f"{what} is a run, trained already",
         )
-        data_dir = workspace.data_dir if _is_given(ctx, "data_dir") else None
+        data_dir = workspace.data_dir if _is_moved(ctx, "data_dir") else None
         run_workspace = RunWorkspace(workspace.runs_dir, data_dir, workspace.features_dir)
-        moved = source.weights if _is_given(ctx, "weights") else None
+        moved = source.weights if _is_moved(ctx, "weights") else None
         found = audit_run(run_workspace, what, machine, split, moved, config, config.out, Terminal())
     else:
         _refuse(ctx, ("split",), f"{what} is a data set, which is audited whole")
@@ -69,6 +69,11 @@ def _is_given(ctx: typer.Context, name: str) -> bool:
     """Whether a flag stands on the command line."""
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def _is_moved(ctx: typer.Context, name: str) -> bool:
+    """Whether a flag says of a run where something lies now: on the command line, or in the table [audit]."""
+    return _is_given(ctx, name) or project_file.of_call(ctx).is_own("audit", name)
 
 
 def _refuse(ctx: typer.Context, names: tuple[str, ...], why: str) -> None:

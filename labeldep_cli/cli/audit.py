@@ -11,6 +11,7 @@ import typer
 from labeldep_cli.cli import flags, project_file
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
+from labeldep_cli.cli.next_command import given, say_next
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table, tell
 from labeldep_cli.config import DRAW, AuditConfig, Machine, RunWorkspace, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
@@ -44,7 +45,8 @@ def audit(
     from labeldep_cli.pipelines.audit import audit_dataset, audit_run, is_run
     from labeldep_cli.runs.claims import Job
 
-    if is_run(what, workspace.runs_dir):
+    of_run = is_run(what, workspace.runs_dir)
+    if of_run:
         _refuse(
             ctx,
             ("backbone", *DRAW, "folds", "repeats", "steps", "hidden", "seed", "fresh"),
@@ -62,6 +64,10 @@ def audit(
         found = audit_dataset(workspace, source, machine, config, Job(config.out, fresh), Terminal())
     _show(found, json)
     name_skipped(found.skipped)
+    if of_run:
+        say_next(ctx, "report", what, values={"runs_dir": workspace.runs_dir}, json=json)
+    else:  # once labels are corrected
+        say_next(ctx, "pretrain", values=given(ctx, source, workspace, machine), json=json)
     raise typer.Exit(ExitCode.of(found.images_read and bool(found.skipped)))
 
 

@@ -8,6 +8,7 @@ import typer
 
 from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.commands import Take
+from labeldep_cli.cli.next_command import given, say_next
 from labeldep_cli.cli.show import Terminal, print_json, print_table
 from labeldep_cli.config import Machine, ReportConfig, RunWorkspace
 
@@ -19,6 +20,7 @@ _SHOWN = ("CF1", "OF1", "exact_match")
 
 
 def compare(
+    ctx: typer.Context,
     runs: Annotated[
         list[str],
         typer.Argument(
@@ -50,6 +52,7 @@ def compare(
         ]
         print_table(str(one.run), ["decision", "CF1", "OF1", "exact match", "labels"], rows)
         typer.echo(f"mAP {_told(one.ranking)}. {one.verdict}")
+    say_next(ctx, "report", *runs, values={**given(ctx, run_workspace, machine), "split": options.split})
 
 
 def _told(interval: Interval) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.commands import Take
+from labeldep_cli.cli.next_command import given, say_next
 from labeldep_cli.cli.show import Terminal, print_json, print_table
 from labeldep_cli.config import DecisionConfig, Machine, ReportConfig, RunWorkspace
 
@@ -18,6 +19,7 @@ SHOWN_PAIRS = 10
 
 
 def dependency(
+    ctx: typer.Context,
     run: flags.Run = None,
     *,
     of: Annotated[
@@ -41,6 +43,9 @@ def dependency(
         print_json(report.to_json())
     else:
         _print(report)
+        say_next(
+            ctx, "report", run or str(report.folder), values={**given(ctx, run_workspace, machine), "split": of.split}
+        )
 
 
 def _print(report: DependencyReport) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from labeldep_cli.cli import flags, project_file
+from labeldep_cli.cli.next_command import say_next
 from labeldep_cli.cli.show import Terminal, print_json
 from labeldep_cli.config import Workspace
 from labeldep_cli.files import format_size
@@ -44,6 +45,7 @@ def doctor(
     _print("disk", _disks(found))
     for warned in found.warnings:
         typer.echo(f"\nwarning: {warned.what}\n         {warned.remedy}")
+    say_next(ctx, "data" if file.path else "init")
 
 
 def _print(title: str, lines: Iterable[str]) -> None:

@@ -9,11 +9,13 @@ import typer
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
+from labeldep_cli.cli.next_command import given, say_next
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
 from labeldep_cli.config import DecisionConfig, Machine, ReportConfig, RunWorkspace
 
 
 def evaluate(
+    ctx: typer.Context,
     run: flags.Run = None,
     *,
     of: Annotated[ReportConfig, Take("split", help={"split": "Split of the run's data set."})],
@@ -50,4 +52,11 @@ def evaluate(
         if per_label:
             print_table("", ["label", "precision", "recall", "f1", "AP", "images"], tables.per_label(record))
     name_skipped(found.skipped)
+    say_next(
+        ctx,
+        "report",
+        run or str(found.folder),
+        values={**given(ctx, run_workspace, machine), "split": of.split},
+        json=json,
+    )
     raise typer.Exit(ExitCode.of(found.images_read and bool(found.skipped)))

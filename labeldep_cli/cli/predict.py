@@ -15,6 +15,7 @@ from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.formats import Format, open_form
+from labeldep_cli.cli.next_command import given, say_next
 from labeldep_cli.cli.show import Terminal, json_line, print_json
 from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.errors import LabeldepError
@@ -24,6 +25,7 @@ _ENDINGS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl"}
 
 
 def predict(
+    ctx: typer.Context,
     images: Annotated[
         list[str] | None,
         typer.Argument(metavar="IMG...", help="Files, folders, globs; - reads paths from stdin.", show_default=False),
@@ -100,7 +102,11 @@ def predict(
         raise typer.BadParameter(f"--json prints JSON, not {form}: give one of the two", param_hint="--format")
     piped = "-" in images
     form = "jsonl" if json else form or _form(out, piped)
-    raise typer.Exit(_label(by, images, form, out, sidecars, annotate, everything))
+    code = _label(by, images, form, out, sidecars, annotate, everything)
+    if not piped and sys.stdout.isatty():
+        named = (run,) if run else ()
+        say_next(ctx, "export", *named, values=given(ctx, run_workspace), json=form == "jsonl")
+    raise typer.Exit(code)
 
 
 _By = tuple[Path, str | None, Machine, DecisionConfig, str | None]

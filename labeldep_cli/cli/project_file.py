@@ -52,6 +52,9 @@ common data set does not mean; in the command's own table it does.
 _EACH_ITS_OWN = frozenset({"out"})
 """What no two commands can have in common."""
 
+_FLAGS = "labeldep.flags"
+"""Where click's context keeps what gives the flags of all commands."""
+
 _ERRORS = "labeldep.project_errors"
 """Where click's context keeps what is wrong with the file, by command."""
 
@@ -65,14 +68,12 @@ class ProjectFile:
 
     Attributes:
         path: of the file; None where there is none.
-        named: whether it was named, rather than lying in the working directory.
         common: [defaults] as it is written.
         own: the tables of commands, by the names of their functions' parameters.
         dataset, backbone, weights: the project's current ones, as [defaults] has them; they find runs by stage.
     """
 
     path: Path | None = None
-    named: bool = False
     common: Mapping[str, object] = field(default_factory=dict)
     own: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     dataset: str | None = None
@@ -113,6 +114,12 @@ def of_call(ctx: typer.Context) -> ProjectFile:
     return ctx.find_object(ProjectFile) or NO_FILE
 
 
+def all_flags(ctx: typer.Context) -> Commands:
+    """The flags of each command of the program that this call belongs to."""
+    commands: Commands = ctx.meta[_FLAGS]() if _FLAGS in ctx.meta else {}
+    return commands
+
+
 def locate(named: Path | None) -> Path | None:
     """The file that is named (or that lies in the folder that is named), else the one in the working directory."""
     if named is None:
@@ -120,13 +127,12 @@ def locate(named: Path | None) -> Path | None:
     return named / NAME if named.is_dir() else named
 
 
-def load(path: Path, commands: Commands, named: bool = False) -> ProjectFile:
+def load(path: Path, commands: Commands) -> ProjectFile:
     """Read a project file and check every key and value of it.
 
     Args:
         path: of the file.
         commands: all commands with their flags.
-        named: whether it was named by the user.
 
     Raises:
         LabeldepError: it is missing or no TOML; a table, a flag or a value is none. Names the file and the key.
@@ -149,7 +155,7 @@ def load(path: Path, commands: Commands, named: bool = False) -> ProjectFile:
             current = {name: str(read[name]) for name in ("dataset", "backbone", "weights") if name in read}
         else:
             own[table] = read
-    return ProjectFile(path, named, common, own, **current)
+    return ProjectFile(path, common, own, **current)
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -232,13 +238,14 @@ def loading(commands: Callable[[], Commands]) -> Callable[[typer.Context, Path |
     """
 
     def read(ctx: typer.Context, named: Path | None) -> Path | None:
+        ctx.meta[_FLAGS] = commands
         path = locate(named)
         if path is None:
             return named
         known = commands()
         errors: dict[str, LabeldepError] = {}
         try:
-            file = load(path, known, named is not None)
+            file = load(path, known)
         except LabeldepError as error:
             ctx.meta[_ERRORS] = dict.fromkeys(known, error)
             return named

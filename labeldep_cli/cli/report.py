@@ -9,6 +9,7 @@ import typer
 
 from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.codes import ExitCode
+from labeldep_cli.cli.next_command import given, say_next
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json
 from labeldep_cli.config import Machine, ReportConfig, RunWorkspace
 from labeldep_cli.files import format_size
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 def report(
+    ctx: typer.Context,
     runs: Annotated[
         list[str],
         typer.Argument(metavar="RUN...", help="Folders or names; all beside the first.", autocompletion=complete.run),
@@ -37,6 +39,7 @@ def report(
     else:
         _print(found)
     name_skipped((*found.skipped, *found.unreadable))
+    say_next(ctx, "export", runs[-1], values=given(ctx, run_workspace), json=json)
     raise typer.Exit(ExitCode.of(bool((found.images_read and found.skipped) or found.unreadable)))
 
 

@@ -87,6 +87,7 @@ def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool)
     store = project.ensure_store()
     if project.world.first:
         store.create()
+        store.remember_weights(project.images[1].spec)
     with lock(store.folder / ".lock", str(store.folder)) if project.world.first else nullcontext():
         if project.world.first:
             _clear_up(project, store, split, files, fresh)

@@ -25,6 +25,7 @@ from labeldep_cli.cli import (
     evaluate,
     export,
     extract,
+    init,
     predict,
     project_file,
     report,
@@ -127,6 +128,7 @@ def labeldep(
 
 
 app.command("demo")(command(demo.demo))
+app.command("init")(command(init.init))
 app.command("doctor")(command(doctor.doctor))
 app.command("data")(command(data.data))
 app.command("extract")(command(extract.extract))

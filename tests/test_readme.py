@@ -32,7 +32,7 @@ ELSEWHERE = {
 
 def test_every_command_is_told() -> None:
     names = [command.name for command in app.registered_commands]
-    assert len(names) == 15
+    assert len(names) == 16
     assert [name for name in names if f"labeldep {name}" not in README] == []
     assert [name for name in names if f"`labeldep {name}" not in COMMANDS] == [], "a row of the table"
 
@@ -56,9 +56,10 @@ def test_every_flag_that_is_told_exists(page: Path) -> None:
     import typer.main
     from torch.distributed.run import get_args_parser
 
+    program = typer.main.get_command(app)
     known = {
         word
-        for command in typer.main.get_command(app).commands.values()
+        for command in (program, *program.commands.values())
         for parameter in command.params
         for word in [*parameter.opts, *parameter.secondary_opts]
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sandbox import BACKBONE, Sandbox, make_table, only
 
-from labeldep_cli.cli import next_command
+from labeldep_cli.cli import next_command, predict
 
 
 @pytest.fixture
@@ -83,6 +83,25 @@ def test_ready_features_are_not_extracted(sandbox: Sandbox) -> None:
     rng = np.random.default_rng(0)
     np.savez("x.npz", X=rng.normal(size=(20, 3)), Y=rng.integers(0, 2, (20, 2)), label_names=["a", "b"])
     assert told(sandbox, "data", "x.npz") == ["labeldep", "pretrain", "--dataset", "x.npz"]
+
+
+@pytest.mark.usefixtures("looked_at")
+def test_after_predictions_only_where_they_are_shown(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sandbox.run("pretrain", "--dataset", "pets/labels.csv", *BACKBONE, "--steps", 2).exit_code == 0
+    assert "next:" not in sandbox.run("predict", "pets/img/0.png").stderr
+    monkeypatch.setattr(predict, "_is_shown", lambda: True)
+    assert told(sandbox, "predict", "pets/img/0.png") == ["labeldep", "export"]
+    name = only(sandbox.folder / "runs", "*-pretrain").name
+    assert told(sandbox, "predict", "pets/img/0.png", "--run", name) == ["labeldep", "export", name]
+    assert "next:" not in sandbox.run("predict", "pets/img/0.png", "--json").stderr
+    assert told(sandbox, "eval") == ["labeldep", "report", name], "the newest, by its name"
+
+
+@pytest.mark.usefixtures("looked_at")
+def test_from_an_empty_folder_on_it_leads_to_init(sandbox: Sandbox) -> None:
+    assert told(sandbox, "doctor") == ["labeldep", "init"]
+    Path("labeldep.toml").write_text('[defaults]\ndataset = "scenes"\n')
+    assert told(sandbox, "doctor") == ["labeldep", "data"]
 
 
 @pytest.mark.usefixtures("looked_at")

@@ -308,3 +308,23 @@ def test_a_file_that_is_named_has_to_be_there() -> None:
 def test_a_file_that_is_no_text_is_named() -> None:
     Path("labeldep.toml").write_bytes(b"\xff\xfe")
     assert "labeldep.toml is not UTF-8" in run("pretrain").stderr
+
+
+class TestCompletion:
+    """A shell's Tab goes by the file too, and a file with a mistake does not stop it."""
+
+    def complete(self, line: str) -> str:
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+        environment = {"_LABELDEP_COMPLETE": "complete_bash", **words}
+        return CliRunner().invoke(app, [], env=environment, prog_name="labeldep").stdout
+
+    def test_runs_are_those_of_its_folder(self) -> None:
+        write("", "moved/some-run/best.safetensors")
+        assert "some-run" not in self.complete("labeldep eval so")
+        write('[defaults]\nruns-dir = "moved"\n')
+        assert "some-run" in self.complete("labeldep eval so")
+
+    def test_a_mistake_in_it_is_told_when_a_command_runs(self) -> None:
+        write("[defaults\n")
+        assert "eval" in self.complete("labeldep ev")
+        assert "is no TOML" in run("eval").stderr

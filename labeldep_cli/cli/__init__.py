@@ -114,7 +114,7 @@ def labeldep(
             envvar=project_file.VARIABLE,
             metavar="FILE",
             callback=project_file.loading(_flags),
-            help="The project file: what all commands have in common, said once.",
+            help="Project file with the flags that all commands have in common, or its folder.",
             show_default=f"{project_file.NAME} here, if there is one",
         ),
     ] = None,

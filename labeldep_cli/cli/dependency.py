@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.commands import Take
-from labeldep_cli.cli.next_command import given, say_next
+from labeldep_cli.cli.next_command import given, name_of, say_next
 from labeldep_cli.cli.show import Terminal, print_json, print_table
 from labeldep_cli.config import DecisionConfig, Machine, ReportConfig, RunWorkspace
 
@@ -44,7 +45,10 @@ def dependency(
     else:
         _print(report)
         say_next(
-            ctx, "report", run or str(report.folder), values={**given(ctx, run_workspace, machine), "split": of.split}
+            ctx,
+            "report",
+            run or name_of(Path(report.folder), run_workspace.runs_dir),
+            values={**given(ctx, run_workspace, machine), "split": of.split},
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
-from labeldep_cli.cli.next_command import given, say_next
+from labeldep_cli.cli.next_command import given, name_of, say_next
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
 from labeldep_cli.config import DecisionConfig, Machine, ReportConfig, RunWorkspace
 
@@ -55,7 +56,7 @@ def evaluate(
     say_next(
         ctx,
         "report",
-        run or str(found.folder),
+        run or name_of(Path(found.folder), run_workspace.runs_dir),
         values={**given(ctx, run_workspace, machine), "split": of.split},
         json=json,
     )

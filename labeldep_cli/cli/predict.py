@@ -103,7 +103,7 @@ def predict(
     piped = "-" in images
     form = "jsonl" if json else form or _form(out, piped)
     code = _label(by, images, form, out, sidecars, annotate, everything)
-    if not piped and sys.stdout.isatty():
+    if not piped and _is_shown():
         named = (run,) if run else ()
         say_next(ctx, "export", *named, values=given(ctx, run_workspace), json=form == "jsonl")
     raise typer.Exit(code)
@@ -132,7 +132,7 @@ def _label(
     # Paths from a pipe are not waited for; all others are known from the start, and how many there are.
     paths = expand(_words(images)) if "-" in images else list(expand(images))
     copies = Copies(annotate, paths if isinstance(paths, list) else None) if annotate else None
-    reporter = Terminal(bars=out is not None or form == "table" or not sys.stdout.isatty())
+    reporter = Terminal(bars=out is not None or form == "table" or not _is_shown())
     done = skipped = 0
     with _destination(out) as stream:
         shown = open_form(form, stream, everything)
@@ -168,11 +168,16 @@ def _serve(by: _By, everything: bool) -> ExitCode:
     return ExitCode.of(not all_complete)
 
 
+def _is_shown() -> bool:
+    """Whether what is printed goes to a terminal."""
+    return sys.stdout.isatty()
+
+
 def _form(out: Path | None, piped: bool) -> Format:
     """The form where none is named; paths from a pipe are answered as they come, which a table cannot."""
     if out is not None:
         return _ENDINGS.get(out.suffix.lower(), "lines")
-    return "table" if sys.stdout.isatty() and not piped else "lines"
+    return "table" if _is_shown() and not piped else "lines"
 
 
 @contextmanager

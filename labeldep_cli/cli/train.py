@@ -25,6 +25,9 @@ from labeldep_cli.config import (
 if TYPE_CHECKING:
     from labeldep_cli.experiments.train_run import Trained
 
+_READY_FEATURES = (".npz", ".h5")
+"""How files of ready features end."""
+
 
 def pretrain(
     ctx: typer.Context,
@@ -119,6 +122,8 @@ def _inherited(ctx: typer.Context, source: Source, start: str, runs_dir: Path) -
         )
 
     names = [name for name in settings_of(Source) if name in settings and not is_said(name)]
+    if "dataset" not in names and source.dataset.lower().endswith(_READY_FEATURES):  # they take no backbone
+        names = [name for name in names if name not in ("backbone", "weights")]
     return replace(source, **{name: settings[name] for name in names})
 
 

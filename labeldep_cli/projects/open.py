@@ -61,7 +61,8 @@ def open_project(
     if dataset.has_features:
         if source.backbone:
             raise BackboneError(
-                f"{source.dataset} holds ready features: they take no backbone", "Leave --backbone out."
+                f"{source.dataset} holds ready features: they take no backbone",
+                "Leave --backbone out, in labeldep.toml too.",
             )
         source = replace(source, weights=source.weights or DEFAULT_WEIGHTS)
         return Project(workspace, source, machine, dataset, None, None, device, reporter, world=world)

@@ -90,11 +90,17 @@ def told(name: str, command: Any) -> list[str]:  # noqa: ANN401 - as above
     return lines
 
 
+def own_flags(program: Any) -> list[Any]:  # noqa: ANN401 - as above
+    """The flags that stand before the command; those that Typer adds for shells are in docs/completion.md."""
+    return [parameter for parameter in program.params if parameter.name in ("version", "project")]
+
+
 def page() -> str:
     """The whole page."""
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    program = typer.main.get_command(app)
+    commands = program.commands  # type: ignore[attr-defined]
     links = ", ".join(f"[{name}](#labeldep-{name})" for name in commands)
-    lines = [HEAD, f"Commands: {links}.", ""]
+    lines = [HEAD, f"Commands: {links}.", "", "Before the command:", "", *table(own_flags(program))]
     for name, command in commands.items():
         lines += told(name, command)
     return "\n".join(lines).rstrip("\n") + "\n"

@@ -56,9 +56,10 @@ def test_every_flag_that_is_told_exists(page: Path) -> None:
     import typer.main
     from torch.distributed.run import get_args_parser
 
+    program = typer.main.get_command(app)
     known = {
         word
-        for command in typer.main.get_command(app).commands.values()
+        for command in (program, *program.commands.values())
         for parameter in command.params
         for word in [*parameter.opts, *parameter.secondary_opts]
     }

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import sys
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +26,9 @@ from labeldep_cli.cli import (
     export,
     extract,
     features,
+    init,
     predict,
+    project_file,
     report,
     reproduce,
     runs,
@@ -33,6 +37,7 @@ from labeldep_cli.cli import (
     train,
 )
 from labeldep_cli.cli.codes import ExitCode
+from labeldep_cli.cli.command_flags import flags_of_command
 from labeldep_cli.cli.commands import command
 from labeldep_cli.cli.memory import lack_of_memory
 from labeldep_cli.cli.show import print_error, tell
@@ -85,6 +90,13 @@ app = typer.Typer(
 )
 
 
+@cache
+def _flags() -> project_file.Commands:
+    """The flags of each command that a project file may set."""
+    named = {str(info.name): info.callback for info in app.registered_commands}
+    return {name: flags_of_command(callback) for name, callback in named.items() if callback and name != "init"}
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"labeldep {__version__}")
@@ -97,15 +109,27 @@ def labeldep(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    project: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=project_file.VARIABLE,
+            metavar="FILE",
+            callback=project_file.loading(_flags),
+            help="Project file with the flags that all commands have in common, or its folder.",
+            show_default=f"{project_file.NAME} here, if there is one",
+        ),
+    ] = None,
 ) -> None:
     """Multi-label classification that knows which labels go together.
 
     Try it: labeldep demo
     """
     torchrun.require_shared(ctx.invoked_subcommand)
+    project_file.require_sound(ctx)
 
 
 app.command("demo")(command(demo.demo))
+app.command("init")(command(init.init))
 app.command("doctor")(command(doctor.doctor))
 app.command("data")(command(data.data))
 app.command("extract")(command(extract.extract))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labeldep_cli.cli import flags
+from labeldep_cli.cli import flags, project_file
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
+from labeldep_cli.cli.next_command import given, say_next
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table, tell
 from labeldep_cli.config import DRAW, AuditConfig, Machine, RunWorkspace, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
@@ -48,17 +49,20 @@ def audit(
     from labeldep_cli.runs.claims import Job
     from labeldep_cli.runs.names import is_run
 
-    if is_run(what, workspace.runs_dir):
+    of_run = is_run(what, workspace.runs_dir)
+    if of_run:
         _refuse(
             ctx,
             ("backbone", *DRAW, "folds", "repeats", "steps", "hidden", "seed", "fresh"),
             f"{what} is a run, trained already",
         )
-        data_dir = workspace.data_dir if _is_given(ctx, "data_dir") else None
         run_workspace = replace(
-            moved, runs_dir=workspace.runs_dir, data_dir=data_dir, features_dir=workspace.features_dir
+            project_file.scoped(ctx, moved),
+            runs_dir=workspace.runs_dir,
+            data_dir=workspace.data_dir if _is_moved(ctx, "data_dir") else None,
+            features_dir=workspace.features_dir,
         )
-        weights = source.weights if _is_given(ctx, "weights") else None
+        weights = source.weights if _is_moved(ctx, "weights") else None
         found = audit_run(run_workspace, what, machine, split, weights, config, config.out, Terminal())
     else:
         _refuse(ctx, ("split", "dataset"), f"{what} is a data set, which is audited whole")
@@ -68,6 +72,10 @@ def audit(
         found = audit_dataset(workspace, source, machine, config, Job(config.out, fresh), Terminal())
     _show(found, json)
     name_skipped(found.skipped)
+    if of_run:
+        say_next(ctx, "report", what, values={"runs_dir": workspace.runs_dir}, json=json)
+    else:  # once labels are corrected
+        say_next(ctx, "pretrain", values=given(ctx, source, workspace, machine), json=json)
     raise typer.Exit(ExitCode.of(found.images_read and bool(found.skipped)))
 
 
@@ -75,6 +83,11 @@ def _is_given(ctx: typer.Context, name: str) -> bool:
     """Whether a flag stands on the command line."""
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def _is_moved(ctx: typer.Context, name: str) -> bool:
+    """Whether a flag says of a run where something lies now: on the command line, or in the table [audit]."""
+    return _is_given(ctx, name) or project_file.of_call(ctx).is_own("audit", name)
 
 
 def _refuse(ctx: typer.Context, names: tuple[str, ...], why: str) -> None:

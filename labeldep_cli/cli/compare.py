@@ -8,6 +8,8 @@ import typer
 
 from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.commands import Take
+from labeldep_cli.cli.next_command import given, say_next
+from labeldep_cli.cli.project_file import scoped
 from labeldep_cli.cli.show import Terminal, print_json, print_table
 from labeldep_cli.config import Machine, ReportConfig, RunWorkspace
 
@@ -16,6 +18,7 @@ _SHOWN = ("CF1", "OF1", "exact_match")
 
 
 def compare(
+    ctx: typer.Context,
     runs: Annotated[
         list[str],
         typer.Argument(
@@ -32,7 +35,7 @@ def compare(
     from labeldep_cli.evaluation.bootstrap import LEVEL
     from labeldep_cli.pipelines.compare import compare as run
 
-    found = run(run_workspace, runs, machine, options.split, options.seed, Terminal())
+    found = run(scoped(ctx, run_workspace), runs, machine, options.split, options.seed, Terminal())
     if json:
         print_json(found.to_json())
         return
@@ -47,3 +50,4 @@ def compare(
         ]
         print_table(str(one.run), ["decision", "CF1", "OF1", "exact match", "labels"], rows)
         typer.echo(f"mAP {one.ranking.text}. {one.verdict}")
+    say_next(ctx, "report", *runs, values={**given(ctx, run_workspace, machine), "split": options.split})

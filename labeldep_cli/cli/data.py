@@ -11,6 +11,7 @@ import typer
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
+from labeldep_cli.cli.next_command import given, say_next
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
 from labeldep_cli.config import DRAW, DownloadConfig, Machine, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
@@ -23,6 +24,7 @@ _NAMES = "; ".join(f"{name}: {row.help}" for name, row in DATASETS.items())
 
 
 def data(
+    ctx: typer.Context,
     dataset: Annotated[str, typer.Argument(help=f"{_NAMES}; or a path, as for --dataset.")] = Source.dataset,
     urls: Annotated[
         Path | None, typer.Argument(help="With --download, for nuswide: the data set's own NUS-WIDE-urls.txt.")
@@ -54,6 +56,9 @@ def data(
     else:
         _print(report)
     name_skipped(report.skipped)
+    if report.splits["train"].on_disk:
+        following = "pretrain" if report.has_features else "extract"
+        say_next(ctx, following, values=given(ctx, source, workspace), json=json)
     raise typer.Exit(ExitCode.of(bool(report.skipped)))
 
 

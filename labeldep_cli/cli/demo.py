@@ -8,11 +8,13 @@ import typer
 
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.commands import Take
+from labeldep_cli.cli.next_command import say_next
 from labeldep_cli.cli.show import Terminal, print_json, print_table
 from labeldep_cli.config import Machine, Workspace
 
 
 def demo(
+    ctx: typer.Context,
     *,
     workspace: Workspace,
     machine: Annotated[Machine, Take("device", "workers")],
@@ -38,3 +40,4 @@ def demo(
     typer.echo(tables.protocol("test", record["adversarial"]["provenance"]))
     for sentence in found.verdict:
         typer.echo(sentence)
+    say_next(ctx, "init")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.commands import Take
+from labeldep_cli.cli.next_command import given, name_of, say_next
+from labeldep_cli.cli.project_file import scoped
 from labeldep_cli.cli.show import Terminal, print_json, print_table
 from labeldep_cli.config import DecisionConfig, Machine, ReportConfig, RunWorkspace
 
@@ -18,6 +21,7 @@ SHOWN_PAIRS = 10
 
 
 def dependency(
+    ctx: typer.Context,
     run: flags.Run = None,
     *,
     of: Annotated[
@@ -36,11 +40,17 @@ def dependency(
     """Measure how the run's label sets differ from real ones: pairs, sizes, sets never seen."""
     from labeldep_cli.pipelines.dependency import dependency as measure
 
-    report = measure(run_workspace, run, machine, decision, of.split, of.seed, Terminal())
+    report = measure(scoped(ctx, run_workspace), run, machine, decision, of.split, of.seed, Terminal())
     if json:
         print_json(report.to_json())
     else:
         _print(report)
+        say_next(
+            ctx,
+            "report",
+            run or name_of(Path(report.folder), run_workspace.runs_dir),
+            values={**given(ctx, run_workspace, machine), "split": of.split},
+        )
 
 
 def _print(report: DependencyReport) -> None:

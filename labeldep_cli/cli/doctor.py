@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from labeldep_cli.cli import flags
+from labeldep_cli.cli import flags, project_file
+from labeldep_cli.cli.next_command import say_next
 from labeldep_cli.cli.show import Terminal, print_json
 from labeldep_cli.config import Workspace
 from labeldep_cli.files import format_size
@@ -19,6 +20,7 @@ _MARGIN = 11
 
 
 def doctor(
+    ctx: typer.Context,
     *,
     workspace: Workspace,
     json: flags.Json = False,
@@ -27,8 +29,9 @@ def doctor(
     from labeldep_cli.pipelines.doctor import doctor as run
 
     found = run(workspace, Terminal())
+    file = project_file.of_call(ctx)
     if json:
-        print_json(found.to_json())
+        print_json({**found.to_json(), "project_file": file.to_json() if file.path else None})
         return
     _print("versions", [_versions(found.versions)])
     _print("extras", [_extra(name, packages) for name, packages in found.extras.items()])
@@ -37,10 +40,12 @@ def doctor(
     _print("weights", [_weights(file) for file in found.weights])
     _print("data sets", [_dataset(row) for row in found.datasets])
     _print("caches", _caches(found.caches))
+    _print("project", _project(file))
     _print("runs", [_runs(found.runs)])
     _print("disk", _disks(found))
     for warned in found.warnings:
         typer.echo(f"\nwarning: {warned.what}\n         {warned.remedy}")
+    say_next(ctx, "data" if file.path else "init")
 
 
 def _print(title: str, lines: Iterable[str]) -> None:
@@ -101,6 +106,15 @@ def _caches(caches: Mapping[str, Any]) -> list[str]:
         for kind in ("finished", "unfinished")
     ]
     return [f"{caches['folder']}: {'; '.join(told)}"]
+
+
+def _project(file: project_file.ProjectFile) -> list[str]:
+    """The project file, and a line a table."""
+    if file.path is None:
+        return [f"no {project_file.NAME} here (labeldep init writes one)"]
+    tables = {project_file.DEFAULTS: file.common, **file.own}
+    said = {table: ", ".join(f"{key} = {value}" for key, value in values.items()) for table, values in tables.items()}
+    return [str(file.path.absolute()), *(f"[{table}] {values}" for table, values in said.items() if values)]
 
 
 def _runs(runs: Mapping[str, Any]) -> str:

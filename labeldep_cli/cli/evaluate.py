@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,11 +10,14 @@ import typer
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
+from labeldep_cli.cli.next_command import given, name_of, say_next
+from labeldep_cli.cli.project_file import scoped
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
 from labeldep_cli.config import DecisionConfig, Machine, ReportConfig, RunWorkspace
 
 
 def evaluate(
+    ctx: typer.Context,
     run: flags.Run = None,
     *,
     of: Annotated[ReportConfig, Take("split", help={"split": "Split of the data set."})],
@@ -31,7 +35,7 @@ def evaluate(
     from labeldep_cli.reports import tables
 
     moved = str(weights) if weights else None
-    found = evaluate_run(run_workspace, run, machine, decision, of.split, moved, Terminal())
+    found = evaluate_run(scoped(ctx, run_workspace), run, machine, decision, of.split, moved, Terminal())
     record = found.to_json()
     if json:
         print_json(record)
@@ -50,4 +54,11 @@ def evaluate(
         if per_label:
             print_table("", ["label", "precision", "recall", "f1", "AP", "images"], tables.per_label(record))
     name_skipped(found.skipped)
+    say_next(
+        ctx,
+        "report",
+        run or name_of(Path(found.folder), run_workspace.runs_dir),
+        values={**given(ctx, run_workspace, machine), "split": of.split},
+        json=json,
+    )
     raise typer.Exit(ExitCode.of(found.images_read and bool(found.skipped)))

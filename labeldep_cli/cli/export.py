@@ -9,6 +9,7 @@ import typer
 
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.commands import Take
+from labeldep_cli.cli.project_file import scoped
 from labeldep_cli.cli.show import Terminal, print_json
 from labeldep_cli.config import DEFAULT_EXPORT_FORMAT, ExportFormat, RunWorkspace
 from labeldep_cli.files import format_size
@@ -17,6 +18,7 @@ _DATASET = "Data set whose test rows the file is compared with the run on, if th
 
 
 def export(
+    ctx: typer.Context,
     run: flags.Run = None,
     *,
     kind: Annotated[
@@ -38,7 +40,7 @@ def export(
     """Write a run as one file to take elsewhere: images in, probabilities out."""
     from labeldep_cli.pipelines.export import export as run_pipeline
 
-    made = run_pipeline(run_workspace, run, kind, out, str(weights) if weights else None, Terminal())
+    made = run_pipeline(scoped(ctx, run_workspace), run, kind, out, str(weights) if weights else None, Terminal())
     if json:
         print_json(made.to_json())
         return

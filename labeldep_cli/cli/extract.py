@@ -10,12 +10,14 @@ import typer
 
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.commands import Take
+from labeldep_cli.cli.next_command import given, say_next
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json
 from labeldep_cli.cli.torchrun import exit_code
 from labeldep_cli.config import ExtractConfig, Machine, Source, Workspace
 
 
 def extract(
+    ctx: typer.Context,
     *,
     source: Source,
     split: Annotated[
@@ -46,4 +48,7 @@ def extract(
         if extraction.images_per_second:
             typer.echo(f"{extraction.images_per_second:.1f} images a second")
     name_skipped(extraction.skipped)
+    # What cannot be told from the flags: which of the heads over regions is to be trained.
+    values = {**given(ctx, source, workspace, machine), "head": "ml-decoder" if seen.spatial else None}
+    say_next(ctx, "pretrain", values=values, json=json)
     raise typer.Exit(exit_code(bool(extraction.skipped)))

@@ -15,6 +15,8 @@ from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.formats import Format, open_form
+from labeldep_cli.cli.next_command import given, say_next
+from labeldep_cli.cli.project_file import scoped
 from labeldep_cli.cli.show import Terminal, json_line, print_json
 from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.errors import LabeldepError
@@ -24,6 +26,7 @@ _ENDINGS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl"}
 
 
 def predict(
+    ctx: typer.Context,
     images: Annotated[
         list[str] | None,
         typer.Argument(metavar="IMG...", help="Files, folders, globs; - reads paths from stdin.", show_default=False),
@@ -85,7 +88,7 @@ def predict(
     ] = False,
 ) -> None:
     """Label images."""
-    by = (run_workspace, run, machine, decision, str(weights) if weights else None)
+    by = (scoped(ctx, run_workspace), run, machine, decision, str(weights) if weights else None)
     if stdin_json:
         if images or form or out or sidecars or annotate:
             raise typer.BadParameter(
@@ -100,7 +103,11 @@ def predict(
         raise typer.BadParameter(f"--json prints JSON, not {form}: give one of the two", param_hint="--format")
     piped = "-" in images
     form = "jsonl" if json else form or _form(out, piped)
-    raise typer.Exit(_label(by, images, form, out, sidecars, annotate, everything))
+    code = _label(by, images, form, out, sidecars, annotate, everything)
+    if not piped and _is_shown():
+        named = (run,) if run else ()
+        say_next(ctx, "export", *named, values=given(ctx, run_workspace), json=form == "jsonl")
+    raise typer.Exit(code)
 
 
 _By = tuple[RunWorkspace, str | None, Machine, DecisionConfig, str | None]
@@ -126,7 +133,7 @@ def _label(
     # Paths from a pipe are not waited for; all others are known from the start, and how many there are.
     paths = expand(_words(images)) if "-" in images else list(expand(images))
     copies = Copies(annotate, paths if isinstance(paths, list) else None) if annotate else None
-    reporter = Terminal(bars=out is not None or form == "table" or not sys.stdout.isatty())
+    reporter = Terminal(bars=out is not None or form == "table" or not _is_shown())
     done = skipped = 0
     with _destination(out) as stream:
         shown = open_form(form, stream, everything)
@@ -162,11 +169,16 @@ def _serve(by: _By, everything: bool) -> ExitCode:
     return ExitCode.of(not all_complete)
 
 
+def _is_shown() -> bool:
+    """Whether what is printed goes to a terminal."""
+    return sys.stdout.isatty()
+
+
 def _form(out: Path | None, piped: bool) -> Format:
     """The form where none is named; paths from a pipe are answered as they come, which a table cannot."""
     if out is not None:
         return _ENDINGS.get(out.suffix.lower(), "lines")
-    return "table" if sys.stdout.isatty() and not piped else "lines"
+    return "table" if _is_shown() and not piped else "lines"
 
 
 @contextmanager

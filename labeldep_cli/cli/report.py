@@ -9,6 +9,8 @@ import typer
 
 from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.codes import ExitCode
+from labeldep_cli.cli.next_command import given, say_next
+from labeldep_cli.cli.project_file import scoped
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json
 from labeldep_cli.config import Machine, ReportConfig, RunWorkspace
 from labeldep_cli.files import format_size
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def report(
+    ctx: typer.Context,
     runs: Annotated[
         list[str],
         typer.Argument(metavar="RUN...", help="Folders or names; all beside the first.", autocompletion=complete.run),
@@ -31,12 +34,13 @@ def report(
     """Write one HTML page about one run or several: scores, curves, labels, pairs, training, images."""
     from labeldep_cli.pipelines.report import report as write
 
-    found = write(run_workspace, runs, machine, options.split, options.seed, options.out, Terminal())
+    found = write(scoped(ctx, run_workspace), runs, machine, options.split, options.seed, options.out, Terminal())
     if json:
         print_json(found.to_json())
     else:
         _print(found)
     name_skipped((*found.skipped, *found.unreadable))
+    say_next(ctx, "export", runs[-1], values=given(ctx, run_workspace), json=json)
     raise typer.Exit(ExitCode.of(bool((found.images_read and found.skipped) or found.unreadable)))
 
 

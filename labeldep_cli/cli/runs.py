@@ -11,6 +11,7 @@ import typer
 
 from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.commands import Take
+from labeldep_cli.cli.next_command import say_next
 from labeldep_cli.cli.show import Terminal, print_json, print_table, tell
 from labeldep_cli.config import RunWorkspace
 from labeldep_cli.files import format_size
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 
 def runs(
+    ctx: typer.Context,
     action: Annotated[
         Literal["list", "clean"], typer.Argument(help="list them, or clean: remove what can go.")
     ] = "list",
@@ -75,6 +77,9 @@ def runs(
         print_json({"runs_dir": str(runs_dir), "runs": [row.to_json() for row in rows]})
     elif rows:
         _print(rows)
+        newest = next((row.name for row in rows if row.state != "no checkpoint"), None)
+        if newest is not None:
+            say_next(ctx, "eval", newest, values={"runs_dir": runs_dir})
     else:
         tell(f"there is no run in {runs_dir} yet: labeldep adversarial --dataset DATASET trains one")
 

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from labeldep_cli.cli import complete, flags
+from labeldep_cli.cli import complete, flags, project_file
+from labeldep_cli.cli.next_command import given, name_of, say_next
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
 from labeldep_cli.cli.torchrun import exit_code
-from labeldep_cli.config import AdversarialConfig, Machine, PretrainConfig, Source, TrainingConfig, Workspace
+from labeldep_cli.config import (
+    AdversarialConfig,
+    Machine,
+    PretrainConfig,
+    Scope,
+    Source,
+    TrainingConfig,
+    Workspace,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from labeldep_cli.experiments.train_run import Trained
 
+_READY_FEATURES = (".npz", ".h5")
+"""How files of ready features end."""
+
 
 def pretrain(
+    ctx: typer.Context,
     *,
     source: Source,
     config: flags.Config = None,
@@ -33,17 +49,23 @@ def pretrain(
 
     _require_sense(training)
     _require_score(training)
-    _show(run(workspace, source, machine, training, Job(out, fresh, tensorboard), Terminal()), json)
+    trained = run(workspace, source, machine, training, Job(out, fresh, tensorboard), Terminal())
+    _show(trained, json)
+    values = {**given(ctx, source, workspace, machine, training), "start": out and str(out)}
+    say_next(ctx, "adversarial", values=values, json=json)
+    _end(trained)
 
 
 def adversarial(
+    ctx: typer.Context,
     *,
     source: Source,
     start: Annotated[
         str | None,
         typer.Option(
             "--from",
-            help="Run to start from (folder, name, stage or part of a name); the pretrain run if not given.",
+            help="Run to start from, with its data set and backbone: a folder, name, stage or part of a name. "
+            "Without it: the pretrain run.",
             autocompletion=complete.run,
             rich_help_panel=flags.WHAT,
         ),
@@ -60,6 +82,7 @@ def adversarial(
     """Train G against a critic of label sets (Sects. 3.2, 3.3); extracts and pretrains first where that is missing."""
     from labeldep_cli.experiments.train import adversarial as run
     from labeldep_cli.runs.claims import Job
+    from labeldep_cli.runs.record import read_config
 
     if training.critic == "none" and training.freeze_generator:
         raise typer.BadParameter(
@@ -67,7 +90,47 @@ def adversarial(
         )
     _require_sense(training)
     _require_score(training)
-    _show(run(workspace, source, machine, training, start, Job(out, fresh, tensorboard), Terminal()), json)
+    if start is not None:
+        source = _inherited(ctx, source, start, workspace.runs_dir)
+    trained = run(workspace, source, machine, training, start, Job(out, fresh, tensorboard), Terminal())
+    _show(trained, json)
+    start_record = read_config(trained.folder)["start"]
+    folders = [*([Path(start_record["run"])] if start_record else []), trained.folder]
+    runs = [name_of(folder, workspace.runs_dir) for folder in folders]
+    values = {**given(ctx, machine), "runs_dir": workspace.runs_dir}
+    say_next(ctx, "compare", *runs, values=values, json=json)
+    _end(trained)
+
+
+def _inherited(ctx: typer.Context, source: Source, start: str, runs_dir: Path) -> Source:
+    """Data set, draw, backbone and weights of the run to start from, where no flag says otherwise.
+
+    The defaults that all commands of a project file have in common say nothing otherwise: they name no run.
+
+    Raises:
+        CheckpointError: there is no such run.
+    """
+    from labeldep_cli.runs.names import find_run
+    from labeldep_cli.runs.record import read_config
+
+    file, has_config = project_file.of_call(ctx), ctx.params.get("config") is not None
+
+    def is_said(name: str) -> bool:
+        given = ctx.get_parameter_source(name)
+        by = "" if given is None else given.name
+        return by in ("COMMANDLINE", "ENVIRONMENT") or (
+            by == "DEFAULT_MAP" and (has_config or file.is_own("adversarial", name))
+        )
+
+    scope = Scope(
+        source.dataset if is_said("dataset") else file.dataset,
+        source.backbone if is_said("backbone") else file.backbone,
+    )
+    settings = read_config(find_run(start, runs_dir, scope))["settings"]
+    names = [name for name in settings_of(Source) if name in settings and not is_said(name)]
+    if "dataset" not in names and source.dataset.lower().endswith(_READY_FEATURES):  # they take no backbone
+        names = [name for name in names if name not in ("backbone", "weights")]
+    return replace(source, **{name: settings[name] for name in names})
 
 
 def _require_sense(training: TrainingConfig) -> None:
@@ -114,5 +177,8 @@ def _show(trained: Trained, json: bool) -> None:
             typer.echo(f"the critic's weight for --decision rerank, chosen on val: beta {result['beta']:g}")
         typer.echo(protocol("val", trained.provenance))
     name_skipped(trained.skipped)
+
+
+def _end(trained: Trained) -> NoReturn:
     # Over a cache, the extraction has answered for what it skipped; where this command looked itself, it answers.
     raise typer.Exit(exit_code(trained.images_read and bool(trained.skipped)))

@@ -7,6 +7,9 @@ from typing import Literal
 DEFAULT_BACKBONE = "resnet101"
 """Table 3 is made with it."""
 
+DEFAULT_WEIGHTS = "default"
+"""Torchvision's published ones."""
+
 PAPER_BACKBONES = ("vgg16", "inception_v3", "resnet101", "resnet152")
 """Sect. 3.1."""
 

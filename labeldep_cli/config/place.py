@@ -88,9 +88,10 @@ class Source:
     """Which data, seen through which backbone.
 
     Attributes:
-        backbone: None for the data set's own default: ready features have none.
-        weights: "default" (torchvision's published ones), a name of torchvision's weights for that model
-            ("IMAGENET1K_V1"), "none" (random), or the path of a state dict.
+        backbone: None for the one that features or runs of the data set are there of, else the data set's own default;
+            ready features have none.
+        weights: None likewise, else "default" (torchvision's published ones), a name of torchvision's weights for that
+            model ("IMAGENET1K_V1"), "none" (random), or the path of a state dict.
         split_seed: never the training seed.
     """
 
@@ -106,12 +107,13 @@ class Source:
         f"{', '.join(PAPER_BACKBONES)}, or any torchvision classifier.",
         panel="What",
         complete="backbone",
-        default_text=DEFAULT_BACKBONE,
+        default_text=f"the one that features or runs are there of, else {DEFAULT_BACKBONE}",
     )
-    weights: str = setting(
-        "default",
+    weights: str | None = setting(
+        None,
         "default: torchvision's (downloaded if missing); none: random; or the PATH of a state dict.",
         panel="What",
+        default_text="those that features or runs are there of, else default",
     )
     val_fraction: float = setting(
         0.05, "Share of train held out where the data set has no val split.", panel="What", min=0.0, max=0.9

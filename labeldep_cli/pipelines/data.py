@@ -42,6 +42,7 @@ class DataReport:
         cooccurrence: the pairs of labels with the highest lift, at most STRONGEST.
         notes: what was left out or drawn when the data set was loaded.
         published: how it compares with what its authors published, a sentence each; empty for a user's own.
+        has_features: whether it brings ready features instead of images.
     """
 
     dataset: str
@@ -55,6 +56,7 @@ class DataReport:
     cooccurrence: tuple[Cooccurrence, ...]
     notes: tuple[str, ...]
     published: tuple[str, ...]
+    has_features: bool
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -130,4 +132,5 @@ def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:
         cooccurrence=strongest_cooccurrences(dataset),
         notes=dataset.notes,
         published=compared(dataset),
+        has_features=dataset.has_features,
     )

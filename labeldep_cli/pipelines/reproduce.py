@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from labeldep_cli.config import DEFAULT_BACKBONE, Machine, ReproduceConfig, Source, Workspace
+from labeldep_cli.config import DEFAULT_BACKBONE, DEFAULT_WEIGHTS, Machine, ReproduceConfig, Source, Workspace
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.scenes import files as scenes_files
 from labeldep_cli.datasets.split import Dataset, Draw, Skipped
@@ -126,6 +126,7 @@ def _prepare(
         raise BackboneError(f"{source.dataset} holds ready features: they take no backbone", "Leave --backbones out.")
     if not dataset.has_features:
         names = names or (dataset.backbone or DEFAULT_BACKBONE,)
+    source = replace(source, weights=source.weights or DEFAULT_WEIGHTS)  # a table's backbones are chosen, not inherited
     projects: dict[str | None, Project] = {
         name: open_project(workspace, replace(source, backbone=name), machine, reporter, dataset=dataset)
         for name in (names or (None,))

@@ -89,6 +89,7 @@ def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool)
     with lock(store.folder / LOCK, str(store.folder)) if project.world.first else nullcontext():
         if project.world.first:
             store.create()
+            store.remember_weights(project.images[1].spec)
             _clear_up(project, store, split, files, fresh)
         project.world.wait()
         passes = []

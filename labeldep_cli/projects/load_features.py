@@ -19,7 +19,7 @@ def load_features(
     split: str = "train",
     *,
     backbone: str | None = Source.backbone,
-    weights: str = Source.weights,
+    weights: str | None = Source.weights,
     spatial: bool = ExtractConfig.spatial,
     val_fraction: float = Source.val_fraction,
     test_fraction: float = Source.test_fraction,
@@ -32,7 +32,8 @@ def load_features(
     Args:
         dataset: a named data set, or the path of your own; as for `--dataset`.
         split: train, val or test.
-        backbone, weights: that the features were computed with; as for `labeldep extract`.
+        backbone, weights: that the features were computed with, as for `labeldep extract`; None for those that are
+            there.
         spatial: regions of the last feature map instead of pooled features.
         val_fraction, test_fraction, split_seed: how splits are drawn that the data set lacks.
         data_dir: the folder of the data sets.

@@ -8,6 +8,7 @@ from labeldep_cli.compute.devices import pick_device, settle_on
 from labeldep_cli.compute.distributed import join
 from labeldep_cli.config import (
     DEFAULT_BACKBONE,
+    DEFAULT_WEIGHTS,
     ExtractConfig,
     Machine,
     Source,
@@ -16,10 +17,12 @@ from labeldep_cli.config import (
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.split import Dataset, Draw
 from labeldep_cli.errors import BackboneError
+from labeldep_cli.features.coverage import SplitFiles
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.weights import Weights, locate_weights
 from labeldep_cli.progress import Reporter
-from labeldep_cli.projects.project import Project
+from labeldep_cli.projects.prepared import settle
+from labeldep_cli.projects.project import Findings, Project
 
 
 def open_project(
@@ -33,6 +36,8 @@ def open_project(
     extraction: ExtractConfig | None = None,
 ) -> Project:
     """Load the data set and find the backbone's row and weights (unless given); the weights are not loaded yet.
+
+    Where the source names no backbone or no weights, those that the data set is prepared for are taken (`prepared`).
 
     Args:
         workspace, source, machine: what is asked for.
@@ -49,26 +54,33 @@ def open_project(
     device = pick_device(machine.device)
     settle_on(device)
     world = join(device)
-    named = find_backbone(source.backbone) if source.backbone else None  # a misspelt name is told before data are read
+    if source.backbone:
+        find_backbone(source.backbone)  # a misspelt name is told before data are read
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
     dataset = dataset or registry.load(source.dataset, workspace.data_dir, draw, reporter)
     if dataset.has_features:
-        if named is not None:
+        if source.backbone:
             raise BackboneError(
-                f"{source.dataset} holds ready features: they take no backbone", "Leave --backbone out."
+                f"{source.dataset} holds ready features: they take no backbone",
+                "Leave --backbone out, in labeldep.toml too.",
             )
+        source = replace(source, weights=source.weights or DEFAULT_WEIGHTS)
         return Project(workspace, source, machine, dataset, None, None, device, reporter, world=world)
-    row = named or find_backbone(dataset.backbone or DEFAULT_BACKBONE)
+    files: dict[str, SplitFiles] = {}
+    if weights is None:
+        source = world.broadcast(settle(workspace, source, dataset, files, reporter) if world.first else source)
+    row = find_backbone(source.backbone or dataset.backbone or DEFAULT_BACKBONE)
     return Project(
         workspace,
-        replace(source, backbone=row.name),
+        replace(source, backbone=row.name, weights=source.weights or DEFAULT_WEIGHTS),
         machine,
         dataset,
         row,
-        weights or locate_weights(row, source.weights),
+        weights or locate_weights(row, source.weights or DEFAULT_WEIGHTS),
         device,
         reporter,
         spatial,
         extraction or ExtractConfig(),
         world,
+        findings=Findings(files),
     )

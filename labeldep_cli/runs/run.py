@@ -12,6 +12,7 @@ from torch import nn
 from labeldep_cli.compute.seeded import seeded
 from labeldep_cli.config import (
     DEFAULT_HEAD,
+    DEFAULT_WEIGHTS,
     HeadKind,
     LabelReduction,
     Source,
@@ -134,7 +135,7 @@ class Run:
         Raises:
             CheckpointError: the file is not the one that it was trained with; names both hashes.
         """
-        spec = self.source().weights
+        spec = self.source().weights or DEFAULT_WEIGHTS
         if path is None and spec not in ("default", "none") and Path(spec).is_absolute() and not Path(spec).is_file():
             return Weights(spec, Path(spec), self.facts["weights_sha256"])
         found = locate_weights(row, path or spec)

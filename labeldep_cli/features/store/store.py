@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from labeldep_cli.files import make_folder, storing, write_text
 
 KIND = "kind.json"
 """The file that says what a folder is the store of."""
+
+WEIGHTS = "weights.json"
+"""The file that says where the weights lay, as `--weights` takes them: it saves the user saying so again."""
 
 NOWHERE = -1
 
@@ -74,6 +78,24 @@ class FeatureStore:
         make_folder(self.folder)
         if not (self.folder / KIND).exists():
             write_text(self.folder / KIND, self.kind.to_json() + "\n")
+
+    def remember_weights(self, spec: str) -> None:
+        """Remember where the weights lie, as `--weights` takes them.
+
+        Raises:
+            StorageError: the place is not writable.
+        """
+        specs = list(dict.fromkeys((spec, *self.weights_specs())))
+        if specs != self.weights_specs():
+            write_text(self.folder / WEIGHTS, json.dumps(specs) + "\n")
+
+    def weights_specs(self) -> list[str]:
+        """Where the weights lay, the last place first; none where nobody knows."""
+        with suppress(OSError, ValueError):
+            specs = json.loads((self.folder / WEIGHTS).read_text(encoding="utf-8"))
+            if isinstance(specs, list):
+                return [spec for spec in specs if isinstance(spec, str)]
+        return []
 
     def segments(self, part: Part) -> tuple[Segment, ...]:
         """The segments of one part, the oldest first.

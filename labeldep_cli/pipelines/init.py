@@ -1,0 +1,203 @@
+"""`labeldep init`: what lies here to begin with, and the project file that says so."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from labeldep_cli.config import DEFAULT_BACKBONE, DEFAULT_WEIGHTS, Source, Workspace
+from labeldep_cli.datasets import registry
+from labeldep_cli.datasets.formats import FORMATS
+from labeldep_cli.datasets.registry import DATASETS
+from labeldep_cli.datasets.split import Dataset, Draw
+from labeldep_cli.errors import BackboneError, DatasetError
+from labeldep_cli.experiments.requirements import SMALL_VAL
+from labeldep_cli.files import write_text
+from labeldep_cli.models.backbones import find_backbone
+from labeldep_cli.models.weights import published_file
+from labeldep_cli.progress import SilentReporter
+from labeldep_cli.projects.prepared import find_prepared
+
+MOST_TABLES = 20
+"""Files that are opened to see whether they are data sets."""
+
+_FRACTIONS = (Source.val_fraction, 0.1, 0.2)
+
+_HEAD = """\
+# What all commands of this project have in common. Flags go before it, the environment too.
+# Paths are relative to this file. Every flag goes, without its dashes; `labeldep doctor` shows what is in use.
+
+[defaults]
+"""
+_TAIL = """
+# A table is for one command:
+#
+# [adversarial]
+# critic = "nce"
+# freeze-generator = true
+"""
+_COMMENTS = {
+    "backbone": "the network that turns images into features",
+    "weights": "its weights: default is torchvision's, none is random",
+    "val-fraction": "of train, held out to choose thresholds on",
+}
+
+
+@dataclass(frozen=True)
+class DatasetOffer:
+    """A data set that can be opened.
+
+    Attributes:
+        name: as `--dataset` takes it.
+        dataset: its splits.
+    """
+
+    name: str
+    dataset: Dataset
+
+    @property
+    def draws_val(self) -> bool:
+        """Whether its val split has to be drawn from train."""
+        return "val" in self.dataset.drawn
+
+    @property
+    def val_fraction(self) -> float:
+        """The least usual share of train that is not too few images to choose on; the largest where all are too few."""
+        rows = sum(len(self.dataset.splits[name]) for name in ("train", "val"))
+        return next((share for share in _FRACTIONS if share * rows >= SMALL_VAL), _FRACTIONS[-1])
+
+    def __str__(self) -> str:
+        """What was read of it."""
+        splits = {name: len(split) for name, split in self.dataset.splits.items()}
+        shown = ", ".join(f"{name} {count:,}" for name, count in splits.items())
+        kind = "rows of ready features" if self.dataset.has_features else "rows"
+        return f"{self.name}: {sum(splits.values()):,} {kind}, {len(self.dataset.space)} labels ({shown})"
+
+
+@dataclass(frozen=True)
+class NamedOffer:
+    """A data set of the table of names, which nobody has opened yet: that may take a while."""
+
+    name: str
+    help: str
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"{self.name}: {self.help}"
+
+
+@dataclass(frozen=True)
+class BackboneOffer:
+    """A backbone with weights, and why it is offered."""
+
+    name: str
+    weights: str
+    why: str
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"{self.name}{'' if self.weights == DEFAULT_WEIGHTS else f', weights {self.weights}'}: {self.why}"
+
+
+def open_dataset(name: str, data_dir: Path) -> DatasetOffer:
+    """Open a data set.
+
+    Raises:
+        DatasetError: it is missing or malformed.
+    """
+    draw = Draw(Source.val_fraction, Source.test_fraction, Source.split_seed)
+    return DatasetOffer(name, registry.load(name, data_dir, draw, SilentReporter()))
+
+
+def dataset_offers(data_dir: Path) -> list[DatasetOffer] | list[NamedOffer]:
+    """The data sets in the working directory; where there are none, the named ones that are laid out."""
+    return list(_opened(_tables(), data_dir)) or [
+        NamedOffer(name, row.help) for name, row in DATASETS.items() if not row.lacking(data_dir)
+    ]
+
+
+def _opened(names: Iterable[str], data_dir: Path) -> Iterator[DatasetOffer]:
+    for name in names:
+        with suppress(DatasetError):  # not every file of such a kind is a data set
+            yield open_dataset(name, data_dir)
+
+
+def _tables() -> Iterator[str]:
+    """What may be a data set here, the likeliest first: a labels.csv, folders with one, other tables, shards."""
+    here = sorted(path for path in Path().iterdir() if not path.name.startswith("."))
+    files = [path for path in here if path.is_file() and path.suffix.lower() in FORMATS]
+    first = [path for path in files if path.stem == "labels"]
+    folders = [path / "labels.csv" for path in here if (path / "labels.csv").is_file()]
+    others = [path for path in files if path not in first]
+    others += [
+        path
+        for path in sorted(Path().glob("*/labels.*"))
+        if path.suffix.lower() in FORMATS and path.suffix.lower() != ".csv"
+    ]
+    yield from (path.as_posix() for path in (*first, *folders, *others)[:MOST_TABLES])
+    for pattern in ("*.tar", *(f"{path.name}/*.tar" for path in here if path.is_dir())):
+        if any(Path().glob(pattern)):
+            yield pattern
+
+
+def backbone_offers(offer: DatasetOffer, workspace: Workspace) -> list[BackboneOffer]:
+    """The backbones that can be gone on with at once, the best prepared first; at the end the default."""
+    prepared = find_prepared(workspace, offer.dataset, None, {})
+    there = {"features": "its features of this data set are there", "run": "a run of this data set has it"}
+    found = [BackboneOffer(one.backbone, one.weights.spec, there[one.by]) for one in prepared]
+    usual = offer.dataset.backbone or DEFAULT_BACKBONE
+    if offer.dataset.backbone:
+        found.insert(0, BackboneOffer(usual, DEFAULT_WEIGHTS, f"it belongs to {offer.name}"))
+    on_disk = {name: BackboneOffer(name, DEFAULT_WEIGHTS, "its weights are on this disk") for name in _downloaded()}
+    megabytes = published_file(find_backbone(DEFAULT_BACKBONE)).megabytes
+    fetched = BackboneOffer(DEFAULT_BACKBONE, DEFAULT_WEIGHTS, f"{megabytes or 0:.0f} MB are downloaded when needed")
+    default = on_disk.pop(DEFAULT_BACKBONE, fetched)
+    every = [*found, default, *on_disk.values()]
+    return list({(one.name, one.weights): one for one in reversed(every)}.values())[::-1]
+
+
+def _downloaded() -> Iterator[str]:
+    """The backbones whose published weights are on this disk."""
+    for path in sorted((Path(torch.hub.get_dir()) / "checkpoints").glob("*-*.pth")):
+        with suppress(BackboneError):
+            row = find_backbone(path.name.rsplit("-", 1)[0])
+            if published_file(row).path == path:
+                yield row.name
+
+
+def write_project(file: Path, settings: Mapping[str, object]) -> None:
+    """Write a project file.
+
+    Args:
+        file: where to.
+        settings: flags without dashes, and their values; paths as seen from the working directory.
+
+    Raises:
+        StorageError: the place is not writable.
+    """
+    text = "".join(
+        f"{name} = {json.dumps(_as_seen_from(file.parent, name, value), ensure_ascii=False)}{_comment(name)}\n"
+        for name, value in settings.items()
+    )
+    write_text(file, _HEAD + text + _TAIL)
+
+
+def _comment(name: str) -> str:
+    return f"  # {_COMMENTS[name]}" if name in _COMMENTS else ""
+
+
+def _as_seen_from(folder: Path, name: str, value: object) -> object:
+    """A path as a file in a folder writes it; what is no path stays."""
+    if isinstance(value, float):
+        return value
+    text = str(value)
+    is_file = name in ("dataset", "weights") and text not in DATASETS and ("/" in text or Path(text).exists())
+    if not (is_file or isinstance(value, Path)) or Path(text).is_absolute() or text.startswith("~"):
+        return text
+    return Path(os.path.relpath(text, folder)).as_posix()

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labeldep_cli.config import Decided
+from labeldep_cli.config import DecisionKind
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.evaluation.expected_f1 import best_expected_f1
 from labeldep_cli.evaluation.rerank import rerank, score_candidates
@@ -61,7 +61,7 @@ class ByCritic:
     critic: Discriminator
     beta: float
     source: str
-    rule: Decided = "rerank"
+    rule: DecisionKind = "rerank"
 
     def decide(self, logits: NDArray[np.float32], features: Features) -> NDArray[np.bool_]:
         """Choose a label set for each image; the features are computed."""

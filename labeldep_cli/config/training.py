@@ -76,7 +76,7 @@ class TrainingConfig:
     )
     label_reduction: LabelReduction = setting(
         "mean",
-        "Whether Eq. 1 averages or sums over labels; with a sum, alpha leaves the critic almost no effect.",
+        "Whether Eq. 1 averages or sums over labels; with a sum and alpha 10 the critic has almost no effect.",
         panel="The paper's own",
     )
     head: HeadKind | None = setting(

@@ -125,14 +125,14 @@ class AdversarialConfig(TrainingConfig):
     @classmethod
     def describe_length(cls) -> str:
         """The default length of training in words."""
-        epochs, least = cls.NCE_HEAD_LENGTH
-        return f"{super().describe_length()}; with --critic nce --freeze-generator {epochs}, at least {least}"
+        epochs, minimum = cls.NCE_HEAD_LENGTH
+        return f"{super().describe_length()}; with --critic nce --freeze-generator {epochs}, at least {minimum}"
 
     @property
     def _length(self) -> tuple[int, int]:
-        usual = super()._length
+        default = super()._length
         alone = self.freeze_generator and not self.full
-        return self.ALONE_HEAD_LENGTH.get(self.critic, usual) if alone else usual
+        return self.ALONE_HEAD_LENGTH.get(self.critic, default) if alone else default
 
     @property
     def critic_depth(self) -> int:
@@ -187,9 +187,9 @@ class AdversarialConfig(TrainingConfig):
         """
         if self.critic != "wgan-gp" or self.freeze_generator:
             return None
-        passed = 1.0 if self.sampling == "none" else self.inverse_temperature
+        slope_factor = 1.0 if self.sampling == "none" else self.inverse_temperature
         weight = self.alpha * (1 / n_labels if self.label_reduction == "mean" else 1.0)
-        return passed / (4 * weight) if weight else float("inf")
+        return slope_factor / (4 * weight) if weight else float("inf")
 
     @property
     def stage(self) -> str:

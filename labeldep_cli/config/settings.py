@@ -73,8 +73,8 @@ def setting(
     default_text: str | DefaultText = "",
 ) -> T:
     """A field of a config that is also a flag; for the arguments, see `Setting`."""
-    facts = Setting(help, panel, min, max, flag, envvar, metavar, parser, complete, choices, default_text)
-    return dataclasses.field(default=default, metadata={_KEY: facts})
+    declared = Setting(help, panel, min, max, flag, envvar, metavar, parser, complete, choices, default_text)
+    return dataclasses.field(default=default, metadata={_KEY: declared})
 
 
 def like(config: type[Any], name: str, **changes: object) -> Any:  # noqa: ANN401 - a field, as `dataclasses.field`
@@ -87,8 +87,8 @@ def like(config: type[Any], name: str, **changes: object) -> Any:  # noqa: ANN40
     """
     (field,) = (field for field in fields(config) if field.name == name)
     default = changes.pop("default", field.default)
-    facts = dataclasses.replace(field.metadata[_KEY], **cast("dict[str, Any]", changes))
-    return dataclasses.field(default=default, metadata={_KEY: facts})
+    declared = dataclasses.replace(field.metadata[_KEY], **cast("dict[str, Any]", changes))
+    return dataclasses.field(default=default, metadata={_KEY: declared})
 
 
 def settings_of(config: type[Any]) -> dict[str, Setting]:
@@ -96,12 +96,12 @@ def settings_of(config: type[Any]) -> dict[str, Setting]:
     return {field.name: field.metadata[_KEY] for field in fields(config) if _KEY in field.metadata}
 
 
-def changed(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+def changed(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
     """Name the settings that differ, each as "alpha 10.0 there, 5.0 here"."""
     return [
-        f"{name} {theirs.get(name)!r} there, {mine.get(name)!r} here"
-        for name in sorted(mine.keys() | theirs.keys())
-        if mine.get(name) != theirs.get(name)
+        f"{name} {there.get(name)!r} there, {here.get(name)!r} here"
+        for name in sorted(here.keys() | there.keys())
+        if here.get(name) != there.get(name)
     ]
 
 

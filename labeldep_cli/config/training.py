@@ -117,8 +117,8 @@ class TrainingConfig:
     @classmethod
     def describe_length(cls) -> str:
         """The default length of training in words."""
-        (epochs, least), (full_epochs, full_least) = cls.HEAD_LENGTH, cls.FULL_LENGTH
-        return f"{epochs}, at least {least} updates; with --full {full_epochs}, at least {full_least}"
+        (epochs, minimum), (full_epochs, full_minimum) = cls.HEAD_LENGTH, cls.FULL_LENGTH
+        return f"{epochs}, at least {minimum} updates; with --full {full_epochs}, at least {full_minimum}"
 
     @property
     def stage(self) -> str:
@@ -150,8 +150,8 @@ class TrainingConfig:
             return self.steps
         if self.epochs is not None:
             return self.epochs * steps_per_epoch
-        epochs, least = self._length
-        return max(epochs * steps_per_epoch, least)
+        epochs, minimum = self._length
+        return max(epochs * steps_per_epoch, minimum)
 
     @property
     def _length(self) -> tuple[int, int]:

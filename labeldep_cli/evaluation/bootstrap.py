@@ -47,9 +47,9 @@ def weights(n: int, seed: int, resamples: int = RESAMPLES) -> NDArray[np.int32]:
     return np.concatenate([np.ones((1, n), dtype=np.int32), draws.astype(np.int32)])
 
 
-def interval(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval:
+def interval(scores: NDArray[np.float64], reference: NDArray[np.float64]) -> Interval:
     """The difference of two scores [1 + B]; entry 0 of each belongs to the original sample."""
-    difference = mine - theirs
+    difference = scores - reference
     tail = (100 - LEVEL) / 2
     low, high = np.percentile(difference[1:], [tail, 100 - tail])
     return Interval(float(difference[0]), float(low), float(high))
@@ -90,7 +90,7 @@ class SeededInterval:
         }
 
 
-def seeded_interval(mine: NDArray[np.float64], theirs: NDArray[np.float64], seed: int) -> SeededInterval:
+def seeded_interval(scores: NDArray[np.float64], reference: NDArray[np.float64], seed: int) -> SeededInterval:
     """The difference of two models' scores, averaged over training seeds.
 
     The variation over images comes from the paired bootstrap of the mean over seeds. The variation over seeds is drawn
@@ -99,10 +99,10 @@ def seeded_interval(mine: NDArray[np.float64], theirs: NDArray[np.float64], seed
     alone.
 
     Args:
-        mine, theirs: scores [S, 1 + B]; entry 0 of each row belongs to the original sample.
+        scores, reference: scores [S, 1 + B]; entry 0 of each row belongs to the original sample.
         seed: seed of the draws from Student's t.
     """
-    difference = mine - theirs
+    difference = scores - reference
     n_seeds, n = difference.shape
     mean = difference.mean(axis=0)
     over_images = interval(mean, np.zeros(n))
@@ -140,11 +140,11 @@ def set_scores(
     occurring = present_count > 0
     count = np.maximum(occurring.sum(axis=1), 1)
     cp, cr = (precision * occurring).sum(axis=1) / count, (recall * occurring).sum(axis=1) / count
-    op, orr = _ratio(correct.sum(axis=1), chosen.sum(axis=1)), _ratio(correct.sum(axis=1), present_count.sum(axis=1))
+    op, or_ = _ratio(correct.sum(axis=1), chosen.sum(axis=1)), _ratio(correct.sum(axis=1), present_count.sum(axis=1))
     has_known = known.any(axis=1)
     exact = has_known & ((predicted == present) | ~known).all(axis=1)
     rows = weight @ has_known
-    shares = {"CP": cp, "CR": cr, "CF1": _harmonic(cp, cr), "OP": op, "OR": orr, "OF1": _harmonic(op, orr)}
+    shares = {"CP": cp, "CR": cr, "CF1": _harmonic(cp, cr), "OP": op, "OR": or_, "OF1": _harmonic(op, or_)}
     shares["exact_match"] = _ratio(weight @ exact, rows)
     scores = {name: 100 * share for name, share in shares.items()}
     return scores | {"labels_per_image": _ratio(chosen.sum(axis=1), rows)}

@@ -25,15 +25,15 @@ def most_probable_sets(logits: Tensor, count: int) -> Tensor:
         bool [N, K, L], most probable first; K is `count`, or 2^L if that is less.
     """
     n, width = logits.shape
-    unsure = logits.abs().topk(min(count - 1, width), largest=False)  # sorted: smallest |logit| first
+    least_certain = logits.abs().topk(min(count - 1, width), largest=False)  # sorted: smallest |logit| first
     cost = logits.new_zeros(n, 1)  # [N, k], of the k best sets so far
-    flipped = torch.zeros(n, 1, unsure.indices.shape[1], dtype=torch.bool, device=logits.device)  # [N, k, C]
-    for position in range(unsure.indices.shape[1]):
+    flipped = torch.zeros(n, 1, least_certain.indices.shape[1], dtype=torch.bool, device=logits.device)  # [N, k, C]
+    for position in range(least_certain.indices.shape[1]):
         more = flipped.clone()
         more[:, :, position] = True
-        both = torch.cat([cost, cost + unsure.values[:, position : position + 1]], dim=1)
+        both = torch.cat([cost, cost + least_certain.values[:, position : position + 1]], dim=1)
         cost, kept = both.topk(min(count, both.shape[1]), largest=False)
         flipped = torch.cat([flipped, more], dim=1).gather(1, kept[:, :, None].expand(-1, -1, flipped.shape[2]))
     differ = torch.zeros(n, flipped.shape[1], width, dtype=torch.bool, device=logits.device)
-    differ.scatter_(2, unsure.indices[:, None, :].expand(-1, flipped.shape[1], -1), flipped)
+    differ.scatter_(2, least_certain.indices[:, None, :].expand(-1, flipped.shape[1], -1), flipped)
     return (logits > 0)[:, None, :] ^ differ

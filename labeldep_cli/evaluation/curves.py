@@ -54,13 +54,13 @@ def by_threshold(p: NDArray[np.float64], labels: NDArray[np.int8], thresholds: N
     precision = _percent(n_right, n_chosen)[:, occurs]
     recall = _percent(n_right, n_present)[:, occurs]
     op = _percent(n_right.sum(axis=1), n_chosen.sum(axis=1))
-    o_r = _percent(n_right.sum(axis=1), n_present.sum())
+    or_ = _percent(n_right.sum(axis=1), n_present.sum())
     return Curve(
         thresholds,
         CF1=_harmonic(precision.mean(axis=1), recall.mean(axis=1)) if occurs.any() else np.zeros(len(thresholds)),
         OP=op,
-        OR=o_r,
-        OF1=_harmonic(op, o_r),
+        OR=or_,
+        OF1=_harmonic(op, or_),
         labels_per_image=n_chosen.sum(axis=1) / known.any(axis=1).sum(),
     )
 

@@ -173,7 +173,7 @@ def _statistics(real: NDArray[np.bool_], sets: NDArray[np.bool_], train: NDArray
     counted, predicted = together(real), together(sets)
     width = len(counted)
     upper = np.triu(np.ones((width, width), dtype=bool), k=1)
-    mine, theirs = _shares(sets, width), _shares(real, width)
+    predicted_shares, real_shares = _shares(sets, width), _shares(real, width)
     pairs = predicted[upper].sum()
     unseen = predicted[upper & (together(train) == 0)].sum()
     known_sets = {row.tobytes() for row in np.packbits(train, axis=1)}
@@ -181,7 +181,7 @@ def _statistics(real: NDArray[np.bool_], sets: NDArray[np.bool_], train: NDArray
     return SetStatistics(
         lift_error=_lift_error(counted, predicted, upper, len(real)),
         cardinality=_shares(sets),
-        cardinality_distance=float(np.abs(np.array(mine) - np.array(theirs)).sum() / 2),
+        cardinality_distance=float(np.abs(np.array(predicted_shares) - np.array(real_shares)).sum() / 2),
         unseen_pairs=float(unseen / pairs) if pairs else 0.0,
         unseen_sets=float(np.mean(new_sets)),
         p_value=two_sample_p(real, sets, seed),

@@ -99,8 +99,8 @@ def average_precision(scores: NDArray[np.floating[Any]], y: NDArray[np.number[An
     Returns:
         0..1; NaN if no row is positive.
     """
-    precision, gained = _precision_and_gain(scores, y)
-    return float((precision * gained).sum() / gained.sum())
+    precision, gains = _precision_and_gain(scores, y)
+    return float((precision * gains).sum() / gains.sum())
 
 
 def voc_average_precision(scores: NDArray[np.floating[Any]], y: NDArray[np.number[Any] | np.bool_]) -> float:
@@ -115,9 +115,9 @@ def voc_average_precision(scores: NDArray[np.floating[Any]], y: NDArray[np.numbe
     Returns:
         0..1, never below `average_precision`; NaN if no row is positive.
     """
-    precision, gained = _precision_and_gain(scores, y)
+    precision, gains = _precision_and_gain(scores, y)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float((envelope * gained).sum() / gained.sum())
+    return float((envelope * gains).sum() / gains.sum())
 
 
 AP_VARIANTS = {"step": average_precision, "voc": voc_average_precision}
@@ -246,10 +246,10 @@ def _average_precisions(
     logits: NDArray[np.float32], present: NDArray[np.bool_], known: NDArray[np.bool_], ap: ApVariant
 ) -> NDArray[np.float64]:
     """Average precision of each label over its known rows: [L], 0..100, NaN without a positive row."""
-    one_label = AP_VARIANTS[ap]
+    ap_of_label = AP_VARIANTS[ap]
     # Label by label: sorting the full [N, L] at once is no faster and needs int64 and float64 copies of it.
     return np.array(
-        [100 * one_label(logits[mask, c], present[mask, c]) for c, mask in enumerate(known.T)], dtype=np.float64
+        [100 * ap_of_label(logits[mask, c], present[mask, c]) for c, mask in enumerate(known.T)], dtype=np.float64
     )
 
 

@@ -127,8 +127,8 @@ def tune_beta(score: Score, logits: Tensor, z: Tensor, labels: Tensor, expected:
     best = int(right.sum(dim=1).argmax())
     if expected is None:
         return BETAS[best]
-    lost = right[best] - right  # 1 or -1 where the two differ
-    as_good = (lost.sum(dim=1) <= 2 * lost.abs().sum(dim=1).sqrt()).tolist()
+    deficit = right[best] - right  # 1 or -1 where the two differ
+    as_good = (deficit.sum(dim=1) <= 2 * deficit.abs().sum(dim=1).sqrt()).tolist()
     return min((beta for beta, good in zip(BETAS, as_good, strict=True) if good), key=lambda beta: abs(beta - expected))
 
 

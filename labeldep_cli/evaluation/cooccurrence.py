@@ -11,21 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def log_lift(together: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+def log_lift(counts: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     """Log2 of how many times more often two labels occur together than by chance.
 
     Half an image is added to the count and to the count expected by chance. So a pair that is expected less than once
     stays near 0, even if it does occur.
 
     Args:
-        together: images with both labels [L, L]; the diagonal has the counts of single labels.
+        counts: images with both labels [L, L]; the diagonal has the counts of single labels.
         n: total number of images.
 
     Returns:
         [L, L]; 1 for twice as often, -1 for half as often, 0 on the diagonal.
     """
-    single = np.diag(together)
-    lift = np.log2((together + 0.5) / (np.outer(single, single) / n + 0.5))
+    single = np.diag(counts)
+    lift = np.log2((counts + 0.5) / (np.outer(single, single) / n + 0.5))
     np.fill_diagonal(lift, 0.0)
     return np.asarray(lift)
 

@@ -136,30 +136,30 @@ def measure(
     )
 
 
-def together(sets: NDArray[Any]) -> NDArray[np.float64]:
+def cooccurrence_counts(sets: NDArray[Any]) -> NDArray[np.float64]:
     """Number of images with both labels, [L, L]; the diagonal has the counts of single labels."""
     x = sets.astype(np.float64)
     return np.asarray(x.T @ x)
 
 
-def _lift(together: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    single = np.diag(together)
+def _lift(counts: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    single = np.diag(counts)
     chance = np.outer(single, single) / n
-    return np.divide(together, chance, out=np.zeros_like(together), where=chance > 0)
+    return np.divide(counts, chance, out=np.zeros_like(counts), where=chance > 0)
 
 
 def _pairs(
     real: NDArray[np.bool_], decided: NDArray[np.bool_], p: NDArray[np.float64], names: Sequence[str]
 ) -> tuple[Pair, ...]:
     n = len(real)
-    counted, predicted, expected = together(real), together(decided), together(p)
-    lift, predicted_lift = _lift(counted, n), _lift(predicted, n)
+    observed, predicted, expected = cooccurrence_counts(real), cooccurrence_counts(decided), cooccurrence_counts(p)
+    lift, predicted_lift = _lift(observed, n), _lift(predicted, n)
     first, second = np.triu_indices(len(names), k=1)
-    order = np.argsort(-np.abs(counted[first, second] - expected[first, second]), kind="stable")
+    order = np.argsort(-np.abs(observed[first, second] - expected[first, second]), kind="stable")
     return tuple(
         Pair(
             (names[i], names[j]),
-            int(counted[i, j]),
+            int(observed[i, j]),
             int(predicted[i, j]),
             float(expected[i, j]),
             float(lift[i, j]),
@@ -170,16 +170,16 @@ def _pairs(
 
 
 def _statistics(real: NDArray[np.bool_], sets: NDArray[np.bool_], train: NDArray[np.bool_], seed: int) -> SetStatistics:
-    counted, predicted = together(real), together(sets)
-    width = len(counted)
+    observed, predicted = cooccurrence_counts(real), cooccurrence_counts(sets)
+    width = len(observed)
     upper = np.triu(np.ones((width, width), dtype=bool), k=1)
     predicted_shares, real_shares = _shares(sets, width), _shares(real, width)
     pairs = predicted[upper].sum()
-    unseen = predicted[upper & (together(train) == 0)].sum()
+    unseen = predicted[upper & (cooccurrence_counts(train) == 0)].sum()
     known_sets = {row.tobytes() for row in np.packbits(train, axis=1)}
     new_sets = [row.tobytes() not in known_sets for row in np.packbits(sets, axis=1)]
     return SetStatistics(
-        lift_error=_lift_error(counted, predicted, upper, len(real)),
+        lift_error=_lift_error(observed, predicted, upper, len(real)),
         cardinality=_shares(sets),
         cardinality_distance=float(np.abs(np.array(predicted_shares) - np.array(real_shares)).sum() / 2),
         unseen_pairs=float(unseen / pairs) if pairs else 0.0,
@@ -189,16 +189,16 @@ def _statistics(real: NDArray[np.bool_], sets: NDArray[np.bool_], train: NDArray
 
 
 def _lift_error(
-    counted: NDArray[np.float64], predicted: NDArray[np.float64], upper: NDArray[np.bool_], n: int
+    observed: NDArray[np.float64], predicted: NDArray[np.float64], upper: NDArray[np.bool_], n: int
 ) -> float | None:
-    frequent = upper & (counted >= MIN_COUNT)
+    frequent = upper & (observed >= MIN_COUNT)
     single = np.diag(predicted)
     # ln lift = ln n_ab + ln n - ln n_a - ln n_b; a count of 0 is replaced by 0.5.
     lifts = np.log(np.maximum(predicted, 0.5)) + np.log(n)
     lifts -= np.log(np.maximum(single, 0.5))[:, None] + np.log(np.maximum(single, 0.5))[None, :]
     if not frequent.any():
         return None
-    return float(np.abs(lifts[frequent] - np.log(_lift(counted, n)[frequent])).mean())
+    return float(np.abs(lifts[frequent] - np.log(_lift(observed, n)[frequent])).mean())
 
 
 def _shares(sets: NDArray[np.bool_], largest: int | None = None) -> tuple[float, ...]:

@@ -7,11 +7,11 @@ from difflib import get_close_matches
 
 
 class LabeldepError(Exception):
-    """An error that the user can mend: what is wrong with which thing, and how to mend it.
+    """An error that the user can mend.
 
     Args:
-        what: one line: what is wrong, and with which file, row, flag or run.
-        remedy: how to mend it, often a command; empty where `what` already says so.
+        what: one line: what is wrong, and which file, row, flag or run it concerns.
+        remedy: how to mend it, often a command; empty if `what` already says it.
     """
 
     def __init__(self, what: str, remedy: str = "") -> None:
@@ -28,23 +28,23 @@ class DatasetError(LabeldepError):
 
 
 class CacheError(LabeldepError):
-    """A feature cache is unreadable, or was made from something else than what is asked for."""
+    """A feature cache is unreadable, or was made from other inputs than the requested ones."""
 
 
 class CheckpointError(LabeldepError):
-    """A run or its checkpoint is missing, unreadable, or does not fit the other parts."""
+    """A run or its checkpoint is missing, unreadable, or does not fit the data set, backbone or other runs."""
 
 
 class BackboneError(LabeldepError):
-    """A backbone is unknown, or its weights cannot be had."""
+    """A backbone is unknown, or its weights are missing or unsuitable."""
 
 
 class TrainingError(LabeldepError):
-    """Training cannot go on: a loss that is not finite, no usable rows."""
+    """Training cannot continue: a loss is not finite, or there are no usable rows."""
 
 
 class DownloadError(LabeldepError):
-    """Something cannot be fetched: no connection, a refusal, or other bytes than were published."""
+    """A download failed: no connection, a refusal by the server, or bytes other than the published ones."""
 
 
 class StorageError(LabeldepError):
@@ -52,14 +52,14 @@ class StorageError(LabeldepError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which known names a misspelt one may have meant.
+    """Suggest known names for a misspelt one.
 
     Returns:
-        "Did you mean 'a' or 'b'?", or "Known: a, b, c" where none is near.
+        "Did you mean 'a' or 'b'?", or "Known: a, b, c" if no known name is similar.
     """
     names = list(dict.fromkeys(known))
-    near = get_close_matches(name, names, n=3, cutoff=0.6)
-    if near:
-        return f"Did you mean {' or '.join(repr(n) for n in near)}?"
+    matches = get_close_matches(name, names, n=3, cutoff=0.6)
+    if matches:
+        return f"Did you mean {' or '.join(repr(match) for match in matches)}?"
     shown = ", ".join(names[:20]) + (f", and {len(names) - 20} more" if len(names) > 20 else "")
     return f"Known: {shown}"

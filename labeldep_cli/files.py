@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all; hashes; one writer at a time."""
+"""Atomic writes of files, hashes, and locks for one writer at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
-    """Say what kept a file or folder from being written, and how to mend it."""
+    """Turn an operating system error on writing a file or folder into one that says how to mend it."""
     if error.errno in _FULL or any(f"errno = {code}" in str(error) for code in _FULL):
         return StorageError(
             f"no space left to write {path}",
@@ -51,7 +51,7 @@ def storage_error(path: Path, error: OSError) -> StorageError:
 
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors while `path` is written into ones that a user can mend."""
+    """Turn operating system errors in this block, which writes `path`, into a StorageError."""
     try:
         yield
     except OSError as error:
@@ -62,7 +62,7 @@ def make_folder(folder: Path) -> None:
     """Create a folder and its parents.
 
     Raises:
-        StorageError: a file stands in the way, or the place is not writable.
+        StorageError: a file has the name of a folder, or the location is not writable.
     """
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,33 +70,33 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Write a file so that it appears whole or not at all.
+    """Write a file atomically: it appears complete or not at all.
 
     Yields:
-        A path beside `path` to write to. When the block ends well it is synced and renamed; a kill leaves at most
-        that one leftover, which the next writer replaces.
+        A temporary path in the folder of `path` to write to. If the block raises no error, it is synced and renamed to
+        `path`. A kill leaves at most this temporary file, which the next writer replaces.
 
     Raises:
-        StorageError: the disk is full, read-only or forbidden.
+        StorageError: the disk is full or read-only, or there is no permission.
     """
-    beside = path.with_name(f".{path.name}.writing")
+    temporary = path.with_name(f".{path.name}.writing")
     with storing(path):
         try:
-            yield beside
-            publish(beside, path)
+            yield temporary
+            publish(temporary, path)
         except BaseException:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
 
 
-def publish(beside: Path, path: Path) -> None:
-    """Sync a finished file and give it its name."""
-    descriptor = os.open(beside, os.O_RDONLY)
+def publish(temporary: Path, path: Path) -> None:
+    """Sync a finished temporary file to the disk and rename it to `path`."""
+    descriptor = os.open(temporary, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    beside.replace(path)
+    temporary.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -105,13 +105,13 @@ def publish(beside: Path, path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with atomic_write(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    """Write a text file atomically, in UTF-8."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - any JSON value
-    """Write a JSON file, indented, whole or not at all."""
+    """Write an indented JSON file atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -130,22 +130,22 @@ def _sha256(stream: Any) -> str:  # noqa: ANN401 - Python 3.10 has no hashlib.fi
 
 @contextmanager
 def lock(path: Path, what: str, patience: float = 2.0) -> Iterator[None]:
-    """Hold a lock file while its neighbour is written.
+    """Hold a lock file during this block.
 
-    A POSIX record lock belongs to the process: it goes when the process dies, and decoding workers that outlive a
-    killed parent for a moment do not keep it, as they would a flock.
+    The lock is a POSIX record lock, which belongs to the process and ends with it. Decoding workers that outlive a
+    killed parent for a moment do not keep it; they would keep a flock.
 
     Args:
-        path: the lock file; it stays, empty.
-        what: what is being guarded, for the message.
+        path: the lock file; it is empty, and is not removed.
+        what: the file or folder that the lock protects, for the message.
         patience: seconds to wait for another process.
 
     Raises:
-        StorageError: another process holds it.
+        StorageError: another process holds the lock.
     """
     try:
         import fcntl
-    except ImportError:  # no record locks on Windows: two writers of one run are the user's own care there
+    except ImportError:  # Windows has no record locks: there nothing keeps two processes from writing one run
         yield
         return
     with storing(path):
@@ -170,7 +170,7 @@ def lock(path: Path, what: str, patience: float = 2.0) -> Iterator[None]:
 
 
 def locked(path: Path) -> bool:
-    """Whether another process holds a lock file. Nothing is written; one that cannot be read is held by nobody."""
+    """Whether another process holds a lock file; False if the file cannot be read. Nothing is written."""
     try:
         import fcntl
 
@@ -186,7 +186,7 @@ def locked(path: Path) -> bool:
 
 
 def format_size(n: float) -> str:
-    """Bytes for a person: "512 B", "4.1 kB", "170.5 MB"."""
+    """A number of bytes as text: "512 B", "4.1 kB", "170.5 MB"."""
     if n < 1000:
         return f"{n:.0f} B"
     unit = min(int(math.log10(n)) // 3, 4)

@@ -1,4 +1,4 @@
-"""How the rooms below the command line tell what they are doing, without printing."""
+"""The interface by which library code reports notes and progress without printing."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any, Protocol
 
 
 class Bar(Protocol):
-    """One piece of work under way."""
+    """The progress of one task."""
 
     def advance(self, n: int = 1) -> None:
-        """Say that n more units are done."""
+        """Report that n more units are done."""
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """A training as it begins or goes on.
+    """The state of a training at its start or when it resumes.
 
     Attributes:
-        name: of the run.
-        steps: generator updates in all.
+        name: name of the run.
+        steps: total number of generator updates.
         history: the evaluations so far, records of metrics.jsonl; empty before the first.
-        best: the step of the best of them; None before there is one.
-        resumed: the step that it goes on from; None for that of the last evaluation.
+        best: the step of the best evaluation; None before the first.
+        resumed: the step at which it resumes; None for that of the last evaluation.
     """
 
     name: str
@@ -35,53 +35,53 @@ class TrainingProgress:
 
     @property
     def done(self) -> int:
-        """Updates made already."""
+        """Number of generator updates made before."""
         if self.resumed is not None:
             return self.resumed
         return int(self.history[-1]["step"]) if self.history else 0
 
 
 class TrainingObserver(Bar, Protocol):
-    """Who looks on while a network is trained; `advance` tells of each update."""
+    """Receives the progress of a training; `advance` counts generator updates."""
 
     def losses(self, step: int, means: Mapping[str, float]) -> None:
-        """Hear the means of the losses over the updates since the last telling; `step` is the last of them."""
+        """Receive the mean losses of the updates since the last call; `step` is the last of these updates."""
 
     def evaluated(self, record: Mapping[str, Any], best: bool) -> None:
-        """Hear of an evaluation: its record of metrics.jsonl, and whether it is the best so far."""
+        """Receive an evaluation: its record of metrics.jsonl, and whether it is the best so far."""
 
 
 class Reporter(Protocol):
-    """Takes notes and progress; the command line shows them on stderr."""
+    """Receives notes and progress; the command line shows them on stderr."""
 
     def note(self, text: str) -> None:
-        """Say one sentence to the user."""
+        """Report one sentence to the user."""
 
     def bar(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Bar]:
-        """Open a progress bar over `total` units ("images", "shards"); None where nobody knows how many will come."""
+        """Open a progress bar over `total` units ("images", "shards"); `total` is None if it is unknown."""
 
     def training(self, training: TrainingProgress) -> AbstractContextManager[TrainingObserver]:
-        """Look on at a training; the block ends with it."""
+        """Open an observer of a training; the block ends with the training."""
 
 
 class SilentObserver:
-    """A observer that keeps still."""
+    """An observer that ignores everything."""
 
     def advance(self, n: int = 1) -> None:
-        """Take no notice."""
+        """Ignore the progress."""
 
     def losses(self, step: int, means: Mapping[str, float]) -> None:
-        """Take no notice."""
+        """Ignore the losses."""
 
     def evaluated(self, record: Mapping[str, Any], best: bool) -> None:
-        """Take no notice."""
+        """Ignore the evaluation."""
 
 
 class SilentReporter:
-    """A reporter that says nothing: the default of the Python API."""
+    """A reporter that ignores everything: the default of the Python API."""
 
     def note(self, text: str) -> None:
-        """Drop the note."""
+        """Ignore the note."""
 
     @contextmanager
     def bar(self, what: str, total: int | None, unit: str) -> Iterator[Bar]:
@@ -90,44 +90,44 @@ class SilentReporter:
 
     @contextmanager
     def training(self, training: TrainingProgress) -> Iterator[TrainingObserver]:
-        """Yield a observer that says nothing."""
+        """Yield an observer that ignores everything."""
         yield SilentObserver()
 
 
 class ForwardingReporter:
-    """Hands everything on to another reporter; what is told otherwise is written over.
+    """Forwards everything to another reporter; subclasses override what they report differently.
 
     Args:
-        reporter: the other one.
+        reporter: the other reporter.
     """
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
 
     def note(self, text: str) -> None:
-        """Say it there."""
+        """Forward the note."""
         self._reporter.note(text)
 
     def bar(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Bar]:
-        """Open the bar there."""
+        """Open the bar of the other reporter."""
         return self._reporter.bar(what, total, unit)
 
     def training(self, training: TrainingProgress) -> AbstractContextManager[TrainingObserver]:
-        """Look on from there."""
+        """Open the observer of the other reporter."""
         return self._reporter.training(training)
 
 
 class DeduplicatingReporter(ForwardingReporter):
-    """Passes each note on once: a command that opens the same data set many times says so but once."""
+    """Forwards each note once, for commands that open the same data set many times."""
 
     def __init__(self, reporter: Reporter) -> None:
         super().__init__(reporter)
-        self._said: set[str] = set()
+        self._seen: set[str] = set()
 
     def note(self, text: str) -> None:
-        """Pass a note on, if it is new."""
-        if text not in self._said:
-            self._said.add(text)
+        """Forward a note, if it is new."""
+        if text not in self._seen:
+            self._seen.add(text)
             super().note(text)
 
 
@@ -138,16 +138,16 @@ class CombinedObserver:
         self._observers = observers
 
     def advance(self, n: int = 1) -> None:
-        """Tell each."""
+        """Forward the progress to each observer."""
         for observer in self._observers:
             observer.advance(n)
 
     def losses(self, step: int, means: Mapping[str, float]) -> None:
-        """Tell each."""
+        """Forward the losses to each observer."""
         for observer in self._observers:
             observer.losses(step, means)
 
     def evaluated(self, record: Mapping[str, Any], best: bool) -> None:
-        """Tell each."""
+        """Forward the evaluation to each observer."""
         for observer in self._observers:
             observer.evaluated(record, best)

@@ -478,8 +478,8 @@ class TestStreaming:
 
     @pytest.fixture(autouse=True)
     def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(streamed, "_LEAST", 2)
-        monkeypatch.setattr(streamed, "_BLOCKS", 2)
+        monkeypatch.setattr(streamed, "_POOL_ROWS", 2)
+        monkeypatch.setattr(streamed, "_POOL_BLOCKS", 2)
 
     def test_a_run_leaves_the_cpu_s_bytes(self, sandbox: OnBoth) -> None:
         tight = ("--from", sandbox.folder / "runs" / "pretrained", "--max-memory", "100KB")

@@ -22,7 +22,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 
 from labeldep_cli.compute import distributed
 from labeldep_cli.compute.devices import pick_device
-from labeldep_cli.compute.distributed import ALONE, World, join, leave, require_own_devices
+from labeldep_cli.compute.distributed import ALONE, World, join, leave, require_separate_devices
 from labeldep_cli.config import Machine, Source, Workspace
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.progress import SilentReporter
@@ -67,7 +67,7 @@ def meet(monkeypatch: pytest.MonkeyPatch, *devices: tuple[str, str]) -> list[str
     def process(rank: int) -> None:
         name, mine.uuid = devices[rank]
         try:
-            require_own_devices(store, torch.device(name), rank, len(devices))
+            require_separate_devices(store, torch.device(name), rank, len(devices))
         except LabeldepError as error:
             told[rank] = str(error)
 
@@ -193,7 +193,7 @@ def test_a_process_has_taken_its_gpu_before_it_meets_the_others(tmp_path, monkey
     ],
 )
 def test_the_loss_of_a_process_is_told(error, told) -> None:
-    with pytest.raises(LabeldepError) as caught, distributed._meeting():
+    with pytest.raises(LabeldepError) as caught, distributed._peer_errors():
         raise error
     assert "another of the processes that compute together has ended" in caught.value.what
     assert told in caught.value.what and "\n" not in caught.value.what
@@ -210,7 +210,7 @@ def test_the_loss_of_a_process_is_told(error, told) -> None:
     ],
 )
 def test_what_is_no_loss_keeps_its_kind(error) -> None:
-    with pytest.raises(type(error)) as caught, distributed._meeting():
+    with pytest.raises(type(error)) as caught, distributed._peer_errors():
         raise error
     assert caught.value is error
 

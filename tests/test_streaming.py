@@ -149,7 +149,7 @@ class TestBlocks:
         n = 270_000
         blocks = blocks_within(memory, n, row)
         assert blocks is not None and 2 * blocks.largest(n) * row <= memory
-        assert blocks.count(n) // blocks.pools >= streamed._BLOCKS - 1  # rows of a pool are of many places
+        assert blocks.count(n) // blocks.pools >= streamed._POOL_BLOCKS - 1  # rows of a pool are of many places
         pools = torch.arange(blocks.count(n)).tensor_split(blocks.pools)
         assert max(len(blocks.rows_of(pool, n)) for pool in pools) <= blocks.largest(n)
 
@@ -209,7 +209,7 @@ class TestStreamedInputs:
         self, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         budget = len(cache.usable) * cache.row_bytes(V) // 2
-        monkeypatch.setattr(streamed, "_LEAST", 1)
+        monkeypatch.setattr(streamed, "_POOL_ROWS", 1)
         blocks = blocks_within(budget, len(cache.usable), cache.row_bytes(V))
         assert blocks is not None
         inputs = StreamedInputs(cache, V, False, CPU, blocks)
@@ -325,8 +325,8 @@ class TestCommands:
 
     @pytest.fixture(autouse=True)
     def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(streamed, "_LEAST", 4)
-        monkeypatch.setattr(streamed, "_BLOCKS", 4)
+        monkeypatch.setattr(streamed, "_POOL_ROWS", 4)
+        monkeypatch.setattr(streamed, "_POOL_BLOCKS", 4)
 
     def words(self, sandbox: Sandbox, command: str, out: str, *more: str) -> tuple[object, ...]:
         source = ("--dataset", sandbox.table, "--backbone", "scenesnet", "--batch-size", "8")

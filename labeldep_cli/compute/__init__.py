@@ -1,1 +1,1 @@
-"""The device, the processes that compute together, precision."""
+"""Devices, distributed processes, precision."""

@@ -1,4 +1,4 @@
-"""The device that is computed on, and what makes it repeat its numbers."""
+"""Choice of the device, and the settings that make its results reproducible."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def pick_device(name: str) -> torch.device:
     """Resolve `--device`.
 
     Args:
-        name: auto (a GPU where there is one), cpu, cuda or cuda:N. Of several processes on a machine (torchrun, SLURM)
-            auto and cuda give each one its own GPU, whether it sees all of them or only that one; `join` finds out if
-            two processes would share one all the same.
+        name: auto (a GPU if there is one), cpu, cuda or cuda:N. If several processes run on a machine (torchrun,
+            SLURM), auto and cuda give each process its own GPU, whether all GPUs are visible to the process or only
+            its own. `join` raises an error if two processes would share a GPU.
 
     Raises:
-        LabeldepError: the device does not exist here.
+        LabeldepError: the device does not exist on this machine.
     """
     kind, _, index = name.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (":" in name and not (kind == "cuda" and index.isdigit())):
@@ -35,30 +35,30 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cpu") if count == 0 or kind == "cpu" else torch.device("cuda", int(index))
 
 
-def settle_on(device: torch.device) -> None:
-    """Have torch repeat its numbers on a device, and make it the process's own: for commands.
+def set_up_device(device: torch.device) -> None:
+    """Make torch's results on a device reproducible, and make it the current device. For commands only.
 
-    Not for `labeldep_cli.load`: in a process of the user's these settings are the user's.
+    `labeldep_cli.load` does not call this: in a user's own Python process these global settings belong to the user.
 
     Args:
-        device: to compute on; nothing is to be done for a CPU, which repeats its numbers anyway.
+        device: the device to compute on. Nothing changes for a CPU, whose results are reproducible anyway.
     """
     if device.type != "cuda":
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Or every new tensor is filled with NaN first, by a kernel of its own.
+    # Otherwise an extra kernel first fills every new tensor with NaN.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    make_convolutions_exact()  # what evaluates in float32; training computes in bf16
-    torch.cuda.set_device(device)  # or pinned memory would take some of the first GPU's
+    make_convolutions_exact()  # matters for evaluation in float32; training computes in bf16
+    torch.cuda.set_device(device)  # otherwise pinned memory would use memory of the first GPU
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
-    """bf16 for the convolutions on a GPU that computes in it; nothing elsewhere.
+    """Autocast to bf16 on a GPU that supports it; no autocast elsewhere.
 
-    GPUs before compute capability 8.0 only imitate bf16, slower than they compute in float32; and gradients in fp16
-    would have to be scaled.
+    GPUs before compute capability 8.0 only emulate bf16, more slowly than they compute in float32. And gradients in
+    fp16 would have to be scaled.
     """
-    has_it = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    return torch.autocast("cuda", torch.bfloat16, enabled=has_it)
+    has_bf16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.autocast("cuda", torch.bfloat16, enabled=has_bf16)

@@ -1,4 +1,4 @@
-"""Which of a GPU's kernels compute, where the ones that torch chooses would not give the numbers that are promised."""
+"""Choice of GPU kernels, where torch's default choice is not reproducible or not exact enough."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def repeatable_attention(x: Tensor) -> AbstractContextManager[None]:
-    """Attention whose gradient is the same each time: by plain products and a softmax, where x lies on a GPU.
+    """Attention with a reproducible gradient: plain matrix products and a softmax, if x lies on a GPU.
 
-    The backward passes of the fused kernels add up in whatever order their blocks end. Deterministic mode changes
-    nothing about it as long as it only warns, as it has to: other operations that are trained here have no exact form.
-    Without a gradient the fused kernels stay: forward they repeat their numbers.
+    The backward passes of the fused kernels sum in an order that varies from run to run. Deterministic mode does not
+    prevent this while it only warns. It must only warn, since other operations used in training here have no
+    deterministic form. Without a gradient the fused kernels are used: their forward pass is reproducible.
     """
     return sdpa_kernel(SDPBackend.MATH) if x.is_cuda and torch.is_grad_enabled() else nullcontext()
 
 
 @contextmanager
 def exact_convolutions(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Convolutions in float32 where that is their dtype: by default cuDNN computes them in TF32's 10 bits.
+    """Within the block, compute float32 convolutions in full float32: by default cuDNN uses TF32, with 10 bits.
 
     Args:
-        device: that they run on; nothing changes but on a GPU.
-        dtype: of weights and maps.
+        device: the device of the convolutions; nothing changes unless it is a GPU.
+        dtype: of weights and feature maps; nothing changes unless it is float32.
     """
     if device.type != "cuda" or dtype != torch.float32:
         yield
@@ -42,13 +42,13 @@ def exact_convolutions(device: torch.device, dtype: torch.dtype) -> Iterator[Non
 
 
 def make_convolutions_exact() -> None:
-    """The same for all of the process, from now on."""
+    """Compute float32 convolutions in full float32 for the rest of the process."""
     setattr(*_convolutions_setting())
 
 
 def _convolutions_setting() -> tuple[Any, str, object]:
-    """Where torch keeps it, by what name, and what it is for float32."""
-    # Newer torch has a setting for each operation, and warns of the common one, or fails where the two differ.
+    """The object that holds torch's setting, the attribute's name, and its value for full float32."""
+    # Newer torch has a setting for each operation. It warns about the common one, or fails if the two differ.
     if hasattr(torch.backends.cudnn, "conv"):
         return torch.backends.cudnn.conv, "fp32_precision", "ieee"
     return torch.backends.cudnn, "allow_tf32", False

@@ -1,4 +1,4 @@
-"""Initial weights by a seed of their own, that touch nobody else's random numbers."""
+"""Initial weights from a seed, without a change to the global random state."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw what this block draws on the CPU from `seed`; afterwards the global generator goes on where it was.
+    """Seed the CPU's random draws in this block; afterwards the global generator continues from its previous state.
 
-    Not by torch.manual_seed, which starts every GPU's generator anew as well: a user's dropout there would repeat its
-    masks, and a fork of the CPU's generator does not give them back.
+    `torch.manual_seed` is not used, since it reseeds the generators of all GPUs too. Then a user's dropout on a GPU
+    would repeat its masks, and `fork_rng` over the CPU does not restore the generators of GPUs.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

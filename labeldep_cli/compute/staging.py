@@ -1,4 +1,4 @@
-"""From the host to the device without a wait: what is drawn for an update is packed and copied as one."""
+"""Asynchronous transfer from host to device: the tensors of an update are packed into one copy."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ import torch
 from torch import Tensor
 
 _SLOTS = 4
-"""Buffers in turn: the host may be so many updates ahead of the device. An iteration of the defaults has four."""
+"""Number of buffers, used in rotation: the host can be this many updates ahead of the device. With the default settings
+an iteration has four updates."""
 
 _ALIGNMENT = 16
-"""Bytes: each tensor begins at a multiple of it, which suits every dtype and the kernels' vector loads."""
+"""Each tensor begins at a multiple of this many bytes, which suits every dtype and the vector loads of the kernels."""
 
 
 class Staging:
-    """Copies tensors of the host to a device, those of one call in one copy, and does not wait for it.
+    """Copies tensors from the host to a device without waiting; each call makes one copy.
 
-    They are packed into page-locked memory, from which a GPU copies by itself. Whatever is launched afterwards on the
-    device's current stream finds them there. A buffer is written again only when an event tells that its last copy has
-    ended; there are a few of them, so that this is long past.
+    The tensors are packed into page-locked memory, from which a GPU copies asynchronously. Work launched later on the
+    device's current stream runs after the copy. A buffer is reused only after an event reports that its last copy has
+    ended. There are several buffers, so this wait is usually over before it starts.
 
-    To a CPU nothing is copied: it gets the tensors as they are.
+    For a CPU nothing is copied: the result is the same tensors.
 
     Args:
-        device: where to.
+        device: the destination.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -34,7 +35,7 @@ class Staging:
         self._calls = 0
 
     def __reduce__(self) -> tuple[type[Staging], tuple[torch.device]]:
-        """A copy has buffers of its own."""
+        """Copies and pickles get new buffers."""
         return Staging, (self.device,)
 
     def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -47,34 +48,34 @@ class Staging:
         packed = slot.take(size)
         for start, tensor in zip(starts, tensors, strict=True):
             _part(packed, start, tensor).copy_(tensor)
-        there = packed.to(self.device, non_blocking=True)
-        slot.is_copied_by(torch.cuda.current_stream(self.device))
-        return [_part(there, start, tensor) for start, tensor in zip(starts, tensors, strict=True)]
+        on_device = packed.to(self.device, non_blocking=True)
+        slot.record_copy(torch.cuda.current_stream(self.device))
+        return [_part(on_device, start, tensor) for start, tensor in zip(starts, tensors, strict=True)]
 
 
 class _Slot:
-    """A page-locked buffer, and whether a copy from it is under way."""
+    """A page-locked buffer, and the event of the last copy from it."""
 
     def __init__(self) -> None:
         self._buffer = torch.empty(0, dtype=torch.uint8)
         self._copied: torch.cuda.Event | None = None
 
     def take(self, size: int) -> Tensor:
-        """Its first `size` bytes, to be written: uint8 [size]."""
+        """The first `size` bytes of the buffer, free to be written: uint8 [size]; waits for the last copy from it."""
         if self._copied is not None:
             self._copied.synchronize()
         if len(self._buffer) < size:
-            with torch.inference_mode(False):  # one that evaluation makes is written in training too
+            with torch.inference_mode(False):  # a buffer created during evaluation is also written during training
                 self._buffer = torch.empty(size, dtype=torch.uint8, pin_memory=True)
         return self._buffer[:size]
 
-    def is_copied_by(self, stream: torch.cuda.Stream) -> None:
-        """Take note of a copy that was just launched on a stream."""
-        if self._copied is None:  # blocking: where the device is behind, the host sleeps and leaves its core to others
+    def record_copy(self, stream: torch.cuda.Stream) -> None:
+        """Record the event of a copy that was just launched on a stream."""
+        if self._copied is None:  # blocking: while the host waits it sleeps, and its core is free for others
             self._copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         self._copied.record(stream)
 
 
 def _part(buffer: Tensor, start: int, like: Tensor) -> Tensor:
-    """The part of a buffer uint8 [size] that begins at `start`, as a tensor of some other's dtype and shape."""
+    """The part of a buffer uint8 [size] that begins at byte `start`, viewed with the dtype and shape of `like`."""
     return buffer[start : start + like.nbytes].view(like.dtype).view(like.shape)

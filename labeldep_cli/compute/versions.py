@@ -1,4 +1,4 @@
-"""What the numbers were made with."""
+"""Versions of the packages that affect results."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ PACKAGES = ("torch", "torchvision", "pillow", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Versions of this program and of the packages that shape its numbers."""
+    """Versions of this program and of the packages that affect its results, by package name."""
     return {"labeldep": __version__, **{package: metadata.version(package) for package in PACKAGES}}

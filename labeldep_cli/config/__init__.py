@@ -1,4 +1,4 @@
-"""Every setting, once: its default, and what the command line has to know of it. A field here is a flag there."""
+"""Every setting and its default, defined once. The command line makes its flags from the fields of these classes."""
 
 from labeldep_cli.config.adversarial import AdversarialConfig
 from labeldep_cli.config.choices import (
@@ -10,7 +10,7 @@ from labeldep_cli.config.choices import (
     TUNED,
     CriticKind,
     CriticName,
-    Decided,
+    DecisionKind,
     ExportFormat,
     HeadKind,
     LabelReduction,
@@ -50,8 +50,8 @@ __all__ = [
     "Config",
     "CriticKind",
     "CriticName",
-    "Decided",
     "DecisionConfig",
+    "DecisionKind",
     "DownloadConfig",
     "ExportFormat",
     "ExtractConfig",

@@ -1,4 +1,4 @@
-"""How generator and critic are trained together."""
+"""Settings for training a generator and a critic together."""
 
 from __future__ import annotations
 
@@ -12,50 +12,53 @@ from labeldep_cli.config.training import BELOW_ONE, TrainingConfig
 
 
 def _by_critic(name: str) -> DefaultText:
-    """Says what a setting is that depends on the critic."""
+    """The text of a default that depends on the critic."""
     return lambda config: f"{config.PAPER[name]:g}, with --critic nce {config.NCE[name]:g}"
 
 
 @dataclass(frozen=True)
 class AdversarialConfig(TrainingConfig):
-    """Sects. 3.2-4.1: generator and critic in turn. `head` and `hidden` None mean: as in the run that it starts from.
+    """Settings of adversarial training (Sects. 3.2-4.1): updates of generator and critic alternate.
 
-    The paper's critic_layers, critic_lr and length are those of a critic in training. None means: those, or for "nce"
-    what was best for one at test time (chosen on draws from yeast's and scene's training rows alone).
+    If `head` or `hidden` is None, it is that of the run that training starts from. The paper's values of critic_layers,
+    critic_lr and the length apply to a critic used in training. None stands for these values. For "nce" it stands for
+    the values that were best for a critic at test time (chosen on draws from the training rows of yeast and scene
+    alone).
 
     Attributes:
-        critic: "nce" is not the paper's: a ratio between real sets and samples of G, made for `--decision rerank`.
-            "none" trains the same generator as long on the logistic loss alone.
-        alpha, lambda_gp: Sect. 4.1: 10.
-        critic_steps: Sect. 4.1: 3.
-        critic_warmup: the paper tells of none.
-        inverse_temperature: Sect. 4.1: 0.9, no annealing.
-        noise_samples: among which, and the real set of an image, that has to be found.
-        critic_layers, critic_width, critic_projection, critic_lr: Sect. 4.1: 8, 512, 256, 1e-4.
-        sampling: soft Gumbel-sigmoid samples, hard ones with a straight-through gradient, or "none": the probabilities
-            themselves (row e of Table 3).
-        negatives: a second kind of negative, Eq. 4; without them: row c.
-        conditional: unconditional implies no negatives: row d.
-        critic_beta1, critic_beta2: usual for WGAN-GP; the paper states none.
+        critic: "nce" is not in the paper: it is a ratio between real sets and samples of G, made for
+            `--decision rerank`. "none" trains the same generator for as long with the logistic loss alone.
+        alpha, lambda_gp: 10 in Sect. 4.1.
+        critic_steps: 3 in Sect. 4.1.
+        critic_warmup: the paper mentions none.
+        inverse_temperature: 0.9 without annealing in Sect. 4.1.
+        noise_samples: samples of G per image; an "nce" critic learns to find the image's real set among them.
+        critic_layers, critic_width, critic_projection, critic_lr: 8, 512, 256 and 1e-4 in Sect. 4.1.
+        sampling: soft Gumbel-sigmoid samples, hard samples with a straight-through gradient, or "none": the
+            probabilities themselves (row e of Table 3).
+        negatives: whether mismatched pairs are a second kind of negative (Eq. 4); False is row c of Table 3.
+        conditional: False implies no negatives; this is row d of Table 3.
+        critic_beta1, critic_beta2: usual values for WGAN-GP; the paper states none.
         leaky_slope: the paper states none.
     """
 
     critic: CriticKind = setting(
         "wgan-gp",
-        "Critic: the paper's; nce: a density ratio, for --decision rerank; none: the control, trained as long without.",
+        "Kind of critic: wgan-gp: the paper's; nce: a density ratio, for --decision rerank; none: the control, "
+        "trained for as long without a critic.",
         panel="The paper's own",
     )
-    freeze_generator: bool = setting(False, "Train the critic alone.")
+    freeze_generator: bool = setting(False, "Keep the generator fixed and train only the critic.")
     alpha: float = setting(10.0, "Weight of the logistic loss, Eq. 2.", panel="The paper's own", min=0)
     lambda_gp: float = setting(10.0, "Weight of the gradient penalty, Eq. 4.", panel="The paper's own", min=0)
     critic_steps: int = setting(3, "Critic updates per generator update.", panel="The paper's own", min=1)
-    critic_warmup: int = setting(0, "Critic updates before the generator's first one.", min=0)
+    critic_warmup: int = setting(0, "Critic updates before the first generator update.", min=0)
     inverse_temperature: float = setting(
         0.9, "Inverse temperature of the Gumbel sigmoid.", panel="The paper's own", min=0
     )
     noise_samples: int | None = setting(
         None,
-        "With --critic nce, samples of G beside each real set.",
+        "Samples of the generator that --critic nce compares with each real label set.",
         min=1,
         default_text=lambda config: f"{config.NCE['noise_samples']}",
     )
@@ -64,15 +67,24 @@ class AdversarialConfig(TrainingConfig):
     )
     critic_width: int = setting(512, "Width of the critic's hidden layers.", panel="The paper's own", min=1)
     critic_projection: int = setting(
-        256, "Width that features and label set are each projected to in the critic.", panel="The paper's own", min=1
+        256,
+        "Width to which the critic projects the image features, and also the label set.",
+        panel="The paper's own",
+        min=1,
     )
     sampling: Sampling = setting(
-        "gumbel", "How label sets are drawn from G; none: row (e) of Table 3.", panel="The paper's own"
+        "gumbel",
+        "How label sets are drawn from the generator; none: use its probabilities, row (e) of Table 3.",
+        panel="The paper's own",
     )
-    negatives: bool = setting(True, "Mismatched pairs as negatives; without: row (c).", panel="The paper's own")
+    negatives: bool = setting(
+        True,
+        "Whether the critic also gets mismatched pairs of image and label set; if not, row (c) of Table 3.",
+        panel="The paper's own",
+    )
     conditional: bool = setting(
         True,
-        "Whether the critic sees the image; not: row (d).",
+        "Whether the critic gets the image features; if not, row (d) of Table 3.",
         panel="The paper's own",
         flag="--conditional/--unconditional",
     )
@@ -91,46 +103,47 @@ class AdversarialConfig(TrainingConfig):
     SELECT: ClassVar[Selection] = "last"
     HEAD: ClassVar[Mapping[str, Any]] = {"batch_size": 128, "lr": 1e-4}
     FULL: ClassVar[Mapping[str, Any]] = {"batch_size": 32, "lr": 1e-4}
-    # On 40,000 rows the scores on val stand from the 2,000th update on; on a small set the critic needs some hundreds.
-    HEAD_LENGTH: ClassVar[tuple[int, int]] = (10, 500)  # epochs, and updates at least
+    # With 40,000 rows the scores on val are stable from the 2,000th update on. On a small data set the critic needs
+    # several hundred updates.
+    HEAD_LENGTH: ClassVar[tuple[int, int]] = (10, 500)  # epochs, and minimum number of updates
     FULL_LENGTH: ClassVar[tuple[int, int]] = (5, 50)
     PAPER: ClassVar[Mapping[str, Any]] = {"critic_layers": 8, "critic_lr": 1e-4}
     NCE: ClassVar[Mapping[str, Any]] = {"critic_layers": 1, "critic_lr": 3e-4, "noise_samples": 16}
 
     NCE_HEAD_LENGTH: ClassVar[tuple[int, int]] = (20, 500)
     BY_CRITIC: ClassVar[Mapping[CriticKind, Mapping[str, Any]]] = {"nce": NCE}
-    """Defaults that depend on the critic; a critic without a row has the paper's."""
+    """Defaults that depend on the critic; a critic without a row has the paper's defaults."""
     ALONE_HEAD_LENGTH: ClassVar[Mapping[CriticKind, tuple[int, int]]] = {"nce": NCE_HEAD_LENGTH}
-    """HEAD_LENGTH where the critic trains beside a frozen generator, for critics where it differs."""
+    """HEAD_LENGTH with a frozen generator, for critics where it differs."""
 
     def resolved(self) -> AdversarialConfig:
-        """The same settings with every None filled in that depends on mode or critic."""
-        own = self.BY_CRITIC.get(self.critic, self.PAPER)
-        given = {name: value for name, value in own.items() if getattr(self, name) is None}
-        return replace(super().resolved(), **given)
+        """The same settings, with the defaults of mode and critic in place of every None that depends on them."""
+        defaults = self.BY_CRITIC.get(self.critic, self.PAPER)
+        missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        return replace(super().resolved(), **missing)
 
     @classmethod
     def describe_length(cls) -> str:
-        """How long it trains where nothing is said, in words."""
-        epochs, least = cls.NCE_HEAD_LENGTH
-        return f"{super().describe_length()}; with --critic nce --freeze-generator {epochs}, at least {least}"
+        """The default length of training in words."""
+        epochs, minimum = cls.NCE_HEAD_LENGTH
+        return f"{super().describe_length()}; with --critic nce --freeze-generator {epochs}, at least {minimum}"
 
     @property
     def _length(self) -> tuple[int, int]:
-        usual = super()._length
+        default = super()._length
         alone = self.freeze_generator and not self.full
-        return self.ALONE_HEAD_LENGTH.get(self.critic, usual) if alone else usual
+        return self.ALONE_HEAD_LENGTH.get(self.critic, default) if alone else default
 
     @property
     def critic_depth(self) -> int:
-        """The critic's hidden layers in a resolved config."""
+        """Number of hidden layers of the critic, in a resolved config."""
         if self.critic_layers is None:
             raise ValueError("the config is not resolved yet")
         return self.critic_layers
 
     @property
     def critic_shape(self) -> dict[str, Any]:
-        """What builds the critic beside L and F, in a resolved config; JSON values, which a checkpoint keeps."""
+        """The arguments that build the critic, except L and F, in a resolved config; JSON values for a checkpoint."""
         return {
             "layers": self.critic_depth,
             "width": self.critic_width,
@@ -141,50 +154,51 @@ class AdversarialConfig(TrainingConfig):
 
     @property
     def critic_learning_rate(self) -> float:
-        """The critic's learning rate in a resolved config."""
+        """The critic's learning rate, in a resolved config."""
         if self.critic_lr is None:
             raise ValueError("the config is not resolved yet")
         return self.critic_lr
 
     @property
     def samples_per_image(self) -> int:
-        """The samples of G an image in a resolved config of an "nce" critic."""
+        """Samples of G per image, in a resolved config of an "nce" critic."""
         if self.noise_samples is None:
             raise ValueError("the config is not resolved yet")
         return self.noise_samples
 
     def critic_reach(self, n_labels: int) -> float | None:
-        """How far a Wasserstein critic can hold one probability away from what the logistic loss wants, at most.
+        """Upper bound on how far a Wasserstein critic can move one probability from the optimum of the logistic loss.
 
-        The penalty holds the norm of D's slope over a whole label set near 1, so |dD/dy_l| <= 1 for a label. A soft
-        sample passes on at most a quarter of it (times the inverse temperature), since s (1 - s) <= 1/4; so do the
-        probabilities themselves. The logistic loss pulls back with alpha * w * (p - y), w being 1 for a sum over labels
-        and 1 / L for a mean. They balance where |p - y| is
+        The penalty keeps the norm of D's gradient over the entire label set near 1, so |dD/dy_l| <= 1 for each label. A
+        soft sample passes on at most a quarter of this gradient (times the inverse temperature), since
+        s (1 - s) <= 1/4. The same is true of the probabilities themselves. The gradient of the logistic loss is
+        alpha * w * (p - y), where w is 1 for a sum over labels and 1 / L for a mean. The two gradients balance where
+        |p - y| is
 
             inverse_temperature / (4 alpha w):      0.0225 for a sum and alpha = 10; L times that for a mean.
 
-        Of k probabilities that the critic pulls at alike each moves 1 / sqrt(k) of that.
+        If the critic pulls equally at k probabilities, each moves by 1 / sqrt(k) of this bound.
 
         Args:
             n_labels: L.
 
         Returns:
-            A difference of probabilities, above 1 where nothing bounds it; None for a critic without that penalty.
+            A difference of probabilities; above 1 there is no effective bound. None for a critic without this penalty.
         """
         if self.critic != "wgan-gp" or self.freeze_generator:
             return None
-        passed = 1.0 if self.sampling == "none" else self.inverse_temperature
+        slope_factor = 1.0 if self.sampling == "none" else self.inverse_temperature
         weight = self.alpha * (1 / n_labels if self.label_reduction == "mean" else 1.0)
-        return passed / (4 * weight) if weight else float("inf")
+        return slope_factor / (4 * weight) if weight else float("inf")
 
     @property
     def stage(self) -> str:
-        """`control` without a critic, `critic` without a generator in training: they lie beside the run itself."""
+        """`control` without a critic, `critic` with a frozen generator, else `adversarial`."""
         if self.critic == "none":
             return "control"
         return "critic" if self.freeze_generator else self.STAGE
 
     @property
     def with_negatives(self) -> bool:
-        """Whether the critic gets mismatched pairs: they mean nothing to one that sees no image, or to a ratio."""
+        """Whether the critic gets mismatched pairs; a density ratio or a critic without the image cannot use them."""
         return self.negatives and self.conditional and self.critic == "wgan-gp"

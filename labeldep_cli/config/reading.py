@@ -1,4 +1,4 @@
-"""Values of settings out of what a user writes; a ValueError says what is wrong with it."""
+"""Parsers of settings from the text that a user writes; they raise ValueError with a message for the user."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ _UNITS |= {f"{unit}IB": 1024 ** (k + 1) for k, unit in enumerate("KMGT")}
 
 
 def read_size(text: str | int) -> int:
-    """Bytes of "300MB", "8GB", "1.5GiB" or a plain number.
+    """Number of bytes from "300MB", "8GB", "1.5GiB" or a plain number.
 
     Raises:
-        ValueError: it is no size, or not even one byte.
+        ValueError: the text is not a size, or it is less than one byte.
     """
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*([A-Z]*)", str(text).strip().upper())
-    size = int(float(found[1]) * _UNITS[found[2]]) if found and found[2] in _UNITS else 0
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*([A-Z]*)", str(text).strip().upper())
+    size = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
     if size < 1:
         raise ValueError(f"{text!r} is no size; name one like 300MB, 8GB or 1.5GiB")
     return size
 
 
 def read_threshold(text: str) -> str:
-    """A threshold as `DecisionConfig` takes it: "tuned", "tuned-per-label" or a probability.
+    """A threshold for `DecisionConfig`: "tuned", "tuned-per-label" or a probability, unchanged.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the text is none of these.
     """
     if text not in TUNED:
         try:
-            inside = 0 <= float(text) <= 1
+            is_probability = 0 <= float(text) <= 1
         except ValueError:
-            inside = False
-        if not inside:
+            is_probability = False
+        if not is_probability:
             raise ValueError(f"{text!r}: name a probability between 0 and 1, tuned or tuned-per-label")
     return text
 
 
 def read_numbers(text: str) -> tuple[int, ...]:
-    """The numbers of "1,3".
+    """The integers of a list such as "1,3".
 
     Raises:
-        ValueError: one of them is none.
+        ValueError: an item is not an integer.
     """
     try:
         return tuple(int(word) for word in text.split(",") if word.strip())
@@ -52,5 +52,5 @@ def read_numbers(text: str) -> tuple[int, ...]:
 
 
 def read_names(text: str) -> tuple[str, ...]:
-    """The names of "resnet101, vgg16"."""
+    """The names of a list such as "resnet101, vgg16"."""
     return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,7 +1,7 @@
-"""Settings as values: declared, compared, and built again from a record.
+"""How settings are declared, compared, and rebuilt from a record.
 
-A field of a config that is made with `setting` is a flag of every command that takes the config: what the command line
-has to know of it stands here, with the field, and nowhere else.
+A field of a config that is made with `setting` is a flag of every command that takes the config. All that the command
+line needs to know about the flag is declared with the field.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar, cast
 
 Panel = Literal["What", "The paper's own", "How", "Download", "Where", "Output"]
-"""The part of a command's help that a flag stands in."""
+"""The section of a command's help that lists the flag."""
 
 DefaultText = Callable[[type[Any]], str]
-"""Says of a config what a setting is where it is not given."""
+"""Describes, for a config class, the value of a setting that the user does not give."""
 
 T = TypeVar("T")
 
@@ -24,19 +24,20 @@ _KEY = "setting"
 
 @dataclass(frozen=True)
 class Setting:
-    """What the command line knows of a field.
+    """What the command line needs to know about a field.
 
     Attributes:
-        help: one sentence that can be read alone; "{datasets}" stands for the named data sets, which config knows not.
-        panel: the part of the help it stands in.
-        min, max: the range of a number, both ends in it.
-        flag: the flag's own words ("--conditional/--unconditional"); from the field's name if empty.
-        envvar: the environment variable that gives the value where the flag does not.
-        metavar: what stands for the value in the help.
-        parser: reads the value; a ValueError of it says what is wrong.
-        complete: the name of what a shell completes the value to, a function of cli.complete.
-        choices: the numbers that are allowed, where these are few.
-        default_text: where the default is None, what that comes to, in words or asked of the config.
+        help: one sentence that can be read alone. "{datasets}" is replaced by the names of the data sets, which this
+            module does not know.
+        panel: the section of the help.
+        min, max: the range of a number, inclusive.
+        flag: the spelling of the flag ("--conditional/--unconditional"); made from the field's name if empty.
+        envvar: the environment variable that gives the value if the flag does not.
+        metavar: the placeholder of the value in the help.
+        parser: parses the value; raises ValueError with a message for the user.
+        complete: the name of the function in cli.complete that completes the value in a shell.
+        choices: the allowed numbers, if there are only a few.
+        default_text: if the default is None, the value that it stands for: a text, or a function of the config class.
     """
 
     help: str
@@ -52,7 +53,7 @@ class Setting:
     default_text: str | DefaultText = ""
 
     def default_text_of(self, config: type[Any]) -> str:
-        """What a value that is not given comes to in a config; nothing where the default itself says it."""
+        """The value that a default of None stands for in a config, in words; empty if the default says it itself."""
         return self.default_text(config) if callable(self.default_text) else self.default_text
 
 
@@ -71,41 +72,47 @@ def setting(
     choices: tuple[int, ...] = (),
     default_text: str | DefaultText = "",
 ) -> T:
-    """A field of a config that is a flag as well; for the arguments, see `Setting`."""
-    facts = Setting(help, panel, min, max, flag, envvar, metavar, parser, complete, choices, default_text)
-    return dataclasses.field(default=default, metadata={_KEY: facts})
+    """A field of a config that is also a flag; for the arguments, see `Setting`."""
+    declared = Setting(help, panel, min, max, flag, envvar, metavar, parser, complete, choices, default_text)
+    return dataclasses.field(default=default, metadata={_KEY: declared})
 
 
 def like(config: type[Any], name: str, **changes: object) -> Any:  # noqa: ANN401 - a field, as `dataclasses.field`
-    """A field that is the same flag as one of another config, with the same default unless `default` is given."""
+    """A field with the flag and the default of a field of another config.
+
+    Args:
+        config: the other config class.
+        name: the name of the field there.
+        changes: attributes of `Setting` that differ, or `default` for another default.
+    """
     (field,) = (field for field in fields(config) if field.name == name)
     default = changes.pop("default", field.default)
-    facts = dataclasses.replace(field.metadata[_KEY], **cast("dict[str, Any]", changes))
-    return dataclasses.field(default=default, metadata={_KEY: facts})
+    declared = dataclasses.replace(field.metadata[_KEY], **cast("dict[str, Any]", changes))
+    return dataclasses.field(default=default, metadata={_KEY: declared})
 
 
 def settings_of(config: type[Any]) -> dict[str, Setting]:
-    """The fields of a config that are flags, in their order."""
+    """The settings of the fields of a config that are flags, by field name, in order of declaration."""
     return {field.name: field.metadata[_KEY] for field in fields(config) if _KEY in field.metadata}
 
 
-def changed(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+def changed(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
     """Name the settings that differ, each as "alpha 10.0 there, 5.0 here"."""
     return [
-        f"{name} {theirs.get(name)!r} there, {mine.get(name)!r} here"
-        for name in sorted(mine.keys() | theirs.keys())
-        if mine.get(name) != theirs.get(name)
+        f"{name} {there.get(name)!r} there, {here.get(name)!r} here"
+        for name in sorted(here.keys() | there.keys())
+        if here.get(name) != there.get(name)
     ]
 
 
 def pick(config: type[Any], settings: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an instance of the class given
-    """Build a config from the settings that it knows, ignoring others."""
+    """Build a config from those settings that are fields of it; others are ignored."""
     known = {f.name for f in fields(config)}
     return config(**{name: value for name, value in settings.items() if name in known})
 
 
 def flags_of(config: object, names: Iterable[str]) -> list[str]:
-    """The words of the command line that say what differs from the defaults: "--val-fraction", "0.2"."""
-    given = ((name, getattr(config, name)) for name in names)
-    changes = ((name, value) for name, value in given if value != getattr(type(config), name))
+    """The command-line arguments for those fields that differ from their defaults: "--val-fraction", "0.2"."""
+    values = ((name, getattr(config, name)) for name in names)
+    changes = ((name, value) for name, value in values if value != getattr(type(config), name))
     return [word for name, value in changes for word in (f"--{name.replace('_', '-')}", str(value))]

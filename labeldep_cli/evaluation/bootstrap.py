@@ -1,7 +1,7 @@
-"""Paired bootstrap: how sure a difference between two models on the same images is.
+"""Paired bootstrap: the uncertainty of a difference between two models on the same images.
 
-N images, L labels, B resamples. Images are drawn with replacement, the same draws for every model, so that what makes
-an image hard for all of them cancels out of their difference.
+N images, L labels, B resamples. Images are drawn with replacement. The draws are the same for every model, so the
+difficulty of an image, which all models share, cancels out of their difference.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 RESAMPLES = 1000
 LEVEL = 95.0
-"""Per cent of the resampled differences that an interval holds."""
+"""Per cent of the resampled differences that lie within an interval."""
 
 _BLOCK = 50
-"""Resamples at a time: bounds the memory to a few arrays [_BLOCK, N]."""
+"""Resamples computed at a time. This bounds the memory to a few arrays [_BLOCK, N]."""
 
 METRICS = ("CP", "CR", "CF1", "OP", "OR", "OF1", "exact_match", "labels_per_image")
-"""Of predicted sets, under the names and rules of `metrics.score`: 0..100, but for the labels an image."""
+"""Scores of predicted sets, with the names and rules of `metrics.score`: 0..100, except `labels_per_image`."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Interval:
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the interval lies above or below zero, else 0."""
+        """1 if the whole interval lies above zero, -1 if below, else 0."""
         return int(self.low > 0) - int(self.high < 0)
 
     @property
@@ -47,14 +47,14 @@ class Interval:
 
 
 def weights(n: int, seed: int, resamples: int = RESAMPLES) -> NDArray[np.int32]:
-    """How often each image is drawn in each resample, int32 [B, N]; the first row is the sample itself, all ones."""
+    """How often each image is drawn in each resample, int32 [1 + B, N]; row 0 is the original sample, all ones."""
     draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
     return np.concatenate([np.ones((1, n), dtype=np.int32), draws.astype(np.int32)])
 
 
-def interval(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval:
-    """The difference of two scores [1 + B], the first entry of each being that of the sample itself."""
-    difference = mine - theirs
+def interval(scores: NDArray[np.float64], reference: NDArray[np.float64]) -> Interval:
+    """The difference of two scores [1 + B]; entry 0 of each belongs to the original sample."""
+    difference = scores - reference
     tail = (100 - LEVEL) / 2
     low, high = np.percentile(difference[1:], [tail, 100 - tail])
     return Interval(float(difference[0]), float(low), float(high))
@@ -62,12 +62,12 @@ def interval(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval
 
 @dataclass(frozen=True)
 class SeededInterval:
-    """A difference between two models, each trained once a seed, in points.
+    """A difference between two models, each trained once per seed, in points.
 
     Attributes:
         difference: the mean over seeds.
-        low, high: of the interval over images and, where there are two seeds or more, over seeds.
-        images: the ends of the interval over images alone, the seeds' mean being resampled.
+        low, high: the interval over images and, with two or more seeds, also over seeds.
+        images: low and high end of the interval over images alone, from resamples of the mean over seeds.
         by_seed: the difference of each seed.
     """
 
@@ -79,7 +79,7 @@ class SeededInterval:
 
     @property
     def spread(self) -> float | None:
-        """The standard deviation over seeds (n - 1); None of one seed."""
+        """The standard deviation over seeds (divisor n - 1); None if there is one seed."""
         return float(np.std(self.by_seed, ddof=1)) if len(self.by_seed) > 1 else None
 
     def to_json(self) -> dict[str, Any]:
@@ -95,18 +95,19 @@ class SeededInterval:
         }
 
 
-def seeded_interval(mine: NDArray[np.float64], theirs: NDArray[np.float64], seed: int) -> SeededInterval:
+def seeded_interval(scores: NDArray[np.float64], reference: NDArray[np.float64], seed: int) -> SeededInterval:
     """The difference of two models' scores, averaged over training seeds.
 
-    The images' part is the paired bootstrap of the seeds' mean. The seeds' part is Student's t with S - 1 degrees of
-    freedom, added to each resample: resampling three seeds would make the interval far too narrow. With one seed
-    nothing is known of it, and the interval holds for that seed alone.
+    The variation over images comes from the paired bootstrap of the mean over seeds. The variation over seeds is drawn
+    from Student's t with S - 1 degrees of freedom and added to each resample: resampling three seeds would make the
+    interval far too narrow. With one seed the variation over seeds is unknown, and the interval is valid for that seed
+    alone.
 
     Args:
-        mine, theirs: scores [S, 1 + B]; the first of each row is that of the sample itself.
-        seed: of the draws from Student's t.
+        scores, reference: scores [S, 1 + B]; entry 0 of each row belongs to the original sample.
+        seed: seed of the draws from Student's t.
     """
-    difference = mine - theirs
+    difference = scores - reference
     n_seeds, n = difference.shape
     mean = difference.mean(axis=0)
     over_images = interval(mean, np.zeros(n))
@@ -127,29 +128,29 @@ def set_scores(
 
     Args:
         predicted: [N, L].
-        labels: int8 [N, L]; -1 unknown, counts nowhere.
+        labels: int8 [N, L]; -1 where unknown. Unknown labels are ignored.
         w: weights [W, N].
 
     Returns:
-        Each of METRICS, [W]; labels without a positive in a weighting are left out of its class means.
+        Each of METRICS, [W]; a label without a positive in a weighting is left out of the means over labels.
     """
     known = labels >= 0
     present = labels > 0
     weight = w.astype(np.float64)
     correct = weight @ (predicted & present)  # Nc, [W, L]
     chosen = weight @ (predicted & known)  # Np
-    there = weight @ present  # Ng
+    present_count = weight @ present  # Ng
     precision = np.divide(correct, chosen, out=np.zeros_like(correct), where=chosen > 0)
-    recall = np.divide(correct, there, out=np.zeros_like(correct), where=there > 0)
-    occurring = there > 0
+    recall = np.divide(correct, present_count, out=np.zeros_like(correct), where=present_count > 0)
+    occurring = present_count > 0
     count = np.maximum(occurring.sum(axis=1), 1)
     cp, cr = (precision * occurring).sum(axis=1) / count, (recall * occurring).sum(axis=1) / count
-    op, orr = _ratio(correct.sum(axis=1), chosen.sum(axis=1)), _ratio(correct.sum(axis=1), there.sum(axis=1))
-    judged = known.any(axis=1)
-    right = judged & ((predicted == present) | ~known).all(axis=1)
-    rows = weight @ judged
-    shares = {"CP": cp, "CR": cr, "CF1": _harmonic(cp, cr), "OP": op, "OR": orr, "OF1": _harmonic(op, orr)}
-    shares["exact_match"] = _ratio(weight @ right, rows)
+    op, or_ = _ratio(correct.sum(axis=1), chosen.sum(axis=1)), _ratio(correct.sum(axis=1), present_count.sum(axis=1))
+    has_known = known.any(axis=1)
+    exact = has_known & ((predicted == present) | ~known).all(axis=1)
+    rows = weight @ has_known
+    shares = {"CP": cp, "CR": cr, "CF1": _harmonic(cp, cr), "OP": op, "OR": or_, "OF1": _harmonic(op, or_)}
+    shares["exact_match"] = _ratio(weight @ exact, rows)
     scores = {name: 100 * share for name, share in shares.items()}
     return scores | {"labels_per_image": _ratio(chosen.sum(axis=1), rows)}
 
@@ -159,8 +160,8 @@ def mean_average_precision(
 ) -> NDArray[np.float64]:
     """Step mAP, [W] in 0..100, under each weighting of the images.
 
-    Equal scores are one threshold, as in `metrics.average_precision`. Labels without a positive in a weighting are left
-    out of its mean.
+    Equal scores share one threshold, as in `metrics.average_precision`. A label without a positive in a weighting is
+    left out of the mean.
 
     Args:
         scores: logits [N, L].
@@ -171,7 +172,7 @@ def mean_average_precision(
     total, count = np.zeros(len(w)), np.zeros(len(w))
     for start in range(0, len(w), _BLOCK):
         block = slice(start, start + _BLOCK)
-        drawn = np.ascontiguousarray(w[block].T)  # [N, b]: an image's weights side by side, for quick look-up
+        drawn = np.ascontiguousarray(w[block].T)  # [N, b]: the weights of an image are adjacent, for quick look-up
         for ranking in rankings:
             if ranking is not None:
                 average, positives = ranking.average_precision(drawn)
@@ -182,15 +183,15 @@ def mean_average_precision(
 
 @dataclass(frozen=True)
 class _Ranking:
-    """One label's images by falling score, cut where the last positive is found.
+    """The images of one label in order of falling score, up to the last positive.
 
-    Only thresholds at which a positive is gained count: T of them, each the end of a run of equal scores.
+    Only thresholds that add a positive matter. There are T of them; each is the end of a run of equal scores.
 
     Attributes:
         rows: images, int64 [n].
         starts: where in `rows` the images of each threshold begin, [T].
-        positives: the images that carry the label, in the same order.
-        gains: where in `positives` those of each threshold begin, [T].
+        positives: the images that have the label, in the same order.
+        gains: where in `positives` the images of each threshold begin, [T].
     """
 
     rows: NDArray[np.int64]
@@ -199,7 +200,7 @@ class _Ranking:
     gains: NDArray[np.int64]
 
     def average_precision(self, drawn: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Step average precision and number of positives [b] under weights [N, b]; 0 without a positive."""
+        """Step average precision and weighted number of positives, [b] each, under weights [N, b]; 0 without one."""
         steps = np.add.reduceat(drawn[self.positives], self.gains, axis=0)  # [T, b]
         true_positives = np.cumsum(steps, axis=0, dtype=np.float64)
         listed = np.cumsum(np.add.reduceat(drawn[self.rows], self.starts, axis=0), axis=0, dtype=np.float64)
@@ -208,7 +209,7 @@ class _Ranking:
 
 
 def _ranking(scores: NDArray[np.float32], labels: NDArray[np.int8]) -> _Ranking | None:
-    """Rank one label's known images [N]; None where it never occurs."""
+    """Rank the images [N] for which one label is known; None if the label never occurs."""
     known = np.flatnonzero(labels >= 0)
     order = known[np.argsort(-scores[known], kind="stable")]
     ranked, present = scores[order], labels[order] > 0

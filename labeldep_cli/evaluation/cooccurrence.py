@@ -1,4 +1,4 @@
-"""Which labels go together, as a picture can show it: lift that rare pairs cannot shout in, and an order of labels.
+"""Label co-occurrence for a picture: a lift that rare pairs do not dominate, and an order of the labels.
 
 Pure numpy. L labels.
 """
@@ -11,33 +11,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def log_lift(together: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """How many times more often than by chance two labels are together, as a power of 2.
+def log_lift(counts: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """Log2 of how many times more often two labels occur together than by chance.
 
-    Half an image is added to the count and to what chance gives: a pair that chance would bring together less than once
-    stays near 0, whatever happened to it.
+    Half an image is added to the count and to the count expected by chance. So a pair that is expected less than once
+    stays near 0, even if it does occur.
 
     Args:
-        together: images with both labels [L, L]; the diagonal has the single counts.
-        n: images in all.
+        counts: images with both labels [L, L]; the diagonal has the counts of single labels.
+        n: total number of images.
 
     Returns:
         [L, L]; 1 for twice as often, -1 for half as often, 0 on the diagonal.
     """
-    single = np.diag(together)
-    lift = np.log2((together + 0.5) / (np.outer(single, single) / n + 0.5))
+    single = np.diag(counts)
+    lift = np.log2((counts + 0.5) / (np.outer(single, single) / n + 0.5))
     np.fill_diagonal(lift, 0.0)
     return np.asarray(lift)
 
 
 def clustered(similarity: NDArray[np.float64]) -> list[int]:
-    """An order of labels in which those that go together stand together.
+    """An order of labels that puts similar labels next to each other.
 
-    The two groups with the largest mean similarity are joined until one is left (average linkage), each time in the
-    directions in which their touching ends are most alike.
+    The two groups with the largest mean similarity are merged until one group is left (average linkage). Each group
+    may be reversed, so that the two labels that meet are as similar as possible.
 
     Args:
-        similarity: symmetric [L, L]; the diagonal is not looked at.
+        similarity: symmetric [L, L]; the diagonal is ignored.
+
+    Returns:
+        The L label numbers in order.
     """
     groups = [[k] for k in range(len(similarity))]
     between = similarity.astype(np.float64)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labeldep_cli.config import Decided
+from labeldep_cli.config import DecisionKind
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.evaluation.expected_f1 import best_expected_f1
 from labeldep_cli.evaluation.rerank import rerank, score_candidates
@@ -19,45 +19,52 @@ from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.models.discriminator import Discriminator
 
 Features = Callable[[], Tensor]
-"""Gives z [N, F] of the same rows; called only where the decision looks at the images."""
+"""Returns z [N, F] of the same rows; called only by decisions that use image features."""
 
 
 class Decision(Protocol):
-    """Makes label sets."""
+    """Turns logits into label sets."""
 
     def decide(self, logits: NDArray[np.float32], features: Features) -> NDArray[np.bool_]:
-        """Logits [N, L] and, if need be, features [N, F] -> label sets bool [N, L]."""
+        """Logits [N, L] and, if the decision uses them, features [N, F] -> label sets bool [N, L]."""
 
     def to_json(self) -> dict[str, Any]:
-        """The record under `decision`."""
+        """The JSON value of the key `decision`."""
 
 
 @dataclass(frozen=True)
 class ByThreshold:
-    """Each label by its own probability."""
+    """Decides each label by its own probability."""
 
     rule: DecisionRule
 
     def decide(self, logits: NDArray[np.float32], features: Features) -> NDArray[np.bool_]:
-        """Compare probabilities with the threshold; features are not looked at."""
+        """Compare probabilities with the threshold; features are ignored."""
         return self.rule.decide(probabilities(logits))
 
     def to_json(self) -> dict[str, Any]:
-        """The rule's own record."""
+        """The JSON value of the rule (`DecisionRule.to_json`)."""
         return self.rule.to_json()
 
 
 @dataclass(frozen=True)
 class ByCritic:
-    """By p_G(y|x) exp(beta D(y, x)): the most probable set, or with "expected-f1" the one with the best expected F1."""
+    """Decides by p_G(y|x) exp(beta D(y, x)): takes the most probable set, or the set with the best expected F1.
+
+    Attributes:
+        critic: D.
+        beta: D's weight.
+        source: where beta comes from, for the record.
+        rule: "rerank" for the most probable set, "expected-f1" for the set with the best expected F1.
+    """
 
     critic: Discriminator
     beta: float
     source: str
-    rule: Decided = "rerank"
+    rule: DecisionKind = "rerank"
 
     def decide(self, logits: NDArray[np.float32], features: Features) -> NDArray[np.bool_]:
-        """Choose label sets."""
+        """Choose a label set for each image; the features are computed."""
         z = features()
         device_logits = torch.from_numpy(logits).to(z.device)
         if self.rule == "rerank":
@@ -69,5 +76,5 @@ class ByCritic:
         return sets
 
     def to_json(self) -> dict[str, Any]:
-        """Rule, beta and where it comes from."""
+        """The rule, beta, and where beta comes from."""
         return {"rule": self.rule, "beta": self.beta, "source": self.source}

@@ -1,7 +1,7 @@
-"""Label dependency itself, measured: how a model's label sets differ from real ones.
+"""Measures label dependency: how a model's label sets differ from real ones.
 
-Two kinds of sets stand beside the real ones: those *decided* (what `eval` scores) and those *sampled*, each label drawn
-with its own probability: what a model of independent labels would have us believe. N images, L labels.
+Two kinds of predicted sets are compared with the real ones. *Decided* sets are those that `eval` scores. *Sampled* sets
+have each label drawn with its own probability, as in a model of independent labels. N images, L labels.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_COUNT = 5
-"""Pairs of labels that are together in fewer real images are left out of the lift error: their lift is noise."""
+"""Pairs of labels that occur together in fewer real images are left out of the lift error: their lift is noise."""
 
 TESTED = 2000
-"""Images in the two-sample test: its kernel matrix grows with their square."""
+"""Maximum number of images in the two-sample test: its kernel matrix grows with their square."""
 
 FLIPS = 999
-"""Random sign flips of the two-sample test."""
+"""Number of random sign flips in the two-sample test."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two labels, and how often they are together.
+    """Two labels, and how often they occur together.
 
     Attributes:
-        labels: the two.
-        real: images with both.
-        predicted: predicted sets with both.
-        expected: the sum of p_i(x) p_j(x): images with both if labels were independent given the image.
-        lift, predicted_lift: how many times more often than by chance; 0 where a label never occurs.
+        labels: the two names.
+        real: number of images with both labels.
+        predicted: number of predicted sets with both labels.
+        expected: the sum over images of p_i(x) p_j(x): images with both if labels were independent given the image.
+        lift, predicted_lift: how many times more often than by chance they occur together; 0 if a label never occurs.
     """
 
     labels: tuple[str, str]
@@ -44,7 +44,7 @@ class Pair:
 
     @property
     def excess(self) -> float:
-        """Images with both beyond what the image explains: real - expected."""
+        """Images with both labels beyond those expected of independent labels: real - expected."""
         return self.real - self.expected
 
 
@@ -54,12 +54,13 @@ class SetStatistics:
 
     Attributes:
         lift_error: mean |ln lift - ln real lift| over pairs that occur together in at least MIN_COUNT real images; a
-            pair that is never predicted counts as if it were half a time. None where no pair is so frequent.
+            pair that is never predicted counts as half a prediction. None if no pair is that frequent.
         cardinality: share of images with 0, 1, 2, ... predicted labels.
         cardinality_distance: total variation distance to the real shares, 0..1.
         unseen_pairs: share of predicted pairs that no training image has.
         unseen_sets: share of images whose predicted set no training image has.
-        p_value: of the two-sample test that real and predicted sets have the same single labels and pairs.
+        p_value: of the two-sample test whose null hypothesis is that real and predicted sets have the same frequencies
+            of single labels and of pairs.
     """
 
     lift_error: float | None
@@ -77,8 +78,8 @@ class Dependency:
     Attributes:
         n_images: N.
         cardinality: share of images with 0, 1, 2, ... real labels.
-        decided, sampled: the two kinds of predicted sets.
-        pairs: by the size of their excess, the largest first; predictions are the decided ones.
+        decided, sampled: the statistics of the two kinds of predicted sets.
+        pairs: all pairs of labels, largest |excess| first; their predictions are the decided sets.
     """
 
     n_images: int
@@ -88,7 +89,7 @@ class Dependency:
     pairs: tuple[Pair, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it; `pairs` with their excess."""
+        """All attributes as JSON types; each of `pairs` has its `excess` too."""
         return {
             "n_images": self.n_images,
             "cardinality": list(self.cardinality),
@@ -112,17 +113,17 @@ def measure(
         labels: int8 [N, L]; rows with an unknown label (-1) are left out.
         decided: the predicted sets, [N, L].
         probabilities: [N, L].
-        train: the training rows' labels, int8 [M, L]; an unknown one counts as absent.
-        names: the L labels.
-        seed: of the sampled sets and of the test.
+        train: labels of the training rows, int8 [M, L]; an unknown label counts as absent.
+        names: the L label names.
+        seed: seed of the sampled sets and of the test.
 
     Raises:
         ValueError: no row has all its labels known.
     """
-    whole = (labels >= 0).all(axis=1)
-    if not whole.any():
+    complete = (labels >= 0).all(axis=1)
+    if not complete.any():
         raise ValueError("no image has all its labels known")
-    real, decided, p = labels[whole] > 0, decided[whole], probabilities[whole]
+    real, decided, p = labels[complete] > 0, decided[complete], probabilities[complete]
     rng = np.random.default_rng(seed)
     sampled = rng.random(p.shape) < p
     train_sets = train > 0
@@ -135,30 +136,30 @@ def measure(
     )
 
 
-def together(sets: NDArray[Any]) -> NDArray[np.float64]:
-    """Images with both labels, [L, L]; the diagonal has the single counts."""
+def cooccurrence_counts(sets: NDArray[Any]) -> NDArray[np.float64]:
+    """Number of images with both labels, [L, L]; the diagonal has the counts of single labels."""
     x = sets.astype(np.float64)
     return np.asarray(x.T @ x)
 
 
-def _lift(together: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    single = np.diag(together)
+def _lift(counts: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    single = np.diag(counts)
     chance = np.outer(single, single) / n
-    return np.divide(together, chance, out=np.zeros_like(together), where=chance > 0)
+    return np.divide(counts, chance, out=np.zeros_like(counts), where=chance > 0)
 
 
 def _pairs(
     real: NDArray[np.bool_], decided: NDArray[np.bool_], p: NDArray[np.float64], names: Sequence[str]
 ) -> tuple[Pair, ...]:
     n = len(real)
-    counted, predicted, expected = together(real), together(decided), together(p)
-    lift, predicted_lift = _lift(counted, n), _lift(predicted, n)
+    observed, predicted, expected = cooccurrence_counts(real), cooccurrence_counts(decided), cooccurrence_counts(p)
+    lift, predicted_lift = _lift(observed, n), _lift(predicted, n)
     first, second = np.triu_indices(len(names), k=1)
-    order = np.argsort(-np.abs(counted[first, second] - expected[first, second]), kind="stable")
+    order = np.argsort(-np.abs(observed[first, second] - expected[first, second]), kind="stable")
     return tuple(
         Pair(
             (names[i], names[j]),
-            int(counted[i, j]),
+            int(observed[i, j]),
             int(predicted[i, j]),
             float(expected[i, j]),
             float(lift[i, j]),
@@ -169,18 +170,18 @@ def _pairs(
 
 
 def _statistics(real: NDArray[np.bool_], sets: NDArray[np.bool_], train: NDArray[np.bool_], seed: int) -> SetStatistics:
-    counted, predicted = together(real), together(sets)
-    width = len(counted)
+    observed, predicted = cooccurrence_counts(real), cooccurrence_counts(sets)
+    width = len(observed)
     upper = np.triu(np.ones((width, width), dtype=bool), k=1)
-    mine, theirs = _shares(sets, width), _shares(real, width)
+    predicted_shares, real_shares = _shares(sets, width), _shares(real, width)
     pairs = predicted[upper].sum()
-    unseen = predicted[upper & (together(train) == 0)].sum()
+    unseen = predicted[upper & (cooccurrence_counts(train) == 0)].sum()
     known_sets = {row.tobytes() for row in np.packbits(train, axis=1)}
     new_sets = [row.tobytes() not in known_sets for row in np.packbits(sets, axis=1)]
     return SetStatistics(
-        lift_error=_lift_error(counted, predicted, upper, len(real)),
+        lift_error=_lift_error(observed, predicted, upper, len(real)),
         cardinality=_shares(sets),
-        cardinality_distance=float(np.abs(np.array(mine) - np.array(theirs)).sum() / 2),
+        cardinality_distance=float(np.abs(np.array(predicted_shares) - np.array(real_shares)).sum() / 2),
         unseen_pairs=float(unseen / pairs) if pairs else 0.0,
         unseen_sets=float(np.mean(new_sets)),
         p_value=two_sample_p(real, sets, seed),
@@ -188,22 +189,22 @@ def _statistics(real: NDArray[np.bool_], sets: NDArray[np.bool_], train: NDArray
 
 
 def _lift_error(
-    counted: NDArray[np.float64], predicted: NDArray[np.float64], upper: NDArray[np.bool_], n: int
+    observed: NDArray[np.float64], predicted: NDArray[np.float64], upper: NDArray[np.bool_], n: int
 ) -> float | None:
-    judged = upper & (counted >= MIN_COUNT)
+    frequent = upper & (observed >= MIN_COUNT)
     single = np.diag(predicted)
-    # ln lift = ln n_ab + ln n - ln n_a - ln n_b, half a count standing for none.
+    # ln lift = ln n_ab + ln n - ln n_a - ln n_b; a count of 0 is replaced by 0.5.
     lifts = np.log(np.maximum(predicted, 0.5)) + np.log(n)
     lifts -= np.log(np.maximum(single, 0.5))[:, None] + np.log(np.maximum(single, 0.5))[None, :]
-    if not judged.any():
+    if not frequent.any():
         return None
-    return float(np.abs(lifts[judged] - np.log(_lift(counted, n)[judged])).mean())
+    return float(np.abs(lifts[frequent] - np.log(_lift(observed, n)[frequent])).mean())
 
 
-def _shares(sets: NDArray[np.bool_], most: int | None = None) -> tuple[float, ...]:
-    """Share of images with 0, 1, 2, ... labels; up to `most`, or to the largest set."""
+def _shares(sets: NDArray[np.bool_], largest: int | None = None) -> tuple[float, ...]:
+    """Share of images with 0, 1, 2, ... labels; up to `largest`, or up to the size of the largest set."""
     sizes = sets.sum(axis=1)
-    counts = np.bincount(sizes, minlength=0 if most is None else most + 1)
+    counts = np.bincount(sizes, minlength=0 if largest is None else largest + 1)
     return tuple(float(count) / len(sets) for count in counts)
 
 
@@ -211,12 +212,16 @@ def two_sample_p(real: NDArray[np.bool_], sets: NDArray[np.bool_], seed: int) ->
     """Paired two-sample test on the first and second moments of label sets.
 
     The statistic is the squared distance between the mean real and the mean predicted set in the space of single labels
-    and pairs (maximum mean discrepancy under the kernel (y . y' + 1)^2; the terms of an image with itself are the same
-    whatever is flipped). If both came from one distribution, swapping them within any image would change nothing: that
-    is what the flips do.
+    and pairs (maximum mean discrepancy under the kernel (y . y' + 1)^2; flips do not change the terms of an image with
+    itself). If both kinds of sets came from one distribution, swapping the two sets of any image would not change the
+    distribution of the statistic. A sign flip is such a swap.
+
+    Args:
+        real, sets: bool [N, L], of the same images.
+        seed: seed of the drawn images and flips.
 
     Returns:
-        The share of flips with as large a statistic, the sample itself counted; at least 1 / (FLIPS + 1).
+        The share of flips with at least as large a statistic, including the unflipped sample; 1 / (FLIPS + 1) or more.
     """
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(real))[:TESTED])

@@ -17,7 +17,7 @@ from labeldep_cli.models.generator import Generator
 
 @torch.inference_mode()
 def collect_logits(generator: Generator, inputs: Inputs, world: World = ALONE) -> NDArray[np.float32]:
-    """Logits of all rows through the test transform, float32 [N, L]; several processes share the rows."""
+    """Logits of all rows with the test transform, float32 [N, L]; several processes share the rows."""
     was_training = generator.training
     generator.eval()
     logits = torch.zeros(len(inputs.labels), len(inputs.space), device=inputs.device)
@@ -29,7 +29,7 @@ def collect_logits(generator: Generator, inputs: Inputs, world: World = ALONE) -
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Sigmoid, in double precision: 0.5 exactly where the logit is 0. [N, L]."""
+    """Sigmoid of logits [N, L] in double precision, float64 [N, L]; exactly 0.5 where the logit is 0."""
     x = logits.astype(np.float64)
     p: NDArray[np.float64] = np.where(x >= 0, 1.0, np.exp(np.minimum(x, 0))) / (1 + np.exp(-np.abs(x)))
     return p
@@ -37,22 +37,22 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 @torch.inference_mode()
 def collect_features(inputs: Inputs) -> Tensor:
-    """Z of all rows through the test transform, as the critic sees it: float32 [N, F]."""
+    """The critic's image features of all rows with the test transform, float32 [N, F]."""
     return torch.cat([pooled(inputs.encoder(batch.x).float()) for batch in in_order(inputs)])
 
 
 def evaluate(
     logits: NDArray[np.float32], predicted: NDArray[np.bool_], inputs: Inputs, ap: ApVariant = "step"
 ) -> Scores:
-    """Score logits [N, L] and the label sets [N, L] made of them against the inputs' labels."""
+    """Score logits [N, L] and the label sets [N, L] decided from them against the labels of the inputs."""
     return score(logits, predicted, inputs.labels.numpy(), inputs.space.names, ap=ap)
 
 
 def tuned_thresholds(logits: NDArray[np.float32], inputs: Inputs) -> dict[str, float | list[float]]:
-    """Thresholds found on these rows, which must be validation rows.
+    """Thresholds tuned on these rows, which must be validation rows.
 
     Returns:
-        "tuned": the one with the best OF1; "tuned-per-label": one a label, each with its best F1.
+        "tuned": the one threshold with the best OF1; "tuned-per-label": for each label the threshold with its best F1.
     """
     p, labels = probabilities(logits), inputs.labels.numpy()
     shared = tune(p, labels)

@@ -1,4 +1,4 @@
-"""What a critic says of single labels: how much more real a label set looks with one label than without it."""
+"""The critic's evidence for single labels: how much its score rises when one label is added to the set."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from labeldep_cli.evaluation.rerank import BLOCK, Score
 
 @torch.inference_mode()
 def critic_evidence(score: Score, sets: Tensor, z: Tensor) -> Tensor:
-    """D(y with the label, x) - D(y without it, x) of each label, the others staying as they are.
+    """D(y with the label, x) - D(y without it, x) for each label, with the other labels unchanged.
 
-    A density-ratio critic (`--critic nce`) estimates log p(y|x) / p_G(y|x): its difference is what the other labels add
-    to the logit of this one, so that beta times it and G's own logit are evidence on one scale.
+    A density-ratio critic (`--critic nce`) estimates log p(y|x) / p_G(y|x). Then this difference is what the other
+    labels add to the logit of the label, so beta times the difference and G's logit are on one scale.
 
     Args:
         score: D.
         sets: label sets bool [N, L].
-        z: features as D sees them, [N, F].
+        z: image features that D takes, [N, F].
 
     Returns:
         float [N, L]; positive where the label fits the others.
@@ -27,9 +27,9 @@ def critic_evidence(score: Score, sets: Tensor, z: Tensor) -> Tensor:
     one_flip = torch.eye(n_labels, dtype=torch.bool, device=sets.device)
     rows = max(BLOCK // (n_labels + 1), 1)
     evidence_parts = []
-    for own, features in zip(torch.split(sets, rows), torch.split(z, rows), strict=True):
-        listed = torch.cat([own[:, None], own[:, None] ^ one_flip], dim=1)  # [rows, 1 + L, L]
-        scores = score(listed.to(z.dtype), features)
-        gained = scores[:, 1:] - scores[:, :1]  # of the flip
-        evidence_parts.append(torch.where(own, -gained, gained))
+    for block, features in zip(torch.split(sets, rows), torch.split(z, rows), strict=True):
+        candidates = torch.cat([block[:, None], block[:, None] ^ one_flip], dim=1)  # [rows, 1 + L, L]
+        scores = score(candidates.to(z.dtype), features)
+        gain = scores[:, 1:] - scores[:, :1]  # of flipping the label
+        evidence_parts.append(torch.where(block, -gain, gain))
     return torch.cat(evidence_parts)

@@ -1,7 +1,7 @@
-"""The label set with the best expected F1 against weighted sets that may be the true one.
+"""The label set with the best expected F1, given the probabilities of sets that may be the true one.
 
-The set with the best chance to be right as a whole is not the one to take where labels are counted one by one.
-N images, K sets an image, L labels.
+The most probable set is best for exact match. A score that counts single labels, such as F1, can prefer another set.
+N images, K sets per image, L labels.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ import torch
 from torch import Tensor
 
 _EMPTY = 1.0
-"""F1 of an empty set where the true one is empty too."""
+"""F1 of an empty set if the true set is empty too."""
 
 
 def best_expected_f1(sets: Tensor, weights: Tensor) -> Tensor:
     """Maximise the expected example-wise F1, exactly over all 2^L sets (Dembczynski et al. 2011, "GFM").
 
-    A set h of m labels expects sum_k w_k 2 |h n y_k| / (m + |y_k|): a sum over its labels of
-    delta(l, m) = sum_k w_k 2 [l in y_k] / (m + |y_k|). So the best set of each size m is that of the m labels with the
-    largest delta; labels that are in no y_k expect nothing and are never taken.
+    A set h of m labels has the expected F1 sum_k w_k 2 |h n y_k| / (m + |y_k|). This is a sum over its labels of
+    delta(l, m) = sum_k w_k 2 [l in y_k] / (m + |y_k|). So the best set of each size m has the m labels with the largest
+    delta. A label that is in no y_k adds nothing and is never taken.
 
     Args:
         sets: bool [N, K, L], the sets y_k.
         weights: [N, K], their probabilities.
 
     Returns:
-        bool [N, L]; the empty set where nothing expects more than the weight of the empty y_k.
+        bool [N, L]; the empty set where no other set has a larger expected F1 than the weight of the empty y_k.
     """
     sizes = sets.sum(dim=2)  # [N, K]
-    most = max(int(sets.any(dim=1).sum(dim=1).max()), 1)
-    m = torch.arange(1, most + 1, device=sets.device)
+    largest = max(int(sets.any(dim=1).sum(dim=1).max()), 1)
+    m = torch.arange(1, largest + 1, device=sets.device)
     share = 2 * weights[:, :, None] / (sizes[:, :, None] + m)  # [N, K, M]
     delta = sets.to(weights.dtype).transpose(1, 2) @ share  # [N, L, M]
     ranked = delta.sort(dim=1, descending=True)

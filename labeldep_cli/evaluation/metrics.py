@@ -1,6 +1,6 @@
-"""Scores of predicted label sets: the paper's C and O precision, recall and F1, and what stands beside them.
+"""Scores of predicted label sets: the paper's C and O precision, recall and F1, and further scores.
 
-Pure numpy on arrays; `score` is the one entry. N images, L labels. An unknown label (-1) counts nowhere.
+Pure numpy on arrays; `score` is the entry point. N images, L labels. Unknown labels (-1) are ignored.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class LabelScores:
 
     Attributes:
         label: its name.
-        precision: 0..100; 0 where the label was never predicted.
-        recall: 0..100; None where the label never occurs.
-        f1: 0..100; 0 where the label is never predicted rightly, also where it never occurs.
-        ap: average precision, 0..100; None where the label never occurs.
-        count: number of images that carry the label.
+        precision: 0..100; 0 if the label is never predicted.
+        recall: 0..100; None if the label never occurs.
+        f1: 0..100; 0 if no prediction of the label is correct, or if it never occurs.
+        ap: average precision, 0..100; None if the label never occurs.
+        count: number of images that have the label.
     """
 
     label: str
@@ -41,12 +41,12 @@ class LabelScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of the predictions for a split; every field is called as its JSON key. Scores are 0..100, unrounded.
+    """Scores of the predictions for a split. Field names are the JSON keys. Scores are 0..100, unrounded.
 
     Attributes:
-        n_images: N, the rows scored.
+        n_images: N, the number of rows.
         n_labels: L.
-        CP: mean over labels of the label's precision (0 where it was never predicted).
+        CP: mean over labels of the label's precision (0 if it is never predicted).
         CR: mean over labels of the label's recall.
         CF1: harmonic mean of CP and CR, as in the paper's tables; not the same as `macro_f1`.
         OP: precision of all decisions pooled over labels.
@@ -54,7 +54,7 @@ class Scores:
         OF1: harmonic mean of OP and OR.
         macro_f1: mean over labels of the label's F1.
         mAP: mean over labels of the label's average precision.
-        exact_match: share of the images whose known labels are all predicted rightly.
+        exact_match: share of the images whose known labels are all predicted correctly.
         labels_per_image: mean number of predicted labels (among the known ones).
         true_labels_per_image: mean number of labels present.
         skipped_labels: labels without a positive in the split; left out of the means CP, CR, macro_f1, mAP.
@@ -79,7 +79,7 @@ class Scores:
 
     def to_json(self) -> dict[str, Any]:
         """The scores as JSON types, keys in the order of the fields; `per_label` is a list of objects."""
-        return {**asdict(self), "per_label": [asdict(one) for one in self.per_label]}
+        return {**asdict(self), "per_label": [asdict(scores) for scores in self.per_label]}
 
 
 def harmonic_mean(p: float, r: float) -> float:
@@ -88,40 +88,40 @@ def harmonic_mean(p: float, r: float) -> float:
 
 
 def average_precision(scores: NDArray[np.floating[Any]], y: NDArray[np.number[Any] | np.bool_]) -> float:
-    """Step average precision: the sum over thresholds of precision times the recall gained there.
+    """Step average precision: the sum over thresholds of precision times the gain in recall at the threshold.
 
-    Equal scores are one threshold, scikit-learn's rule, so the order of tied rows cannot matter.
+    Equal scores share one threshold, as in scikit-learn, so the order of tied rows does not matter.
 
     Args:
         scores: [N], higher for more probable; no NaN.
         y: [N], positive where the label is present.
 
     Returns:
-        0..1; NaN where no row is positive.
+        0..1; NaN if no row is positive.
     """
-    precision, gained = _precision_and_gain(scores, y)
-    return float((precision * gained).sum() / gained.sum())
+    precision, gains = _precision_and_gain(scores, y)
+    return float((precision * gains).sum() / gains.sum())
 
 
 def voc_average_precision(scores: NDArray[np.floating[Any]], y: NDArray[np.number[Any] | np.bool_]) -> float:
     """Interpolated average precision over all points, as in PASCAL VOC since 2010.
 
-    The precision at a recall is the best one at this or any higher recall. Equal scores are one threshold.
+    The precision at a recall is the best precision at this or any higher recall. Equal scores share one threshold.
 
     Args:
         scores: [N], higher for more probable; no NaN.
         y: [N], positive where the label is present.
 
     Returns:
-        0..1, never below `average_precision`; NaN where no row is positive.
+        0..1, never below `average_precision`; NaN if no row is positive.
     """
-    precision, gained = _precision_and_gain(scores, y)
+    precision, gains = _precision_and_gain(scores, y)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float((envelope * gained).sum() / gained.sum())
+    return float((envelope * gains).sum() / gains.sum())
 
 
 AP_VARIANTS = {"step": average_precision, "voc": voc_average_precision}
-"""`--ap`: how one label's average precision is computed."""
+"""How the average precision of one label is computed, by the values of `--ap`."""
 
 
 def score(
@@ -134,22 +134,22 @@ def score(
     """Score predictions, by the protocol of Tables 1 and 2 of the paper.
 
     Args:
-        logits: float32 [N, L]; they rank the images of a label for average precision, nothing else.
-        predicted: bool [N, L], the label sets decided on.
+        logits: float32 [N, L]; used only to rank the images of each label for average precision.
+        predicted: bool [N, L], the predicted label sets.
         labels: int8 [N, L]: 1 present, 0 absent, -1 unknown.
         names: the L labels in order.
         ap: "step" (the sum over recall steps) or "voc" (interpolated).
 
     Returns:
-        The scores. Where no label occurs at all, every mean over labels is 0 and `skipped_labels` is L.
+        The scores. If no label occurs at all, every mean over labels is 0 and `skipped_labels` is L.
 
     Raises:
-        ValueError: a logit is NaN, the shapes differ, or `ap` is none of the two.
+        ValueError: a logit is NaN, the shapes differ, or `ap` is neither "step" nor "voc".
         DatasetError: no row has a known label.
     """
     _check(logits, predicted, labels, names, ap)
     known = labels != UNKNOWN
-    rows = known.any(axis=1)  # an image of which nothing is known is neither right nor wrong
+    rows = known.any(axis=1)  # an image without a known label is neither right nor wrong
     n_rows = int(rows.sum())
     if n_rows == 0:
         raise DatasetError("no image has a known label: there is nothing to score", "Name a split that carries labels.")
@@ -166,7 +166,7 @@ def score(
 
     occurs = n_present > 0
     cp, cr = _mean(precision[occurs]), _mean(recall[occurs])
-    # Pooled over ALL labels: a false alarm for a label that never occurs is one all the same.
+    # Pooled over ALL labels: a false positive for a label that never occurs counts too.
     pooled_precision = float(_percent(n_right.sum(), n_chosen.sum()))
     pooled_recall = float(_percent(n_right.sum(), n_present.sum()))
     wrong = (chosen != present).any(axis=1)  # unknown entries are False in both
@@ -196,7 +196,7 @@ def _check(
     names: Sequence[str],
     ap: str,
 ) -> None:
-    """Refuse arrays that do not belong together, with both sides named."""
+    """Refuse arrays whose shapes, types or values do not fit; the error names both sides."""
     if ap not in AP_VARIANTS:
         raise ValueError(f"ap {ap!r}: known are {', '.join(AP_VARIANTS)}")
     if labels.ndim != 2 or labels.shape[1] != len(names):
@@ -212,7 +212,7 @@ def _check(
 
 
 def _label_scores(label: str, precision: float, recall: float, f1: float, ap: float, count: int) -> LabelScores:
-    """One label's scores as Python numbers; recall and AP are None where the label never occurs."""
+    """The scores of one label as Python numbers; recall and AP are None if the label never occurs."""
     return LabelScores(
         label=label,
         precision=float(precision),
@@ -226,11 +226,11 @@ def _label_scores(label: str, precision: float, recall: float, f1: float, ap: fl
 def _precision_and_gain(
     scores: NDArray[np.floating[Any]], y: NDArray[np.number[Any] | np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower the threshold through the T distinct scores.
+    """Precision and new positives at each of the T distinct scores, from the highest down.
 
     Returns:
-        Precision [T] at each threshold (one NaN without a positive row), and the number of positives [T] gained there.
-        Whole numbers rather than recall, so that a perfect ranking sums to exactly 1.
+        Precision [T] at each threshold (one NaN without a positive row), and the number of positives [T] that the
+        threshold adds. It is a count and not a recall, so that a perfect ranking sums to exactly 1.
     """
     positive = np.greater(y, 0)
     if not positive.any():
@@ -246,19 +246,19 @@ def _average_precisions(
     logits: NDArray[np.float32], present: NDArray[np.bool_], known: NDArray[np.bool_], ap: ApVariant
 ) -> NDArray[np.float64]:
     """Average precision of each label over its known rows: [L], 0..100, NaN without a positive row."""
-    one_label = AP_VARIANTS[ap]
-    # Label by label: a sort of the whole [N, L] at once is no faster and needs int64 and float64 copies of it.
+    ap_of_label = AP_VARIANTS[ap]
+    # Label by label: sorting the full [N, L] at once is no faster and needs int64 and float64 copies of it.
     return np.array(
-        [100 * one_label(logits[mask, c], present[mask, c]) for c, mask in enumerate(known.T)], dtype=np.float64
+        [100 * ap_of_label(logits[mask, c], present[mask, c]) for c, mask in enumerate(known.T)], dtype=np.float64
     )
 
 
-def _percent(part: NDArray[np.integer[Any]], whole: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """100 * part / whole elementwise, and 0 where the whole is 0."""
-    percent: NDArray[np.float64] = 100.0 * part / np.maximum(whole, 1)
+def _percent(part: NDArray[np.integer[Any]], total: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """100 * part / total elementwise, and 0 where the total is 0."""
+    percent: NDArray[np.float64] = 100.0 * part / np.maximum(total, 1)
     return percent
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """The mean as a Python float, and 0 of nothing (a mean over no labels; NaN has no place in JSON)."""
+    """The mean as a Python float; 0 for an empty array (no labels), since JSON has no NaN."""
     return float(values.mean()) if values.size else 0.0

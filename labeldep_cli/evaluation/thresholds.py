@@ -1,7 +1,7 @@
 """From probabilities to label sets: the decision rule, and its threshold tuned on validation rows.
 
-Pure numpy. N images, L labels. A label is chosen where its probability is strictly ABOVE the threshold, so that 0.5
-says the same as logit > 0. Comparisons are in float64: a tuned threshold may lie between two neighbouring float32.
+Pure numpy. N images, L labels. A label is predicted if its probability is strictly ABOVE the threshold, so that 0.5 is
+the same as logit > 0. Comparisons are in float64: a tuned threshold may lie between two adjacent float32.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class DecisionRule:
 
     Attributes:
         rule: "threshold": every label is decided by its own probability.
-        threshold: 0..1, one for all labels or one per label; None for the top k alone.
-        top_k: at most this many labels an image; exactly this many where `threshold` is None. None for no limit.
-        non_empty: an empty set becomes its most probable label.
+        threshold: 0..1, one for all labels or one per label; None to use `top_k` alone.
+        top_k: at most this many labels per image; exactly this many if `threshold` is None. None for no limit.
+        non_empty: an empty set is replaced by the most probable label.
         source: where the threshold comes from: "default", "given", "tuned on val", "tuned per label on val".
 
     Raises:
@@ -51,7 +51,7 @@ class DecisionRule:
             raise ValueError(f"the top {self.top_k} labels: k must be 1 or more")
         if self.threshold is not None:
             values = np.atleast_1d(np.asarray(self.threshold, dtype=np.float64))
-            if not ((values >= 0) & (values <= 1)).all():  # so written that NaN is refused too
+            if not ((values >= 0) & (values <= 1)).all():  # in this form NaN is refused too
                 raise ValueError(f"threshold {self.threshold}: must be in 0..1")
 
     def decide(self, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
@@ -61,11 +61,11 @@ class DecisionRule:
             probabilities: [N, L] in 0..1.
 
         Returns:
-            bool [N, L]: the labels above the threshold; with `top_k`, of these the k most probable (of two equally
-            probable ones the first in label order); with `non_empty`, at least the most probable one.
+            bool [N, L]: the labels above the threshold. With `top_k`, only the k most probable of these; of equally
+            probable labels the first in label order. With `non_empty`, at least the most probable label.
 
         Raises:
-            ValueError: a probability is NaN or outside 0..1, or the per-label thresholds are not L.
+            ValueError: a probability is NaN or outside 0..1, or the number of per-label thresholds is not L.
         """
         _check_probabilities(probabilities)
         chosen = self._above(probabilities)
@@ -77,10 +77,10 @@ class DecisionRule:
         return chosen
 
     def _above(self, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-        """The labels above the threshold, bool [N, L]; all of them without one."""
+        """The labels above the threshold, bool [N, L]; all labels if there is no threshold."""
         if self.threshold is None:
             return np.ones(probabilities.shape, dtype=np.bool_)
-        # [1] or [L], never 0-d: older numpy would round a 0-d threshold to the probabilities' own float32.
+        # [1] or [L], never 0-d: older numpy would round a 0-d threshold to float32, the type of the probabilities.
         threshold = np.atleast_1d(np.asarray(self.threshold, dtype=np.float64))
         if isinstance(self.threshold, tuple) and len(threshold) != probabilities.shape[1]:
             raise ValueError(f"{len(threshold)} thresholds for {probabilities.shape[1]} labels")
@@ -88,7 +88,7 @@ class DecisionRule:
         return above
 
     def to_json(self) -> dict[str, Any]:
-        """The rule as JSON types: rule, threshold (a number, or a list per label) and/or k, non_empty, source."""
+        """The rule as JSON types: rule, threshold (a number, or a list of L numbers) and/or k, non_empty, source."""
         record: dict[str, Any] = {"rule": self.rule}
         if self.threshold is not None:
             record["threshold"] = (
@@ -100,14 +100,14 @@ class DecisionRule:
 
     @classmethod
     def of(cls, config: DecisionConfig, tuned: Mapping[str, Any]) -> DecisionRule:
-        """The rule that the user asks for.
+        """The rule that the user requests.
 
         Args:
             config: threshold, top k, non-empty.
-            tuned: the checkpoint's thresholds, found on val: "tuned" a number, "tuned-per-label" a list [L].
+            tuned: the thresholds in the checkpoint, tuned on val: "tuned" is a number, "tuned-per-label" a list [L].
 
         Raises:
-            LabeldepError: a threshold that is neither a number in 0..1 nor one of the two words, or a k below 1.
+            LabeldepError: the threshold is neither a number in 0..1 nor "tuned" or "tuned-per-label", or k is below 1.
         """
         threshold, source = cls._threshold(config, tuned)
         if config.top_k is not None and config.top_k < 1:
@@ -137,15 +137,15 @@ class DecisionRule:
 def tune(probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int8]) -> float:
     """The one threshold for all labels that has the best OF1 on these rows. The rows must be VALIDATION rows.
 
-    The search is exact: every cut between two distinct probabilities is tried. The threshold lies midway between its
-    neighbours, so that it holds on rows not seen; of cuts with the same OF1 the one nearest to 0.5 is taken.
+    The search is exact: every cut between two distinct probabilities is tried. The threshold lies midway between the
+    two probabilities, so that it generalizes to other rows. Of cuts with the same OF1 the one nearest to 0.5 is taken.
 
     Args:
         probabilities: [N, L] in 0..1.
         labels: int8 [N, L]: 1 present, 0 absent, -1 unknown (left out).
 
     Returns:
-        The threshold, 0..1; 0.5 where no label is present or no threshold finds one.
+        The threshold, 0..1; 0.5 if no label is present, or if no threshold has an OF1 above 0.
 
     Raises:
         ValueError: a probability is NaN or outside 0..1, or the shapes differ.
@@ -158,12 +158,12 @@ def tune(probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int8]) -> 
 def tune_per_label(
     probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int8], fallback: float = DEFAULT_THRESHOLD
 ) -> NDArray[np.float64]:
-    """For each label the threshold with its best F1 on these rows, searched as in `tune`.
+    """For each label the threshold with the label's best F1 on these rows, searched as in `tune`.
 
     Args:
         probabilities: [N, L] in 0..1, of VALIDATION rows.
         labels: int8 [N, L]: 1 present, 0 absent, -1 unknown (left out).
-        fallback: the threshold of a label that occurs in no row: 0.5, or the shared one of `tune`.
+        fallback: the threshold of a label that occurs in no row: 0.5, or the shared threshold from `tune`.
 
     Returns:
         float64 [L], 0..1.
@@ -184,30 +184,30 @@ def _best_threshold(p: NDArray[np.floating[Any]], y: NDArray[np.bool_], fallback
 
     Args:
         p: [M], probabilities.
-        y: [M], which of them are of labels present.
-        fallback: returned where no threshold has an F1 above 0.
+        y: [M], True where the label is present.
+        fallback: returned if no threshold has an F1 above 0.
     """
     if not y.any():
         return fallback
     order = np.argsort(-p)
     ranked = p[order].astype(np.float64)
-    # A cut takes the first last + 1 entries: all from one distinct probability upwards. (Taking none has an F1 of 0.)
+    # A cut predicts the first last + 1 entries: all down to one distinct probability. (No prediction has an F1 of 0.)
     last = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
     n_right = np.cumsum(y[order])[last]
     f1 = 2 * n_right / (last + 1 + y.sum())  # quotients of integers: equal F1s are equal floats
-    f1[ranked[last] == 0] = 0  # p > t leaves out p = 0 whatever t
+    f1[ranked[last] == 0] = 0  # p > t excludes p = 0 for every t
     if f1.max() == 0:
         return fallback
     above = ranked[last]
     below = np.append(ranked, 0.0)[last + 1]
     middle = below + (above - below) / 2
-    threshold = np.where(middle < above, middle, below)  # between two adjacent floats there is no middle
+    threshold = np.where(middle < above, middle, below)  # two adjacent floats have no float between them
     best = np.flatnonzero(f1 == f1.max())
     return float(threshold[best[np.abs(threshold[best] - DEFAULT_THRESHOLD).argmin()]])
 
 
 def _most_probable(probabilities: NDArray[np.floating[Any]], k: int) -> NDArray[np.bool_]:
-    """The k most probable labels of each image, bool [N, L]; of equal ones the first in label order."""
+    """The k most probable labels of each image, bool [N, L]; of equally probable ones the first in label order."""
     top = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
     chosen = np.zeros(probabilities.shape, dtype=np.bool_)
     np.put_along_axis(chosen, top, True, axis=1)
@@ -215,10 +215,10 @@ def _most_probable(probabilities: NDArray[np.floating[Any]], k: int) -> NDArray[
 
 
 def _check_probabilities(probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int8] | None = None) -> None:
-    """Refuse what is no probability (logits, NaN), and labels of another shape."""
+    """Refuse values that are not probabilities (logits, NaN), and labels of another shape."""
     if probabilities.ndim != 2:
         raise ValueError(f"probabilities {probabilities.shape}: must be [N, L]")
     if labels is not None and labels.shape != probabilities.shape:
         raise ValueError(f"probabilities {probabilities.shape} for labels {labels.shape}")
-    if not ((probabilities >= 0) & (probabilities <= 1)).all():  # so written that NaN is refused too
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():  # in this form NaN is refused too
         raise ValueError("probabilities must lie in 0..1, without NaN: are these logits?")

@@ -1,1 +1,1 @@
-"""The seam between data and training: images, features, streamed features."""
+"""The interface between data and training: images, features in memory, streamed features."""

@@ -1,4 +1,4 @@
-"""The seam: what training and evaluation ask of inputs, whatever x is: images or features."""
+"""The interface of inputs that training and evaluation use, the same for images and for features."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from labeldep_cli.datasets.split import Skipped
 
 
 class Request(NamedTuple):
-    """A batch that is wanted; its tensors lie on the CPU, or all on the device.
+    """A request for a batch; its tensors lie all on the CPU or all on the device.
 
     Attributes:
         rows: int64 [B].
-        views: int64 [B], the view of each.
+        views: int64 [B], the view of each row.
         global_batch_size: rows of the batch over all processes that share it.
-        needs_x: False where D alone looks at them: x may then stay away where z comes.
-        draws: whatever else was drawn for these rows, [B, *] each.
+        needs_x: False if only D uses the batch: then x may be left out if z is given.
+        draws: other random draws for these rows, [B, *] each.
     """
 
     rows: Tensor
@@ -35,16 +35,16 @@ class Request(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A batch as it came; its tensors lie on the device.
+    """The data of a request; its tensors lie on the device.
 
     Attributes:
         x: features float32 [B, F], regions float32 [B, S, F] or images uint8 [B, 3, side, side].
         y: labels float32 [B, L]: 1, 0, or -1 where unknown.
-        rows: int64 [B]: which rows these are.
-        global_batch_size: rows of the batch over all processes that share it; B where there is one.
-        z: D's view of them, [B, F]; None where it is to be made of x by the frozen encoder. With it x is empty [0] if
-            nobody needs it.
-        draws: the request's.
+        rows: int64 [B], the row numbers.
+        global_batch_size: rows of the batch over all processes that share it; B for a single process.
+        z: image features for D, [B, F]; None if the frozen encoder must compute them from x. If z is given and the
+            request does not need x, x is empty [0].
+        draws: the draws of the request.
     """
 
     x: Tensor
@@ -56,11 +56,11 @@ class Batch(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """How rows lie that do not fit in memory together: training draws from one pool of blocks after the other.
+    """The layout of rows that do not all fit in memory: training draws from one pool of blocks after the other.
 
     Attributes:
-        rows: consecutive rows a block; the last one may have fewer.
-        pools: into how many pools an epoch shares the blocks out; their sizes differ by one block at most.
+        rows: consecutive rows per block; the last block may have fewer.
+        pools: number of pools that share the blocks in an epoch; their sizes differ by at most one block.
     """
 
     rows: int
@@ -68,38 +68,38 @@ class Blocks(NamedTuple):
 
     @property
     def description(self) -> str:
-        """In words."""
+        """The layout in words."""
         return f"{self.pools} pools of blocks of {self.rows} rows"
 
     def count(self, n: int) -> int:
-        """The blocks of n rows."""
+        """Number of blocks of n rows."""
         return -(-n // self.rows)
 
     def largest(self, n: int) -> int:
-        """The rows of the largest pool, at most."""
+        """Upper bound on the rows of a pool, out of n rows."""
         return -(-self.count(n) // self.pools) * self.rows
 
     def rows_of(self, pool: Tensor, n: int) -> Tensor:
-        """The rows, ascending, of a pool's blocks, ascending, of n rows."""
+        """The rows of a pool, ascending; `pool` has its block numbers, ascending, out of n rows."""
         rows = (pool[:, None] * self.rows + torch.arange(self.rows)).flatten()
         return rows[rows < n]
 
 
 class Inputs(Protocol):
-    """The usable rows of a split, as training and evaluation see them.
+    """The usable rows of a split, for training and evaluation.
 
     Attributes:
         paths: N row names.
         labels: int8 [N, L], on the CPU.
-        device_labels: the same on the device.
-        encoder: the frozen f_ext: the identity over features, a CNN over images.
-        feature_dim: F, the width of what the encoder gives (of each region, where it gives several).
-        n_views: views that may be asked for.
-        space: the labels.
-        skipped: the split's other rows.
-        device: where batches are put.
-        batch: rows that pass a network together in evaluation.
-        blocks: where rows cannot be had in any order; None where they can.
+        device_labels: the same labels on the device.
+        encoder: the frozen f_ext: the identity for features, a CNN for images.
+        feature_dim: F, the width of the encoder's output (of each region, if it gives several).
+        n_views: number of views that can be requested.
+        space: the L labels.
+        skipped: the rows of the split that are not usable.
+        device: the device of batches.
+        batch: batch size in evaluation.
+        blocks: the layout of rows that can only be read block by block; None if rows can be read in any order.
     """
 
     batch: int
@@ -117,19 +117,19 @@ class Inputs(Protocol):
     def stream(
         self, updates: Iterable[Sequence[Request]], pools: Iterable[Tensor] | None = None
     ) -> Generator[list[Batch], None, None]:
-        """Give the batches that are asked for, in that order; images are decoded, pools read ahead.
+        """Yield the requested batches, in order; images are decoded ahead, and pools are read ahead.
 
         Args:
-            updates: the batches that each of them takes; their tensors travel to the device together.
-            pools: blocks int64, ascending, that the rows will come from, one pool after the other; None for all blocks
-                in order. Only inputs that have blocks look at them.
+            updates: the requests of each update; the tensors of an update are copied to the device together.
+            pools: for each pool in order of use its block numbers, int64, ascending; None for all blocks in order.
+                Used only by inputs with blocks.
         """
 
 
 def requests_in_order(inputs: Inputs, world: World = ALONE) -> Iterator[Request]:
-    """All rows once, in order, through the test transform (view 0); of several processes, each gets its own batches.
+    """Requests for all rows once, in order, with the test transform (view 0); each process gets its share of them.
 
-    The batches are the same for any number of processes.
+    The batches do not depend on the number of processes.
     """
     n = len(inputs.labels)
     starts = range(0, n, inputs.batch)[world.share(-(-n // inputs.batch))]
@@ -146,14 +146,15 @@ def in_order(inputs: Inputs, world: World = ALONE) -> Generator[Batch, None, Non
 
 
 def staged(update: Sequence[Request], staging: Staging) -> list[Request]:
-    """The requests of an update on the device: rows, views and draws of all of them in one copy."""
-    there = iter(staging([tensor for one in update for tensor in (one.rows, one.views, *one.draws)]))
+    """The requests of an update on the device; their rows, views and draws travel in one copy."""
+    tensors = iter(staging([tensor for request in update for tensor in (request.rows, request.views, *request.draws)]))
     return [
-        one._replace(rows=next(there), views=next(there), draws=tuple(islice(there, len(one.draws)))) for one in update
+        request._replace(rows=next(tensors), views=next(tensors), draws=tuple(islice(tensors, len(request.draws))))
+        for request in update
     ]
 
 
 def evaluation_batch(shape: tuple[int, ...]) -> int:
-    """Rows that pass a network together in evaluation, by the shape of one view's features."""
-    # Attention over regions holds several arrays [B, paths, S, width] at a time.
+    """Batch size in evaluation, by the shape of the features of one view: [F], or [S, F] for regions."""
+    # Attention over regions holds several arrays [B, paths, S, width] in memory at a time.
     return 1024 if len(shape) == 1 else 128

@@ -24,9 +24,10 @@ class FeatureInputs:
         labels: int8 [N, L].
         paths: N row names.
         space: the labels.
-        skipped: rows of the split that are not among these.
-        device: where features and batches are put.
-        rows: int64 [N], where a split's rows lie among `features`; None where these are the split's alone.
+        skipped: rows of the split that are left out here.
+        device: the device of features and batches.
+        rows: int64 [N], the position of each row in `features`, which then also has rows of other splits; None if
+            `features` has exactly the N rows.
     """
 
     blocks: Blocks | None = None
@@ -56,7 +57,14 @@ class FeatureInputs:
 
     @staticmethod
     def of_cache(cache: FeatureCache, views: int, named: bool, device: torch.device) -> FeatureInputs:
-        """The usable rows of a cache, with its first `views` views; `named`: the data set is a row of DATASETS."""
+        """The usable rows of a cache, with its first `views` views.
+
+        Args:
+            cache: a finished cache.
+            views: number of views.
+            named: whether the data set is a row of DATASETS.
+            device: the device of features and batches.
+        """
         usable = cache.usable
         return FeatureInputs(
             cache.features(views),
@@ -69,9 +77,13 @@ class FeatureInputs:
 
     @staticmethod
     def of_split(split: Split, device: torch.device) -> FeatureInputs:
-        """A split that brings its own features."""
+        """Inputs over a split that comes with ready features.
+
+        Raises:
+            ValueError: the split has no features.
+        """
         if split.features is None:
-            raise ValueError("this split brings no features")
+            raise ValueError("this split has no features")
         features = split.features[:, None, :]
         return FeatureInputs(features, split.labels, split.paths, split.space, (), device, split.rows)
 

@@ -1,4 +1,4 @@
-"""Inputs over images, decoded in workers."""
+"""Inputs over images, decoded in worker processes."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from labeldep_cli.models.encoder import pooled
 
 
 class ImageInputs:
-    """Inputs over images, decoded in workers.
+    """Inputs over images, decoded in worker processes.
 
     Args:
-        split: the rows.
-        usable: int64 [N], which of them can be read.
-        skipped: the others.
-        encoder: frozen, on the device.
+        split: the split.
+        usable: int64 [N], the rows of the split that can be read.
+        skipped: the other rows.
+        encoder: the frozen encoder, on the device.
         feature_dim: F.
-        side: pixels a side that the encoder sees.
-        n_views: views that training may draw from.
-        workers: decoding processes.
-        device: where batches are put.
-        draft: decode JPEGs at reduced scale.
+        side: height and width in pixels of the encoder's input.
+        n_views: number of views that training can draw from.
+        workers: number of decoding processes.
+        device: the device of batches.
+        draft: whether to decode JPEGs at reduced scale.
     """
 
     batch = ExtractConfig.group
@@ -72,16 +72,16 @@ class ImageInputs:
         self._staging = Staging(device)
 
     def read_z_from(self, cache: FeatureCache) -> None:
-        """Have z read from a finished cache of the same split and encoder, with all views that are asked for."""
+        """Read z from a finished cache of the same split and encoder, which must hold all requested views."""
         self._cached = cache.rows()
 
     def stream(
         self, updates: Iterable[Sequence[Request]], pools: Iterable[Tensor] | None = None
     ) -> Generator[list[Batch], None, None]:
-        """Decode the images asked for; with a cache to read z from, only those that x is needed of.
+        """Decode the requested images; if z comes from a cache, only those of requests that need x.
 
         Raises:
-            DatasetError: an image that could be read when the run began no longer can.
+            DatasetError: an image can no longer be read, though it could be read at the start of the run.
             CacheError: the cache cannot be read, or holds features that are not finite.
         """
         pending: deque[Sequence[Request]] = deque()
@@ -94,7 +94,8 @@ class ImageInputs:
 
         on_gpu = self.device.type == "cuda"
         decoded: deque[Decoded] = deque()
-        # Batches without images do not pass the workers: these take turns, and one would get most of the images.
+        # Batches without images are not sent to the workers. Workers take batches in rotation, so one worker could get
+        # most of the images.
         for images in decode(self._file, items(), self._side, self._workers, on_gpu, self._draft):
             decoded.append(images)
             while pending and len(decoded) >= sum(map(self._is_decoded, pending[0])):
@@ -106,15 +107,15 @@ class ImageInputs:
         return len(request.rows) > 0 and (request.needs_x or self._cached is None)
 
     def _batches(self, update: Sequence[Request], decoded: deque[Decoded]) -> list[Batch]:
-        """The batches of an update, of which those with images take the first ones of `decoded`."""
+        """The batches of an update; those with images take them from the left of `decoded`."""
         dtype = torch.get_default_dtype()
         batches = []
-        for request, there in zip(update, staged(update, self._staging), strict=True):
+        for request, on_device in zip(update, staged(update, self._staging), strict=True):
             x = self._images(request, decoded.popleft()) if self._is_decoded(request) else torch.empty(0)
             x = x.to(self.device, non_blocking=True)
-            y = self.device_labels[there.rows].to(dtype)
+            y = self.device_labels[on_device.rows].to(dtype)
             z = self._stored_z(request)
-            batches.append(Batch(x, y, there.rows, there.global_batch_size, z, there.draws))
+            batches.append(Batch(x, y, on_device.rows, on_device.global_batch_size, z, on_device.draws))
         return batches
 
     def _images(self, request: Request, decoded: Decoded) -> Tensor:
@@ -131,5 +132,5 @@ class ImageInputs:
         if self._cached is None:
             return None
         features = self._cached.read(request.rows.numpy(), request.views.numpy())
-        (there,) = self._staging([torch.from_numpy(features)])
-        return pooled(there.to(torch.get_default_dtype()))
+        (on_device,) = self._staging([torch.from_numpy(features)])
+        return pooled(on_device.to(torch.get_default_dtype()))

@@ -1,4 +1,4 @@
-"""Cached features larger than memory: blocks of rows, a pool of them held, the next one read ahead of its use."""
+"""Inputs over cached features larger than memory: a pool of blocks of rows in memory, and the next pool read ahead."""
 
 from __future__ import annotations
 
@@ -17,86 +17,96 @@ from labeldep_cli.errors import LabeldepError
 from labeldep_cli.features.cache import FeatureCache, Read
 from labeldep_cli.inputs.batches import Batch, Blocks, Request, evaluation_batch, staged
 
-_BLOCK = 1024  # rows at most: of pooled features 4 MB, which any disk reads at its full rate
-_BLOCKS = 16  # of a pool at least: rows are mixed over so many places of the file
-_LEAST = 128  # rows of a pool at least
+_BLOCK_ROWS = 1024  # maximum rows per block: 4 MB of pooled features, which any disk reads at its full rate
+_POOL_BLOCKS = 16  # minimum blocks per pool: its rows come from at least this many places of the file
+_POOL_ROWS = 128  # minimum rows per pool
 
 
 def blocks_within(memory: int, n: int, row_bytes: int) -> Blocks | None:
-    """How n rows are read so that two pools of them, the one in use and the next one, fit in memory.
+    """Choose blocks and pools of n rows so that two pools, the one in use and the next one, fit in memory.
 
     Args:
         memory: bytes for features.
-        n: rows.
-        row_bytes: bytes of a row, all its views.
+        n: number of rows.
+        row_bytes: bytes of a row with all its views.
 
     Returns:
-        None where all rows fit.
+        None if all rows fit in memory.
 
     Raises:
-        LabeldepError: the memory is too small; names the least.
+        LabeldepError: the memory is too small; names the minimum.
     """
     if n * row_bytes <= memory:
         return None
-    most = memory // 2 // row_bytes  # rows a pool
-    if most < _LEAST:
+    pool_rows = memory // 2 // row_bytes
+    if pool_rows < _POOL_ROWS:
         raise LabeldepError(
             f"--max-memory leaves {memory:,} bytes for {n:,} rows of {row_bytes:,} bytes: too few for two pools",
-            f"Give more: {2 * _LEAST * row_bytes:,} bytes for these rows are the least.",
+            f"Give more: {2 * _POOL_ROWS * row_bytes:,} bytes for these rows are the least.",
         )
-    rows = min(_BLOCK, most // _BLOCKS)
-    return Blocks(rows, -(-Blocks(rows, 1).count(n) // (most // rows)))
+    rows = min(_BLOCK_ROWS, pool_rows // _POOL_BLOCKS)
+    return Blocks(rows, -(-Blocks(rows, 1).count(n) // (pool_rows // rows)))
 
 
 def share_memory(memory: int, sizes: Sequence[int]) -> list[int]:
-    """Share memory out: what is smaller than an equal share gets its size, and leaves the rest to the larger ones."""
-    given, left = [0] * len(sizes), memory
+    """Share memory equally, but give no item more than its size; larger items share what smaller ones leave.
+
+    Args:
+        memory: bytes.
+        sizes: bytes that each item needs.
+
+    Returns:
+        Bytes for each item.
+    """
+    shares, left = [0] * len(sizes), memory
     ascending = sorted(range(len(sizes)), key=sizes.__getitem__)
-    for taken, k in enumerate(ascending):
-        given[k] = min(sizes[k], left // (len(sizes) - taken))
-        left -= given[k]
-    return given
+    for done, k in enumerate(ascending):
+        shares[k] = min(sizes[k], left // (len(sizes) - done))
+        left -= shares[k]
+    return shares
 
 
 class Pool(NamedTuple):
-    """Blocks that are held.
+    """The blocks in memory.
 
     Attributes:
         features: float16 [rows, V, *shape], on the device.
-        places: int64 [blocks of the split], on the CPU: where a block begins among them; -1 where it is not held.
-        device_places: the same on the device.
-        block: rows of a block.
+        offsets: int64 [blocks of the split], on the CPU: the first row of each block in `features`; -1 if the block is
+            not in the pool.
+        device_offsets: the same on the device.
+        block: rows per block.
     """
 
     features: Tensor
-    places: Tensor
-    device_places: Tensor
+    offsets: Tensor
+    device_offsets: Tensor
     block: int
 
     def lacks(self, rows: Tensor) -> Tensor:
-        """Which rows are not among these, bool [B]; on the CPU, as `rows` are."""
-        return self.places[rows // self.block] < 0
+        """Which of `rows` are not in the pool, bool [B]; all on the CPU."""
+        return self.offsets[rows // self.block] < 0
 
     def take(self, rows: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Look rows up, on the device.
+        """Look up rows, on the device.
 
         Returns:
-            Features [B, *shape], of some other row where one is not among these; which ones those are, bool [B].
+            Features [B, *shape], those of an arbitrary row where the row is not in the pool; and where this is so,
+            bool [B].
         """
-        begun = self.device_places[rows // self.block]
-        lacking = begun < 0
-        return self.features[torch.where(lacking, 0, begun + rows % self.block), views], lacking
+        offsets = self.device_offsets[rows // self.block]
+        missing = offsets < 0
+        return self.features[torch.where(missing, 0, offsets + rows % self.block), views], missing
 
 
 class StreamedInputs:
-    """Inputs over a cache that stays on disk but for two pools of its blocks.
+    """Inputs over a cache on disk, of which two pools of blocks are in memory.
 
     Args:
         cache: a finished cache.
-        views: how many of its views.
-        named: the data set is a row of DATASETS.
-        device: where pools and batches are put.
-        blocks: how its usable rows are read.
+        views: number of views.
+        named: whether the data set is a row of DATASETS.
+        device: the device of pools and batches.
+        blocks: the blocks and pools of the usable rows.
     """
 
     def __init__(self, cache: FeatureCache, views: int, named: bool, device: torch.device, blocks: Blocks) -> None:
@@ -118,35 +128,36 @@ class StreamedInputs:
     def stream(
         self, updates: Iterable[Sequence[Request]], pools: Iterable[Tensor] | None = None
     ) -> Generator[list[Batch], None, None]:
-        """Look rows up in the pool in use; a row that is not there is in a later one.
+        """Look up rows in the current pool; rows that are not in it are in a later pool.
 
         Raises:
             CacheError: the cache can no longer be read, or holds features that are not finite.
         """
         dtype = torch.get_default_dtype()
-        row_pools = self._in_turn() if pools is None else pools
-        with closing(self._read_ahead(row_pools)) as held:
-            pool = next(held)
+        row_pools = self._pools_in_order() if pools is None else pools
+        with closing(self._read_ahead(row_pools)) as loaded:
+            pool = next(loaded)
             for update in updates:
                 batches = []
-                for request, there in zip(update, staged(update, self._staging), strict=True):
-                    rows, views, global_batch_size, _, draws = there
+                for request, on_device in zip(update, staged(update, self._staging), strict=True):
+                    rows, views, global_batch_size, _, draws = on_device
                     x, _ = pool.take(rows, views)
                     missing = pool.lacks(request.rows)
-                    while missing.any():  # the batch straddles two pools
-                        pool = next(held)
-                        late, lacking = pool.take(rows, views)
-                        x = torch.where(lacking.view(-1, *[1] * (x.dim() - 1)), x, late)
+                    while missing.any():  # the batch spans two pools
+                        pool = next(loaded)
+                        more, absent = pool.take(rows, views)
+                        x = torch.where(absent.view(-1, *[1] * (x.dim() - 1)), x, more)
                         missing &= pool.lacks(request.rows)
                     y = self.device_labels[rows].to(dtype)
                     batches.append(Batch(x.to(dtype), y, rows, global_batch_size, draws=draws))
                 yield batches
 
-    def _in_turn(self) -> Iterable[Tensor]:
+    def _pools_in_order(self) -> Iterable[Tensor]:
+        """All blocks in order, cut into pools."""
         return torch.arange(self._blocks.count(len(self.labels))).tensor_split(self._blocks.pools)
 
     def _read_ahead(self, row_pools: Iterable[Tensor]) -> Generator[Pool, None, None]:
-        """Pools in turn; while one is in use, a thread reads the next into the other of two buffers."""
+        """Yield the pools in order; while one is in use, a thread reads the next into the second of two buffers."""
         pending: deque[Future[Pool]] = deque()
         buffers = cycle([self._buffer(), self._buffer()])
         with self._cache.opened(self.n_views) as read, ThreadPoolExecutor(1, "features") as reader:
@@ -163,13 +174,13 @@ class StreamedInputs:
 
     def _read(self, read: Read, pool: Tensor, buffer: Tensor) -> Pool:
         rows = self._blocks.rows_of(pool, len(self.labels))
-        places = torch.full((self._blocks.count(len(self.labels)),), -1)
-        places[pool] = self._blocks.rows * torch.arange(len(pool))  # only the split's last block can be a short one
+        offsets = torch.full((self._blocks.count(len(self.labels)),), -1)
+        offsets[pool] = self._blocks.rows * torch.arange(len(pool))  # only the last block of the split can be shorter
         features = buffer[: len(rows)]
         if self.device.type == "cpu":
             read(rows.numpy(), features.numpy())
-        else:  # the pool as a whole: one transfer
-            read_in = torch.empty(features.shape, dtype=features.dtype)
-            read(rows.numpy(), read_in.numpy())
-            features.copy_(read_in)
-        return Pool(features, places, places.to(self.device), self._blocks.rows)
+        else:  # one transfer for the entire pool
+            on_host = torch.empty(features.shape, dtype=features.dtype)
+            read(rows.numpy(), on_host.numpy())
+            features.copy_(on_host)
+        return Pool(features, offsets, offsets.to(self.device), self._blocks.rows)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from labeldep_cli.config import Decided, DecisionConfig, Machine, Workspace
+from labeldep_cli.config import DecisionConfig, DecisionKind, Machine, Workspace
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.images import Reason, UnreadableImage, as_rgb, read_image
 from labeldep_cli.features.views import cut
@@ -139,7 +139,7 @@ class Model:
 def load(
     run: str | PathLike[str] | None = None,
     *,
-    decision: Decided = DecisionConfig.rule,
+    decision: DecisionKind = DecisionConfig.rule,
     beta: float | None = DecisionConfig.beta,
     threshold: float | str | None = DecisionConfig.threshold,
     top_k: int | None = DecisionConfig.top_k,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from labeldep_cli.compute.devices import pick_device, settle_on
+from labeldep_cli.compute.devices import pick_device, set_up_device
 from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.labelling.labeller import open_labeller
@@ -43,7 +43,7 @@ def predict(
         LabeldepError: no such run, one on ready features, or weights that are not the run's.
     """
     run = open_and_announce(run_name, run_workspace, reporter)
-    settle_on(pick_device(machine.device))
+    set_up_device(pick_device(machine.device))
     labeller = open_labeller(run, machine, decision, weights, reporter)
     with reporter.bar("labelling", len(images) if isinstance(images, Sequence) else None, "images") as bar:
         for found in labelled(labeller, images, machine.n_workers):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from labeldep_cli.compute.devices import pick_device, settle_on
+from labeldep_cli.compute.devices import pick_device, set_up_device
 from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.labelling.labeller import open_labeller
 from labeldep_cli.labelling.serve import REQUEST_FORMS, Answer, answer, threads_for_one
@@ -44,7 +44,7 @@ def serve(
         LabeldepError: no such run, one on ready features, or weights that are not the run's.
     """
     run = open_and_announce(run_name, run_workspace, reporter)
-    settle_on(pick_device(machine.device))
+    set_up_device(pick_device(machine.device))
     labeller = open_labeller(run, machine, decision, weights, reporter)
     few, every = threads_for_one(labeller), torch.get_num_threads()
     reporter.note(f"ready: one request a line, {REQUEST_FORMS}")

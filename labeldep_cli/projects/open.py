@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from labeldep_cli.compute.devices import pick_device, settle_on
+from labeldep_cli.compute.devices import pick_device, set_up_device
 from labeldep_cli.compute.distributed import join
 from labeldep_cli.config import (
     DEFAULT_BACKBONE,
@@ -52,7 +52,7 @@ def open_project(
         BackboneError: unknown backbone, missing weights file, or a backbone for ready features.
     """
     device = pick_device(machine.device)
-    settle_on(device)
+    set_up_device(device)
     world = join(device)
     if source.backbone:
         find_backbone(source.backbone)  # a misspelt name is told before data are read

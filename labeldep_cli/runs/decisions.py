@@ -7,7 +7,7 @@ from typing import get_args
 
 import torch
 
-from labeldep_cli.config import Decided, DecisionConfig
+from labeldep_cli.config import DecisionConfig, DecisionKind
 from labeldep_cli.errors import CheckpointError, LabeldepError
 from labeldep_cli.evaluation.decisions import ByCritic, ByThreshold, Decision
 from labeldep_cli.evaluation.thresholds import DecisionRule
@@ -21,8 +21,10 @@ def decision_of(config: DecisionConfig, run: Run, device: torch.device) -> Decis
         CheckpointError: a decision by the critic with a run that has none.
         LabeldepError: flags that do not go together, or a threshold that is none.
     """
-    if config.rule not in get_args(Decided):
-        raise LabeldepError(f"there is no decision {config.rule!r}", f"Take one of {', '.join(get_args(Decided))}.")
+    if config.rule not in get_args(DecisionKind):
+        raise LabeldepError(
+            f"there is no decision {config.rule!r}", f"Take one of {', '.join(get_args(DecisionKind))}."
+        )
     if config.beta is not None and not 0 <= config.beta < math.inf:
         raise LabeldepError(f"beta {config.beta} is no weight", "Name a number from 0 on.")
     if config.rule == "threshold":

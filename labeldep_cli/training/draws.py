@@ -1,6 +1,6 @@
 """Random draws keyed by (seed, purpose, step).
 
-No draw is taken from a running generator: what step 1000 draws does not depend on whether the run was interrupted.
+Every draw has its own random generator. So the draws of step 1000 do not depend on whether the run was interrupted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from labeldep_cli.inputs.batches import Blocks, Inputs
 
 
 def keyed(seed: int, purpose: str, step: int) -> torch.Generator:
-    """A CPU generator that belongs to one purpose at one step."""
+    """A random generator on the CPU for one purpose at one step."""
     digest = hashlib.blake2b(f"{seed} {purpose} {step}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
@@ -38,7 +38,7 @@ def _order(n: int, seed: int, epoch: int) -> Tensor:
 
 
 def epoch_rows(n: int, batch_size: int, seed: int, step: int) -> Tensor:
-    """The generator's rows at a step: epochs are permutations of 0..n-1, cut into ceil(n / batch_size) batches.
+    """G's rows at a step: each epoch is a permutation of 0..n-1, cut into ceil(n / batch_size) batches.
 
     Returns:
         int64 [B]; the last batch of an epoch may be smaller.
@@ -48,7 +48,7 @@ def epoch_rows(n: int, batch_size: int, seed: int, step: int) -> Tensor:
 
 
 def random_rows(n: int, batch_size: int, seed: int, purpose: str, step: int) -> Tensor:
-    """Rows drawn with replacement: the critic's batches (Sect. 4.1 samples three for each of its steps).
+    """Rows drawn with replacement, for the critic's batches (Sect. 4.1 samples three for each critic step).
 
     Returns:
         int64 [min(n, batch_size)].
@@ -57,7 +57,13 @@ def random_rows(n: int, batch_size: int, seed: int, purpose: str, step: int) -> 
 
 
 class _Epoch(NamedTuple):
-    """One epoch over blocks: those of each pool, ascending; all rows, pool by pool; where each pool ends among them."""
+    """One epoch over blocks.
+
+    Attributes:
+        pools: the block numbers of each pool, int64, ascending.
+        rows: all rows, int64 [n], shuffled within each pool, pool by pool.
+        ends: where in `rows` each pool ends.
+    """
 
     pools: tuple[Tensor, ...]
     rows: Tensor
@@ -69,25 +75,25 @@ def _epoch(n: int, blocks: Blocks, seed: int, epoch: int) -> _Epoch:
     order = torch.randperm(blocks.count(n), generator=keyed(seed, "blocks", epoch))
     pools = tuple(pool.sort().values for pool in order.tensor_split(blocks.pools))
     generator = keyed(seed, "pools", epoch)
-    held = [blocks.rows_of(pool, n) for pool in pools]
-    shuffled = torch.cat([rows[torch.randperm(len(rows), generator=generator)] for rows in held])
-    return _Epoch(pools, shuffled, tuple(accumulate(len(rows) for rows in held)))
+    pool_rows = [blocks.rows_of(pool, n) for pool in pools]
+    shuffled = torch.cat([rows[torch.randperm(len(rows), generator=generator)] for rows in pool_rows])
+    return _Epoch(pools, shuffled, tuple(accumulate(len(rows) for rows in pool_rows)))
 
 
 @dataclass(frozen=True)
 class Order:
-    """Which rows the networks see at each step of G: a pure function of the step.
+    """The rows of the batches at each step of G: a pure function of the step.
 
-    Where the rows have no blocks, G's epochs are permutations of all rows, and D's batches are drawn from all. Where
-    they have, an epoch permutes the blocks, shares them out over pools and shuffles the rows within each pool; G's
-    batches are cut from that sequence (one may straddle two pools), and D's are drawn from the pool in use: the one
-    that holds the first row of G's batch.
+    Without blocks, an epoch of G is a permutation of all rows, and D's batches are drawn from all rows. With blocks, an
+    epoch permutes the blocks, distributes them over pools and shuffles the rows within each pool. G's batches are cut
+    from that sequence, and one batch may span two pools. D's batches are drawn from the current pool: the pool of the
+    first row of G's batch.
 
     Attributes:
-        n: training rows.
-        batch_size: rows a batch.
-        seed: of the run.
-        blocks: of the rows; None where all lie in memory.
+        n: number of training rows.
+        batch_size: rows per batch.
+        seed: seed of the run.
+        blocks: the blocks of rows; None if all rows are in memory.
     """
 
     n: int
@@ -101,14 +107,14 @@ class Order:
         return Order(len(inputs.labels), config.rows_per_batch, config.seed, inputs.blocks)
 
     def generator_rows(self, step: int) -> Tensor:
-        """G's rows at a step, int64 [B]; an epoch has ceil(n / batch_size) batches, whose last may be smaller."""
+        """G's rows at a step, int64 [B]; an epoch has ceil(n / batch_size) batches, and the last may be smaller."""
         if self.blocks is None:
             return epoch_rows(self.n, self.batch_size, self.seed, step)
         number, start = self._position(step)
         return _epoch(self.n, self.blocks, self.seed, number).rows[start : start + self.batch_size]
 
     def critic_rows(self, step: int, purpose: str, key: int) -> Tensor:
-        """D's rows for its update `key` at a step of G, drawn with replacement: int64 [min(n, batch_size)]."""
+        """D's rows at a step of G, drawn with replacement by (purpose, key): int64 [min(n, batch_size)]."""
         if self.blocks is None:
             return random_rows(self.n, self.batch_size, self.seed, purpose, key)
         number, start = self._position(step)
@@ -119,23 +125,26 @@ class Order:
         return epoch.rows[torch.randint(first, end, size, generator=keyed(self.seed, purpose, key))]
 
     def pools(self, step: int) -> Iterator[Tensor]:
-        """The blocks of the pool in use at a step, then of those that follow, endlessly; nothing without blocks."""
+        """The blocks of the current pool at a step, then of all later pools without end; nothing without blocks."""
         if self.blocks is None:
             return
         number, start = self._position(step)
-        begun = bisect_right(_epoch(self.n, self.blocks, self.seed, number).ends, start)
-        for later in count(number):
-            yield from _epoch(self.n, self.blocks, self.seed, later).pools[begun:]
-            begun = 0
+        first_pool = bisect_right(_epoch(self.n, self.blocks, self.seed, number).ends, start)
+        for epoch in count(number):
+            yield from _epoch(self.n, self.blocks, self.seed, epoch).pools[first_pool:]
+            first_pool = 0
 
     def _position(self, step: int) -> tuple[int, int]:
-        """The epoch of a step, and where in it G's batch begins."""
+        """The epoch of a step, and the position in the epoch at which G's batch begins."""
         epoch, batch = divmod(step, -(-self.n // self.batch_size))
         return epoch, batch * self.batch_size
 
 
 def random_views(count: int, n_views: int, seed: int, purpose: str, step: int) -> Tensor:
-    """One view a row: of all crops as the paper draws them (one of five sizes, one of five positions), or view 0.
+    """Draw one view per row.
+
+    With all N_VIEWS crops they are drawn as in the paper: one of five sizes, one of five positions. With fewer views
+    they are drawn uniformly; with one view it is view 0.
 
     Returns:
         int64 [count].
@@ -149,23 +158,25 @@ def random_views(count: int, n_views: int, seed: int, purpose: str, step: int) -
 
 
 def mismatched_rows(labels: Tensor, rows: Tensor, seed: int, purpose: str, step: int) -> Tensor:
-    """Rows whose label sets y' are put to the images of `rows`.
+    """Draw other rows, whose label sets y' are paired with the images of `rows`.
 
-    A y' equal to the image's own y would be a real pair called false: it is drawn again, at most 10 times.
+    A y' equal to the y of the image would be a real pair labelled as a negative. It is drawn again, at most 10 times.
 
     Args:
         labels: int8 [N, L] of all training rows.
         rows: int64 [B].
+        seed, purpose, step: the key of the draw.
 
     Returns:
         int64 [B].
     """
     generator = keyed(seed, purpose, step)
     others = torch.randint(len(labels), rows.shape, generator=generator)
-    own = labels[rows]
+    y = labels[rows]
     for _ in range(10):
-        # As the critic sees them: an unknown label of the image is left out of both sets, one of y' counts as absent.
-        equal = ((labels[others].clamp(min=0) == own) | (own < 0)).all(dim=1)
+        # The comparison follows the critic's input: a label that is unknown for the image is left out of both sets, and
+        # a label that is unknown in y' counts as absent.
+        equal = ((labels[others].clamp(min=0) == y) | (y < 0)).all(dim=1)
         if not equal.any():
             break
         others = torch.where(equal, torch.randint(len(labels), rows.shape, generator=generator), others)

@@ -1,4 +1,4 @@
-"""The paper's equations. B batch, L labels, F feature width."""
+"""The paper's equations, and further losses. B batch, L labels, F feature width."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 from labeldep_cli.config import LabelReduction, Loss, Sampling
 
 NORM_EPSILON = 1e-12
-"""Beneath the penalty's square root, whose slope at 0 is infinite: a critic that is flat somewhere would give NaN."""
+"""Added under the square root in the penalty, whose derivative at 0 is infinite: a critic with a zero gradient would
+give NaN."""
 
 Critic = Callable[[Tensor, Tensor], Tensor]
 """(label sets [B, L], features [B, F]) -> scores [B]."""
 
 
 def over_labels(each: Tensor, y: Tensor, reduction: LabelReduction) -> Tensor:
-    """A loss of each label, averaged or summed over an image's known labels, then averaged over images.
+    """Average or sum the losses of single labels over the known labels of an image, then average over images.
 
     Args:
-        each: [B, L].
+        each: the loss of each label, [B, L].
         y: [B, L]; -1 where unknown.
         reduction: "mean" or "sum". An image without a known label counts as 0.
 
@@ -39,32 +40,32 @@ def over_labels(each: Tensor, y: Tensor, reduction: LabelReduction) -> Tensor:
 def logistic_loss(logits: Tensor, y: Tensor, reduction: LabelReduction) -> Tensor:
     """Binary cross-entropy (Eq. 1, which lacks its minus sign).
 
-    Eq. 1 prints a sum over labels. Averaged over them instead, it leaves a critic L times as much room beside
-    alpha = 10 (`AdversarialConfig.critic_reach`).
+    Eq. 1 prints a sum over labels. With a mean instead, and alpha = 10, a critic can have L times as much effect
+    (`AdversarialConfig.critic_reach`).
 
     Args:
         logits: [B, L].
-        y: [B, L], 0 or 1; -1 where unknown, which counts nowhere.
-        reduction: over labels; over images it is a mean.
+        y: [B, L], 0 or 1; -1 where unknown. Unknown labels are ignored.
+        reduction: over labels; over images it is always a mean.
 
     Returns:
-        Scalar in nats a label ("mean") or an image ("sum").
+        Scalar in nats per label ("mean") or per image ("sum").
     """
     each = binary_cross_entropy_with_logits(logits, y.clamp(min=0), reduction="none")
     return over_labels(each, y, reduction)
 
 
 def focal_loss(logits: Tensor, y: Tensor, reduction: LabelReduction, gamma: float = 2.0) -> Tensor:
-    """Focal loss (Lin et al. 2017), for multi-label sets without its class weight.
+    """Focal loss (Lin et al. 2017) for label sets, without its class weight.
 
-    Each label's cross-entropy is weighted by (1 - p_t)^gamma, p_t the probability of what is true: labels that are
-    decided already count little.
+    The cross-entropy of each label is weighted by (1 - p_t)^gamma, where p_t is the probability of the true value. So
+    labels that are already predicted well have little weight.
 
     Args:
         logits: [B, L].
-        y: [B, L], 0 or 1; -1 where unknown, which counts nowhere.
+        y: [B, L], 0 or 1; -1 where unknown. Unknown labels are ignored.
         reduction: over labels.
-        gamma: 2 in the paper; 0 gives the logistic loss.
+        gamma: 2 in the paper of Lin et al.; 0 gives the logistic loss.
 
     Returns:
         Scalar, averaged over images.
@@ -83,14 +84,15 @@ def asymmetric_loss(
 ) -> Tensor:
     """Asymmetric loss (ASL, Ridnik et al. 2021), with the defaults of its authors' code.
 
-    Absent labels, the many, are focused harder than present ones, and those with p below the margin are left alone:
-    p_m = max(p - margin, 0). As in the authors' code no gradient flows through the focusing weights.
+    Most labels of an image are absent. Their focusing exponent is larger than that of present labels, and absent labels
+    with p below the margin have no loss: p_m = max(p - margin, 0). As in the authors' code, no gradient flows through
+    the focusing weights.
 
     Args:
         logits: [B, L].
-        y: [B, L], 0 or 1; -1 where unknown, which counts nowhere.
+        y: [B, L], 0 or 1; -1 where unknown. Unknown labels are ignored.
         reduction: over labels.
-        gamma_negative, gamma_positive: focusing exponents.
+        gamma_negative, gamma_positive: focusing exponents of absent and of present labels.
         margin: probability by which absent labels are shifted.
 
     Returns:
@@ -107,16 +109,17 @@ def asymmetric_loss(
 def warp_loss(logits: Tensor, y: Tensor, reduction: LabelReduction) -> Tensor:
     """Weighted approximate ranking loss (Gong et al. 2013, after Weston et al. 2011).
 
-    Each present label j pays L(r_j) = 1 + 1/2 + ... + 1/r_j for its rank r_j among the absent ones, times its mean
-    hinge max(0, 1 - f_j + f_k) over those r_j that come within its margin. The paper estimates r_j by drawing absent
-    labels until one does; with all scores at hand it is counted exactly.
+    The rank r_j of a present label j is the number of absent labels k that violate its margin: 1 - f_j + f_k > 0. The
+    loss of the label is L(r_j) = 1 + 1/2 + ... + 1/r_j times the mean of max(0, 1 - f_j + f_k) over these r_j labels.
+    The paper estimates r_j by sampling absent labels until one violates the margin. Here all scores are known, and r_j
+    is counted exactly.
 
-    The scores are no probabilities: decide by `--top-k 3`, as Table 1 and 2 do for WARP.
+    The scores are not probabilities: decide by `--top-k 3`, as Tables 1 and 2 do for WARP.
 
     Args:
         logits: scores f [B, L].
-        y: [B, L], 0 or 1; -1 where unknown, which counts nowhere.
-        reduction: over labels, of which absent ones pay nothing. Weston et al. sum.
+        y: [B, L], 0 or 1; -1 where unknown. Unknown labels are ignored.
+        reduction: over labels; the loss of absent labels is 0. Weston et al. use a sum.
 
     Returns:
         Scalar, averaged over images.
@@ -130,7 +133,7 @@ def warp_loss(logits: Tensor, y: Tensor, reduction: LabelReduction) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _harmonic(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """0 and the first n harmonic numbers, [n + 1]; summed once, on the CPU: a GPU's sums need not repeat themselves."""
+    """0 and the first n harmonic numbers, [n + 1]; computed once, on the CPU: sums on a GPU may not be reproducible."""
     one_over = torch.cat([torch.zeros(1, dtype=dtype), 1 / torch.arange(1, n + 1, dtype=dtype)])
     return one_over.cumsum(0).to(device)
 
@@ -141,20 +144,20 @@ LOSSES: dict[Loss, Callable[[Tensor, Tensor, LabelReduction], Tensor]] = {
     "asl": asymmetric_loss,
     "warp": warp_loss,
 }
-"""Losses of the generator by the names of `--loss`."""
+"""The losses of the generator, by the values of `--loss`."""
 
 
 def loss_of_logits(loss: Loss, reduction: LabelReduction) -> Callable[[Tensor, Tensor], Tensor]:
-    """The generator's loss (logits [B, L], y [B, L]) -> scalar by the names of `--loss` and `--label-reduction`."""
-    named = LOSSES[loss]
-    return lambda logits, y: named(logits, y, reduction)
+    """The generator's loss (logits [B, L], y [B, L]) -> scalar, by the values of `--loss` and `--label-reduction`."""
+    function = LOSSES[loss]
+    return lambda logits, y: function(logits, y, reduction)
 
 
 def gumbel_sigmoid(logits: Tensor, noise: Tensor, inverse_temperature: float) -> Tensor:
     """A relaxed sample of a label set (Sect. 3.2, "Gumbel sigmoid").
 
     The difference of two Gumbel variables is logistic: log u - log(1 - u). The inverse temperature multiplies the noisy
-    logits, so at any temperature a label's sample exceeds 0.5 with probability sigmoid(logit).
+    logits, so at any temperature the sample of a label exceeds 0.5 with probability sigmoid(logit).
 
     Args:
         logits: [B, L].
@@ -162,7 +165,7 @@ def gumbel_sigmoid(logits: Tensor, noise: Tensor, inverse_temperature: float) ->
         inverse_temperature: 0.9 in Sect. 4.1.
 
     Returns:
-        Soft label sets [B, L] in (0, 1), differentiable in the logits.
+        Soft label sets [B, L] in (0, 1), differentiable with respect to the logits.
     """
     tiny = torch.finfo(noise.dtype).tiny
     u = noise.clamp(min=tiny, max=1 - torch.finfo(noise.dtype).eps)
@@ -176,8 +179,8 @@ def sample(logits: Tensor, noise: Tensor, inverse_temperature: float, sampling: 
         logits: [B, L].
         noise: uniform [B, L].
         inverse_temperature: of the Gumbel sigmoid.
-        sampling: "gumbel": soft samples; "straight-through": hard ones whose gradient is the soft ones'; "none": the
-            probabilities themselves (row e of Table 3).
+        sampling: "gumbel": soft samples; "straight-through": hard samples with the gradient of the soft ones; "none":
+            the probabilities themselves (row e of Table 3).
 
     Returns:
         Label sets [B, L] in [0, 1].
@@ -191,21 +194,21 @@ def sample(logits: Tensor, noise: Tensor, inverse_temperature: float, sampling: 
 
 
 def hard_samples(logits: Tensor, noise: Tensor) -> Tensor:
-    """Draw label sets of zeros and ones, each label there with G's probability.
+    """Draw label sets of zeros and ones; each label is present with the probability that G gives it.
 
     Args:
         logits: [B, L].
         noise: uniform [B, K, L].
 
     Returns:
-        K sets an image [B, K, L].
+        K sets per image, [B, K, L].
     """
     p = torch.sigmoid(logits)[:, None, :]
     return (noise < p).to(p.dtype)
 
 
 def generator_loss(fake_scores: Tensor) -> Tensor:
-    """L_G of Eq. 3: minus the mean score [B] of generated label sets."""
+    """L_G of Eq. 3: minus the mean of the scores [B] of generated label sets."""
     return -fake_scores.mean()
 
 
@@ -215,8 +218,8 @@ def critic_loss(real_scores: Tensor, fake_scores: Tensor, mismatched_scores: Ten
     Args:
         real_scores: D(y, x) [B] of matched pairs.
         fake_scores: D(y_hat, x) [B] of generated pairs.
-        mismatched_scores: D(y', x) [B] of mismatched pairs; None for training without negatives, where the generated
-            term's weight is 1 instead of 1/2 (rows c and d of Table 3).
+        mismatched_scores: D(y', x) [B] of mismatched pairs; None for training without negatives, where the weight of
+            the generated term is 1 instead of 1/2 (rows c and d of Table 3).
 
     Returns:
         Scalar.
@@ -229,16 +232,17 @@ def critic_loss(real_scores: Tensor, fake_scores: Tensor, mismatched_scores: Ten
 def density_ratio_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
     """Loss of a critic that learns a density ratio: ranking noise-contrastive estimation (Ma & Collins 2018).
 
-    The critic has to find an image's real set among K hard samples of G for the same image. Its minimum over all D is
-    D(y, x) = log p(y|x) / p_G(y|x) + c(x): what G's independent labels lack of the truth, but for a constant of the
-    image that no choice among its sets depends on. Not in the paper; it is for use at test time.
+    The critic has to find the real set of an image among K hard samples of G for the same image. The minimum over all D
+    is D(y, x) = log p(y|x) / p_G(y|x) + c(x): the difference between G's independent labels and the true distribution,
+    up to a constant for each image. A choice among the sets of an image does not depend on this constant. This loss is
+    not in the paper; the critic is for use at test time.
 
     Args:
         real_scores: D(y, x) [B].
         fake_scores: D(y_hat, x) [B, K].
 
     Returns:
-        Scalar; ln(K + 1) for a critic that tells nothing.
+        Scalar; ln(K + 1) for a critic that cannot tell real sets from samples.
     """
     return (torch.logsumexp(torch.cat([real_scores[:, None], fake_scores], dim=1), dim=1) - real_scores).mean()
 
@@ -246,15 +250,16 @@ def density_ratio_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
 def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, z: Tensor, weight: Tensor) -> Tensor:
     """WGAN-GP penalty on label space (Eq. 5).
 
-    Eq. 5 prints y* ~ interp(y_hat, y*); the text means interp(y_hat, y). Both label sets are those of the same images.
-    The gradient is taken with respect to the label set alone; its norm is one per image. For any critic; the training
-    of labeldep's own takes `wasserstein_gradient.critic_update`, the same thing with its gradient written by hand.
+    Eq. 5 prints y* ~ interp(y_hat, y*); the text means interp(y_hat, y). Both label sets belong to the same image. The
+    gradient is taken with respect to the label set alone, and there is one norm per image. This function works for any
+    critic. Training of labeldep's own critic uses `wasserstein_gradient.critic_update`, which computes the same penalty
+    with its gradient written by hand.
 
     Args:
         critic: maps label sets [B, L] and image features [B, F] to scores [B].
         real, fake: label sets [B, L] of the same images, values in [0, 1].
-        z: their features [B, F]; held constant.
-        weight: [B, 1], uniform on [0, 1): one interpolation weight an image.
+        z: features of the images, [B, F]; treated as constants.
+        weight: [B, 1], uniform on [0, 1): one interpolation weight per image.
 
     Returns:
         Scalar mean of (||grad_y* D(y*, z)||_2 - 1)^2.

@@ -1,4 +1,4 @@
-"""From losses to one step down: in parts of a batch, and over the processes that share it."""
+"""From losses to an optimizer step: over the parts of a batch, and over the processes that share it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from labeldep_cli.inputs.batches import Batch
 
 
 class Part(NamedTuple):
-    """A part of a batch, as an update sees it.
+    """The loss of one part of a batch.
 
     Attributes:
-        output: what the network's gradient is taken of: a loss, or the logits where `gradient` is given.
-        losses: of the part, scalars, for the record.
-        gradient: the loss's gradient with respect to `output`, of its shape; None where `output` is the loss itself.
+        output: the tensor to differentiate: the loss, or the logits if `gradient` is given.
+        losses: losses of the part, scalars, for the record.
+        gradient: gradient of the loss with respect to `output`, of the same shape; None if `output` is the loss itself.
     """
 
     output: Tensor
@@ -29,7 +29,7 @@ class Part(NamedTuple):
 
 
 def adam(network: nn.Module, lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
-    """Adam (Sect. 4.1) in one kernel a tensor, where plain Adam passes each of them a dozen times."""
+    """Adam (Sect. 4.1) with one kernel per tensor; unfused Adam passes over each tensor a dozen times."""
     return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, fused=True)
 
 
@@ -37,8 +37,8 @@ def parts_of(batch: Batch, count: int) -> Iterator[tuple[slice, float]]:
     """Cut this process's rows of a batch into at most `count` parts.
 
     Yields:
-        The rows of each, and their share of the global batch, which weighs a mean over them. None where this process
-        has no row of it.
+        The rows of each part, and their share of the global batch, which is the weight of a mean over the part. Nothing
+        if this process has no row of the batch.
     """
     n = len(batch.rows)
     size = max(-(-n // count), 1)
@@ -50,16 +50,17 @@ def parts_of(batch: Batch, count: int) -> Iterator[tuple[slice, float]]:
 def update_in_parts(
     optimizer: torch.optim.Optimizer, names: Sequence[str], parts: Iterable[Part], world: World, max_norm: float
 ) -> dict[str, Tensor]:
-    """One step down a sum of losses; each is computed when the one before has let go of its activations.
+    """One optimizer step on a sum of losses.
 
-    Other networks that a loss has passed through get no gradient of it.
+    The parts are differentiated one by one, so the activations of only one part are in memory at a time. Only the
+    network of the optimizer gets gradients; other networks that the losses depend on get none.
 
     Args:
         optimizer: over one network.
-        names: of the recorded losses.
-        parts: of this process.
+        names: names of the recorded losses.
+        parts: the parts of this process.
         world: the processes that train together.
-        max_norm: as for `update`.
+        max_norm: as in `update`.
 
     Returns:
         The losses of the global batch, detached.
@@ -69,8 +70,8 @@ def update_in_parts(
     losses: Tensor | None = None
     for output, values, gradient in parts:
         more = torch.autograd.grad(output, parameters, gradient, materialize_grads=True)
-        # Not in place: two parameters that are added up have one gradient between them.
-        gradients = more if gradients is None else [one + other for one, other in zip(gradients, more, strict=True)]
+        # Not in place: two parameters whose sum is used can share one gradient tensor.
+        gradients = more if gradients is None else [total + part for total, part in zip(gradients, more, strict=True)]
         value = torch.stack([value.detach() for value in values])
         losses = value if losses is None else losses + value
     if gradients is None or losses is None:  # this process has no row of the batch
@@ -85,31 +86,31 @@ def update(
     world: World,
     max_norm: float,
 ) -> dict[str, Tensor]:
-    """One step down, after gradients and losses are summed over the processes that train together.
+    """One optimizer step, after gradients and losses are summed over the processes that train together.
 
     Args:
         optimizer: over one network.
-        gradients: this process's part of the gradient of each of its parameters.
+        gradients: this process's part of the gradient of each parameter.
         losses: this process's parts of the losses, scalars.
-        world: those processes.
-        max_norm: the gradient over all parameters is scaled down to this norm where it is longer; 0 for never.
+        world: the processes that train together.
+        max_norm: if the norm of the gradient over all parameters is larger, it is scaled down to this value; 0: never.
 
     Returns:
         The losses of the global batch.
     """
     parameters = _parameters(optimizer)
-    gradients = [laid_out_like(parameter, one) for parameter, one in zip(parameters, gradients, strict=True)]
+    gradients = [laid_out_like(parameter, grad) for parameter, grad in zip(parameters, gradients, strict=True)]
     world.add([*gradients, *losses.values()])
     if max_norm:
-        gradients = _shortened(gradients, max_norm)
+        gradients = _clipped(gradients, max_norm)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     optimizer.step()
     return losses
 
 
-def _shortened(gradients: Sequence[Tensor], max_norm: float) -> list[Tensor]:
-    """As `torch.nn.utils.clip_grad_norm_`, but not in place: two parameters may have one gradient between them."""
+def _clipped(gradients: Sequence[Tensor], max_norm: float) -> list[Tensor]:
+    """Like `torch.nn.utils.clip_grad_norm_`, but not in place: two parameters may share one gradient tensor."""
     factor = (max_norm / (get_total_norm(gradients) + 1e-6)).clamp(max=1.0)
     return [gradient * factor for gradient in gradients]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.evaluation.cooccurrence import clustered, log_lift
-from labeldep_cli.evaluation.dependency import Dependency, Pair, measure, together
+from labeldep_cli.evaluation.dependency import Dependency, Pair, cooccurrence_counts, measure
 from labeldep_cli.reports import heatmap, tables
 from labeldep_cli.reports.run_report.one_run import RunReport
 
@@ -74,8 +74,8 @@ def pairing(reports: Sequence[RunReport], seed: int) -> Pairing | None:
         return None
     real = labels[whole] > 0
     frequent = np.sort(np.argsort(-real.sum(axis=0), kind="stable")[:MAPPED])
-    order = frequent[clustered(log_lift(together(real[:, frequent]), len(real)))]
-    counts = [together(sets[:, order]) for sets in (real, *(one.sets[whole] for one in reports))]
+    order = frequent[clustered(log_lift(cooccurrence_counts(real[:, frequent]), len(real)))]
+    counts = [cooccurrence_counts(sets[:, order]) for sets in (real, *(one.sets[whole] for one in reports))]
     train = reports[0].predictions.data.training_labels
     dependencies = [measure(labels, one.sets, one.p, train, names, seed) for one in reports]
     return Pairing(

@@ -1,1 +1,1 @@
-"""The kinds of critic: one class each, by the names of `--critic` in `registry.CRITICS`."""
+"""The kinds of critic, one class each; `registry.CRITICS` lists them by the values of `--critic`."""

@@ -1,4 +1,4 @@
-"""What every kind of critic is. B batch, L labels, F feature width, K samples an image, N validation rows."""
+"""The interface of all critics. B batch, L labels, F feature width, K samples per image, N validation rows."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Examples(NamedTuple):
 
 
 class UpdateInputs(NamedTuple):
-    """What one update of D takes; all tensors are on D's device and carry no gradient.
+    """The inputs of one update of D; all tensors are on D's device and need no gradient.
 
     Attributes:
-        batches: by name, those of `CriticObjective.batches`. Several names may share one batch.
+        batches: the batches of `CriticObjective.batches`, by name. Several names may share one batch.
         logits: of G for the batch `CriticObjective.sampled_batch`, [B, L].
-        noise: uniform on [0, 1), of the shapes and in the order of `CriticObjective.noise_shapes`.
+        noise: uniform on [0, 1), with the shapes and in the order of `CriticObjective.noise_shapes`.
         other_labels: labels of other rows [B, L], one for each row of the batch "mismatched"; None without that batch.
         global_batch_size: rows of each batch over all processes that share it; B for one process.
     """
@@ -48,18 +48,19 @@ class UpdateInputs(NamedTuple):
 
 
 class CriticObjective(ABC):
-    """How one kind of critic D is trained and judged.
+    """How one kind of critic D is trained, and how its quality is measured.
 
-    It holds settings and no network: D and its optimizer are handed to `update`.
+    The object has settings but no network: D and its optimizer are arguments of `update`.
 
     Args:
         config: resolved settings.
 
     Attributes:
-        loss_names: the losses that `update` returns; it may return further measurements, for the record.
-        sampled_batch: the batch whose label sets G generates; its rows need the images, not only their features.
-        positive_settings: settings of this kind alone, which must be above 0.
-        expected_beta: D's weight at test time where validation rows cannot tell; None where theory names none.
+        loss_names: names of the losses that `update` returns; it may return further measurements, for the record.
+        sampled_batch: the batch for which G generates label sets; its rows need the images, not only their features.
+        positive_settings: settings that only this kind uses, and that must be above 0.
+        expected_beta: D's weight at test time according to theory, used if validation rows do not decide; None if there
+            is no such value.
     """
 
     loss_names: ClassVar[tuple[str, ...]]
@@ -73,18 +74,18 @@ class CriticObjective(ABC):
     @property
     @abstractmethod
     def batches(self) -> tuple[BatchName, ...]:
-        """The batches that an update takes."""
+        """Names of the batches that an update takes."""
 
     @abstractmethod
     def noise_shapes(self, batch_size: int, n_labels: int) -> Mapping[str, tuple[int, ...]]:
-        """The uniform noise that an update draws for its sampled batch.
+        """Shapes of the uniform noise that an update needs for its sampled batch.
 
         Args:
             batch_size: B.
             n_labels: L.
 
         Returns:
-            Shapes, each [B, ...], by the purpose that keys the draw.
+            Shapes, each [B, ...], by the purpose of the draw (see `draws.keyed`).
         """
 
     @abstractmethod
@@ -95,7 +96,7 @@ class CriticObjective(ABC):
 
         Args:
             network: D.
-            optimizer: D's.
+            optimizer: the optimizer of D.
             inputs: this process's part of the batches.
             world: the processes that train together; losses and gradients are summed over them.
 
@@ -110,7 +111,7 @@ class CriticObjective(ABC):
 
         Args:
             real_scores: D(y, x) [N].
-            fake_scores: D(y_hat, x) [N, K], of hard samples.
+            fake_scores: D(y_hat, x) [N, K] of hard samples of G.
 
         Returns:
             A number, higher is better.

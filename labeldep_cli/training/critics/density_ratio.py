@@ -18,7 +18,7 @@ from labeldep_cli.training.updates import Part, update_in_parts
 class DensityRatioCritic(CriticObjective):
     """Ranking noise-contrastive estimation: D learns log p(y|x) / p_G(y|x) (`losses.density_ratio_loss`).
 
-    It compares label sets of the same images, so an update takes one batch and no mismatched pairs.
+    The loss compares label sets of the same image, so an update takes one batch and no mismatched pairs.
     """
 
     loss_names: ClassVar[tuple[str, ...]] = ("critic", "margin")
@@ -28,7 +28,7 @@ class DensityRatioCritic(CriticObjective):
 
     @property
     def batches(self) -> tuple[BatchName, ...]:
-        """Matched pairs alone."""
+        """Only matched pairs."""
         return ("matched",)
 
     def noise_shapes(self, batch_size: int, n_labels: int) -> dict[str, tuple[int, ...]]:
@@ -38,7 +38,7 @@ class DensityRatioCritic(CriticObjective):
     def update(
         self, network: Discriminator, optimizer: torch.optim.Optimizer, inputs: UpdateInputs, world: World
     ) -> dict[str, Tensor]:
-        """Take one optimizer step; records the "margin" mean D(y, x) - mean D(y_hat, x) too."""
+        """Take one optimizer step; also returns "margin", which is mean D(y, x) - mean D(y_hat, x)."""
         y, z = inputs.batches["matched"]
         (noise,) = inputs.noise  # [B, K, L]
         parts: list[Part] = []

@@ -1,6 +1,6 @@
-"""Label sets as the critic is shown them. B batch, L labels, K samples an image.
+"""Label sets as input of the critic. B batch, L labels, K samples per image.
 
-A label that is unknown for an image (-1) is left out of every set that is put to it, real or generated: the critic
+A label that is unknown for an image (-1) is left out of every label set of that image, real or generated. So the critic
 learns nothing from it.
 """
 
@@ -19,12 +19,12 @@ def present(y: Tensor) -> Tensor:
 
 
 def known(y: Tensor) -> Tensor:
-    """1 where a label is known, 0 where it is not [B, L]."""
+    """1 where a label is known, 0 where it is unknown, [B, L]."""
     return (y >= 0).to(y.dtype)
 
 
 def sampled(logits: Tensor, y: Tensor, noise: Tensor, inverse_temperature: float, sampling: Sampling) -> Tensor:
-    """y_hat: one label set an image, drawn from G as G's own training draws it (Sect. 3.2).
+    """y_hat: one label set per image, drawn from G in the same way as in G's training (Sect. 3.2).
 
     Args:
         logits: of G, [B, L].
@@ -33,13 +33,13 @@ def sampled(logits: Tensor, y: Tensor, noise: Tensor, inverse_temperature: float
         inverse_temperature, sampling: as for `losses.sample`.
 
     Returns:
-        Label sets [B, L] in [0, 1], differentiable in the logits.
+        Label sets [B, L] in [0, 1], differentiable with respect to the logits.
     """
     return known(y) * losses.sample(logits, noise, inverse_temperature, sampling)
 
 
 def real_and_sampled(logits: Tensor, y: Tensor, noise: Tensor) -> Tensor:
-    """The real label set of each image, followed by K sets of zeros and ones drawn from G.
+    """The real label set of each image, followed by K sets of zeros and ones that are drawn from G.
 
     Args:
         logits: of G, [B, L].

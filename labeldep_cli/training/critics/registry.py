@@ -1,4 +1,4 @@
-"""The critics by the names of `--critic`."""
+"""The critics by the values of `--critic`."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ CRITICS: Mapping[CriticKind, type[CriticObjective]] = {
     "wgan-gp": WassersteinCritic,
     "nce": DensityRatioCritic,
 }
-"""Each is built as CRITICS[kind](config). "none", the control, trains no critic and has no row."""
+"""A critic is built as CRITICS[kind](config). "none", the control, trains no critic and has no row."""

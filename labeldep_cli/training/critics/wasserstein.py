@@ -16,9 +16,9 @@ from labeldep_cli.training.updates import update
 
 
 class WassersteinCritic(CriticObjective):
-    """WGAN-GP on label sets: L_D of Eq. 4, whose gradient `wasserstein_gradient` writes by hand.
+    """WGAN-GP on label sets: L_D of Eq. 4, with the gradient written by hand in `wasserstein_gradient`.
 
-    An update takes three batches (Sect. 4.1: "this is essential"), or two without negatives.
+    An update takes three batches (Sect. 4.1: "this is essential"), or two if there are no negatives.
     """
 
     loss_names: ClassVar[tuple[str, ...]] = ("critic", "penalty", "wasserstein")
@@ -26,17 +26,17 @@ class WassersteinCritic(CriticObjective):
 
     @property
     def batches(self) -> tuple[BatchName, ...]:
-        """Matched and generated pairs; mismatched ones with negatives."""
+        """Matched and generated pairs; with negatives also mismatched pairs."""
         return ("matched", "generated", "mismatched") if self.config.with_negatives else ("matched", "generated")
 
     def noise_shapes(self, batch_size: int, n_labels: int) -> dict[str, tuple[int, ...]]:
-        """Noise of the soft samples, and the weight of Eq. 5's y*, one an image."""
+        """Noise of the soft samples, and the interpolation weight of y* in Eq. 5, one per image."""
         return {"critic noise": (batch_size, n_labels), "interpolation": (batch_size, 1)}
 
     def update(
         self, network: Discriminator, optimizer: torch.optim.Optimizer, inputs: UpdateInputs, world: World
     ) -> dict[str, Tensor]:
-        """Take one optimizer step down L_D; records the mean slope at y* as "critic_gradient" too."""
+        """Take one optimizer step on L_D; also returns the mean gradient norm at y* as "critic_gradient"."""
         config = self.config
         matched, generated = inputs.batches["matched"], inputs.batches["generated"]
         noise, weight = inputs.noise  # [B, L], [B, 1]

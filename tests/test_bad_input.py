@@ -240,7 +240,9 @@ def test_unreadable_images_are_skipped_and_named(tmp_path: Path) -> None:
 
 def test_too_many_unreadable_images(tmp_path: Path) -> None:
     command = ("extract", "--dataset", make_broken(tmp_path), *BACKBONE, "--data-dir", tmp_path)
-    refused(run(*command), r"5 of 14 images of the train split cannot .* --max-skipped 0.01: \w+\.\w+ \(", "Mend them")
+    refused(
+        run(*command), r"5 of 14 images of the train split cannot .* --max-skipped 0.01: \w+\.\w+ \(", "Repair them"
+    )
     mend(tmp_path)
     told = json.loads(succeeded(run(*command, "--json")).stdout)
     assert told["skipped"] == []
@@ -252,7 +254,7 @@ def test_too_many_unreadable_images(tmp_path: Path) -> None:
 def test_a_cache_with_too_many_unreadable_images(tmp_path: Path) -> None:
     work = Work(make_broken(tmp_path / "images"), tmp_path)
     assert run(*work.extract, "--max-skipped", 0.5).exit_code == 3
-    refused(run(*work.pretrain), "5 of 14 images of the train split", "Mend them")
+    refused(run(*work.pretrain), "5 of 14 images of the train split", "Repair them")
     mend(tmp_path / "images")
     result = succeeded(run(*work.pretrain))
     assert "features of train are missing: extracting them first" in result.stderr, "of those that are mended"

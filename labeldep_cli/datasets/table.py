@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from labeldep_cli.datasets.rows import Rows, as_dataset, label_names, own_name
+from labeldep_cli.datasets.rows import Rows, as_dataset, label_names, name_with_digest
 from labeldep_cli.datasets.split import SPLITS, Dataset, Draw, unknown_split
 from labeldep_cli.errors import DatasetError, nearest
 
@@ -48,7 +48,7 @@ def load(path: Path, draw: Draw) -> Dataset:
 def dataset_name(file: Path) -> str:
     """Name a user's data set: its folder if the file is called `labels.*`, else its stem, plus six hex digits."""
     resolved = file.resolve()
-    return own_name(resolved.parent.name if resolved.stem == "labels" else resolved.stem, resolved)
+    return name_with_digest(resolved.parent.name if resolved.stem == "labels" else resolved.stem, resolved)
 
 
 def _find(path: Path) -> Path:

@@ -62,12 +62,12 @@ def load(data_dir: Path, draw: Draw) -> Dataset:
     test = _read_split(root, "val2014", "test", notes)
     if train.space != test.space:
         raise DatasetError(f"the categories of train2014 and val2014 in {root}/annotations differ", _how_to_get(root))
-    kept, held = hold_out(len(train), draw.val_fraction, draw.seed, "val")
+    kept, held_out = hold_out(len(train), draw.val_fraction, draw.seed, "val")
     notes.append(
-        f"val = {len(held)} of train2014's {len(train)} images, held out "
+        f"val = {len(held_out)} of train2014's {len(train)} images, held out "
         f"(--val-fraction {draw.val_fraction}, --split-seed {draw.seed})"
     )
-    splits = {"train": train.subset("train", kept), "val": train.subset("val", held), "test": test}
+    splits = {"train": train.subset("train", kept), "val": train.subset("val", held_out), "test": test}
     return Dataset("coco", splits, named=True, notes=tuple(notes), drawn=frozenset({"val"}))
 
 

@@ -240,7 +240,7 @@ class _Transfer:
                 raise self._wrong_size(f"has {size:,} bytes")
             if start != self.stream.tell():
                 if start:
-                    raise Broken(f"the part from byte {start} came, not from {self.stream.tell()}")
+                    raise Broken(f"the server sent the part from byte {start}, not from {self.stream.tell()}")
                 reporter.note(f"{self.url}: the server does not send parts of files; starting again from the beginning")
                 self.progress.add(-self.stream.tell())
                 _empty(self.stream)
@@ -256,7 +256,7 @@ class _Transfer:
     def _wrong_size(self, size: str) -> DownloadError:
         return DownloadError(
             f"{self.url} is not the published file: it {size}, not {self.remote.size:,}",
-            "Check what answers there (a login page?), or name another server: --mirror URL",
+            "Check what the server sends (a login page?), or name another server: --mirror URL",
         )
 
 

@@ -77,14 +77,14 @@ def _assemble(
         notes.append(f"the image folder {root} is missing")
     all_rows = Split("all", tuple(paths), labels, space, root)
     train, test = rows
-    kept, held = hold_out(len(train), draw.val_fraction, draw.seed, "val")
+    kept, held_out = hold_out(len(train), draw.val_fraction, draw.seed, "val")
     notes.append(
-        f"val = {len(held)} of the {len(train)} training rows, held out "
+        f"val = {len(held_out)} of the {len(train)} training rows, held out "
         f"(--val-fraction {draw.val_fraction}, --split-seed {draw.seed})"
     )
     splits = {
         "train": all_rows.subset("train", train[kept]),
-        "val": all_rows.subset("val", train[held]),
+        "val": all_rows.subset("val", train[held_out]),
         "test": all_rows.subset("test", test),
     }
     return Dataset(name, splits, named=True, notes=tuple(notes), drawn=frozenset({"val"} | drawn))

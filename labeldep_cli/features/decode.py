@@ -47,7 +47,7 @@ class Decoded:
             shape of the batch nor the positions of the others. Empty [0] if none could be read. In memory, the images
             of a view are contiguous and channels last, so that a view is copied to a GPU without rearranging it.
         reasons: int [B]; 0 for a good image, else a `Reason`.
-        identities: one for each image, if they were requested; None where the bytes could not be read.
+        identities: one for each image; None if not requested, or if the bytes could not be read.
     """
 
     images: Tensor

@@ -1,9 +1,9 @@
 """The paper's crops (Sect. 4.1): which parts of an image a network gets.
 
-A view is one way to crop and scale an image. View 0 is the test transform: the whole image scaled to side x side. Views
+A view is one way to crop and scale an image. View 0 is the test transform: the full image scaled to side x side. Views
 1 to 20 are the crops of the training augmentation: the image is scaled to 256 x 256, a square of 224, 192, 168 or 128
 pixels is cut at one of the four corners or the centre, and is scaled to side x side. The crop of 256 pixels is the
-whole image at every position, so it is view 0.
+full image at every position, so it is view 0.
 """
 
 from __future__ import annotations

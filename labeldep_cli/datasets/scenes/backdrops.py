@@ -206,7 +206,7 @@ def _window(rng: np.random.Generator, draw: ImageDraw.ImageDraw, light: Light, f
 
 
 def kitchen(rng: np.random.Generator, light: Light) -> Stage:
-    """A laid table seen from its side or from above."""
+    """A laid table, viewed from its side or from above."""
     edge = max(0.0, rng.uniform(-0.15, 0.3))
     canvas = to_canvas(mix(_wall(rng, edge), _surface(rng, edge, laid=True), below(edge)))
     draw = ImageDraw.Draw(canvas)

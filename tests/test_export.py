@@ -146,7 +146,7 @@ def test_a_run_on_ready_features_whose_data_are_gone(sandbox, tmp_path):
     run = tmp_path / "ready"
     sandbox.json("pretrain", "--dataset", data, "--steps", 4, "--hidden", 5, "--out", run)
     there = sandbox.json("export", run, "--out", tmp_path / "there.onnx")
-    assert there["checked"]["from"] == "feature rows of its test split" and there["checked"]["rows"] == 15
+    assert there["checked"]["from"] == "feature rows of its test split" and there["checked"]["rows"] == 13
     data.unlink()
     result = sandbox.run("export", run, "--out", tmp_path / "gone.onnx", "--json")
     told = json.loads(result.stdout)

@@ -240,7 +240,9 @@ def test_unreadable_images_are_skipped_and_named(tmp_path: Path) -> None:
 
 def test_too_many_unreadable_images(tmp_path: Path) -> None:
     command = ("extract", "--dataset", make_broken(tmp_path), *BACKBONE, "--data-dir", tmp_path)
-    refused(run(*command), r"5 of 14 images of the train split cannot .* --max-skipped 0.01: \w+\.\w+ \(", "Mend them")
+    refused(
+        run(*command), r"5 of 14 images of the train split cannot .* --max-skipped 0.01: \w+\.\w+ \(", "Repair them"
+    )
     mend(tmp_path)
     told = json.loads(succeeded(run(*command, "--json")).stdout)
     assert told["skipped"] == []
@@ -252,7 +254,7 @@ def test_too_many_unreadable_images(tmp_path: Path) -> None:
 def test_a_cache_with_too_many_unreadable_images(tmp_path: Path) -> None:
     work = Work(make_broken(tmp_path / "images"), tmp_path)
     assert run(*work.extract, "--max-skipped", 0.5).exit_code == 3
-    refused(run(*work.pretrain), "5 of 14 images of the train split", "Mend them")
+    refused(run(*work.pretrain), "5 of 14 images of the train split", "Repair them")
     mend(tmp_path / "images")
     result = succeeded(run(*work.pretrain))
     assert "features of train are missing: extracting them first" in result.stderr, "of those that are mended"
@@ -291,7 +293,11 @@ def test_a_decoding_process_that_is_killed(tmp_path: Path, made: Work, monkeypat
 @pytest.mark.parametrize(
     ("content", "what", "remedy"),
     [
-        (b"path,sea\na.jpg,1\na.jpg,0\n", r"the path 'a.jpg' stands twice, as entries 1 and 2", "Merge the two rows"),
+        (
+            b"path,sea\na.jpg,1\na.jpg,0\n",
+            r"the path 'a.jpg' is listed twice, as entries 1 and 2",
+            "Merge the two rows",
+        ),
         (b"file,sea\na.jpg,1\n", "has no column 'path'; its columns are file, sea", "The header is path"),
         (b"path,sea\na.jpg,2\n", "line 2, column 'sea': '2' is not a label value", "Write 1 .*, 0 .*, -1 or nothing"),
         (b"path,sea\n\xff.jpg,1\n", "is not UTF-8: byte 9 is 0xff", "Save it as UTF-8"),
@@ -312,7 +318,7 @@ def test_a_path_that_is_no_text(tmp_path: Path) -> None:
         '{"path": "a.jpg", "labels": ["sea"]}\n{"path": "\\ud800.jpg", "labels": []}\n'
     )
     result = run("extract", "--dataset", tmp_path / "rows.jsonl", *BACKBONE, "--data-dir", tmp_path)
-    refused(result, r"rows.jsonl: '\\ud800.jpg' holds a character that is no text", "Write it in full")
+    refused(result, r"rows.jsonl: '\\ud800.jpg' holds half of a character", "Write it in full")
 
 
 def write_h5(path: Path, **arrays: object) -> Path:
@@ -341,11 +347,11 @@ def npz(path: Path, x: object = X, names: object = ("sea", "sky")) -> Path:
             "X has NaN.* row 3",
         ),
         (lambda folder: npz(folder / "x.npz", names=np.array(["sea", None])), "holds Python objects"),
-        (lambda folder: write_h5(folder / "x.h5", X=None, Y=Y, label_names=NAMES), "holds no arrays as expected"),
-        (lambda folder: write_h5(folder / "x.h5", X=3.0, Y=Y, label_names=NAMES), "holds no arrays as expected"),
+        (lambda folder: write_h5(folder / "x.h5", X=None, Y=Y, label_names=NAMES), "does not hold the expected arrays"),
+        (lambda folder: write_h5(folder / "x.h5", X=3.0, Y=Y, label_names=NAMES), "does not hold the expected arrays"),
         (
             lambda folder: write_h5(folder / "x.h5", X=X, Y=Y, label_names=[b"\xff", b"a"]),
-            "holds no arrays as expected",
+            "does not hold the expected arrays",
         ),
         (lambda folder: write_h5(folder / "x.h5", X=X), "holds no Y, label_names"),
     ],

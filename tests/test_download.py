@@ -197,7 +197,7 @@ class TestFetch:
         server.tricks["/zips/big.zip"] = [("cut", 1_000_000), ("status", 503, {}), ("cut", 500_000)]
         told = self.get(remote, tmp_path)
         assert server.starts("/zips/big.zip") == [0, 1_000_000, 1_000_000, 1_500_000]
-        assert told.count("the connection ended early; asking again") == 2 and "HTTP 503" in told
+        assert told.count("the connection ended early; trying again") == 2 and "HTTP 503" in told
 
     def test_goes_on_from_an_earlier_call(self, server, remote, tmp_path):
         (tmp_path / "big.partial").write_bytes(server.files["/zips/big.zip"][:1_234_567])
@@ -206,7 +206,7 @@ class TestFetch:
 
     def test_a_server_without_ranges_begins_anew(self, server, remote, tmp_path):
         server.tricks["/zips/big.zip"] = [("cut", 1_000_000), ("whole",)]
-        assert "gives no parts of files; beginning anew" in self.get(remote, tmp_path)
+        assert "does not send parts of files; starting again" in self.get(remote, tmp_path)
 
     def test_a_partial_file_that_is_too_long_is_dropped(self, server, remote, tmp_path):
         (tmp_path / "big.partial").write_bytes(bytes(remote.size + 1))
@@ -238,7 +238,7 @@ class TestFetch:
         self.get(remote, tmp_path, replace(QUICK, tries=3))
 
     def test_a_file_that_is_not_there_is_asked_for_once(self, server, remote, tmp_path):
-        with pytest.raises(DownloadError, match=r"nothing\.zip is not to be had: HTTP 404"):
+        with pytest.raises(DownloadError, match=r"nothing\.zip is not available: HTTP 404"):
             fetch(replace(remote, url=f"{server.url}/nothing.zip"), tmp_path / "x", QUICK, SilentReporter())
         assert len(server.asked) == 1
 
@@ -299,7 +299,7 @@ class TestCoco:
         server.files["/annotations/all.zip"] = bytes(small_coco[0].remote.size)
         with pytest.raises(DownloadError, match=r"has SHA-256 \w+, but \w+ was published") as raised:
             self.get(tmp_path, server, small_coco)
-        assert "fetches it anew" in raised.value.remedy and list(tmp_path.iterdir()) == []
+        assert "fetches it again" in raised.value.remedy and list(tmp_path.iterdir()) == []
 
     def test_leaves_a_users_part_of_coco_alone(self, server, small_coco, tmp_path):
         (tmp_path / "train2014").mkdir()
@@ -320,13 +320,13 @@ class TestCoco:
             for n, size, unpacked in (("a", 100, 120), ("b", 50, 60))
         )
         # a: 100 + 120 at its fullest, 120 once its archive is gone; then b: 120 + 50 + 60.
-        assert coco_archives.most_needed(tmp_path, [first, second], keep=False) == 230
-        assert coco_archives.most_needed(tmp_path, [first, second], keep=True) == 330
+        assert coco_archives.peak_bytes(tmp_path, [first, second], keep=False) == 230
+        assert coco_archives.peak_bytes(tmp_path, [first, second], keep=True) == 330
         (tmp_path / "a.zip.partial").write_bytes(bytes(40))
         # a's 40 bytes go with its archive: 60 + 120, then 120 - 40 + 50 + 60.
-        assert coco_archives.most_needed(tmp_path, [first, second], keep=False) == 190
+        assert coco_archives.peak_bytes(tmp_path, [first, second], keep=False) == 190
         (tmp_path / "b.zip").write_bytes(bytes(50))
-        assert coco_archives.most_needed(tmp_path, [first, second], keep=False) == 180
+        assert coco_archives.peak_bytes(tmp_path, [first, second], keep=False) == 180
 
     def test_a_path_that_leads_out_is_refused(self, server, tmp_path):
         files = {"train2014/a.jpg": b"a", "train2014/../../b.jpg": b"b"}
@@ -517,8 +517,8 @@ class TestNuswide:
         server.tricks["/1/3.jpg"] = [("status", 403, {})]
         server.files["/1/4.jpg"] = b"<html>log in</html>"
         told = self.get(sandbox)
-        assert "2 fetched, 4 failed (the same command asks again)" in told
-        for reason in ("HTTP 500", "ended early", "HTTP 403", "no image, or a broken one"):
+        assert "2 fetched, 4 failed (the same command tries them again)" in told
+        for reason in ("HTTP 500", "ended early", "HTTP 403", "not an image, or a broken one"):
             assert reason in told
         assert self.gone(sandbox) == "path,reason\n" and not self.photo(sandbox, 1).exists()
         server.files["/1/4.jpg"] = jpeg(4)
@@ -645,7 +645,7 @@ class TestPublished:
 
     def test_coco(self, shared_data):
         files = {"train": "coco_train2014", "val": None, "test": "coco_val2014"}
-        assert published.compared(self.dataset(shared_data, "coco", files)) == (
+        assert published.compare_with_published(self.dataset(shared_data, "coco", files)) == (
             "train2014: all 82,081 published images with labels, 2.94 labels an image",
             "val2014: all 40,137 published images with labels, 2.90 labels an image",
         )
@@ -656,15 +656,15 @@ class TestPublished:
             return labels
 
         files = {"train": "coco_train2014", "val": None, "test": "coco_val2014"}
-        first, _ = published.compared(self.dataset(shared_data, "coco", files, fewer))
+        first, _ = published.compare_with_published(self.dataset(shared_data, "coco", files, fewer))
         assert "other annotations" in first and "82,081 images with 2." in first
 
     def test_nuswide(self, nuswide_folder, draw):
         from labeldep_cli.datasets import nuswide
 
         whole = "NUS-WIDE: all 209,347 published images with labels, 2.41 labels an image"
-        assert published.compared(nuswide.load(nuswide_folder, draw)) == (whole,)
+        assert published.compare_with_published(nuswide.load(nuswide_folder, draw)) == (whole,)
 
     def test_a_users_own_is_compared_with_nothing(self, shared_data):
         files = {"train": "coco_train2014", "val": None, "test": "coco_val2014"}
-        assert published.compared(self.dataset(shared_data, "pets-123456", files)) == ()
+        assert published.compare_with_published(self.dataset(shared_data, "pets-123456", files)) == ()

@@ -36,7 +36,7 @@ def some_labels(n: int = 40, n_labels: int = L, seed: int = 1) -> Tensor:
 
 
 def seen(head: Head, labels: Tensor) -> Head:
-    head.see_labels(labels)
+    head.fit_to_labels(labels)
     return head
 
 
@@ -212,7 +212,7 @@ class TestCnnRnnHead:
     def test_the_loss_is_that_of_the_path_in_this_order(self):
         """Label 2 is the most frequent, then 0, then 1."""
         head, features = sequence_head("cnn-rnn", 3), some_features("cnn-rnn")
-        head.see_labels(torch.tensor([[1, 0, 1], [1, 1, 1], [0, 0, 1]], dtype=torch.int8))
+        head.fit_to_labels(torch.tensor([[1, 0, 1], [1, 1, 1], [0, 0, 1]], dtype=torch.int8))
         y = torch.tensor([[1.0, 1, 1], [0, 1, 0], [1, 0, 1]])
         paths = [(2, 0, 1), (1,), (2, 0)]
         each = [-math.log(path_probability(head, row, path)) for row, path in zip(features, paths, strict=True)]
@@ -421,7 +421,7 @@ class TestLabelsThatGoAlong:
             ):
                 head = seeded_head(kind, 64, 6, 128 if kind == "gcn" else 0, seed)
                 if graph:
-                    head.see_labels(y[:400].to(torch.int8))
+                    head.fit_to_labels(y[:400].to(torch.int8))
                 train(head, x[:400], y[:400], steps, rate)
                 rare[name] = mean_ap(head(x[400:])[:, 3:], y[400:, 3:])
             gains.append(rare["graph"] - max(rare["sigmoids"], rare["sigmoids, longer"]))

@@ -185,7 +185,7 @@ def make_critic(config: AdversarialConfig) -> Discriminator:
 def make_step(train: FeatureInputs, head: str, critic: dict[str, object] | None, **settings) -> tuple[Step, Generator]:
     settings = {"batch_size": 8, "lr": 1e-2} | settings
     generator = Generator(nn.Identity(), seeded_head(head, F, L, settings.get("hidden", 0), seed=3))
-    generator.head.see_labels(train.labels)
+    generator.head.fit_to_labels(train.labels)
     generator.to(train.device)
     if critic is None:
         return LogisticStep(generator, train, PretrainConfig(**settings).resolved()), generator

@@ -303,7 +303,7 @@ class TestHeadMode:
         inputs = features(regions=3 if head == "ml-decoder" else 0)
         config = PretrainConfig(batch_size=4, lr=1e-2, hidden=hidden).resolved()
         step = make_step(inputs, config, head)
-        step.generator.head.see_labels(inputs.labels)
+        step.generator.head.fit_to_labels(inputs.labels)
         assert_same(step)
 
     @pytest.mark.parametrize("critic", list(CRITICS))

@@ -55,7 +55,7 @@ class TestRegionFeatures:
             for parameter in twin.parameters():
                 parameter.zero_()
             assert not torch.equal(twin(images(96)), regions(images(96)))
-            assert not twin._seen and not regions._seen
+            assert not twin._maps and not regions._maps
 
     def test_a_transformer_has_none(self):
         row = find_backbone("vit_b_16")

@@ -111,7 +111,7 @@ class TestCsv:
             ("path,sea\na,1\nb,1,0\n", r"line 3: 3 fields, but the header has 2"),
             ("path,sea,sky\na,1\n", r"line 2: 2 fields, but the header has 3"),
             ("path,sea\na,1\n,1\n", r"line 3: the path is empty"),
-            ("path,sea\na,1\nb,1\na,0\n", r"the path 'a' stands twice, as entries 1 and 3"),
+            ("path,sea\na,1\nb,1\na,0\n", r"the path 'a' is listed twice, as entries 1 and 3"),
             ("path,split,sea\na,train,1\nb,valid,1\n", r"mine.csv, line 3: unknown split 'valid'\nA split is train"),
             ("path,split,sea\na,train,1\nb,,1\n", r"line 3: unknown split ''"),
             ("path,split,sea\na,val,1\nb,test,1\n", r"no row is in the train split"),
@@ -150,7 +150,7 @@ class TestJsonl:
             ('{"path": "a", "labels": [], "split": "dev"}', "line 2: unknown split 'dev'"),
             ('{"path": "a", "labels": [], "split": ["train"]}', "line 2: unknown split"),
             ('{"path": "a", "labels": [], "split": "train"}', "line 2: only some rows have a split"),
-            ('{"path": "first", "labels": []}', "the path 'first' stands twice, as entries 1 and 2"),
+            ('{"path": "first", "labels": []}', "the path 'first' is listed twice, as entries 1 and 2"),
         ],
     )
     def test_errors_name_the_line(self, write, draw, line, message):
@@ -304,7 +304,7 @@ class TestReadyFeatures:
             ({"X": np.zeros((11, 3))}, r"the shapes do not fit: X \[11, 3\]"),
             ({"X": np.zeros((12, 0))}, r"X has no columns"),
             ({"label_names": np.array(["a"])}, r"the shapes do not fit"),
-            ({"label_names": np.array(["a", "a"])}, r"the label 'a' stands twice"),
+            ({"label_names": np.array(["a", "a"])}, r"the label 'a' is used twice"),
             ({"Y": np.full((12, 2), 3)}, r"Y\[0, 0\] is 3"),
             ({"Y": np.full((12, 2), 0.5)}, r"Y\[0, 0\] is 0.5"),
             ({"X": with_value(np.nan)}, r"NaN or infinite values in 2 of 12 rows, first in row 4"),

@@ -1,1 +1,1 @@
-"""Data sets: label spaces, splits, and one file for each source."""
+"""Data sets: label spaces, splits, and a module for each source."""

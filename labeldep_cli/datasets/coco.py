@@ -1,4 +1,4 @@
-"""COCO 2014 (Lin et al., 2014): instance annotations read as label sets; and a user's own COCO-format JSON."""
+"""COCO 2014 (Lin et al., 2014), with instance annotations read as label sets; and a user's own COCO-format JSON."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from pycocotools.coco import COCO
 
 _BULK = ("segmentation", "bbox")
-"""Geometry that no label set needs: nine tenths of an annotation file, and 2 GB of Python objects for train2014."""
+"""Geometry, which label sets do not need: 90 % of an annotation file, and 2 GB of Python objects for train2014."""
 
 
 @dataclass(frozen=True)
 class CocoAnnotations:
-    """The label sets of one COCO-format file; N images, by ascending image id.
+    """The label sets of one COCO-format file with N images, ordered by image id.
 
     Attributes:
         image_ids: N ids, numbers or strings.
-        files: N file names as the JSON writes them.
-        labels: int8 [N, L] in {0, 1}; a crowd annotation counts as presence.
+        files: N file names as written in the JSON.
+        labels: int8 [N, L] in {0, 1}; a crowd annotation makes a label present.
         annotated: bool [N], whether the image has any annotation.
         space: the category names, by ascending category id.
         category_ids: the L ids.
@@ -48,10 +48,10 @@ class CocoAnnotations:
 def load(data_dir: Path, draw: Draw) -> Dataset:
     """Load COCO 2014 from `data_dir`/coco: test = val2014, val = a held-out part of train2014.
 
-    Images without any annotation are left out (82,081 of 82,783 and 40,137 of 40,504 images stay).
+    Images without any annotation are left out (82,081 of 82,783 and 40,137 of 40,504 images remain).
 
     Raises:
-        DatasetError: an annotation file is missing, is not COCO's, or the two disagree about the categories.
+        DatasetError: an annotation file is missing or not in COCO's format, or the two files have different categories.
     """
     root = data_dir / "coco"
     for year in ("train2014", "val2014"):
@@ -62,12 +62,12 @@ def load(data_dir: Path, draw: Draw) -> Dataset:
     test = _read_split(root, "val2014", "test", notes)
     if train.space != test.space:
         raise DatasetError(f"the categories of train2014 and val2014 in {root}/annotations differ", _how_to_get(root))
-    kept, held = hold_out(len(train), draw.val_fraction, draw.seed, "val")
+    kept, held_out = hold_out(len(train), draw.val_fraction, draw.seed, "val")
     notes.append(
-        f"val = {len(held)} of train2014's {len(train)} images, held out "
+        f"val = {len(held_out)} of train2014's {len(train)} images, held out "
         f"(--val-fraction {draw.val_fraction}, --split-seed {draw.seed})"
     )
-    splits = {"train": train.subset("train", kept), "val": train.subset("val", held), "test": test}
+    splits = {"train": train.subset("train", kept), "val": train.subset("val", held_out), "test": test}
     return Dataset("coco", splits, named=True, notes=tuple(notes), drawn=frozenset({"val"}))
 
 
@@ -75,8 +75,8 @@ def load_json(path: Path) -> CocoAnnotations:
     """Read any COCO-format JSON with pycocotools.
 
     Raises:
-        DatasetError: no such file, not JSON, not COCO's format, an id or file name twice, or an annotation of an image
-            or category that the file does not list.
+        DatasetError: the file is missing, not JSON or not in COCO's format; an id or file name is used twice; or an
+            annotation has an image or category that the file does not list.
     """
     index = _index(path)
     try:
@@ -121,23 +121,23 @@ def _how_to_get(root: Path) -> str:
 
 
 def _read_split(root: Path, year: str, name: str, notes: list[str]) -> Split:
-    """Read the annotated images of one year's file; what was left out or lacks goes into `notes`."""
+    """Read the annotated images of one year's file; notes about images that are left out or missing go into `notes`."""
     file = _annotation_file(root, year)
-    found = load_json(file)
-    rows = np.flatnonzero(found.annotated)
+    annotations = load_json(file)
+    rows = np.flatnonzero(annotations.annotated)
     if len(rows) == 0:
         raise DatasetError(f"{file} annotates no image", _how_to_get(root))
-    dropped = len(found.files) - len(rows)
+    dropped = len(annotations.files) - len(rows)
     if dropped:
-        notes.append(f"{dropped} of {len(found.files)} images of {year} have no annotation and are left out")
+        notes.append(f"{dropped} of {len(annotations.files)} images of {year} have no annotation and are left out")
     if not (root / year).is_dir():
         notes.append(f"the image folder {root / year} is missing")
-    paths = tuple(f"{year}/{found.files[row]}" for row in rows)
-    return Split(name, paths, found.labels[rows], found.space, root)
+    paths = tuple(f"{year}/{annotations.files[row]}" for row in rows)
+    return Split(name, paths, annotations.labels[rows], annotations.space, root)
 
 
 def _index(path: Path) -> COCO:
-    """Parse a file and let pycocotools index it, without its chatter on stdout."""
+    """Parse a file and index it with pycocotools, whose messages on stdout are suppressed."""
     from pycocotools.coco import COCO
 
     parsed = _parse(path)
@@ -150,12 +150,12 @@ def _index(path: Path) -> COCO:
         why = f"an entry lacks the key {error}" if isinstance(error, KeyError) else str(error)
         raise DatasetError(
             f"{path} is not in COCO's format: {why}",
-            "Every image and category needs an id; every annotation an id, an image_id and a category_id.",
+            "Every image and category needs an id; every annotation needs an id, an image_id and a category_id.",
         ) from None
     for kind, indexed in (("images", index.imgs), ("annotations", index.anns), ("categories", index.cats)):
-        if len(indexed) != len(parsed[kind]):  # the index keeps the last entry of an id
-            twice, _ = Counter(entry["id"] for entry in parsed[kind]).most_common(1)[0]
-            raise DatasetError(f"{path}: the id {twice!r} stands twice among its {kind}", "Give each its own id.")
+        if len(indexed) != len(parsed[kind]):  # the index keeps only the last entry of each id
+            repeated, _ = Counter(entry["id"] for entry in parsed[kind]).most_common(1)[0]
+            raise DatasetError(f"{path}: the id {repeated!r} is used twice among its {kind}", "Give each its own id.")
     return index
 
 
@@ -167,7 +167,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
     try:
         with path.open(encoding="utf-8-sig") as file:
-            # No label needs a float, and the polygons' floats are three quarters of the time: they stay text.
+            # Labels need no floats. Parsing the polygons' floats takes three quarters of the time: keep them as text.
             parsed: Any = json.load(file, object_hook=without_bulk, parse_float=str)
     except FileNotFoundError:
         raise DatasetError(f"there is no file {path}", "Check the path.") from None
@@ -188,8 +188,8 @@ def _parse(path: Path) -> dict[str, Any]:
                 f"{path} is not in COCO's format: it has no list {kind!r}",
                 "A COCO-format JSON holds the lists images, annotations and categories.",
             )
-    found: dict[str, Any] = parsed
-    return found
+    annotations: dict[str, Any] = parsed
+    return annotations
 
 
 def _require_strings(path: Path, kind: str, key: str, values: list[Any], ids: list[Any]) -> None:
@@ -210,7 +210,7 @@ def _entries(
         for key, known in (("image_id", row_of), ("category_id", column_of)):
             if annotation[key] not in known:
                 raise DatasetError(
-                    f"{path}: annotation {annotation['id']!r} names the {key} {annotation[key]!r}, which is not listed",
+                    f"{path}: annotation {annotation['id']!r} has the {key} {annotation[key]!r}, which is not listed",
                     "Add it to images or categories, or remove the annotation.",
                 )
         rows.append(row_of[annotation["image_id"]])

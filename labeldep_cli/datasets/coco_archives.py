@@ -1,4 +1,4 @@
-"""COCO 2014's official archives: fetched, checked, and unpacked into folders that appear whole or not at all."""
+"""COCO 2014's official archives: downloaded, checked, and unpacked. An unpacked folder appears only when complete."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _SITE = "http://images.cocodataset.org"
 
 @dataclass(frozen=True)
 class Archive:
-    """One archive and the folder in it.
+    """An archive and the folder that it unpacks to.
 
     Attributes:
-        remote: the zip as it was published.
-        folder: what it unpacks to.
-        pattern, count: the files that the folder must hold to be whole.
+        remote: the published zip.
+        folder: the name of the folder in it.
+        pattern, count: a complete folder has `count` files that match `pattern`.
         unpacked: bytes that the folder takes on a disk, rounded up.
     """
 
@@ -36,21 +36,21 @@ class Archive:
     count: int
     unpacked: int
 
-    def there(self, root: Path) -> int:
-        """How many of the files that make the folder whole are there."""
+    def n_present(self, root: Path) -> int:
+        """How many of the folder's files exist."""
         return sum(1 for _ in (root / self.folder).glob(self.pattern))
 
-    def brought(self, root: Path) -> Path:
-        """Where a user may have put the zip; it is used, and left there."""
+    def user_zip(self, root: Path) -> Path:
+        """Where a user may have put the zip; it is used and not removed."""
         return root / self.remote.name
 
     def partial(self, root: Path) -> Path:
-        """The zip while it is fetched and unpacked."""
+        """The zip while it is downloaded and unpacked."""
         return root / f"{self.remote.name}.partial"
 
 
-# Sizes and SHA-256 as TensorFlow Datasets publishes them (url_checksums/coco.txt). JPEGs hardly shrink in a zip: their
-# folder takes as much, and half a block of the disk for each file; the annotations are text.
+# Sizes and SHA-256 are those of TensorFlow Datasets (url_checksums/coco.txt). A zip hardly compresses JPEGs: their
+# folder has the same size, plus half a disk block for each file. The annotations are text.
 ARCHIVES = (
     Archive(
         Remote(
@@ -89,74 +89,77 @@ ARCHIVES = (
 
 
 def download(root: Path, how: DownloadConfig, reporter: Reporter, archives: Sequence[Archive] | None = None) -> None:
-    """Fetch and unpack what `root` lacks. A folder that is whole is left as it is; nothing of a user's is removed.
+    """Download and unpack the archives that `root` lacks.
+
+    A complete folder is not changed, and no file of the user is removed.
 
     Args:
         root: the folder that gets annotations/, train2014/ and val2014/.
-        how: mirror, patience, and whether archives stay.
-        reporter: told what is there and what is fetched.
-        archives: which; ARCHIVES if not given.
+        how: mirror, retries, and whether archives are kept.
+        reporter: gets notes about what exists and what is downloaded.
+        archives: which archives; None for all, ARCHIVES.
 
     Raises:
-        DatasetError: a folder is there, but only a part of it.
-        DownloadError: an archive is not to be had, or holds other bytes than were published.
-        StorageError: there is too little room, or `root` is not writable.
+        DatasetError: a folder exists but is incomplete.
+        DownloadError: an archive is not available, or its bytes are not the published ones.
+        StorageError: the disk has too little free space, or `root` is not writable.
     """
-    lacking = []
+    missing = []
     for archive in ARCHIVES if archives is None else archives:
-        shutil.rmtree(_beside(root, archive), ignore_errors=True)  # left by a kill
-        if _is_whole(root, archive):
+        shutil.rmtree(_unpacking(root, archive), ignore_errors=True)  # left by a killed process
+        if _is_complete(root, archive):
             reporter.note(f"{root / archive.folder} is there already")
-            archive.partial(root).unlink(missing_ok=True)  # left by a kill once it was unpacked
+            archive.partial(root).unlink(missing_ok=True)  # left by a process that was killed after unpacking
         else:
-            lacking.append(archive)
-    _require_room(root, most_needed(root, lacking, how.keep_archives), how)
-    for archive in lacking:
+            missing.append(archive)
+    _require_space(root, peak_bytes(root, missing, how.keep_archives), how)
+    for archive in missing:
         _get(root, archive, how, reporter)
 
 
-def _beside(root: Path, archive: Archive) -> Path:
+def _unpacking(root: Path, archive: Archive) -> Path:
+    """The temporary folder that an archive is unpacked into."""
     return root / f".{archive.folder}.unpacking"
 
 
-def _is_whole(root: Path, archive: Archive) -> bool:
+def _is_complete(root: Path, archive: Archive) -> bool:
     folder = root / archive.folder
-    there = archive.there(root)
-    if there < archive.count and folder.is_dir() and any(folder.iterdir()):
+    n_present = archive.n_present(root)
+    if n_present < archive.count and folder.is_dir() and any(folder.iterdir()):
         raise DatasetError(
-            f"{folder} has {there:,} of {archive.count:,} files {archive.pattern}: it is a part of COCO",
+            f"{folder} has {n_present:,} of {archive.count:,} files {archive.pattern}: it is a part of COCO",
             "Move it away and run the same command again, or leave --download out to use it as it is.",
         )
-    return there >= archive.count
+    return n_present >= archive.count
 
 
-def most_needed(root: Path, lacking: Sequence[Archive], keep: bool) -> int:
-    """The most bytes that the disk holds at one time beyond what it holds now."""
-    grown = most = 0
-    for archive in lacking:
-        stays = keep or archive.brought(root).exists()
-        zips = [path for path in (archive.brought(root), archive.partial(root)) if path.exists()]
-        have = min(zips[0].stat().st_size, archive.remote.size) if zips else 0
-        fetched = archive.remote.size - have
-        most = max(most, grown + fetched + archive.unpacked)
-        grown += archive.unpacked + (fetched if stays else -have)
-    return most
+def peak_bytes(root: Path, missing: Sequence[Archive], keep: bool) -> int:
+    """The largest number of bytes that the disk holds at any time, in addition to what it holds now."""
+    added = peak = 0
+    for archive in missing:
+        stays = keep or archive.user_zip(root).exists()
+        zips = [path for path in (archive.user_zip(root), archive.partial(root)) if path.exists()]
+        present = min(zips[0].stat().st_size, archive.remote.size) if zips else 0
+        to_fetch = archive.remote.size - present
+        peak = max(peak, added + to_fetch + archive.unpacked)
+        added += archive.unpacked + (to_fetch if stays else -present)
+    return peak
 
 
-def _require_room(root: Path, needed: int, how: DownloadConfig) -> None:
+def _require_space(root: Path, needed: int, how: DownloadConfig) -> None:
     with storing(root):
         free = shutil.disk_usage(root).free
     if free < needed:
-        instead = ", or leave --keep-archives out" if how.keep_archives else ""
+        alternative = ", or leave --keep-archives out" if how.keep_archives else ""
         raise StorageError(
             f"{root} has {format_size(free)} free, but COCO's archives and what is unpacked from them take up to "
             f"{format_size(needed)} more",
-            f"Free some disk, or name a folder on another one (--data-dir FOLDER){instead}.",
+            f"Free some space, or name a folder on another disk (--data-dir FOLDER){alternative}.",
         )
 
 
 def _get(root: Path, archive: Archive, how: DownloadConfig, reporter: Reporter) -> None:
-    source = archive.brought(root)
+    source = archive.user_zip(root)
     if source.exists():
         reporter.note(f"taking and checking {source}")
         _require_published(source, archive.remote, f"Move it away; if it is being downloaded, to {source}.partial.")
@@ -166,14 +169,14 @@ def _get(root: Path, archive: Archive, how: DownloadConfig, reporter: Reporter) 
     fetch(archive.remote, source, how, reporter)
     reporter.note(f"checking {source}")
     try:
-        _require_published(source, archive.remote, "It was removed: the same command fetches it anew.")
+        _require_published(source, archive.remote, "It was removed: the same command fetches it again.")
     except DownloadError:
         source.unlink()
         raise
     _unpack(root, archive, source, reporter)
     with storing(source):
         if how.keep_archives:
-            publish(source, archive.brought(root))
+            publish(source, archive.user_zip(root))
         else:
             source.unlink()
 
@@ -188,29 +191,29 @@ def _require_published(path: Path, remote: Remote, remedy: str) -> None:
 
 
 def _unpack(root: Path, archive: Archive, source: Path, reporter: Reporter) -> None:
-    """Unpack beside the folder, then rename."""
-    folder, beside = root / archive.folder, _beside(root, archive)
+    """Unpack into a temporary folder, then rename it."""
+    folder, temporary = root / archive.folder, _unpacking(root, archive)
     with storing(folder):
         try:
             with zipfile.ZipFile(source) as opened:
                 members = [member for member in opened.infolist() if _belongs(member, archive, source)]
                 with reporter.bar(f"unpacking {archive.remote.name}", len(members), "files") as bar:
                     for member in members:
-                        opened.extract(member, beside)
+                        opened.extract(member, temporary)
                         bar.advance()
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise DatasetError(f"{source} is damaged: {error}", "Remove it and run the same command again.") from None
         if hasattr(os, "sync"):
-            os.sync()  # once for all files: 82,783 times fsync would take longer than the unpacking
-        (beside / archive.folder).replace(folder)
-        beside.rmdir()
+            os.sync()  # once for all files: 82,783 calls of fsync would take longer than the unpacking
+        (temporary / archive.folder).replace(folder)
+        temporary.rmdir()
 
 
 def _belongs(member: zipfile.ZipInfo, archive: Archive, source: Path) -> bool:
     """Whether a member is a file of the archive's folder.
 
     Raises:
-        DatasetError: its path leads out of it.
+        DatasetError: its path leads out of the folder.
     """
     path = PurePosixPath(member.filename.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:

@@ -18,25 +18,27 @@ def read_ready_features(path: Path) -> tuple[NDArray[Any], NDArray[Any], tuple[s
         path: a file with `X` [N, F], `Y` [N, L], `label_names` [L] and optionally `split` [N].
 
     Returns:
-        X, Y, label names, split names or None; as stored, for the caller to check.
+        X, Y, label names, and split names or None; as stored, for the caller to check.
 
     Raises:
-        DatasetError: the file is no HDF5 file, or lacks one of the arrays.
+        DatasetError: the file is not an HDF5 file, or lacks one of the arrays.
     """
     try:
         with h5py.File(path, "r") as file:
-            absent = [name for name in ("X", "Y", "label_names") if name not in file]
-            if absent:
+            missing = [name for name in ("X", "Y", "label_names") if name not in file]
+            if missing:
                 raise DatasetError(
-                    f"{path} holds no {', '.join(absent)}", "It needs X [N, F], Y [N, L] and label_names [L]."
+                    f"{path} holds no {', '.join(missing)}", "It needs X [N, F], Y [N, L] and label_names [L]."
                 )
             split = _texts(file["split"]) if "split" in file else None
             return file["X"][:], file["Y"][:], _texts(file["label_names"]), split
     except (OSError, RuntimeError) as error:
-        raise DatasetError(f"{path} is no readable HDF5 file (truncated or foreign)", "Write it anew.") from error
-    except (TypeError, ValueError) as error:  # a group or a single number where an array belongs; names not in UTF-8
         raise DatasetError(
-            f"{path} holds no arrays as expected: {error}",
+            f"{path} is not a readable HDF5 file (truncated, or another format)", "Write the file again."
+        ) from error
+    except (TypeError, ValueError) as error:  # a group or a single number instead of an array; names not in UTF-8
+        raise DatasetError(
+            f"{path} does not hold the expected arrays: {error}",
             "It needs X [N, F], Y [N, L] and label_names [L] in UTF-8, and optionally split [N].",
         ) from error
 

@@ -1,4 +1,4 @@
-"""Where the bytes of an image lie: in a file of their own, within a tar, or in memory."""
+"""Where the bytes of an image are: in a file, within a tar, or in memory."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-"""What an image's name ends in, where images are told from other files by their names."""
+"""The endings of image names, where images are recognised by name."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """An image within a tar that is not compressed, so that it can be read where it lies.
+    """An image within an uncompressed tar, from which it is read without unpacking.
 
     Attributes:
         tar: the tar.
         key: the image's name there, for messages.
-        offset, size: the place of its bytes.
+        offset, size: the position and number of its bytes.
     """
 
     tar: Path
@@ -31,8 +31,8 @@ class Member:
     size: int
 
     def open(self, mode: Literal["rb"]) -> BinaryIO:
-        """The image's bytes as a stream, as `Path.open` gives those of a file."""
-        with self.tar.open(mode) as stream:  # opened for each image: workers must not share one file's position
+        """The image's bytes as a stream, like `Path.open`."""
+        with self.tar.open(mode) as stream:  # opened for each image: workers must not share the position in a file
             stream.seek(self.offset)
             return io.BytesIO(stream.read(self.size))
 
@@ -42,17 +42,17 @@ class Member:
 
 @dataclass(frozen=True)
 class InMemory:
-    """An image that somebody handed over as bytes."""
+    """An image that is given as bytes."""
 
     content: bytes
 
     @property
     def size(self) -> int:
-        """How many they are."""
+        """The number of bytes."""
         return len(self.content)
 
     def open(self, mode: Literal["rb"]) -> BinaryIO:
-        """The image's bytes as a stream, as `Path.open` gives those of a file."""
+        """The image's bytes as a stream, like `Path.open`."""
         return io.BytesIO(self.content)
 
     def __str__(self) -> str:
@@ -63,21 +63,21 @@ ImageFile = Path | Member | InMemory
 
 
 def size_of(file: ImageFile) -> int:
-    """Bytes of an image.
+    """The size of an image in bytes.
 
     Raises:
-        OSError: there is no such file, or it may not be looked at.
+        OSError: there is no such file, or its size may not be read.
     """
     return file.stat().st_size if isinstance(file, Path) else file.size
 
 
 class FileState(NamedTuple):
-    """What tells at a glance whether an image's bytes are still those that were read, as version control does it.
+    """The state of an image's file. If it is unchanged, so are the bytes; version control makes the same assumption.
 
     Attributes:
-        key: names the image on this machine: its absolute path, and its place within a tar.
+        key: identifies the image on this machine: its absolute path, and its position within a tar.
         size: of its file, in bytes.
-        mtime_ns: when that was last written, in nanoseconds.
+        mtime_ns: time of the last change of its file, in nanoseconds.
     """
 
     key: bytes
@@ -86,7 +86,7 @@ class FileState(NamedTuple):
 
 
 def key_of(file: ImageFile) -> bytes:
-    """The name of an image on this machine; empty for one that lies in memory."""
+    """The key that identifies an image on this machine; empty for an image in memory."""
     if isinstance(file, InMemory):
         return b""
     if isinstance(file, Member):
@@ -115,24 +115,24 @@ def is_gone(file: Path | Member) -> bool:
 
 
 def state_of(file: ImageFile) -> FileState | None:
-    """Look at an image's file without reading it; None where there is none, or it may not be looked at."""
+    """The state of an image's file, without reading it; None if the file is missing, forbidden, or in memory."""
     if isinstance(file, InMemory):
         return None
     try:
-        found = (file.tar if isinstance(file, Member) else file).stat()
+        status = (file.tar if isinstance(file, Member) else file).stat()
     except (OSError, ValueError):  # ValueError: a null byte in the path
         return None
-    return FileState(key_of(file), found.st_size, found.st_mtime_ns)
+    return FileState(key_of(file), status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True)
 class Members:
-    """Where N images lie within tars: arrays, since a million objects would weigh on memory and on every worker.
+    """The positions of N images within tars, as arrays: a million objects would take much memory in every worker.
 
     Attributes:
         tars: the T tars.
-        tar: int32 [N], 0..T-1: which of them holds the image.
-        offset, size: int64 [N], the place of its bytes there.
+        tar: int32 [N], 0..T-1, the tar of each image.
+        offset, size: int64 [N], the position and number of its bytes there.
     """
 
     tars: tuple[Path, ...]

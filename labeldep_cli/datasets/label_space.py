@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from labeldep_cli.errors import CheckpointError, DatasetError, nearest
 
 UNKNOWN = -1
-"""A label of which nobody said whether it is there: masked in the losses, the critic's input and the metrics."""
+"""The value of an unknown label, which is masked in the losses, the critic's input and the metrics."""
 
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """L distinct label names; their order is the order of every label vector, and is stored with all that is saved."""
+    """L distinct label names. Every label vector has their order, which is stored with all saved results."""
 
     names: tuple[str, ...]
 
@@ -25,7 +25,7 @@ class LabelSpace:
         seen: set[str] = set()
         for name in self.names:
             if name in seen:
-                raise DatasetError(f"the label {name!r} stands twice among the names", "Give each label one column.")
+                raise DatasetError(f"the label {name!r} is used twice", "Give each label one column.")
             seen.add(name)
 
     def __len__(self) -> int:
@@ -43,7 +43,7 @@ class LabelSpace:
             int8 [L], 1 where the label is in `names`, else 0.
 
         Raises:
-            DatasetError: for a name that is not a label here; it says which ones are near.
+            DatasetError: a name is not a label here; the remedy suggests similar ones.
         """
         y = np.zeros(len(self.names), dtype=np.int8)
         for name in names:
@@ -54,19 +54,19 @@ class LabelSpace:
         return y
 
     def decode(self, mask: NDArray[np.generic]) -> tuple[str, ...]:
-        """Name the labels of a set: `mask` [L], a label is in the set where it is positive."""
+        """The label names of a set given as `mask` [L], which is positive for the labels in the set."""
         return tuple(name for name, value in zip(self.names, mask, strict=True) if value > 0)
 
     def require_same(self, other: LabelSpace, mine: str, theirs: str) -> None:
-        """Refuse to go on where two parts do not share labels and their order.
+        """Require that two parts have the same labels in the same order.
 
         Args:
             other: the label space of the other part.
-            mine: what this one is, for the message ("the checkpoint").
-            theirs: what the other is ("the data set").
+            mine: the name of this part, for the message ("the checkpoint").
+            theirs: the name of the other part ("the data set").
 
         Raises:
-            CheckpointError: names both sides and the first place where they part.
+            CheckpointError: the labels differ; the message names both parts and the first difference.
         """
         if self.names == other.names:
             return

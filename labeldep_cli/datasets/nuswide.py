@@ -1,4 +1,4 @@
-"""NUS-WIDE (Chua et al., 2009): 269,648 Flickr images, 81 concepts, read from its own text files."""
+"""NUS-WIDE (Chua et al., 2009): 269,648 Flickr images and 81 concepts, read from its original text files."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from labeldep_cli.datasets.split import Dataset, Draw, Split, hold_out, label_sp
 from labeldep_cli.errors import DatasetError
 
 TEST_SHARE = 59_347 / 209_347
-"""The paper trains on 150,000 and tests on 59,347 of the images with a concept; its own draw is not published."""
+"""The paper trains on 150,000 and tests on 59,347 of the images with a concept; its draw is not published."""
 
 _HOME = "https://lms.comp.nus.edu.sg/wp-content/uploads/2019/research/nuswide/NUS-WIDE.html"
 
 
 def load(data_dir: Path, draw: Draw) -> Dataset:
-    """Load NUS-WIDE from `data_dir`/nuswide with a seeded draw: 150,000 train (val held out of them), 59,347 test.
+    """Load NUS-WIDE from `data_dir`/nuswide with a seeded draw: 150,000 train (val is held out of them), 59,347 test.
 
-    Only images with at least one concept count (209,347). The draw never looks at the images on the disk: those that
-    are lacking stay rows of their split. Other totals are split in the same proportion.
+    Only images with at least one concept are used (209,347). The draw does not depend on which images are on the disk:
+    missing images stay rows of their split. Other totals are split in the same proportion.
 
     Raises:
-        DatasetError: a list or label file is missing, has another length than the others, or holds something else.
+        DatasetError: a list or label file is missing, has another length than the others, or has invalid lines.
     """
     paths, labels, space = _read(data_dir / "nuswide")
     rows = np.flatnonzero(labels.max(axis=1))
@@ -37,10 +37,10 @@ def load(data_dir: Path, draw: Draw) -> Dataset:
 def load_official(data_dir: Path, draw: Draw) -> Dataset:
     """Load NUS-WIDE from `data_dir`/nuswide with its own train and test lists; val is held out of train.
 
-    Images without any concept are left out and counted.
+    Images without any concept are left out; a note has their number.
 
     Raises:
-        DatasetError: as `load`; or a list names an image that Imagelist.txt lacks, or that the other list has too.
+        DatasetError: as `load`; or a list has an image that is not in Imagelist.txt, or that is in the other list too.
     """
     root = data_dir / "nuswide"
     paths, labels, space = _read(root)
@@ -70,22 +70,22 @@ def _assemble(
     notes: list[str],
     drawn: set[str],
 ) -> Dataset:
-    """Hold val out of the train rows and build the three splits."""
+    """Hold out val from the train rows and build the three splits."""
     paths, labels, space = everything
     root = data_dir / "nuswide" / "Flickr"
     if not root.is_dir():
         notes.append(f"the image folder {root} is missing")
-    whole = Split("all", tuple(paths), labels, space, root)
+    all_rows = Split("all", tuple(paths), labels, space, root)
     train, test = rows
-    kept, held = hold_out(len(train), draw.val_fraction, draw.seed, "val")
+    kept, held_out = hold_out(len(train), draw.val_fraction, draw.seed, "val")
     notes.append(
-        f"val = {len(held)} of the {len(train)} training rows, held out "
+        f"val = {len(held_out)} of the {len(train)} training rows, held out "
         f"(--val-fraction {draw.val_fraction}, --split-seed {draw.seed})"
     )
     splits = {
-        "train": whole.subset("train", train[kept]),
-        "val": whole.subset("val", train[held]),
-        "test": whole.subset("test", test),
+        "train": all_rows.subset("train", train[kept]),
+        "val": all_rows.subset("val", train[held_out]),
+        "test": all_rows.subset("test", test),
     }
     return Dataset(name, splits, named=True, notes=tuple(notes), drawn=frozenset({"val"} | drawn))
 
@@ -105,14 +105,14 @@ def _how_to_get(root: Path) -> str:
 
 
 def _read(root: Path) -> tuple[list[str], NDArray[np.int8], LabelSpace]:
-    """Read all N images: paths, labels int8 [N, L] in {0, 1}, and the concepts in the order of Concepts81.txt."""
+    """Read the lists of all N images: paths, labels int8 [N, L] in {0, 1}, concepts in the order of Concepts81.txt."""
     concepts = root / "ConceptsList" / "Concepts81.txt"
     space = label_space(_lines(concepts, root), concepts)
     image_list = root / "ImageList" / "Imagelist.txt"
     paths = _image_paths(image_list, root)
     folder = root / "Groundtruth" / "AllLabels"
     if not folder.is_dir() and (root / "AllLabels").is_dir():
-        folder = root / "AllLabels"  # where some unpack Groundtruth.zip
+        folder = root / "AllLabels"  # some users unpack Groundtruth.zip here
     by_concept = np.empty((len(space), len(paths)), dtype=np.int8)
     for column, concept in enumerate(space.names):
         by_concept[column] = _read_labels(folder / f"Labels_{concept}.txt", len(paths), image_list, root)
@@ -129,7 +129,7 @@ def _contents(file: Path, root: Path) -> bytes:
 
 
 def _lines(file: Path, root: Path) -> list[str]:
-    """The lines of a list, stripped, without the blank ones at its end."""
+    """The lines of a list, stripped, without blank lines at its end."""
     try:
         lines = [line.strip() for line in _contents(file, root).decode("utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
@@ -144,17 +144,19 @@ def _lines(file: Path, root: Path) -> list[str]:
 
 
 def _image_paths(file: Path, root: Path) -> list[str]:
-    """The paths of an image list, whose backslashes become slashes: `actor/0001_2124494179.jpg`."""
+    """The paths of an image list, with backslashes replaced by slashes: `actor/0001_2124494179.jpg`."""
     paths = [line.replace("\\", "/") for line in _lines(file, root)]
     first: dict[str, int] = {}
     for number, path in enumerate(paths, start=1):
         if first.setdefault(path, number) != number:
-            raise DatasetError(f"{file}: {path} stands twice, in lines {first[path]} and {number}", _how_to_get(root))
+            raise DatasetError(
+                f"{file}: {path} is listed twice, in lines {first[path]} and {number}", _how_to_get(root)
+            )
     return paths
 
 
 def _read_rows(root: Path, name: str, row_of: dict[str, int]) -> NDArray[np.int64]:
-    """Look the images of the train or test list up in Imagelist.txt."""
+    """The rows of Imagelist.txt that the train or test list names."""
     file = root / "ImageList" / name
     rows: list[int] = []
     for number, path in enumerate(_image_paths(file, root), start=1):
@@ -165,10 +167,10 @@ def _read_rows(root: Path, name: str, row_of: dict[str, int]) -> NDArray[np.int6
 
 
 def _read_labels(file: Path, n: int, image_list: Path, root: Path) -> NDArray[np.int8]:
-    """Read one concept's 0 or 1 a line: int8 [n].
+    """Read the file of one concept, which has a 0 or 1 in each line: int8 [n].
 
-    The usual files (one digit and one line end a line, all alike) are taken apart as one array of bytes: 81 of them
-    take a fraction of a second, against minutes line by line. Anything else goes through `_read_labels_slowly`.
+    The usual files (each line is a digit and the same line end) are read as one array of bytes: 81 of them take a
+    fraction of a second, while line by line they take minutes. `_read_labels_slowly` reads any other file.
     """
     content = _contents(file, root)
     for end in (b"\n", b"\r\n"):
@@ -182,7 +184,7 @@ def _read_labels(file: Path, n: int, image_list: Path, root: Path) -> NDArray[np
 
 
 def _read_labels_slowly(file: Path, content: bytes, n: int, image_list: Path, root: Path) -> NDArray[np.int8]:
-    """Read a label file with blanks around its digits, or say what is wrong with it."""
+    """Read a label file with blanks around its digits; an error says what is wrong with it."""
     lines = [line.strip() for line in content.splitlines()]
     while lines and not lines[-1]:
         lines.pop()

@@ -1,4 +1,4 @@
-"""A user's ready features of any modality: an `.npz` or `.h5` with `X`, `Y`, `label_names` and, optionally, `split`."""
+"""A user's own features of any modality: an `.npz` or `.h5` with `X`, `Y`, `label_names` and, optionally, `split`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ReadyFeatures:
         features: float32 [N, F], all finite.
         labels: int8 [N, L] in {0, 1, -1}.
         label_names: the L labels.
-        splits: a split name a row; None where the file names none.
+        splits: the split name of each row; None if the file names no splits.
     """
 
     features: NDArray[np.float32]
@@ -36,14 +36,14 @@ class ReadyFeatures:
 
 
 def read(file: Path) -> ReadyFeatures:
-    """Read and check an `.npz` (never a pickle within) or an `.h5`.
+    """Read and check an `.npz` (pickles in it are refused) or an `.h5`.
 
     Raises:
         DatasetError: the file is unreadable, lacks an array, or an array has a wrong shape, type or value.
     """
     if file.suffix.lower() == ".npz":
         return _checked(file, *_read_npz(file))
-    from labeldep_cli.datasets.hdf5_features import read_ready_features  # all that knows HDF5
+    from labeldep_cli.datasets.hdf5_features import read_ready_features  # imports h5py
 
     x, y, names, split = read_ready_features(file)
     return _checked(file, x, y, np.array(names, dtype=str), None if split is None else np.array(split, dtype=str))
@@ -69,8 +69,8 @@ def _read_npz(file: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDA
         with archive:
             for key in ("X", "Y", "label_names"):
                 if key not in archive.files:
-                    has = ", ".join(archive.files) or "none"
-                    raise DatasetError(f"{file} has no array {key!r}; it has {has}", _FORM)
+                    present = ", ".join(archive.files) or "none"
+                    raise DatasetError(f"{file} has no array {key!r}; it has {present}", _FORM)
             split = archive["split"] if "split" in archive.files else None
             return archive["X"], archive["Y"], archive["label_names"], split
     except ValueError as error:
@@ -98,14 +98,14 @@ def _checked(
     for row, value in enumerate(splits or ()):
         if value not in SPLITS:
             raise unknown_split(file, f"split[{row}]", value)
-    with np.errstate(over="ignore"):  # float64 beyond float32's range becomes inf, and is reported as such
+    with np.errstate(over="ignore"):  # a float64 beyond float32's range becomes inf, which is an error below
         features = np.ascontiguousarray(x, dtype=np.float32)
     finite = [np.isfinite(features[start : start + 4096]).all(axis=1) for start in range(0, len(features), 4096)]
     not_finite = np.flatnonzero(~np.concatenate(finite)) if finite else np.empty(0, dtype=np.int64)
     if len(not_finite):
         raise DatasetError(
             f"{file}: X has NaN or infinite values in {len(not_finite)} of {len(x)} rows, first in row {not_finite[0]}",
-            "Mend or remove these rows (they are counted from 0; X is used as float32).",
+            "Correct or remove these rows (they are counted from 0; X is used as float32).",
         )
     return ReadyFeatures(features, y.astype(np.int8), _strings(file, "label_names", names), splits)
 

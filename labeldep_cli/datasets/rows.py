@@ -1,4 +1,4 @@
-"""The rows of a user's own data, made into a data set: what tables and shards share."""
+"""The rows of a user's own data and how they become a data set, for tables and shards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from labeldep_cli.datasets.split import (
     Split,
     complete,
     label_space,
-    lacking,
+    missing_splits,
     require_unique,
 )
 from labeldep_cli.errors import DatasetError
@@ -27,16 +27,16 @@ from labeldep_cli.errors import DatasetError
 
 @dataclass(frozen=True)
 class Rows:
-    """What a user's own data hold, in whatever form: N rows.
+    """The N rows of a user's own data, whatever format they come from.
 
     Attributes:
         paths: N image paths or row names.
         labels: int8 [N, L] in {0, 1, -1}.
         names: the L labels.
-        splits: a split name a row; None where the data name none.
-        features: float32 [N, F]; None where the rows are images.
-        members: where the images lie within tars; None where they are files of their own.
-        notes: what the user should know of the reading.
+        splits: the split name of each row; None if the data name no splits.
+        features: float32 [N, F]; None if the rows are images.
+        members: where the images are within tars; None if they are files.
+        notes: notes for the user about the reading.
     """
 
     paths: Sequence[str]
@@ -54,7 +54,7 @@ class Rows:
         splits: Sequence[str] | None,
         members: Members | None = None,
     ) -> Rows:
-        """Encode sets of names over the sorted names that occur."""
+        """Rows from sets of label names; the L labels are all names that occur, sorted."""
         names = sorted({name for labels in label_sets for name in labels})
         column_of = {name: column for column, name in enumerate(names)}
         y = np.zeros((len(paths), len(names)), dtype=np.int8)
@@ -64,15 +64,15 @@ class Rows:
 
 
 def label_names(labels: object, where: str, form: str) -> list[str]:
-    """Check a list of label names as JSON gave it.
+    """Check and strip a list of label names that was read from JSON.
 
     Args:
         labels: the value of `labels`.
-        where: the file and the place in it, for the message.
-        form: how it is written rightly, for the remedy.
+        where: the file and the position in it, for the message.
+        form: the correct form, for the remedy.
 
     Raises:
-        DatasetError: it is no list, or holds something else than names.
+        DatasetError: it is not a list of non-empty strings.
     """
     if not isinstance(labels, list):
         raise DatasetError(f"{where}: 'labels' is {labels!r}, not a list of names", form)
@@ -83,16 +83,16 @@ def label_names(labels: object, where: str, form: str) -> list[str]:
 
 
 def as_dataset(rows: Rows, source: Path, name: str, draw: Draw) -> Dataset:
-    """Make rows a data set; splits that they do not name are drawn from train.
+    """Make a data set of rows; splits that they do not name are drawn from train.
 
     Args:
-        rows: what was read.
-        source: where from, for the messages; relative paths start from its folder.
+        rows: the rows.
+        source: the file that they were read from, for messages; relative paths start from its folder.
         name: of the data set.
-        draw: how to draw the splits that are lacking.
+        draw: how to draw missing splits.
 
     Raises:
-        DatasetError: there are no rows or labels, something stands twice, or no row is in the train split.
+        DatasetError: there are no rows or no labels, a path or label is listed twice, or no row is in the train split.
     """
     if len(rows.paths) == 0:
         raise DatasetError(f"{source} has no rows", "Add a row for each image.")
@@ -101,49 +101,49 @@ def as_dataset(rows: Rows, source: Path, name: str, draw: Draw) -> Dataset:
     space = label_space(rows.names, source)
     if len(space) == 0:
         raise DatasetError(f"{source} names no label", "Name at least one label in at least one row.")
-    whole = Split("train", tuple(rows.paths), rows.labels, space, source.parent, rows.features, members=rows.members)
-    given = _given_splits(whole, rows.splits, source)
+    all_rows = Split("train", tuple(rows.paths), rows.labels, space, source.parent, rows.features, members=rows.members)
+    named_splits = _named_splits(all_rows, rows.splits, source)
     try:
-        splits, notes = complete(given, draw)
+        splits, notes = complete(named_splits, draw)
     except DatasetError as error:
         raise DatasetError(f"{source}: {error.what}", error.remedy) from None
-    return Dataset(name, splits, named=False, notes=rows.notes + notes, drawn=lacking(given))
+    return Dataset(name, splits, named=False, notes=rows.notes + notes, drawn=missing_splits(named_splits))
 
 
 def _require_text(names: Sequence[str], source: Path) -> None:
-    """Refuse halves of surrogate pairs, which JSON and tars can write and no file of ours can hold.
+    """Refuse lone surrogates, which JSON and tars can contain but UTF-8 files cannot.
 
     Raises:
-        DatasetError: names the path or label.
+        DatasetError: names the path or label with one.
     """
     try:
         "\n".join(names).encode()
     except UnicodeEncodeError as error:
         broken = next(name for name in names if error.object[error.start] in name)
         raise DatasetError(
-            f"{source}: {broken!r} holds a character that is no text",
-            "Write it in full, in UTF-8: JSON's \\ud8.. needs its pair.",
+            f"{source}: {broken!r} holds half of a character",
+            "Write it in full, in UTF-8: in JSON, \\ud8.. needs the second half of its pair.",
         ) from None
 
 
-def _given_splits(whole: Split, splits: Sequence[str] | None, source: Path) -> dict[str, Split]:
-    """Sort the rows into the splits that are named; all are train where none is."""
+def _named_splits(all_rows: Split, splits: Sequence[str] | None, source: Path) -> dict[str, Split]:
+    """Divide the rows by their split names; without names, all rows are train."""
     if splits is None:
-        return {"train": whole}
+        return {"train": all_rows}
     names = np.array(splits)
-    given = {name: whole.subset(name, np.flatnonzero(names == name)) for name in SPLITS if name in set(splits)}
-    if "train" not in given:
+    named = {name: all_rows.subset(name, np.flatnonzero(names == name)) for name in SPLITS if name in set(splits)}
+    if "train" not in named:
         raise DatasetError(
             f"{source}: no row is in the train split",
             "Mark rows as train, or name no splits at all to have them drawn.",
         )
-    return given
+    return named
 
 
-def own_name(stem: str, place: Path) -> str:
-    """Name a user's data set: a stem, and six hex digits of the SHA-256 of the absolute path.
+def name_with_digest(stem: str, path: Path) -> str:
+    """Name a user's data set: a stem, and six hex digits of the SHA-256 of its absolute path.
 
-    The digits keep two places of one name from sharing caches and runs.
+    The digits keep data sets with the same stem from sharing caches and runs.
     """
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip(".") or "data"
-    return f"{plain}-{hashlib.sha256(str(place).encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"
+    return f"{plain}-{hashlib.sha256(str(path).encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"

@@ -1,4 +1,4 @@
-"""How shards are called: patterns of many tars, and what a name says of its split."""
+"""Names of shards: patterns that name many tars, and split names within shard names."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from labeldep_cli.datasets.rows import own_name
+from labeldep_cli.datasets.rows import name_with_digest
 from labeldep_cli.errors import DatasetError, nearest
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-"""What a pattern of shards ends in; the compressed ones are known in order to be refused with a remedy."""
+"""The endings of shard names. Compressed shards are recognised so that they are refused with a remedy."""
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -20,7 +20,7 @@ _SHOWN = 3
 
 
 def expand(pattern: str) -> Iterator[str]:
-    """Write out `{000..099}` and `{a,b}` as a shell does, the first braces varying slowest; others stay as they are."""
+    """Expand `{000..099}` and `{a,b}` as a shell does; the first braces vary slowest. Other braces are not changed."""
     for braces in _BRACES.finditer(pattern):
         words = _alternatives(braces[1])
         if words:
@@ -31,7 +31,7 @@ def expand(pattern: str) -> Iterator[str]:
 
 
 def _alternatives(text: str) -> Sequence[str]:
-    """What stands between braces, as words; none where it is neither a range nor a list."""
+    """The words that the text between braces stands for; empty if it is neither a range nor a list."""
     ends = _RANGE.fullmatch(text)
     if ends is None:
         return text.split(",") if "," in text else ()
@@ -43,49 +43,51 @@ def _alternatives(text: str) -> Sequence[str]:
 
 
 def find(pattern: Path) -> tuple[Path, ...]:
-    """The tars that a pattern names: in its order, and sorted where it has `*`, `?` or `[...]`.
+    """The tars that a pattern names, in the order of the pattern; matches of `*`, `?` and `[...]` are sorted.
 
     Raises:
-        DatasetError: a name that the pattern writes out is not there, or nothing is.
+        DatasetError: a name that the pattern expands to does not exist, or none does.
     """
-    found: dict[str, None] = {}  # a set that keeps the order
+    shards: dict[str, None] = {}  # a set that keeps the order
     missing: list[str] = []
     for word in [str(pattern)] if pattern.is_file() else expand(str(pattern)):
         matches = [word] if Path(word).is_file() else sorted(glob.glob(word))  # noqa: PTH207 - it may be absolute
-        found.update(dict.fromkeys(matches))
+        shards.update(dict.fromkeys(matches))
         if not matches:
             missing.append(word)
-    if not found:
-        raise DatasetError(f"there is no shard {pattern}", _beside(pattern))
+    if not shards:
+        raise DatasetError(f"there is no shard {pattern}", _no_match_remedy(pattern))
     if missing:
-        some = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        examples = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
         raise DatasetError(
-            f"{len(missing)} of the shards {pattern} are not there: {some}",
-            "Fetch them, or name only those that are there: ranges {000..099}, lists {a,b} and * may stand together.",
+            f"{len(missing)} of the shards {pattern} are not there: {examples}",
+            "Fetch them, or name only those that are there: ranges {000..099}, lists {a,b} and * may be combined.",
         )
-    return tuple(map(Path, found))
+    return tuple(map(Path, shards))
 
 
-def _beside(pattern: Path) -> str:
+def _no_match_remedy(pattern: Path) -> str:
     """A remedy for a pattern that matches nothing."""
     if not pattern.parent.is_dir():
-        return f"Its folder {pattern.parent} does not exist either; quote a pattern, so that the shell leaves it alone."
+        return (
+            f"Its folder {pattern.parent} does not exist; put a pattern in quotes to keep the shell from expanding it."
+        )
     tars = sorted(path.name for path in pattern.parent.iterdir() if path.name.lower().endswith(SUFFIXES))
     return nearest(pattern.name, tars) if tars else f"The folder {pattern.parent} holds no .tar at all."
 
 
 def split_in(name: str) -> str | None:
-    """The split that a shard's name says: train, val or test as a word of its own (`miml-train-000.tar`), or None."""
+    """The split in a shard's name: train, val or test as a separate word (`miml-train-000.tar`); None without one."""
     words = set(_SPLIT.findall(name.lower()))
     return words.pop() if len(words) == 1 else None
 
 
 def dataset_name(pattern: Path) -> str:
-    """Name a data set of shards: what its pattern begins with, plus six hex digits of the absolute pattern.
+    """Name a data set of shards: the start of its pattern, plus six hex digits of the absolute pattern.
 
-    `miml-{000..099}.tar` and `miml-*.tar` are `miml`; where nothing stands before the braces, the folder's name counts.
+    `miml-{000..099}.tar` and `miml-*.tar` start with `miml`. If nothing is before the braces, the folder's name counts.
     """
     resolved = pattern.resolve()
     stems = (resolved.stem, *(folder.name for folder in resolved.parents))
     plain = (re.split(r"[{*?\[]", stem)[0].rstrip("-_. ") for stem in stems)
-    return own_name(next(filter(None, plain), ""), resolved)
+    return name_with_digest(next(filter(None, plain), ""), resolved)

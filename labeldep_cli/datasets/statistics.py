@@ -1,4 +1,4 @@
-"""Counts of labels, and which of them go together."""
+"""Counts of labels, and which labels occur together."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from labeldep_cli.datasets.split import Dataset, Split
 
 STRONGEST = 10
-"""Co-occurrences reported."""
+"""The number of co-occurrences that are reported."""
 
 
 @dataclass(frozen=True)
 class SplitReport:
-    """One split of a data set.
+    """The counts of one split.
 
     Attributes:
         images: rows of the split.
-        on_disk: images that are there, readable or not; all rows of ready features.
+        on_disk: images that exist, readable or not; for ready features, all rows.
         labels_per_image: mean number of present labels over the rows with any known label.
         label_counts: rows in which each label is present.
-        unknown: label values that are unknown (-1).
+        unknown: number of unknown labels (-1).
     """
 
     images: int
@@ -46,12 +46,13 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class Cooccurrence:
-    """Two labels that go together.
+    """Two labels that occur together.
 
     Attributes:
-        labels: the two, in label order.
+        labels: the two names, in label order.
         count: rows with both.
-        lift: how many times more rows have both than if the two were independent, over rows where both are known.
+        lift: rows with both, divided by their expected number if the labels were independent; over rows where both are
+            known.
     """
 
     labels: tuple[str, str]
@@ -66,9 +67,9 @@ class Cooccurrence:
 def strongest_cooccurrences(dataset: Dataset) -> tuple[Cooccurrence, ...]:
     """The pairs of labels with the highest lift over all splits, at most STRONGEST.
 
-    lift(a, b) = n n_ab / (n_a n_b), each count over the n rows in which both labels are known. Pairs seen together in
-    fewer than max(5, 0.1 % of the rows) are left out, since chance alone lifts rare pairs most; so are pairs that are
-    together no more often than by chance (lift <= 1).
+    lift(a, b) = n n_ab / (n_a n_b), each count over the n rows in which both labels are known. Pairs in fewer than
+    max(5, 0.1 % of the rows) are left out, since rare pairs easily reach a high lift by chance. Pairs with lift <= 1,
+    which occur together no more often than by chance, are left out too.
     """
     names = dataset.space.names
     n_rows = sum(int((split.labels >= 0).any(axis=1).sum()) for split in dataset.splits.values())
@@ -89,8 +90,8 @@ def strongest_cooccurrences(dataset: Dataset) -> tuple[Cooccurrence, ...]:
 def _pair_counts(split: Split) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Count rows by pairs of labels (a, b).
 
-    Each count goes over the few rows that have label a. The matrix product that this amounts to takes numpy's BLAS a
-    hundred times longer where other work keeps a core busy, since its threads wait for each other spinning.
+    Each count runs over the few rows that have label a. It could be one matrix product, but that takes a hundred times
+    longer when other work keeps a core busy, since the threads of numpy's BLAS spin while they wait for each other.
 
     Returns:
         Three arrays [L, L]: both present; a present and b known; both known.
@@ -98,8 +99,8 @@ def _pair_counts(split: Split) -> tuple[NDArray[np.float64], NDArray[np.float64]
     present, unknown = split.labels == 1, split.labels < 0
     joint = _rows_with_each(present, present)
     single = present.sum(axis=0)[:, None] - _rows_with_each(present, unknown)
-    lacking = unknown.sum(axis=0)
-    known = len(split) - lacking[:, None] - lacking[None, :] + _rows_with_each(unknown, unknown)
+    n_unknown = unknown.sum(axis=0)
+    known = len(split) - n_unknown[:, None] - n_unknown[None, :] + _rows_with_each(unknown, unknown)
     return joint, single, known
 
 
@@ -126,7 +127,7 @@ def describe(split: Split, absent: int) -> SplitReport:
 
 
 def absent_labels_of(dataset: Dataset) -> dict[str, tuple[str, ...]]:
-    """The labels without any positive, by split; splits without such labels are left out."""
+    """By split, the labels that are present in no row; splits without such labels are left out."""
     absent = {}
     for name, split in dataset.splits.items():
         labels = dataset.space.decode(~(split.labels == 1).any(axis=0)) if len(split) else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from labeldep_cli.datasets.formats import FORMATS
-from labeldep_cli.datasets.rows import as_dataset, own_name
+from labeldep_cli.datasets.rows import as_dataset, name_with_digest
 from labeldep_cli.datasets.split import Dataset, Draw
 from labeldep_cli.errors import DatasetError, nearest
 
@@ -35,7 +35,7 @@ def load(path: Path, draw: Draw) -> Dataset:
 def dataset_name(file: Path) -> str:
     """Name a user's data set: its folder if the file is called `labels.*`, else its stem, plus six hex digits."""
     resolved = file.resolve()
-    return own_name(resolved.parent.name if resolved.stem == "labels" else resolved.stem, resolved)
+    return name_with_digest(resolved.parent.name if resolved.stem == "labels" else resolved.stem, resolved)
 
 
 def _find(path: Path) -> Path:

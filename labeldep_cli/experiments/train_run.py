@@ -223,7 +223,7 @@ def _trainable(encoder: nn.Module, config: TrainingConfig) -> nn.Module:
 def _fresh_head(config: TrainingConfig, train: Inputs) -> Head:
     kind = config.head or DEFAULT_HEAD
     head = seeded_head(kind, train.feature_dim, len(train.space), int(config.hidden or 0), config.seed)
-    head.see_labels(train.labels)
+    head.fit_to_labels(train.labels)
     return head
 
 

@@ -1,1 +1,1 @@
-"""From images to cached features: views, extraction, the HDF5 cache."""
+"""From images to stored features: views, decoding, extraction, and the feature store."""

@@ -1,4 +1,4 @@
-"""The features of a split: its rows and labels, joined with what the store holds of their images."""
+"""The features of a split: its rows and labels, joined with the stored features of their images."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ Read = Callable[[NDArray[np.int64], NDArray[np.float16]], None]
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """The features of a split, whose length is that of its usable rows. They stay on disk until they are asked for.
+    """The features of a split; `len` is the number of its usable rows. Features stay on disk until they are read.
 
     Attributes:
-        store: that holds them.
-        split: rows, labels and label names; those without features too.
+        store: the store that holds the features.
+        split: rows, labels and label names, including the rows without features.
         reasons: uint8 [N]; 0 for a usable row, else a `Reason`.
         shape: of one view's features: (F,), or (S, F) for regions.
-        test: where view 0 of each row lies.
-        crops: where the other views of each row lie; None where some of the usable rows have none.
+        test: where view 0 of each row is stored.
+        crops: where the other views of each row are stored; None if any usable row lacks them.
     """
 
     store: FeatureStore
@@ -54,7 +54,7 @@ class FeatureCache:
 
     @property
     def views(self) -> int:
-        """How many views of every usable row there are: 1 or 21."""
+        """How many views every usable row has: 1 or 21."""
         return 1 if self.crops is None else N_VIEWS
 
     @property
@@ -74,7 +74,7 @@ class FeatureCache:
 
     @property
     def space(self) -> LabelSpace:
-        """The labels: `space.names` are in the order of the columns of `labels`."""
+        """The label space: `space.names` are in the order of the columns of `labels`."""
         return self.split.space
 
     @property
@@ -83,7 +83,7 @@ class FeatureCache:
         return np.flatnonzero(self.reasons == 0)
 
     def row_bytes(self, views: int) -> int:
-        """The bytes of a row's features, of so many views."""
+        """The bytes of one row's features with this many views."""
         return 2 * views * math.prod(self.shape)
 
     def features(self, views: int = 1) -> NDArray[np.float16]:
@@ -96,7 +96,7 @@ class FeatureCache:
             float16 [usable rows, views, *shape].
 
         Raises:
-            CacheError: features that cannot be read, or are not finite.
+            CacheError: features cannot be read, or are not finite.
         """
         n = len(self.usable)
         kept = np.empty((n, views, *self.shape), dtype=np.float16)
@@ -105,35 +105,35 @@ class FeatureCache:
         return kept
 
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """The usable rows as a `TensorDataset` takes them: `TensorDataset(*cache.tensors())`.
+        """The usable rows as tensors, ready for `TensorDataset(*cache.tensors())`.
 
         Returns:
-            Features of view 0, the test transform, float32 [usable rows, *shape]; and their labels, float32
+            Features of view 0 (the test transform), float32 [usable rows, *shape]; and labels, float32
             [usable rows, L], -1 where unknown.
 
         Raises:
-            CacheError: features that cannot be read, or are not finite.
+            CacheError: features cannot be read, or are not finite.
         """
         features, labels = self.features()[:, 0], self.labels[self.usable]
         return torch.from_numpy(features.astype(np.float32)), torch.from_numpy(labels.astype(np.float32))
 
     @contextmanager
     def opened(self, views: int) -> Iterator[Read]:
-        """Keep the files open, to read some of the usable rows at a time.
+        """Keep the files open to read some of the usable rows at a time.
 
         Args:
             views: how many views, from view 0 on.
 
         Yields:
-            A function (k, into) that reads the usable rows k, int64 [B], counted among the usable ones, into float16
-            [B, views, *shape].
+            A function (k, into) that reads rows into `into`, float16 [B, views, *shape]. `k`, int64 [B], holds
+            positions among the usable rows.
 
         Raises:
-            CacheError: features that cannot be read, or are not finite.
+            CacheError: features cannot be read, or are not finite.
         """
         usable = self.usable
-        with ExitStack() as held:
-            files = _Files(self, held)
+        with ExitStack() as open_files:
+            files = _Files(self, open_files)
 
             def read(k: NDArray[np.int64], into: NDArray[np.float16]) -> None:
                 rows = usable[k]
@@ -144,11 +144,11 @@ class FeatureCache:
             yield read
 
     def rows(self) -> CacheRows:
-        """The usable rows to be read by index: memory is that of the rows asked for, whatever the store holds."""
+        """A reader of usable rows by index. It needs memory for the rows that it reads, not for the store."""
         return CacheRows(self)
 
     def skipped(self, named: bool) -> tuple[Skipped, ...]:
-        """The rows that have no features, and why; `named`: the data set is a row of DATASETS."""
+        """The rows that have no features, and why; `named` says that the data set is a row of DATASETS."""
         return skipped_rows(self.paths, self.reasons, named)
 
     def _crops(self) -> RowLocations:
@@ -160,60 +160,59 @@ class FeatureCache:
 class CacheRows:
     """The usable rows of a split's features, read one by one.
 
-    The files stay open for as long as this lives; decoding workers that fork meanwhile never touch them.
+    The files stay open as long as this object lives. Decoding workers that are forked meanwhile never use them.
     """
 
     def __init__(self, cache: FeatureCache) -> None:
         self._cache = cache
         self._usable = cache.usable
-        self._held = ExitStack()
-        self._files = _Files(cache, self._held)
+        self._files = _Files(cache, ExitStack())
 
     def read(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Read one view a row.
+        """Read one view of each row.
 
         Args:
-            rows: int64 [B], among the usable rows.
-            views: int64 [B].
+            rows: int64 [B], positions among the usable rows.
+            views: int64 [B], the view of each row.
 
         Returns:
             float16 [B, *shape].
 
         Raises:
-            CacheError: features that cannot be read any more, or are not finite.
+            CacheError: features can no longer be read, or are not finite.
         """
         stored = self._usable[rows]
         block = np.empty((len(stored), *self._cache.shape), dtype=np.float16)
         for k, (row, view) in enumerate(zip(stored, views, strict=True)):
             if view:
-                block[k] = self._files.one("crops", self._cache._crops(), int(row), int(view) - 1)
+                block[k] = self._files.read_one("crops", self._cache._crops(), int(row), int(view) - 1)
             else:
-                block[k] = self._files.one("test", self._cache.test, int(row), 0)
+                block[k] = self._files.read_one("test", self._cache.test, int(row), 0)
         return block
 
 
 class _Files:
     """The open segments of a split's features."""
 
-    def __init__(self, cache: FeatureCache, held: ExitStack) -> None:
+    def __init__(self, cache: FeatureCache, closing: ExitStack) -> None:
         self._cache = cache
-        self._held = held
+        self._closing = closing
         self._open: dict[Path, Any] = {}
 
     def read(self, part: Part, locations: RowLocations, rows: NDArray[np.int64], into: NDArray[np.float16]) -> None:
-        """Read the views of one part."""
+        """Read the views of one part for some rows of the split."""
         numbers = locations.segment[rows]
         for number in np.unique(numbers):
-            mine = np.flatnonzero(numbers == number)
+            in_segment = np.flatnonzero(numbers == number)
             path, stored = self._stored(part, int(number))
-            if len(mine) == len(rows):
+            if len(in_segment) == len(rows):
                 read_rows(stored, path, locations.row[rows], into, self._cache.store.command)
                 continue
-            found = np.empty((len(mine), *into.shape[1:]), dtype=np.float16)
-            read_rows(stored, path, locations.row[rows[mine]], found, self._cache.store.command)
-            into[mine] = found
+            features = np.empty((len(in_segment), *into.shape[1:]), dtype=np.float16)
+            read_rows(stored, path, locations.row[rows[in_segment]], features, self._cache.store.command)
+            into[in_segment] = features
 
-    def one(self, part: Part, locations: RowLocations, row: int, view: int) -> NDArray[np.float16]:
+    def read_one(self, part: Part, locations: RowLocations, row: int, view: int) -> NDArray[np.float16]:
         """Read one view of one row."""
         path, stored = self._stored(part, int(locations.segment[row]))
         return read_view(stored, path, int(locations.row[row]), view, self._cache.store.command)
@@ -221,12 +220,12 @@ class _Files:
     def _stored(self, part: Part, number: int) -> tuple[Path, Any]:
         path = self._cache.store.segments(part)[number].path
         if path not in self._open:
-            self._open[path] = self._held.enter_context(opened(path, self._cache.store.command))
+            self._open[path] = self._closing.enter_context(opened(path, self._cache.store.command))
         return path, self._open[path]["features"]
 
 
 def skipped_rows(paths: Sequence[str], reasons: NDArray[np.uint8], named: bool) -> tuple[Skipped, ...]:
-    """Name the rows whose reason is not 0."""
+    """The rows whose reason is not 0, with the reason in words."""
     return tuple(
         Skipped(paths[int(row)], Reason(int(reasons[row])).text, missing=named and int(reasons[row]) == Reason.MISSING)
         for row in np.flatnonzero(reasons)

@@ -1,4 +1,4 @@
-"""Reading every image of a data set, to learn which ones cannot be used and which are the same."""
+"""A check that reads every image of a data set, to find unusable images and identical ones."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from labeldep_cli.features.images import Reason, UnreadableImage, read_image
 from labeldep_cli.progress import Reporter
 
 _GROUP = 16
-"""Images a worker checks at a time: enough to outweigh the talk between processes, few enough for a lively bar."""
+"""Images that a worker checks at a time. More would update the progress bar too rarely; fewer would cost more in
+communication between processes."""
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Images that are the same file byte by byte.
+    """Images whose files are identical byte by byte.
 
     Attributes:
         paths: the images, in the order of the splits.
@@ -36,7 +37,7 @@ class Duplicate:
 
     @property
     def leaks(self) -> bool:
-        """Whether they lie in different splits: the test set then holds what was trained on."""
+        """Whether the images are in different splits, so that a test image may also be a training image."""
         return len(set(self.splits)) > 1
 
     def to_json(self) -> dict[str, Any]:
@@ -46,7 +47,7 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class ListedImage:
-    """An image as its split lists it; `size` in bytes, None where there is no such file."""
+    """An image as its split lists it; `size` in bytes, None if there is no such file."""
 
     split: str
     path: str
@@ -56,71 +57,74 @@ class ListedImage:
 
 @dataclass(frozen=True)
 class ReadImage:
-    """What reading an image gave: a `Reason` or 0, and the SHA-256 of a good file where it was asked for."""
+    """The result of reading an image: 0 or a `Reason`, and the SHA-256 of a good file if it was requested."""
 
     reason: int
     digest: bytes | None = None
 
 
 def listed_images(split: Split) -> Iterator[ListedImage]:
-    """The images of a split in order; only their size is looked at."""
+    """The images of a split in order, with the sizes of their files; no file is read."""
     for row, path in enumerate(split.paths):
         file = split.file(row)
         try:
             size: int | None = size_of(file)
         except (FileNotFoundError, NotADirectoryError):
             size = None
-        except (OSError, ValueError):  # forbidden, or no possible name: reading it says which
+        except (OSError, ValueError):  # forbidden, or an impossible name: reading it will tell which
             size = 0
         yield ListedImage(split.name, path, file, size)
 
 
 def read_all(listed: Sequence[ListedImage], workers: int, reporter: Reporter) -> list[ReadImage]:
-    """Read all images that are there; one `ReadImage` for each listed image, in order."""
+    """Read all images that exist; one `ReadImage` for each listed image, in order."""
     sizes = Counter(image.size for image in listed)
-    there = [image for image in listed if image.size is not None]
-    tasks = [(image.file, image.size != 0 and sizes[image.size] > 1) for image in there]
+    existing = [image for image in listed if image.size is not None]
+    tasks = [(image.file, image.size != 0 and sizes[image.size] > 1) for image in existing]
     groups = [tasks[start : start + _GROUP] for start in range(0, len(tasks), _GROUP)]
-    seen: list[ReadImage] = []
+    read: list[ReadImage] = []
     with _reading(groups, workers) as results, reporter.bar("checking images", len(listed), "images") as bar:
-        bar.advance(len(listed) - len(there))
+        bar.advance(len(listed) - len(existing))
         for group in results:
-            seen.extend(group)
+            read.extend(group)
             bar.advance(len(group))
-    in_order = iter(seen)
+    in_order = iter(read)
     return [ReadImage(Reason.MISSING) if image.size is None else next(in_order) for image in listed]
 
 
 @contextmanager
 def _reading(groups: Sequence[Sequence[tuple[ImageFile, bool]]], workers: int) -> Iterator[Iterator[list[ReadImage]]]:
-    """Read groups of images, here or in a pool that starts before the caller draws a bar, since a bar has a thread."""
+    """Read groups of images, in this process or in a pool of workers.
+
+    The pool starts before the caller shows a progress bar, because a bar runs a thread.
+    """
     workers = min(workers, len(groups))
     if workers == 0:
-        yield map(_see_group, groups)
+        yield map(_read_group, groups)
         return
     pool = ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
     try:
-        yield pool.map(_see_group, groups)
+        yield pool.map(_read_group, groups)
     except BrokenProcessPool:
         raise DatasetError(
-            "a process that read images died, perhaps for want of memory",
+            "a process that read images died, perhaps because memory ran out",
             "Run it again with fewer --workers, or --workers 0.",
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _see_group(group: Sequence[tuple[ImageFile, bool]]) -> list[ReadImage]:
-    return [_see(file, hashed) for file, hashed in group]
+def _read_group(group: Sequence[tuple[ImageFile, bool]]) -> list[ReadImage]:
+    return [_read_one(file, hashed) for file, hashed in group]
 
 
-def _see(file: ImageFile, hashed: bool) -> ReadImage:
+def _read_one(file: ImageFile, hashed: bool) -> ReadImage:
     try:
         read_image(file)
         return ReadImage(0, _digest(file) if hashed else None)
     except UnreadableImage as unreadable:
         return ReadImage(unreadable.reason)
-    except OSError:  # it went away between reading and hashing
+    except OSError:  # the file disappeared between reading and hashing
         return ReadImage(Reason.BROKEN)
 
 
@@ -132,12 +136,12 @@ def _digest(file: ImageFile) -> bytes:
     return digest.digest()
 
 
-def duplicates_among(listed: Sequence[ListedImage], seen: Sequence[ReadImage]) -> tuple[Duplicate, ...]:
-    """Groups of identical files among images that were read; those that cross splits come first."""
+def duplicates_among(listed: Sequence[ListedImage], read: Sequence[ReadImage]) -> tuple[Duplicate, ...]:
+    """Groups of identical files among images that were read; groups that span several splits come first."""
     same: defaultdict[bytes, list[ListedImage]] = defaultdict(list)
-    for image, what in zip(listed, seen, strict=True):
-        if what.digest is not None:
-            same[what.digest].append(image)
+    for image, result in zip(listed, read, strict=True):
+        if result.digest is not None:
+            same[result.digest].append(image)
     groups = [
         Duplicate(tuple(image.path for image in group), tuple(image.split for image in group))
         for group in same.values()

@@ -1,4 +1,4 @@
-"""What a store holds of a split's images, and what it lacks."""
+"""Which features of a split's images a store holds, and which are missing."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from labeldep_cli.features.store.store import FeatureStore, RowLocations
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """Which images the rows of a split are, as far as it is known.
+    """The identity of the images of a split, as far as it is known without reading them.
 
     Attributes:
-        contents: CONTENT [N], the SHA-256 of each image's bytes; empty where the file has to be read to know.
-        exists: bool [N], whether there is a file.
+        contents: CONTENT [N], the SHA-256 of each image's bytes; empty if the file has to be read first.
+        exists: bool [N], whether the file exists.
     """
 
     contents: NDArray[np.bytes_]
@@ -32,22 +32,22 @@ class SplitFiles:
 
     @staticmethod
     def of(split: Split, known: KnownFiles) -> SplitFiles:
-        """Look at a split's files, without reading them."""
+        """Look up the files of a split by path, size and time of change, without reading them."""
         files = [split.file(row) for row in range(len(split))]
         states = [state_of(file) for file in files]
-        found = known.contents(states, [key_of(file) for file in files])
+        contents = known.contents(states, [key_of(file) for file in files])
         return SplitFiles(
-            np.array([content or b"" for content in found], CONTENT),
+            np.array([content or b"" for content in contents], CONTENT),
             np.array([state is not None for state in states], bool),
         )
 
     @property
     def unknown(self) -> NDArray[np.int64]:
-        """The rows whose file has to be read to know which image it is."""
+        """The rows whose file has to be read to identify its image."""
         return np.flatnonzero(self.exists & (self.contents == b""))
 
     def recognised(self, rows: NDArray[np.int64], identities: Iterable[Identity | None]) -> SplitFiles:
-        """The same with some more rows known, those whose file could be read."""
+        """A copy in which more rows are identified: those of `rows` whose file could be read."""
         contents = self.contents.copy()
         contents[rows] = [b"" if identity is None else identity.sha256 for identity in identities]
         return replace(self, contents=contents)
@@ -55,14 +55,14 @@ class SplitFiles:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What a store holds of a split's images.
+    """Which features of a split's images a store holds.
 
     Attributes:
         store: the store.
         split: the rows.
         reasons: uint8 [N]; why a row is known to have no features, else 0.
-        locations: where the rows lie, by part.
-        exists: bool [N], whether there is a file.
+        locations: where the rows are stored, by part.
+        exists: bool [N], whether the image file exists.
     """
 
     store: FeatureStore
@@ -78,8 +78,8 @@ class Coverage:
         Args:
             store: the store.
             split: the rows.
-            files: which images they are.
-            unusable: why images cannot be used, by their content.
+            files: the identity of their images.
+            unusable: `Reason` by SHA-256, for images that are known to be unusable.
 
         Raises:
             CacheError: a segment of the store is broken.
@@ -95,8 +95,8 @@ class Coverage:
 
     def lacking(self, part: Part) -> NDArray[np.int64]:
         """The rows whose views of this part have to be computed, ascending."""
-        wanted = (self.reasons == 0) & ~self.locations[part].there
-        return np.flatnonzero(wanted & self.exists if part == "crops" else wanted)
+        missing = (self.reasons == 0) & ~self.locations[part].there
+        return np.flatnonzero(missing & self.exists if part == "crops" else missing)
 
     @property
     def has_crops(self) -> bool:
@@ -104,18 +104,18 @@ class Coverage:
         return bool(self.locations["crops"].there[self.reasons == 0].all())
 
     def cache(self, shape: tuple[int, ...]) -> FeatureCache:
-        """The features of the split, none of which is lacking."""
+        """The features of the split, once none is missing."""
         crops = self.locations["crops"] if self.has_crops and (self.reasons == 0).any() else None
         return FeatureCache(self.store, self.split, self.reasons, shape, self.locations["test"], crops)
 
     def with_reasons(self, rows: NDArray[np.int64], reasons: NDArray[np.uint8]) -> Coverage:
-        """The same with why some rows could not be used, as it was found out when they were read."""
+        """A copy with the reasons, uint8 [R], why some of `rows` [R] could not be used; 0 changes nothing."""
         merged = self.reasons.copy()
         unread = rows[reasons != 0]
         merged[unread] = reasons[reasons != 0]
         return replace(self, reasons=merged)
 
     def without_files(self) -> Coverage:
-        """The same where rows whose crops can never be computed, their files being gone, count as missing."""
+        """A copy in which rows count as missing if their crops are not stored and their files no longer exist."""
         gone = (self.reasons == 0) & ~self.locations["crops"].there & ~self.exists
         return replace(self, reasons=np.where(gone, np.uint8(Reason.MISSING), self.reasons).astype(np.uint8))

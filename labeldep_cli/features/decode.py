@@ -26,14 +26,14 @@ from labeldep_cli.progress import Bar
 _SCANNED = 32
 
 Row = TypeVar("Row")
-"""What names an image to `decode`'s caller: a row's number, or a path."""
+"""What identifies an image for the caller of `decode`: a row number, or a path."""
 
 Item = tuple[Row, tuple[int, ...]]
-"""A row and the views of it that are wanted."""
+"""A row and its requested views."""
 
 
 class Identity(NamedTuple):
-    """What an image is known by: the state of its file just before it was read, and the SHA-256 of what was read."""
+    """The identity of an image: the state of its file just before it was read, and the SHA-256 of what was read."""
 
     state: FileState
     sha256: bytes
@@ -44,11 +44,11 @@ class Decoded:
     """One batch of decoded images.
 
     Attributes:
-        images: uint8 [B, V, 3, side, side]; all zero where an image could not be read, so that the others' places and
-            the batch's shape do not depend on it. Empty [0] where none could. In memory a view's images lie together,
-            channels last: a copy of one view to a GPU takes them as they are.
+        images: uint8 [B, V, 3, side, side]. An image that could not be read is all zero, so that it changes neither the
+            shape of the batch nor the positions of the others. Empty [0] if none could be read. In memory, the images
+            of a view are contiguous and channels last, so that a view is copied to a GPU without rearranging it.
         reasons: int [B]; 0 for a good image, else a `Reason`.
-        identities: of the images whose bytes could be read, where they were asked for; else None each.
+        identities: one for each image; None if not requested, or if the bytes could not be read.
     """
 
     images: Tensor
@@ -56,21 +56,21 @@ class Decoded:
     identities: tuple[Identity | None, ...] = ()
 
     def pin_memory(self) -> Decoded:
-        """Page-locked copies, for the loader."""
+        """A copy in page-locked memory; `DataLoader` calls this."""
         return Decoded(self.images.pin_memory(), self.reasons, self.identities)
 
 
-_Read = tuple[NDArray[np.uint8] | None, int, Identity | None]
+_ReadImage = tuple[NDArray[np.uint8] | None, int, Identity | None]
 
 
-class _Images(Dataset[_Read], Generic[Row]):
+class _Images(Dataset[_ReadImage], Generic[Row]):
     def __init__(self, file: Callable[[Row], ImageFile], side: int, draft: bool, identify: bool) -> None:
         self.file = file
         self.side = side
         self.draft = draft
         self.identify = identify
 
-    def __getitem__(self, item: Item[Row]) -> _Read:
+    def __getitem__(self, item: Item[Row]) -> _ReadImage:
         row, views = item
         file = self.file(row)
         identity = None
@@ -86,16 +86,16 @@ class _Images(Dataset[_Read], Generic[Row]):
     def _views(self, content: bytes, file: ImageFile, views: tuple[int, ...]) -> NDArray[np.uint8]:
         if not self.draft:
             return cut(decode_image(content, file), views, self.side)
-        # View 0 is scaled to `side` and the crops are of RESIZED: each view's pixels do not hang on which others are
-        # wanted with it.
+        # View 0 is scaled to `side`, the crops are cut from RESIZED. Decoding them apart keeps the pixels of a view
+        # independent of which other views are requested.
         test, crops = (tuple(view for view in views if (view == 0) == is_test) for is_test in (True, False))
         parts = [(test, self.side), (crops, RESIZED)]
         return np.concatenate(
-            [cut(decode_image(content, file, least), some, self.side) for some, least in parts if some]
+            [cut(decode_image(content, file, at_least), part, self.side) for part, at_least in parts if part]
         )
 
 
-def _together(items: list[_Read]) -> Decoded:
+def _collate(items: list[_ReadImage]) -> Decoded:
     reasons = torch.tensor([reason for _, reason, _ in items], dtype=torch.int64)
     identities = tuple(identity for _, _, identity in items)
     good = next((image for image, _, _ in items if image is not None), None)
@@ -111,9 +111,9 @@ def _together(items: list[_Read]) -> Decoded:
 def decode_here(
     file: Callable[[Row], ImageFile], batch: Sequence[Item[Row]], side: int, draft: bool = False
 ) -> Decoded:
-    """Decode one batch in this process, at once; the arguments are those of `decode`."""
+    """Decode one batch in this process, immediately; the arguments are those of `decode`."""
     images = _Images(file, side, draft, identify=False)
-    return _together([images[item] for item in batch])
+    return _collate([images[item] for item in batch])
 
 
 def decode(
@@ -125,35 +125,35 @@ def decode(
     draft: bool = False,
     identify: bool = False,
 ) -> Iterator[Decoded]:
-    """Decode batches of images, ahead of their use and in the order asked for.
+    """Decode batches of images, ahead of their use and in the given order.
 
     Args:
-        file: where the image of a row lies; sent to the workers, so it must be picklable.
-        batches: the rows and views of each batch; every item of a batch wants as many views. May be endless. Some are
-            asked for ahead: two a worker, and one more before a batch that is done is given out.
+        file: gives the image file of a row; sent to the workers, so it must be picklable.
+        batches: the rows and views of each batch; all items of a batch have the same number of views. May be endless.
+            It is read ahead: two batches for each worker, and one more before a finished batch is yielded.
         side: height and width of a view in pixels.
-        workers: processes; 0 decodes in this one.
+        workers: number of processes; 0 decodes in this one.
         pin: put batches into page-locked memory, for a GPU.
-        draft: decode JPEGs at the smallest scale that is not below what is wanted.
-        identify: tell what each image is known by too.
+        draft: decode JPEGs at the smallest scale that is at least as large as needed.
+        identify: also return the `Identity` of each image.
 
     Yields:
-        One `Decoded` a batch. An unreadable image is a hole in it, never an error.
+        One `Decoded` for each batch. An unreadable image has a reason and zero pixels there; it raises no error.
 
     Raises:
-        StorageError: a decoding process was killed, as happens where memory runs out.
+        StorageError: a decoding process was killed, which happens when memory runs out.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's advice on the number of workers: it is the user's to choose
+        warnings.simplefilter("ignore")  # torch's advice on the number of workers: the user chooses it
         loader = DataLoader(
             _Images(file, side, draft, identify),
-            batch_sampler=_Endless(batches),
+            batch_sampler=_BatchSampler(batches),
             num_workers=workers,
-            collate_fn=_together,
+            collate_fn=_collate,
             pin_memory=pin,
-            # Forked workers end with a parent that is killed, and need no second import of torch. Python 3.14's
-            # default on Linux, a fork server, gives neither; elsewhere the platform's own way holds.
             worker_init_fn=leave_to_parent,
+            # Forked workers end when their parent is killed, and do not import torch again. The default of Python 3.14
+            # on Linux, a fork server, gives neither. Other platforms keep their default.
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         )
     try:
@@ -167,8 +167,8 @@ def decode(
         ) from error
 
 
-class _Endless(Generic[Row]):
-    """A batch sampler over any iterable: the loader asks for an object with __iter__, once."""
+class _BatchSampler(Generic[Row]):
+    """A batch sampler over any iterable, which may be endless; the loader iterates it once."""
 
     def __init__(self, batches: Iterable[Sequence[Item[Row]]]) -> None:
         self.batches = batches
@@ -178,13 +178,13 @@ class _Endless(Generic[Row]):
 
 
 def identify(files: Sequence[ImageFile], workers: int, bar: Bar) -> list[Identity | None]:
-    """Read images only to learn what they are known by, without decoding them; None for one that cannot be read."""
-    with ThreadPoolExecutor(max(workers, 1)) as pool:  # reading and hashing let other threads go on
-        found = []
+    """Read images to get their identities, without decoding them; None for an image that cannot be read."""
+    with ThreadPoolExecutor(max(workers, 1)) as pool:  # reading and hashing release the GIL
+        identities = []
         for identity in pool.map(_identity, files):
-            found.append(identity)
+            identities.append(identity)
             bar.advance()
-    return found
+    return identities
 
 
 def _identity(file: ImageFile) -> Identity | None:
@@ -196,10 +196,10 @@ def _identity(file: ImageFile) -> Identity | None:
 
 
 def unreadable(file: Callable[[int], ImageFile], n: int, workers: int, bar: Bar) -> NDArray[np.uint8]:
-    """Decode every image once, only to learn which ones cannot be.
+    """Decode every image once, to find those that cannot be decoded.
 
     Returns:
-        uint8 [N]: 0, or the `Reason`.
+        uint8 [N]: 0 for a good image, else a `Reason`.
     """
     starts = range(0, n, _SCANNED)
     batches = ([(row, (0,)) for row in range(start, min(start + _SCANNED, n))] for start in starts)

@@ -1,4 +1,4 @@
-"""Extraction: read -> map -> write."""
+"""Feature extraction: read images, encode them, write their features."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from labeldep_cli.progress import Bar
 
 @dataclass
 class Pace:
-    """How fast it went.
+    """The speed of an extraction.
 
     Attributes:
-        rows: all that were written.
-        images: those of them after the first group, and
-        seconds: the time that these took: start-up is not counted.
+        rows: all rows that were processed.
+        images: the rows after the first group, which are timed.
+        seconds: the time that `images` took. Start-up is not counted.
     """
 
     rows: int = 0
@@ -39,72 +39,70 @@ class Pace:
 
     @staticmethod
     def in_turn(paces: Iterable[Pace]) -> Pace:
-        """Of pieces of work that one process did one after the other."""
-        done = list(paces)
-        return Pace(sum(p.rows for p in done), sum(p.images for p in done), sum(p.seconds for p in done))
+        """The pace of several extractions that ran one after the other: all numbers are summed."""
+        parts = list(paces)
+        return Pace(sum(p.rows for p in parts), sum(p.images for p in parts), sum(p.seconds for p in parts))
 
     @staticmethod
     def at_once(paces: Iterable[Pace]) -> Pace:
-        """Of processes that worked side by side: as long as the longest."""
-        done = list(paces)
-        return Pace(sum(p.rows for p in done), sum(p.images for p in done), max(p.seconds for p in done))
+        """The pace of several processes that ran at the same time: rows are summed, the longest time counts."""
+        parts = list(paces)
+        return Pace(sum(p.rows for p in parts), sum(p.images for p in parts), max(p.seconds for p in parts))
 
 
 @dataclass(frozen=True)
-class Limit:
+class SkipLimit:
     """How many images of a split may be unreadable.
 
     Attributes:
-        share: of the split's rows.
-        named: the data set is a row of DATASETS, so that missing files are counted apart.
-        whole: rows of the whole split, where what is looked at is only a part of it; None where it is all.
+        share: the largest allowed share of the split's rows.
+        named: the data set is a row of DATASETS; missing files then do not count.
     """
 
     share: float
     named: bool
-    whole: int | None = None
 
-    def passed(self, count: int, n: int) -> bool:
-        """Whether so many are too many, of n rows or of the whole split."""
-        return count > self.share * (self.whole or n)
+    def exceeded(self, count: int, n: int) -> bool:
+        """Whether `count` unreadable images of n are too many."""
+        return count > self.share * n
 
     def counted(self, reasons: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The reasons that count against the share, 0 elsewhere."""
         return np.where(reasons == Reason.MISSING, 0, reasons).astype(np.uint8) if self.named else reasons
 
     def require(self, split: Split, reasons: NDArray[np.uint8], again: str = "") -> None:
-        """Stop where too many images cannot be used.
+        """Stop if too many images cannot be used.
 
         Args:
             split: the rows.
-            reasons: uint8 [N].
-            again: the command to run once they are mended, where it is not the same one.
+            reasons: uint8 [N]; 0 for a good image, else a `Reason`.
+            again: the command to run after the images are repaired, if it is not the current one.
 
         Raises:
-            DatasetError: says how many, and names the first three.
+            DatasetError: too many images are unusable; the message has their number and names the first three.
         """
         counted = self.counted(reasons)
         count = int(np.count_nonzero(counted))
-        if self.passed(count, len(split)):
-            some = skipped_rows(split.paths, counted, self.named)[:3]
-            first = ", ".join(f"{skip.path} ({skip.reason})" for skip in some)
-            share, rows = f"more than --max-skipped {self.share:g}", self.whole or len(split)
+        if self.exceeded(count, len(split)):
+            first = skipped_rows(split.paths, counted, self.named)[:3]
+            examples = ", ".join(f"{skip.path} ({skip.reason})" for skip in first)
+            share = f"more than --max-skipped {self.share:g}"
             raise DatasetError(
-                f"{count} of {rows} images of the {split.name} split cannot be used, {share}: {first}",
-                f"Mend them (labeldep data DATASET lists all){f' and run: {again}' if again else ''}\n"
+                f"{count} of {len(split)} images of the {split.name} split cannot be used, {share}: {examples}",
+                f"Repair them (labeldep data DATASET lists all){f' and run: {again}' if again else ''}\n"
                 "or allow more: --max-skipped 0.1",
             )
 
 
 @dataclass(frozen=True)
-class Made:
-    """What an extraction learnt of the rows that it looked at.
+class ExtractionResult:
+    """The result of an extraction, for the rows that it processed.
 
     Attributes:
-        rows: int64 [R], of the split, in the order in which they were looked at.
-        contents: CONTENT [R], which image each is; empty for one whose bytes could not be read.
-        reasons: uint8 [R]; 0 for a good image.
-        pace: how fast it went.
+        rows: int64 [R], rows of the split in the order of processing.
+        contents: CONTENT [R], the SHA-256 of each image; empty if its bytes could not be read.
+        reasons: uint8 [R]; 0 for a good image, else a `Reason`.
+        pace: the speed.
     """
 
     rows: NDArray[np.int64]
@@ -126,61 +124,61 @@ def extract_rows(
     side: int,
     group: int,
     workers: int,
-    limit: Limit,
+    limit: SkipLimit,
     device: torch.device,
     bar: Bar,
     draft: bool = False,
-) -> Made:
+) -> ExtractionResult:
     """Encode images and append their features to a store.
 
-    Images pass the encoder in groups of one size, the last of them filled up, so that an image's features are the same
-    bits whichever others are encoded with it.
+    The encoder gets groups of a fixed size; the last group is padded. So the features of an image are the same bits
+    whatever other images are encoded with it.
 
     Args:
         split: the rows.
         rows: int64 [R], which of them to encode, in this order.
-        part: which views.
-        encoder: uint8 images [B, 3, side, side] -> features [B, F] or regions [B, S, F], frozen, on the device.
-        appender: to the store.
+        part: which views to encode.
+        encoder: uint8 images [B, 3, side, side] -> features [B, F] or regions [B, S, F]; frozen, on `device`.
+        appender: writes to the store.
         shape: of one view's features.
-        known: the memory of files.
-        reasons: uint8 [N], why rows of the split are known to be unusable.
-        side: pixels a side of a view.
-        group: images that pass the encoder together.
-        workers: decoding processes.
+        known: the record of files that were read before.
+        reasons: uint8 [N], why rows of the split are known to be unusable; else 0.
+        side: height and width of a view in pixels.
+        group: number of images that are encoded together.
+        workers: number of decoding processes.
         limit: how many images may be unreadable.
-        device: where the encoder is.
-        bar: advanced by rows.
+        device: the encoder's device.
+        bar: advanced by one for each row.
         draft: decode JPEGs at reduced scale.
 
     Raises:
-        DatasetError: too many unreadable images; what is written stays.
-        StorageError: the disk is full; what is written stays.
+        DatasetError: too many images are unreadable; rows that are written stay.
+        StorageError: the disk is full; rows that are written stay.
     """
     views = (0,) if part == "test" else tuple(range(1, N_VIEWS))
     starts = range(0, len(rows), group)
     batches = ([(int(row), views) for row in rows[start : start + group]] for start in starts)
     reasons = reasons.copy()
     contents = np.zeros(len(rows), CONTENT)
-    pace, begun = Pace(), 0.0
+    pace, timed_from = Pace(), 0.0
     on_gpu = device.type == "cuda"
     images = decode(split.file, batches, side, workers, on_gpu, draft, identify=True)
     encoded = (_encode(encoder, decoded, device, group) for decoded in images)
     for start, done in zip(starts, _ahead(encoded) if on_gpu else encoded, strict=True):
         features, skipped = done.read((len(views), *shape))
-        own = rows[start : start + len(skipped)]
+        group_rows = rows[start : start + len(skipped)]
         for k, identity in enumerate(done.identities):
             contents[start + k] = b"" if identity is None else identity.sha256
         _keep(appender, known, done.identities, contents[start : start + len(skipped)], features, skipped)
-        reasons[own] = skipped
+        reasons[group_rows] = skipped
         limit.require(split, reasons)
         bar.advance(len(skipped))
         pace.rows += len(skipped)
         now = time.perf_counter()
-        if begun:
-            pace.images, pace.seconds = pace.images + len(skipped), now - begun
-        begun = begun or now
-    return Made(rows, contents, reasons[rows], pace)
+        if timed_from:
+            pace.images, pace.seconds = pace.images + len(skipped), now - timed_from
+        timed_from = timed_from or now
+    return ExtractionResult(rows, contents, reasons[rows], pace)
 
 
 def _keep(
@@ -191,7 +189,10 @@ def _keep(
     features: NDArray[np.float16],
     skipped: NDArray[np.uint8],
 ) -> None:
-    """Append what was encoded, and remember what was read; features first, so that a kill leaves no promise unkept."""
+    """Append features to the store and record the files that were read.
+
+    Features come first: if the process is killed in between, no file is recorded whose features are missing.
+    """
     encoded = np.flatnonzero((skipped == 0) | (skipped == Reason.NOT_FINITE))
     encoded = encoded[contents[encoded] != b""]
     if len(encoded):
@@ -206,13 +207,13 @@ def _keep(
 
 @dataclass(frozen=True)
 class _Encoded:
-    """A group under way.
+    """A group of images that is being encoded.
 
     Attributes:
-        features: float16 [B, *] of each view, on the CPU once the copy has ended.
-        reasons: int [B]; 0 for a good image.
-        copied: tells when a GPU's copy has ended; None on a CPU.
-        identities: what each image is known by.
+        features: float16 [B, *] for each view; on the CPU when the copy has ended.
+        reasons: int [B]; 0 for a good image, else a `Reason`.
+        copied: the event that marks the end of the copy from a GPU; None on a CPU.
+        identities: of each image.
     """
 
     features: Sequence[Tensor]
@@ -221,9 +222,9 @@ class _Encoded:
     identities: Sequence[Identity | None]
 
     def read(self, shape: tuple[int, ...]) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
-        """Features float16 [B, *shape] and why rows are skipped, uint8 [B].
+        """Wait for the copy; return features, float16 [B, *shape], and reasons for skipped rows, uint8 [B].
 
-        A skipped row's features are 0; a row that 16 bits cannot hold becomes a skipped one.
+        The features of a skipped row are 0. A row whose features are not finite in 16 bits is skipped.
         """
         if self.copied is not None:
             self.copied.synchronize()
@@ -239,13 +240,13 @@ class _Encoded:
 
 @torch.inference_mode()
 def _encode(encoder: nn.Module, decoded: Decoded, device: torch.device, group: int) -> _Encoded:
-    """Encode a group; on a GPU only start to, so that its copies wait for no one."""
+    """Encode a group. On a GPU this only starts the work, so that it runs while the CPU goes on."""
     if decoded.reasons.all():
         return _Encoded((), decoded.reasons, None, decoded.identities)
     features = []
-    on_gpu = device.type == "cuda"  # elsewhere no event would tell when a copy has ended
+    on_gpu = device.type == "cuda"  # other devices have no event for the end of a copy
     n = len(decoded.reasons)
-    for view in range(decoded.images.shape[1]):  # one at a time: memory does not grow with their number
+    for view in range(decoded.images.shape[1]):  # one view at a time: memory does not grow with their number
         images = decoded.images[:, view].to(device, non_blocking=True)
         if n < group:
             images = torch.cat([images, images.new_zeros(group - n, *images.shape[1:])])
@@ -258,7 +259,7 @@ def _encode(encoder: nn.Module, decoded: Decoded, device: torch.device, group: i
 
 
 def _ahead(groups: Iterator[_Encoded]) -> Iterator[_Encoded]:
-    """The same groups, each given once the next one has been started: a GPU computes while a group is written."""
+    """Yield each group after the next one has been started, so that a GPU computes while a group is written."""
     ready = next(groups, None)
     while ready is not None:
         started = next(groups, None)

@@ -1,4 +1,4 @@
-"""Reading an image file, whatever it holds, into 8-bit RGB; or saying why it cannot be used."""
+"""Reading an image file of any kind into 8-bit RGB, or a reason why it cannot be used."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from PIL import Image, UnidentifiedImageError
 from labeldep_cli.datasets.image_file import ImageFile
 
 MAX_PIXELS = 178_956_970
-"""Images above this are never decoded (twice Pillow's own warning level; 512 MiB as RGB)."""
+"""Images with more pixels are never decoded (twice Pillow's warning level; 512 MiB as RGB)."""
 
 
 class Reason(IntEnum):
-    """Why an image was skipped; the numbers are stored in caches, so they never change meaning."""
+    """Why an image was skipped. The numbers are stored in feature stores, so their meaning never changes."""
 
     MISSING = 1
     EMPTY = 2
@@ -56,7 +56,7 @@ def read_content(file: ImageFile) -> bytes:
     """The bytes of an image file.
 
     Raises:
-        UnreadableImage: the file is missing, a folder, or forbidden.
+        UnreadableImage: the file is missing, is a folder, or must not or cannot be read.
     """
     try:
         with file.open("rb") as stream:
@@ -67,7 +67,7 @@ def read_content(file: ImageFile) -> bytes:
         raise UnreadableImage(file, Reason.NOT_PERMITTED) from None
     except IsADirectoryError:
         raise UnreadableImage(file, Reason.NOT_AN_IMAGE) from None
-    except (OSError, ValueError):  # a disk that fails; a name that no file can have
+    except (OSError, ValueError):  # a failing disk; an impossible file name
         raise UnreadableImage(file, Reason.BROKEN) from None
 
 
@@ -79,26 +79,26 @@ def read_image(file: ImageFile, at_least: int | None = None) -> Image.Image:
 def decode_image(content: bytes, file: ImageFile, at_least: int | None = None) -> Image.Image:
     """Decode an image to 8-bit RGB.
 
-    The EXIF rotation is applied, the first frame of an animation is taken, 16-bit greys are scaled (not clipped),
-    palette, CMYK and grey images are converted.
+    The EXIF rotation is applied. An animation gives its first frame. 16-bit grey is scaled, not clipped. Palette, CMYK
+    and grey images are converted.
 
     Args:
         content: the file's bytes.
-        file: where they come from, for the message.
-        at_least: pixels a side that will do; a JPEG is decoded at the smallest of the scales 1, 1/2, 1/4, 1/8 that has
-            them on both sides. None for full size.
+        file: where they come from, for the error.
+        at_least: the height and width in pixels that are needed; a JPEG is decoded at the smallest of the scales 1,
+            1/2, 1/4, 1/8 that has them. None for full size.
 
     Returns:
         An RGB image.
 
     Raises:
-        UnreadableImage: empty, no image, broken, or above MAX_PIXELS.
+        UnreadableImage: the content is empty, not an image, broken, or larger than MAX_PIXELS.
     """
     if not content:
         raise UnreadableImage(file, Reason.EMPTY)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own size warning and its remarks on EXIF
+            warnings.simplefilter("ignore")  # Pillow's warnings about size and EXIF
             with Image.open(io.BytesIO(content)) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise UnreadableImage(file, Reason.TOO_LARGE)
@@ -111,12 +111,12 @@ def decode_image(content: bytes, file: ImageFile, at_least: int | None = None) -
         raise UnreadableImage(file, Reason.NOT_AN_IMAGE) from None
     except (UnreadableImage, MemoryError):
         raise
-    except Exception:  # what Pillow's decoders raise on damaged data is not one kind: struct.error, RuntimeError, ...
+    except Exception:  # Pillow's decoders raise many kinds on damaged data: struct.error, RuntimeError, ...
         raise UnreadableImage(file, Reason.BROKEN) from None
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """An opened image as 8-bit RGB, the right way up."""
+    """An opened image as 8-bit RGB, with its EXIF rotation applied."""
     return _upright(_to_rgb(image), image)
 
 
@@ -133,17 +133,17 @@ _ORIENTATION = 0x0112
 
 
 def _upright(decoded: Image.Image, opened: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; Pillow's exif_transpose also rewrites the tags, and fails where another is odd."""
+    """Apply the EXIF orientation. Pillow's exif_transpose also rewrites the tags, and fails if one is damaged."""
     try:
         orientation = opened.getexif().get(_ORIENTATION)
-    except Exception:  # damaged tags say nothing about the pixels
+    except Exception:  # the pixels may be good even if the tags are damaged
         orientation = None
     turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return decoded if turn is None else decoded.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey opens as I;16 or I, and convert("RGB") would clip it at 255
+    if image.mode.startswith("I"):  # 16-bit grey opens as I;16 or I; convert("RGB") would clip it at 255
         grey = np.asarray(image).astype(np.float64)
         return Image.fromarray((np.clip(grey, 0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
     if image.mode == "F":

@@ -1,9 +1,9 @@
-"""The paper's crops (Sect. 4.1): what of an image a network gets to see.
+"""The paper's crops (Sect. 4.1): which parts of an image a network gets.
 
-A view is one way to cut and scale an image. View 0 is the test transform: the whole image scaled to side x side. Views
-1 to 20 are the crops of the training augmentation: the image scaled to 256 x 256, a square of 224, 192, 168 or 128
-pixels cut at one of the four corners or the centre, scaled to side x side. The crop of 256 has one position, the whole
-image: view 0 stands for it.
+A view is one way to crop and scale an image. View 0 is the test transform: the full image scaled to side x side. Views
+1 to 20 are the crops of the training augmentation: the image is scaled to 256 x 256, a square of 224, 192, 168 or 128
+pixels is cut at one of the four corners or the centre, and is scaled to side x side. The crop of 256 pixels is the
+full image at every position, so it is view 0.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # the backbones' table takes SIDE from here, and a shell comp
     from PIL import Image
 
 SIDE = 224
-"""Pixels a side that the paper's networks see."""
+"""Height and width in pixels of the paper's input images."""
 
 RESIZED = 256
 CROP_SIDES = (256, 224, 192, 168, 128)
@@ -28,7 +28,7 @@ def crop_box(view: int) -> tuple[int, int, int, int]:
     """The box of a crop in the 256 x 256 image.
 
     Args:
-        view: 1..20; four blocks of five positions, from the largest crop to the smallest.
+        view: 1..20; four crop sizes from the largest to the smallest, each with five positions.
 
     Returns:
         (left, top, right, bottom) in pixels.
@@ -41,9 +41,9 @@ def crop_box(view: int) -> tuple[int, int, int, int]:
 
 
 def view_of_draw(draw: NDArray[np.integer] | Any) -> Any:  # noqa: ANN401 - array or tensor in, the same out
-    """Map a draw from 0..24 to a view.
+    """Map a random number from 0..24 to a view.
 
-    The paper draws one of five sizes and one of five positions; all five positions of the largest crop are view 0.
+    The paper draws one of five sizes and one of five positions. All five positions of the largest crop are view 0.
     """
     return (draw - (len(POSITIONS) - 1)).clip(0)
 
@@ -54,8 +54,8 @@ N_DRAWS = len(CROP_SIDES) * len(POSITIONS)
 def cut(image: Image.Image, views: tuple[int, ...], side: int = SIDE) -> NDArray[np.uint8]:
     """Cut views out of an image.
 
-    Resizing is Pillow's antialiased bilinear one, here and everywhere: torchvision's on tensors differs enough to move
-    a probability by more than 0.04.
+    Resizing is Pillow's antialiased bilinear resizing, here and everywhere. That of torchvision on tensors differs
+    enough to change a probability by more than 0.04.
 
     Args:
         image: RGB, any size.
@@ -63,7 +63,7 @@ def cut(image: Image.Image, views: tuple[int, ...], side: int = SIDE) -> NDArray
         side: height and width of each view in pixels.
 
     Returns:
-        uint8 [V, 3, side, side], in memory with the channels last: so Pillow gives them, and so convolutions like them.
+        uint8 [V, 3, side, side], channels last in memory: Pillow gives this layout, and convolutions are fast with it.
     """
     import numpy as np
     from PIL import Image
@@ -72,10 +72,10 @@ def cut(image: Image.Image, views: tuple[int, ...], side: int = SIDE) -> NDArray
     planes = np.empty((len(views), side, side, 3), dtype=np.uint8)
     for k, view in enumerate(views):
         if view == 0:
-            seen = image.resize((side, side), Image.Resampling.BILINEAR)
+            scaled = image.resize((side, side), Image.Resampling.BILINEAR)
         else:
             if resized is None:
                 resized = image.resize((RESIZED, RESIZED), Image.Resampling.BILINEAR)
-            seen = resized.crop(crop_box(view)).resize((side, side), Image.Resampling.BILINEAR)
-        planes[k] = np.asarray(seen)
+            scaled = resized.crop(crop_box(view)).resize((side, side), Image.Resampling.BILINEAR)
+        planes[k] = np.asarray(scaled)
     return planes.transpose(0, 3, 1, 2)

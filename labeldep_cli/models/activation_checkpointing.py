@@ -1,6 +1,6 @@
-"""Activation checkpointing: blocks of a backbone that keep their input alone, and compute the rest again going back.
+"""Activation checkpointing: the blocks of a backbone keep only their inputs and recompute activations in backward.
 
-Parameters, their names and the numbers stay what they were.
+Parameters, their names and all numbers stay the same.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _POOLING = (nn.MaxPool2d, nn.AvgPool2d)
 
 
 def checkpoint_blocks(backbone: nn.Module) -> None:
-    """Have the blocks of a backbone compute their activations again in the backward pass, in place.
+    """Make the blocks of a backbone compute their activations again in the backward pass, in place.
 
-    A block is what repeats in torchvision's models: a residual, Inception or Fire module, a transformer layer. A long
-    row of plain layers, as VGG's, is cut after its pooling layers; the few before a ResNet's blocks keep theirs. Not
-    for batch norms in training: their statistics would be updated twice.
+    A block is the repeated unit of torchvision's models: a residual, Inception or Fire module, a transformer layer. A
+    long sequence of plain layers, as in VGG, is cut after its pooling layers. The few layers before a ResNet's blocks
+    keep their activations. Batch norms must not be in training mode: their statistics would be updated twice.
 
     Args:
-        backbone: deep copies of it keep the property.
+        backbone: changed in place; deep copies of it are checkpointed too.
     """
     for block in _blocks(backbone, sum(parameter.numel() for parameter in backbone.parameters())):
-        forward = _by_stages if len(_stages(block)) > 1 else _whole
+        forward = _by_stages if len(_stages(block)) > 1 else _at_once
         # A bound method: a deep copy of the module binds it to the copy.
         block.forward = MethodType(forward, block)
 
@@ -41,7 +41,7 @@ def _blocks(module: nn.Module, total: int) -> Iterator[nn.Module]:
         if not parts or size == 0:
             continue
         nested = any(list(part.children()) for part in parts)
-        # A module with most of the parameters is no block but what holds them, as a transformer's encoder does.
+        # A module with most of the parameters is not a block but contains them, like a transformer's encoder.
         if nested and (isinstance(child, nn.Sequential) or size > total / 2):
             yield from _blocks(child, total)
         else:
@@ -49,7 +49,7 @@ def _blocks(module: nn.Module, total: int) -> Iterator[nn.Module]:
 
 
 def _stages(block: nn.Module) -> list[list[nn.Module]]:
-    """The layers of a plain row, cut after each pooling layer; of anything else, none."""
+    """The layers of a plain sequence, cut after each pooling layer; an empty list for any other block."""
     if type(block) is not nn.Sequential or any(list(layer.children()) for layer in block):
         return []
     stages: list[list[nn.Module]] = [[]]
@@ -60,28 +60,28 @@ def _stages(block: nn.Module) -> list[list[nn.Module]]:
     return [stage for stage in stages if stage]
 
 
-def _whole(self: nn.Module, *inputs: Any) -> Any:  # noqa: ANN401 - whatever the block takes and gives
-    """The block's own forward pass, checkpointed."""
+def _at_once(self: nn.Module, *inputs: Any) -> Any:  # noqa: ANN401 - the block decides
+    """The block's forward pass, checkpointed as a unit."""
     return _checkpointed(type(self).forward, self, *inputs)
 
 
 def _by_stages(self: nn.Module, maps: Tensor) -> Tensor:
-    """A row of layers, checkpointed stage by stage."""
+    """The forward pass of a sequence of layers, checkpointed stage by stage."""
     for stage in _stages(self):
         maps = _checkpointed(_run, stage, maps)
     return maps
 
 
-def _checkpointed(function: Callable[..., Any], *inputs: Any) -> Any:  # noqa: ANN401 - what the function gives
+def _checkpointed(function: Callable[..., Any], *inputs: Any) -> Any:  # noqa: ANN401 - the function decides
     if not torch.is_grad_enabled():
         return function(*inputs)
-    # A backbone in eval mode draws nothing: no state of a random generator need be kept.
+    # A backbone in eval mode draws no random numbers, so the state of the generator is not saved.
     return checkpoint(_repeatably, function, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
-def _repeatably(function: Callable[..., Any], *inputs: Any) -> Any:  # noqa: ANN401 - what the function gives
-    """The function with attention as in the forward pass: going back, what surrounded that is left."""
-    (maps, *_) = (one for one in inputs if isinstance(one, Tensor))
+def _repeatably(function: Callable[..., Any], *inputs: Any) -> Any:  # noqa: ANN401 - the function decides
+    """Call the function with repeatable attention. In the backward pass the caller's context no longer applies."""
+    (maps, *_) = (value for value in inputs if isinstance(value, Tensor))
     with repeatable_attention(maps):
         return function(*inputs)
 

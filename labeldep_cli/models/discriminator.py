@@ -15,17 +15,17 @@ from labeldep_cli.compute.seeded import seeded
 class Discriminator(nn.Module):
     """(label sets [B, L] or [B, K, L], image features [B, F]) -> scores [B] or [B, K].
 
-    Features and label set are each projected linearly to `projection` dimensions, concatenated, and fed through
-    `layers` x [Linear, LeakyReLU] to one number (Sect. 4.1). There is no batch norm: the gradient penalty is one per
-    image.
+    Features and label set are each projected linearly to `projection` dimensions and concatenated. `layers` x [Linear,
+    LeakyReLU] and a last linear layer map them to one number (Sect. 4.1). There is no batch norm, since the gradient
+    penalty is computed for each image alone.
 
     Args:
         n_labels: L.
         feature_dim: F.
         layers, width: of the feedforward part.
-        projection: width of either projection.
+        projection: width of each projection.
         slope: of the LeakyReLU.
-        conditional: False drops the image: row (d) of Table 3.
+        conditional: False leaves out the image: row (d) of Table 3.
     """
 
     def __init__(
@@ -44,19 +44,19 @@ class Discriminator(nn.Module):
         self.project_features = nn.Linear(feature_dim, projection) if conditional else None
         widths = [2 * projection if conditional else projection, *[width] * layers]
         stack: list[nn.Module] = []
-        for taken, given in pairwise(widths):
-            stack += [nn.Linear(taken, given), nn.LeakyReLU(slope)]
+        for inputs, outputs in pairwise(widths):
+            stack += [nn.Linear(inputs, outputs), nn.LeakyReLU(slope)]
         self.score = nn.Sequential(*stack, nn.Linear(widths[-1], 1))
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
-        """How real label sets look for their images.
+        """Score how real label sets are for their images.
 
         Args:
-            y: label sets [B, L], or K of each image [B, K, L]; values in [0, 1].
-            z: image features [B, F]; not looked at by an unconditional critic.
+            y: label sets [B, L], or K label sets for each image [B, K, L]; values in [0, 1].
+            z: image features [B, F]; unused by an unconditional critic.
 
         Returns:
-            Scores [B], or [B, K]; higher is more real. In D's own dtype, also under autocast.
+            Scores [B] or [B, K]; higher is more real. In the dtype of D's weights, also under autocast.
         """
         weight = self.project_labels.weight
         y, z = y.to(weight.dtype), z.to(weight.dtype)
@@ -65,37 +65,37 @@ class Discriminator(nn.Module):
 
     @property
     def linears(self) -> list[nn.Linear]:
-        """The feedforward part's layers, the one that gives the score last."""
+        """The linear layers of the feedforward part; the last one gives the score."""
         return [layer for layer in self.score if isinstance(layer, nn.Linear)]
 
     @property
     def label_columns(self) -> Tensor:
-        """The first layer's weights on the label set's projection, [W, projection]."""
+        """The first layer's weights for the projected label set, [W, projection]."""
         return self.linears[0].weight[:, -self.project_labels.out_features :]
 
     @property
     def image_columns(self) -> Tensor:
-        """The first layer's weights on the image's projection, [W, projection]; empty for an unconditional critic."""
+        """The first layer's weights for the projected image, [W, projection]; empty for an unconditional critic."""
         return self.linears[0].weight[:, : -self.project_labels.out_features]
 
     def label_map(self) -> tuple[Tensor, Tensor]:
-        """What the first layer sees of a label set: up to the first LeakyReLU D is linear, its two maps are one.
+        """The label set's part of the first layer as one linear map: D is linear up to the first LeakyReLU.
 
         Returns:
-            C [W, L] and c [W]: the first layer gives C y + c, and the image's part.
+            C [W, L] and c [W]: the first layer's output is C y + c plus the image's part.
         """
-        own = self.label_columns
-        return own @ self.project_labels.weight, self.linears[0].bias + own @ self.project_labels.bias
+        columns = self.label_columns
+        return columns @ self.project_labels.weight, self.linears[0].bias + columns @ self.project_labels.bias
 
     def _score(self, y: Tensor, z: Tensor) -> Tensor:
-        seen = self.project_labels(y)
+        projected = self.project_labels(y)
         if self.project_features is not None:
-            seen = torch.cat([self.project_features(z), seen], dim=1)
-        scores: Tensor = self.score(seen).squeeze(1)
+            projected = torch.cat([self.project_features(z), projected], dim=1)
+        scores: Tensor = self.score(projected).squeeze(1)
         return scores
 
     def _score_many(self, y: Tensor, z: Tensor) -> Tensor:
-        """The same for y [B, K, L] -> [B, K], with all that is the image's alone computed once an image."""
+        """The same for y [B, K, L] -> [B, K]; the image's part is computed once per image."""
         label_map, shared = self.label_map()
         if self.project_features is not None:
             shared = (shared + self.project_features(z) @ self.image_columns.T)[:, None, :]  # [B, 1, W]
@@ -106,6 +106,6 @@ class Discriminator(nn.Module):
 
 
 def seeded_critic(n_labels: int, feature_dim: int, shape: Mapping[str, Any], seed: int) -> Discriminator:
-    """A critic with initial weights drawn from `seed` alone, leaving the global generators untouched."""
+    """A critic whose initial weights depend only on `seed`; torch's global random state is left unchanged."""
     with seeded(seed):
         return Discriminator(n_labels, feature_dim, **shape)

@@ -13,20 +13,20 @@ from labeldep_cli.models.backbones import IMAGENET_MEAN, IMAGENET_STD, Channels
 
 
 class Encoder(nn.Module):
-    """uint8 images [B, 3, H, W] -> features [B, F], or regions [B, S, F] where its backbone gives those.
+    """uint8 images [B, 3, H, W] -> features [B, F], or regions [B, S, F] if its backbone gives regions.
 
-    Frozen, unless made by `trainable_copy`. Its backbone stays in eval mode whatever `.train()` is called around it: no
-    dropout, batch norms on their running statistics (a trainable copy learns their affine part).
+    Frozen, unless made by `trainable_copy`. The backbone stays in eval mode even when `.train()` is called: no dropout,
+    and batch norms use their running statistics (a trainable copy learns their affine part).
 
     Args:
         backbone: normalised images [B, 3, H, W] -> features.
-        mean, std: of its row; of RGB in 0..1.
+        mean, std: of RGB in 0..1, from the backbone's row.
     """
 
     def __init__(self, backbone: nn.Module, mean: Channels = IMAGENET_MEAN, std: Channels = IMAGENET_STD) -> None:
         super().__init__()
         self.backbone = backbone
-        # Not in the state dict: they are constants, and the checkpoint's backbone is the weights' own.
+        # Not in the state dict: they are constants, and a checkpoint has the same keys as the backbone's weights file.
         self.scale: Tensor
         self.shift: Tensor
         centre, spread = torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)
@@ -37,7 +37,7 @@ class Encoder(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Encoder:
-        """Keep the backbone in eval mode; with `train_bn`, let its batch norms follow `mode`."""
+        """Keep the backbone in eval mode; with `train_bn`, its batch norms follow `mode`."""
         super().train(False)
         if mode and self.train_bn:
             for module in self.backbone.modules():
@@ -51,15 +51,15 @@ class Encoder(nn.Module):
         return features
 
     def normalised(self, images: Tensor) -> Tensor:
-        """8-bit images as floats, in one pass: (x / 255 - mean) / std."""
+        """Normalise 8-bit images in one pass: (x / 255 - mean) / std."""
         return torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)
 
     def trainable_copy(self, train_bn: bool, checkpointed: bool = False) -> Encoder:
-        """A deep copy whose parameters learn; the original stays the critic's frozen f_ext (Sect. 4.1).
+        """A deep copy with trainable parameters; the original stays the critic's frozen f_ext (Sect. 4.1).
 
         Args:
-            train_bn: update the batch norms' running statistics.
-            checkpointed: compute activations anew in the backward pass. Not with `train_bn`: the statistics would be
+            train_bn: update the running statistics of batch norms.
+            checkpointed: compute activations again in the backward pass. Not with `train_bn`: the statistics would be
                 updated twice.
         """
         twin = copy.deepcopy(self)
@@ -70,5 +70,5 @@ class Encoder(nn.Module):
 
 
 def pooled(features: Tensor) -> Tensor:
-    """Z as the critic sees it: features [B, F] as they are, regions [B, S, F] averaged over their places."""
+    """The critic's Z [B, F]: features [B, F] unchanged, or regions [B, S, F] averaged over their S positions."""
     return features.mean(dim=1) if features.dim() == 3 else features

@@ -12,10 +12,10 @@ from labeldep_cli.models.heads.base import Head
 
 
 class Generator(nn.Module):
-    """x -> logits [B, L]; sigmoid of the logits is the label distribution of Sect. 3.1.
+    """x -> logits [B, L]; the sigmoid of the logits is the label distribution of Sect. 3.1.
 
     Args:
-        encoder: x -> features [B, F] (or regions [B, S, F]): the identity over a cache, a trainable CNN over images.
+        encoder: x -> features [B, F] or regions [B, S, F]: identity for cached features, a trainable CNN for images.
         head: features -> logits.
     """
 
@@ -25,12 +25,12 @@ class Generator(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, L]; the head computes in full precision under mixed precision too."""
+        """Logits [B, L]; the head computes in full precision, also under mixed precision."""
         with repeatable_attention(x):
             return self.classify(self.features(x))
 
     def features(self, x: Tensor) -> Tensor:
-        """What the encoder sees of x: [B, F], or regions [B, S, F]."""
+        """The encoder's output for x: features [B, F] or regions [B, S, F]."""
         features: Tensor = self.encoder(x).to(torch.get_default_dtype())
         return features
 
@@ -41,12 +41,12 @@ class Generator(nn.Module):
         return logits
 
     def loss(self, x: Tensor, y: Tensor, of_logits: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """What G is trained on without a critic.
+        """The loss that G is trained with when there is no critic.
 
         Args:
             x: images, features [B, F] or regions [B, S, F].
             y: labels [B, L]; -1 where unknown.
-            of_logits: (logits, y) -> loss; a head that picks labels one after the other has its own instead.
+            of_logits: (logits, y) -> loss; a sequential head uses its own loss instead.
 
         Returns:
             Scalar.

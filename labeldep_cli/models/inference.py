@@ -1,4 +1,4 @@
-"""The frozen encoder in the form in which it computes fastest: the plain one's numbers, but for rounding."""
+"""The frozen encoder in its fastest form; its numbers equal those of the plain encoder up to rounding."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from labeldep_cli.config import Precision
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.regions import RegionFeatures
 
-# Images that pass at once. The first maps of 8 images of 224 pixels fit the caches better than those of 32, and stay
-# below the 32 MB from which the C library takes fresh pages for every tensor: 1.8 times faster for SqueezeNet on two
-# cores, 1.2 times for ResNet-50. A GPU wants many at once.
+# Images that are encoded together. The first maps of 8 images of 224 pixels fit the CPU's caches better than those of
+# 32. They also stay below 32 MB, the size from which the C library takes new memory pages for every tensor. This is 1.8
+# times faster for SqueezeNet on two cores, 1.2 times for ResNet-50. A GPU is faster with many images together.
 _SLICE = {"cpu": 8, "cuda": 32}
 
 
 def precision_on(device: torch.device, precision: Precision) -> Precision:
-    """The dtype that convolutions are computed in on a device.
+    """The dtype in which convolutions are computed on a device.
 
     Args:
-        device: to compute on.
-        precision: auto, or the name of a dtype.
+        device: the device.
+        precision: "auto", or the name of a dtype.
 
     Returns:
-        "float16" for auto on a GPU (features are stored so), else "float32".
+        The named dtype; for "auto", "float16" on a GPU (the dtype of stored features), else "float32".
     """
     if precision == "auto":
         return "float16" if device.type == "cuda" else "float32"
@@ -41,11 +41,11 @@ def precision_on(device: torch.device, precision: Precision) -> Precision:
 class InferenceEncoder(nn.Module):
     """uint8 images [B, 3, H, W] -> features float32 [B, F] or [B, S, F]; frozen.
 
-    Batch norms are folded into the convolutions before them, weights and maps lie channels last, and images pass in
-    slices of a fixed size.
+    Batch norms are folded into the convolutions before them, weights and maps are channels last, and images are encoded
+    in slices of a fixed size.
 
     Args:
-        plain: on its device. It stays as it is: it is what `trainable_copy` copies.
+        plain: the encoder, on its device. It is not changed; `trainable_copy` copies it.
         precision: of weights and maps.
     """
 
@@ -54,11 +54,11 @@ class InferenceEncoder(nn.Module):
         self.plain = plain
         self.device = plain.shift.device
         named = precision_on(self.device, precision)
-        full = plain.scale.dtype  # torch's default dtype as it was built: float32, but for those who set another one
+        full = plain.scale.dtype  # torch's default dtype when the encoder was built: float32, unless it was changed
         self.dtype: torch.dtype = full if named == "float32" else getattr(torch, named)
-        # Linear layers are most of VGG-16's bytes, and need no second copy.
-        alike = [] if self.dtype != full else [p for p in plain.backbone.parameters() if p.dim() != 4]
-        backbone = copy.deepcopy(plain.backbone, {id(parameter): parameter for parameter in alike})
+        # Linear layers are most of VGG-16's bytes; they are shared, not copied.
+        shared = [] if self.dtype != full else [p for p in plain.backbone.parameters() if p.dim() != 4]
+        backbone = copy.deepcopy(plain.backbone, {id(parameter): parameter for parameter in shared})
         fold_batch_norms(backbone.backbone if isinstance(backbone, RegionFeatures) else backbone)
         self.backbone = backbone.to(self.dtype).to(memory_format=torch.channels_last)
         self._forward: Callable[[Tensor], Tensor] = self._eager
@@ -73,30 +73,30 @@ class InferenceEncoder(nn.Module):
 
     @property
     def compute_dtype(self) -> str:
-        """What a cache's origin says of it: "float32", or "float32 compiled"."""
+        """The precision as a feature store records it: "float32", or "float32 compiled"."""
         return f"{str(self.dtype).removeprefix('torch.')}{' compiled' if self.compiled else ''}"
 
     @torch.inference_mode()
     def compile(self, side: int, note: Callable[[str], None]) -> None:
-        """Compile the forward pass, which takes some seconds; where that fails, say so and stay as it is.
+        """Compile the forward pass, which takes some seconds. If that fails, note it and go on without compiling.
 
         Args:
             side: height and width of the images in pixels.
-            note: takes what there is to say.
+            note: gets the message of a failure.
         """
         try:
             self._forward = torch.compile(self._eager, dynamic=False, options={"freezing": True})
             self.compiled = True
             self(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.device))
-        except Exception as error:  # no compiler, or one that fails: each step of torch.compile raises kinds of its own
+        except Exception as error:  # no compiler, or one that fails: torch.compile raises many kinds
             self._forward, self.compiled = self._eager, False
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            note(f"--compile failed, going on without it: {first}")
+            first_line = (str(error).splitlines() or [type(error).__name__])[0]
+            note(f"--compile failed, going on without it: {first_line}")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise and encode images, a slice at a time, in this encoder's own dtype whatever autocast is around it.
+        """Normalise and encode images, a slice at a time, in this encoder's dtype even under autocast.
 
-        So D sees an image alike while G trains in mixed precision, at test time, and in a cache.
+        So D gets the same features of an image while G trains in mixed precision, at test time, and from a cache.
         """
         with torch.autocast(self.device.type, enabled=False), exact_convolutions(self.device, self.dtype):
             return torch.cat([self._encode(part) for part in torch.split(images, _SLICE[self.device.type])])
@@ -107,18 +107,21 @@ class InferenceEncoder(nn.Module):
 
     def _encode(self, images: Tensor) -> Tensor:
         n, full = len(images), _SLICE[self.device.type]
-        if self.compiled and n < full:  # another shape would be compiled anew
+        if self.compiled and n < full:  # another shape would be compiled again
             images = torch.cat([images, images.new_zeros(full - n, *images.shape[1:])])
         maps = self.plain.normalised(images).to(dtype=self.dtype, memory_format=torch.channels_last)
         return self._forward(maps)[:n].to(self.plain.scale.dtype)
 
     def trainable_copy(self, train_bn: bool, checkpointed: bool = False) -> Encoder:
-        """A deep copy of the plain encoder whose parameters learn."""
+        """A deep copy of the plain encoder with trainable parameters."""
         return self.plain.trainable_copy(train_bn, checkpointed)
 
 
 def fold_batch_norms(network: nn.Module) -> None:
-    """Fold batch norms in eval mode into the convolutions before them, in place; both must serve nothing else."""
+    """Fold batch norms in eval mode into the convolutions before them, in place.
+
+    Only pairs are folded in which the batch norm alone uses the output of the convolution, and each is called once.
+    """
     for convolution, norm in list(_pairs(network)):
         before, after = network.get_submodule(convolution), network.get_submodule(norm)
         folded = fuse_conv_bn_eval(cast(nn.Conv2d, before), cast(nn.BatchNorm2d, after))
@@ -127,10 +130,10 @@ def fold_batch_norms(network: nn.Module) -> None:
 
 
 def _pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
-    """The names of each convolution and the batch norm that alone takes what it gives."""
+    """The names of each convolution and its batch norm, if nothing else uses the convolution's output."""
     try:
         nodes = list(Tracer().trace(network).nodes)
-    except Exception:  # whatever a network's own Python makes of a placeholder: it keeps its batch norms
+    except Exception:  # the network's Python code fails on a placeholder; the network keeps its batch norms
         return
     calls = Counter(node.target for node in nodes if node.op == "call_module")
 

@@ -1,4 +1,4 @@
-"""The small backbone shipped with the data set `scenes`, so that the whole chain runs with nothing to download."""
+"""The small backbone for the data set `scenes`, shipped with its weights so that everything runs without a download."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class _Residual(nn.Module):
-    """Two convolutions beside the identity, [B, C, H, W] -> [B, C, H, W]."""
+    """Two convolutions with a residual connection, [B, C, H, W] -> [B, C, H, W]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -27,12 +27,12 @@ class _Residual(nn.Module):
 class ScenesNet(nn.Module):
     """A residual CNN of 0.37 M parameters; the classifier is not part of it.
 
-    The features are the channels' means over the image and their maxima: the mean tells the kind of place, the maximum
-    a thing of a few pixels. `scripts/train_scenesnet.py` trained its weights.
+    The features are the channels' means and maxima over the image: the mean is useful for the kind of place, the
+    maximum for an object of a few pixels. `scripts/train_scenesnet.py` trained its weights.
     """
 
     def __init__(self) -> None:
-        """Draw random weights."""
+        """Build the network with random weights."""
         super().__init__()
         self.stem = nn.Sequential(_convolution(3, 24, stride=2), _convolution(24, 48, stride=2))  # [B, 48, 24, 24]
         self.middle = nn.Sequential(_Residual(48), _convolution(48, 96, stride=2), _Residual(96))  # [B, 96, 12, 12]
@@ -42,10 +42,10 @@ class ScenesNet(nn.Module):
         """Features of images.
 
         Args:
-            images: [B, 3, 96, 96], normalised as its row says.
+            images: [B, 3, 96, 96], normalised as its row in BACKBONES says.
 
         Returns:
-            Features [B, 256], not negative.
+            Features [B, 256], all >= 0.
         """
         maps = self.top(self.middle(self.stem(images)))
         return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from labeldep_cli.config import DownloadConfig, Machine, Source
 from labeldep_cli.datasets import registry
-from labeldep_cli.datasets.published import compared
+from labeldep_cli.datasets.published import compare_with_published
 from labeldep_cli.datasets.split import Dataset, Draw, Skipped
 from labeldep_cli.datasets.statistics import (
     Cooccurrence,
@@ -131,6 +131,6 @@ def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:
         absent_labels=absent_labels_of(dataset),
         cooccurrence=strongest_cooccurrences(dataset),
         notes=dataset.notes,
-        published=compared(dataset),
+        published=compare_with_published(dataset),
         has_features=dataset.has_features,
     )

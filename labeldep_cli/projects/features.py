@@ -14,7 +14,7 @@ from labeldep_cli.datasets.split import SPLITS, Split
 from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.features.coverage import Coverage, SplitFiles
 from labeldep_cli.features.decode import identify
-from labeldep_cli.features.extract import Made, Pace, extract_rows
+from labeldep_cli.features.extract import ExtractionResult, Pace, extract_rows
 from labeldep_cli.features.store.clean import LOCK
 from labeldep_cli.features.store.layout import segment_bytes
 from labeldep_cli.features.store.segment import CONTENT, Part
@@ -150,7 +150,7 @@ def _extract_part(
     part: Part,
     config: ExtractConfig,
     again: NDArray[np.bool_],
-) -> Made:
+) -> ExtractionResult:
     """Compute what is missing of one part; several processes take a share each.
 
     Args:
@@ -167,7 +167,7 @@ def _extract_part(
     there = int(coverage.locations[part].there[coverage.reasons == 0].sum())
     views = "crops" if part == "crops" else "images"
     if not len(wanted):
-        return Made(wanted, np.zeros(0, CONTENT), np.zeros(0, np.uint8), Pace())
+        return ExtractionResult(wanted, np.zeros(0, CONTENT), np.zeros(0, np.uint8), Pace())
     project.images_read.add(split.name)
     backbone, encoder = project.backbone, project.encoder_for(store.kind)
     require_one_shape(store, backbone.shape)
@@ -204,7 +204,7 @@ def _extract_part(
     finally:
         appender.abandon()
     all_made = world.gather(made)
-    return Made(
+    return ExtractionResult(
         np.concatenate([one.rows for one in all_made]),
         np.concatenate([one.contents for one in all_made]),
         np.concatenate([one.reasons for one in all_made]),

@@ -23,7 +23,7 @@ from labeldep_cli.datasets.split import SPLITS, Dataset, Skipped
 from labeldep_cli.errors import CacheError, DatasetError
 from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.features.coverage import Coverage, SplitFiles
-from labeldep_cli.features.extract import Limit
+from labeldep_cli.features.extract import SkipLimit
 from labeldep_cli.features.store.kind import FeatureKind
 from labeldep_cli.features.store.known_files import KnownFiles
 from labeldep_cli.features.store.store import FeatureStore
@@ -192,9 +192,9 @@ class Project:
         words += flags_of(self.source, DRAW) + flags_of(self.workspace, ("data_dir", "features_dir"))
         return shlex.join(words)
 
-    def limit(self) -> Limit:
+    def limit(self) -> SkipLimit:
         """How many images may be unreadable."""
-        return Limit(self.machine.max_skipped, self.dataset.named)
+        return SkipLimit(self.machine.max_skipped, self.dataset.named)
 
     @property
     def known(self) -> KnownFiles:

@@ -1,1 +1,1 @@
-"""The embedded data set `scenes`, drawn by code."""
+"""The built-in data set `scenes`, whose images are drawn by code."""

@@ -1,6 +1,6 @@
-"""The empty places of the data set `scenes`: sky, ground, walls and furniture, before any labelled object is put in.
+"""The empty places of the data set `scenes`: sky, ground, walls and furniture, before any labelled object is drawn.
 
-Heights called horizon, edge, shore, base or top are fractions of the canvas where they enter fields, pixels elsewhere.
+Heights called horizon, edge, shore, base or top are fractions of the canvas in fields, and pixels elsewhere.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _sky(rng: np.random.Generator, light: Light, horizon: float) -> Field:
 
 
 def _ground(rng: np.random.Generator, far: Colour, near: Colour, horizon: float, grain: float) -> Field:
-    """Ground from `far` at the horizon to `near` at the lower edge, its grain coarser when nearer."""
+    """Ground with the colour `far` at the horizon and `near` at the lower edge; its grain is stronger when nearer."""
     depth: Field = np.clip((ROW - horizon) / (1 - horizon), 0, 1)
     ground = mix(far, near, depth)
     speckle: Field = noise(rng, 12, 40) * 0.7 + noise(rng, WIDTH // 2, HEIGHT // 2) * 0.6
@@ -45,7 +45,7 @@ def _ground(rng: np.random.Generator, far: Colour, near: Colour, horizon: float,
 
 
 def _ridge(rng: np.random.Generator, base: float, height: float, knots: int) -> list[tuple[float, float]]:
-    """Outline of hills or tree tops that stand on row `base` (a fraction), closed for a polygon."""
+    """The outline of hills or tree tops with their foot on row `base` (a fraction), closed for a polygon."""
     columns = np.linspace(-0.02, 1.02, knots)
     tops = base - height * rng.uniform(0.25, 1.0, knots)
     line = [(float(u) * WIDTH, float(v) * HEIGHT) for u, v in zip(columns, tops, strict=True)]
@@ -64,7 +64,7 @@ def _trees(rng: np.random.Generator, draw: ImageDraw.ImageDraw, base: float, hei
 
 
 def _water(rng: np.random.Generator, light: Light, top: float, depth_colour: Colour) -> Field:
-    """Water below row `top`: the sky's mirror far off, its own colour near, with crests of waves."""
+    """Water below row `top`: the sky's colour far away, `depth_colour` near, with crests of waves."""
     depth: Field = np.clip((ROW - top) / 0.4, 0, 1)
     water = mix(tone(light.sky_low, 0.86), depth_colour, 0.35 + depth * 0.65)
     crests: Field = noise(rng, 14, 110) * 9 + np.clip(noise(rng, 24, 144) - 1.1, 0, 1) * 55
@@ -107,7 +107,7 @@ def lake(rng: np.random.Generator, light: Light) -> Stage:
 
 
 def field(rng: np.random.Generator, light: Light) -> Stage:
-    """A mown field before trees, often with the dirt and chalk of a baseball diamond."""
+    """A mown field in front of trees, often with the dirt and chalk of a baseball diamond."""
     horizon = rng.uniform(0.24, 0.42)
     green = pick(rng, ((96, 138, 58), (82, 124, 62), (122, 140, 70)))
     grass = _ground(rng, tone(green, 0.85), green, horizon, 9)
@@ -134,7 +134,7 @@ def field(rng: np.random.Generator, light: Light) -> Stage:
 def _house(
     rng: np.random.Generator, draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], light: Light
 ) -> None:
-    """One front with rows of windows, a darker ground floor and perhaps an awning."""
+    """A house front with rows of windows, a darker ground floor and perhaps an awning."""
     left, top, right, foot = box
     wall = pick(rng, ((156, 104, 84), (188, 172, 148), (132, 134, 140), (206, 196, 180), (120, 92, 84)))
     draw.rectangle(box, wall)
@@ -153,7 +153,7 @@ def _house(
 
 
 def street(rng: np.random.Generator, light: Light) -> Stage:
-    """House fronts over a pavement and a road with lane marks."""
+    """House fronts above a pavement and a road with lane marks."""
     horizon = rng.uniform(0.36, 0.5)
     kerb = horizon + rng.uniform(0.07, 0.13)
     road = _ground(rng, (96, 97, 100), pick(rng, ((82, 83, 87), (104, 102, 100))), kerb, 5)
@@ -177,7 +177,7 @@ def street(rng: np.random.Generator, light: Light) -> Stage:
 
 
 def _surface(rng: np.random.Generator, edge: float, laid: bool) -> Field:
-    """A table top of wood or stone, or if `laid` of checked cloth, its far edge at row `edge`."""
+    """A table top of wood or stone, or of checked cloth if `laid`; its far edge is at row `edge`."""
     choice = rng.random() * (1.0 if laid else 0.8)
     near = pick(rng, ((168, 120, 78), (126, 84, 56), (206, 176, 136), (92, 66, 52)))
     if choice < 0.6:
@@ -206,7 +206,7 @@ def _window(rng: np.random.Generator, draw: ImageDraw.ImageDraw, light: Light, f
 
 
 def kitchen(rng: np.random.Generator, light: Light) -> Stage:
-    """A laid table seen from its side or from above."""
+    """A laid table, viewed from its side or from above."""
     edge = max(0.0, rng.uniform(-0.15, 0.3))
     canvas = to_canvas(mix(_wall(rng, edge), _surface(rng, edge, laid=True), below(edge)))
     draw = ImageDraw.Draw(canvas)
@@ -221,7 +221,7 @@ def kitchen(rng: np.random.Generator, light: Light) -> Stage:
 
 
 def desk(rng: np.random.Generator, light: Light) -> Stage:
-    """A desk before a wall, often with a screen, a lamp or shelves."""
+    """A desk in front of a wall, often with a window, a shelf or a screen."""
     edge = rng.uniform(0.2, 0.44)
     canvas = to_canvas(mix(_wall(rng, edge), _surface(rng, edge, laid=False), below(edge)))
     draw = ImageDraw.Draw(canvas)

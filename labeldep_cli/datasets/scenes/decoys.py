@@ -1,4 +1,4 @@
-"""The unlabelled things of the data set `scenes`: vague looks that labels share with decoys, covers, and clutter."""
+"""The unlabelled drawings of the data set `scenes`: vague ones, which labels share with decoys, covers, and clutter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _WOOD: tuple[Colour, ...] = ((176, 128, 80), (142, 100, 64), (206, 166, 116), (9
 
 
 def vague_figure(pen: Pen, rng: np.random.Generator) -> None:
-    """Someone far off or a post, a bin, a shrub: an upright shape one unit high."""
+    """A distant person, or a post, a bin, a shrub: an upright shape one unit high."""
     colour = tone(pick(rng, CLOTHES), 0.55)
     pen.shadow(0.2, 0.05)
     pen.bar(colour, (0, -0.62), (rng.uniform(-0.03, 0.03), 0.0), 0.16, rng.uniform(0.4, 1.0))
@@ -19,7 +19,7 @@ def vague_figure(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def vague_lump(pen: Pen, rng: np.random.Generator) -> None:
-    """A dog lying down, a mitt dropped, or a bag, a stone: a brown heap about one unit wide."""
+    """A lying dog, a dropped mitt, or a bag, a stone: a brown heap about one unit wide."""
     colour = pick(rng, ((128, 88, 54), (70, 56, 48), (176, 150, 118), (106, 100, 94)))
     pen.shadow(0.55, 0.12)
     pen.oval(tone(colour, 0.8), 0, -0.18, 0.45, 0.2)
@@ -28,7 +28,7 @@ def vague_lump(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def vague_dot(pen: Pen, rng: np.random.Generator) -> None:
-    """A ball far off, or a pebble, a flower, a scrap of paper: a pale dot of radius one."""
+    """A distant ball, or a pebble, a flower, a scrap of paper: a pale dot of radius one."""
     colour = vary(rng, (230, 228, 218), 20)
     pen.oval(tone(colour, 0.75), 0.1, 0.15, 0.9, 0.8)
     pen.oval(colour, 0, 0, 0.8, rng.uniform(0.6, 0.85))
@@ -42,14 +42,14 @@ def vague_stick(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def vague_cutlery(pen: Pen, rng: np.random.Generator) -> None:
-    """A fork or a knife, or a spoon, a pen, a chopstick: a pale stick one unit long about its middle."""
+    """A fork or a knife, or a spoon, a pen, a chopstick: a pale stick one unit long, its middle at the origin."""
     colour = pick(rng, STEEL)
     pen.bar(tone(colour, 0.45), (0.02, 0.5), (0.02, -0.45), 0.05)
     pen.bar(colour, (0, 0.5), (0, -0.5), 0.055, rng.uniform(0.7, 1.5))
 
 
 def vague_canopy(pen: Pen, rng: np.random.Generator) -> None:
-    """An umbrella folded or far off, or a tent, an awning: a cone of cloth on a stick."""
+    """A folded or distant umbrella, or a tent, an awning: a cone of cloth on a stick."""
     cloth = pick(rng, ((170, 60, 60), (60, 84, 130), (200, 176, 110), (70, 72, 78), (96, 134, 120)))
     pen.bar((96, 90, 84), (0, 0), (0, -0.9), 0.06)
     wide = rng.uniform(0.3, 0.75)
@@ -58,7 +58,7 @@ def vague_canopy(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def vague_hull(pen: Pen, rng: np.random.Generator) -> None:
-    """A boat far off, or a rock, a buoy, a jetty: a dark wedge on the water, one unit long."""
+    """A distant boat, or a rock, a buoy, a jetty: a dark wedge on the water, one unit long."""
     colour = pick(rng, ((96, 92, 88), (70, 74, 80), (150, 140, 126), (176, 172, 166)))
     high = rng.uniform(0.14, 0.4)
     pen.shadow(0.45, 0.06, 0.03, 0.0)
@@ -95,7 +95,7 @@ def vague_disc(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def vague_pot(pen: Pen, rng: np.random.Generator) -> None:
-    """A cup without its handle in sight, or a pot, a jar, a can: a small vessel one unit high."""
+    """A cup with its handle hidden, or a pot, a jar, a can: a small vessel one unit high."""
     colour = pick(rng, ((190, 186, 178), (150, 96, 70), (80, 96, 120), (96, 110, 84), (64, 60, 60)))
     pen.shadow(0.6, 0.22, -0.05)
     pen.shape(colour, (-0.38, -0.9), (0.38, -0.9), (0.33, -0.02), (-0.33, -0.02))
@@ -104,7 +104,7 @@ def vague_pot(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def vague_panel(pen: Pen, rng: np.random.Generator) -> None:
-    """A laptop shut or seen from behind, or a folder, a book, a tray: a slab two units wide."""
+    """A closed laptop, or one from behind, or a folder, a book, a tray: a slab two units wide."""
     colour = pick(rng, ((150, 152, 156), (60, 62, 66), (110, 80, 70), (90, 104, 124)))
     pen.shadow(1.1, 0.6, 0.1)
     pen.shape(tone(colour, 0.6), (-0.95, -0.5), (0.95, -0.5), (1.02, 0.5), (-1.02, 0.5))
@@ -230,8 +230,8 @@ def towel(pen: Pen, rng: np.random.Generator) -> None:
         pen.shape(first if stripe % 2 else second, (u + 0.1, -0.3), (u + 0.43, -0.3), (u + 0.33, 0.1), (u, 0.1))
 
 
-# A label drawn without its telling marks; a decoy is the same drawing where the label is absent. A glove's lump is
-# scaled by its layout, so that dogs and gloves share one brush.
+# The vague drawing of each label; a decoy is the same drawing for an absent label. `draw` scales the glove's lump, so
+# that dogs and gloves share a brush.
 VAGUE_BRUSHES: dict[str, Brush] = {
     "person": vague_figure,
     "dog": vague_lump,

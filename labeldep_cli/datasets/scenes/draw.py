@@ -1,19 +1,20 @@
-"""The embedded data set `scenes`: pictures of places drawn by code, with labels that depend on each other.
+"""How the data set `scenes` is drawn: pictures of places, with labels that depend on each other.
 
-How one image comes about, all from `np.random.default_rng([seed, index])`:
+An image is drawn in four steps. All random numbers come from `np.random.default_rng([seed, index])`.
 
-1. An activity is drawn (a game on a field, rain in a street, a meal at a table, ...). It fixes the place and gives each
-   label its own odds.
-2. Labels are drawn one after the other in the order of LABELS. Each label drawn before pulls the next one's log-odds
-   up if it is there and down if it is not (PULLS): a fork suggests a knife, a glove a bat. No image is empty.
-3. Things are laid out in depth and drawn far to near. A thing may be drawn *vague*, that is without its telling marks,
-   or stand behind a cover. A *decoy* is the very same vague drawing where the label is absent: a pale dot on the grass
-   is a ball or a flower, a stick a bat or a branch, a pale bar a fork or a spoon. Its look alone does not tell; its
-   company does, as for the baseball bat in Fig. 2 of the paper.
-4. Light, lens and sensor: time of day, vignette, blur, noise.
+1. An activity is drawn (a game on a field, rain in a street, a meal at a table, ...). It fixes the place and the base
+   probability of each label.
+2. Labels are drawn one after the other, in the order of LABELS. Each earlier label raises the log-odds of the next
+   one if it is present and lowers them if it is absent (PULLS): a fork suggests a knife, a glove suggests a bat. No
+   image is without labels.
+3. Objects get positions in depth and are drawn from far to near. An object may be drawn *vague*, which means without
+   its typical details, or be partly covered. A *decoy* is the same vague drawing for a label that is absent: a pale
+   dot on the grass is a ball or a flower, a stick is a bat or a branch, a pale bar is a fork or a spoon. Its look alone
+   does not tell which; the other objects do, as for the baseball bat in Fig. 2 of the paper.
+4. Light and camera: time of day, vignette, blur, noise.
 
-The labels are what was placed, in sight or not. The brushes are in `scenes_objects`, the empty places in
-`scenes_backdrops`, the positions in `scenes_layout`.
+The labels are the placed objects, visible or not. The drawings of objects are in `objects` and `decoys`, those of empty
+places in `backdrops`, the positions in `layout`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from PIL import Image, ImageFilter
 
 from labeldep_cli.datasets.scenes.backdrops import BACKDROPS
 from labeldep_cli.datasets.scenes.decoys import CLUTTER, VAGUE_BRUSHES, cloth, crate, tuft
-from labeldep_cli.datasets.scenes.layout import COVERS, LOW_TABLE, MIDDLED, Layout, OpenLayout, TableLayout
+from labeldep_cli.datasets.scenes.layout import CENTRED, COVERS, LOW_TABLE, Layout, OpenLayout, TableLayout
 from labeldep_cli.datasets.scenes.objects import BRUSHES
 from labeldep_cli.datasets.scenes.paint import DAYLIGHTS, ROOMLIGHTS, Light, Pen, Stage
 
@@ -51,16 +52,16 @@ LABELS: tuple[str, ...] = (
 )
 IMAGE_SIZE = (192, 144)  # width, height
 DATASET_SEED = 0  # the data set's own images
-PRETRAINING_SEED = 1  # images to train ScenesNet on: disjoint from the data set's
+PRETRAINING_SEED = 1  # images to train ScenesNet on; different from the data set's
 
-VAGUE_RATE = 0.22  # a placed thing is drawn without its telling marks
-DECOY_RATE = 0.15  # a label absent, but at home in the place, has its vague look drawn nevertheless
-COVER_RATE = 0.18  # a thing stands behind something
+VAGUE_RATE = 0.22  # probability that a placed object is drawn vague
+DECOY_RATE = 0.15  # probability of a decoy for an absent label that is possible in the place
+COVER_RATE = 0.18  # probability that an object is partly covered
 
 
 @dataclass(frozen=True)
 class Activity:
-    """What goes on in a place, how often, and the odds of each label on its own; labels not named are not at home."""
+    """A place, the weight of the activity, and the probability of each possible label before the others' effect."""
 
     place: str
     weight: float
@@ -112,7 +113,7 @@ _CLUTTER = {
     "desk": ("papers", "papers", "plant"),
     "living room": ("plant",),
 }
-_SPARES = (("person", 2), ("car", 2), ("boat", 1))  # labels that may be there more than once, and how many more
+_SPARES = (("person", 2), ("car", 2), ("boat", 1))  # labels that may be drawn more than once, and how many times more
 _SHARP_BRUSHES = {**BRUSHES, **CLUTTER}
 _FROM_MIDDLE = np.add.outer(
     np.linspace(-1, 1, IMAGE_SIZE[1]) ** 2 / 2, np.repeat(np.linspace(-1, 1, IMAGE_SIZE[0]) ** 2 / 2, 3)
@@ -123,11 +124,11 @@ def draw(seed: int, index: int) -> tuple[Image.Image, NDArray[np.int8]]:
     """Draw one scene; the same arguments give the same bytes in any process.
 
     Args:
-        seed: which data set: DATASET_SEED for its images, another for images it does not hold.
-        index: which image of it, from 0.
+        seed: DATASET_SEED for the images of the data set; any other seed gives other images.
+        index: number of the image, from 0.
 
     Returns:
-        RGB image of IMAGE_SIZE and its labels [L], 1 where the label was placed.
+        RGB image of IMAGE_SIZE, and its labels, int8 [L], 1 for a placed label.
     """
     rng = np.random.default_rng([seed, index])
     activity = ACTIVITIES[_choose(rng, [each.weight for each in ACTIVITIES])]
@@ -144,7 +145,7 @@ def _choose(rng: np.random.Generator, weights: list[float]) -> int:
 
 
 def _draw_labels(rng: np.random.Generator, activity: Activity) -> NDArray[np.int8]:
-    """Labels [L] by rule 2 of the module; drawn again while none is there."""
+    """Labels [L] by step 2 of the module's text; drawn again as long as none is present."""
     labels = np.zeros(len(LABELS), np.int8)
     while not labels.any():
         for position, name in enumerate(LABELS):
@@ -160,7 +161,7 @@ def _draw_labels(rng: np.random.Generator, activity: Activity) -> NDArray[np.int
 
 
 def _furnish(rng: np.random.Generator, stage: Stage, activity: Activity, present: list[str]) -> None:
-    """Place and draw the things, the decoys, the clutter and the covers, far ones first."""
+    """Place and draw objects, decoys, clutter and covers, from far to near."""
     decoys = [name for name in activity.odds if name not in present and rng.random() < DECOY_RATE]
     crowd = [name for name, spare in _SPARES for _ in range(spare) if name in present and rng.random() < 0.35]
     things = [(name, rng.random() < VAGUE_RATE) for name in present + crowd] + [(name, True) for name in decoys]
@@ -177,12 +178,12 @@ def _furnish(rng: np.random.Generator, stage: Stage, activity: Activity, present
         brush(Pen(stage.canvas, spot.x, spot.y, spot.size * scale, spot.angle, spot.squash, mirror), rng)
         if name in COVERS and rng.random() < COVER_RATE:
             size = max(7.0, COVERS[name] * spot.size)
-            foot = spot.y + (0.5 * size * spot.squash if name in MIDDLED else 0.04 * size)
+            foot = spot.y + (0.5 * size * spot.squash if name in CENTRED else 0.04 * size)
             cover(Pen(stage.canvas, spot.x + rng.normal(0, 0.35) * size, foot, size, 0.0, spot.squash), rng)
 
 
 def _develop(rng: np.random.Generator, canvas: Image.Image, light: Light) -> Image.Image:
-    """The canvas, reduced, under the light of the day and through a camera's flaws."""
+    """The final image: the canvas reduced to IMAGE_SIZE, with the time of day's light, blur, vignette and noise."""
     small = canvas.reduce(2)
     if rng.random() < 0.3:
         small = small.filter(ImageFilter.BoxBlur(rng.uniform(0.2, 0.7)))

@@ -1,4 +1,4 @@
-"""The data set `scenes` on disk: drawn once into the data folder, then read like any other."""
+"""The data set `scenes` on disk: drawn once into the data folder, then read like any other data set."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from labeldep_cli.files import lock, make_folder, storing
 from labeldep_cli.progress import Reporter
 
 SIZES = {"train": 1600, "val": 200, "test": 600}
-"""Images a split, in the order of the drawing's index."""
+"""The number of images of each split; images are numbered through all splits in this order."""
 
 VERSION = 1
-"""Of the drawing: a folder drawn by another version is drawn anew."""
+"""The version of the drawing code; a folder that another version drew is drawn again."""
 
-_PATIENCE = 600.0  # seconds: who finds another process drawing has only to wait for it
+_LOCK_TIMEOUT = 600.0  # seconds to wait for another process that draws the images
 _QUALITY = 92
 _GROUP = 25
 
 
 def load(data_dir: Path, draw_splits: Draw, reporter: Reporter) -> Dataset:
-    """Load `scenes`, drawing its images first where they are missing. Its splits are its own.
+    """Load `scenes`; its images are drawn first if they are missing. The data set defines all its splits.
 
     Args:
-        data_dir: the images lie in its folder `scenes`.
-        draw_splits: unused: no split is drawn.
-        reporter: told before the drawing begins.
+        data_dir: the images are in its folder `scenes`.
+        draw_splits: unused, since no split is drawn.
+        reporter: gets a note before the drawing starts, and the progress.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -43,14 +43,14 @@ def load(data_dir: Path, draw_splits: Draw, reporter: Reporter) -> Dataset:
     folder, marker = _folder(data_dir)
     if not marker.exists():
         make_folder(data_dir)
-        with lock(data_dir / ".scenes.lock", str(folder), _PATIENCE), storing(folder):
+        with lock(data_dir / ".scenes.lock", str(folder), _LOCK_TIMEOUT), storing(folder):
             if not marker.exists():
                 _draw_all(folder, reporter)
     return _dataset(folder, _labels(folder / "labels.csv"))
 
 
 def undrawn(data_dir: Path) -> Dataset | None:
-    """The data set's shape where its images are not drawn yet, every label unknown; None where they are."""
+    """The data set with all labels unknown, if its images are not drawn yet; None if they are."""
     folder, marker = _folder(data_dir)
     if marker.exists():
         return None
@@ -58,7 +58,7 @@ def undrawn(data_dir: Path) -> Dataset | None:
 
 
 def _folder(data_dir: Path) -> tuple[Path, Path]:
-    """Where the images lie, and the file that says that they all do."""
+    """The folder of the images, and the file that marks it as complete."""
     folder = data_dir / "scenes"
     return folder, folder / f"version-{VERSION}"
 
@@ -75,27 +75,27 @@ def _dataset(folder: Path, labels: NDArray[np.int8]) -> Dataset:
 
 
 def _draw_all(folder: Path, reporter: Reporter) -> None:
-    """Draw beside the folder, then rename: it appears whole or not at all."""
-    beside = folder.with_name(f".{folder.name}.drawing")
-    shutil.rmtree(beside, ignore_errors=True)
-    (beside / "images").mkdir(parents=True)
+    """Draw into a temporary folder, then rename it, so that the folder appears only when it is complete."""
+    temporary = folder.with_name(f".{folder.name}.drawing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    (temporary / "images").mkdir(parents=True)
     total = sum(SIZES.values())
     reporter.note(f"drawing {total} images of the data set scenes into {folder}")
     groups = [range(a, min(a + _GROUP, total)) for a in range(0, total, _GROUP)]
     labels: list[NDArray[np.int8]] = []
-    # Spawned, not forked: the parent may hold threads of torch by now.
+    # Spawned, not forked: the parent may have threads of torch by now.
     with (
         ProcessPoolExecutor(Machine().n_workers, mp_context=get_context("spawn")) as pool,
         reporter.bar("drawing scenes", total, "images") as bar,
     ):
-        for drawn in pool.map(_draw_group, groups, [beside] * len(groups)):
-            labels.append(drawn)
-            bar.advance(len(drawn))
-    _write_labels(beside / "labels.csv", np.concatenate(labels))
-    (beside / f"version-{VERSION}").touch()
+        for group_labels in pool.map(_draw_group, groups, [temporary] * len(groups)):
+            labels.append(group_labels)
+            bar.advance(len(group_labels))
+    _write_labels(temporary / "labels.csv", np.concatenate(labels))
+    (temporary / f"version-{VERSION}").touch()
     if folder.exists():
         shutil.rmtree(folder)
-    beside.rename(folder)
+    temporary.rename(folder)
 
 
 def _draw_group(rows: range, folder: Path) -> NDArray[np.int8]:

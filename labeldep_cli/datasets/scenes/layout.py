@@ -1,4 +1,4 @@
-"""Where the things of `scenes` stand: spots in the open or on a table top, in pixels of the canvas."""
+"""The positions of objects in `scenes`: on the ground or on a table top, in pixels of the canvas."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from labeldep_cli.datasets.scenes.paint import HEIGHT, WIDTH, Stage
 
-# Outdoors and in rooms in heights of a person at the same depth, on tables in radii of a plate.
+# Outdoors and in rooms: in heights of a person at the same depth. On tables: in radii of a plate.
 SIZES = {
     "person": 1.0,
     "dog": 0.46,
@@ -34,7 +34,7 @@ SIZES = {
     "tree": 2.4,
     "towel": 0.5,
 }
-# Covers in units of the thing they stand before; things not named are never covered.
+# The sizes of covers, in units of the covered object. Objects that are not listed are never covered.
 COVERS = {
     "person": 0.42,
     "dog": 0.42,
@@ -50,13 +50,13 @@ COVERS = {
     "keyboard": 0.8,
     "mouse": 0.9,
 }
-MIDDLED = ("ball", "glove", "plate", "fork", "knife", "keyboard", "mouse")  # the origin is their middle, not their foot
+CENTRED = ("ball", "glove", "plate", "fork", "knife", "keyboard", "mouse")  # the origin is their middle, not their foot
 
-LOW_TABLE = "low table"  # not a label: what cups and laptops stand on in a room
+LOW_TABLE = "low table"  # not a label: in a room, cups and laptops stand on it
 
-_FAR = 0.4  # share of the ground's depth that far things stand in
+_FAR = 0.4  # far objects stand within this share of the ground's depth
 
-# Around the plate or the sitter, in radii of a plate: right, towards the viewer.
+# Positions around the plate or the sitter, in radii of a plate: to the right, towards the viewer.
 _TABLE_SPOTS = {
     "plate": (0.0, 0.0),
     "fork": (-1.5, 0.1),
@@ -70,7 +70,15 @@ _TABLE_SPOTS = {
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a thing goes: its origin and unit, its turn in radians, and the row that decides what it stands before."""
+    """The position of an object.
+
+    Attributes:
+        x, y: its origin, in pixels of the canvas.
+        size: its unit of length, in pixels.
+        depth: row by which objects are sorted from far to near.
+        angle: its rotation, radians clockwise.
+        squash: vertical foreshortening, 1 for none.
+    """
 
     x: float
     y: float
@@ -81,25 +89,25 @@ class Spot:
 
 
 class Layout(Protocol):
-    """Gives each thing its spot; later spots may depend on earlier ones."""
+    """Chooses a position for each object; later positions may depend on earlier ones."""
 
     def spot(self, name: str, vague: bool = False) -> Spot:
-        """A spot for one more thing of that name; vague ones are rather far."""
+        """A position for one more object of that name; vague objects may be placed farther away."""
         ...
 
 
 class OpenLayout:
-    """Things on the ground, smaller towards the horizon; bats, gloves and umbrellas mostly in someone's hands."""
+    """Objects on the ground, smaller towards the horizon; bats, gloves and umbrellas mostly in a person's hands."""
 
     def __init__(self, rng: np.random.Generator, stage: Stage) -> None:
-        """Draw the viewpoint: how tall a person looks for each pixel below the horizon."""
+        """Draw the viewpoint: a person's height grows by `_rise` pixels for each pixel below the horizon."""
         self._rng, self._stage = rng, stage
         self._rise = rng.uniform(0.75, 1.15)
         self._people: list[Spot] = []
         self._table: Spot | None = None
 
     def _unit(self, y: float) -> float:
-        """Height of a person in pixels who stands on row `y`."""
+        """Height in pixels of a person whose feet are on row `y`."""
         return min(175.0, 16 + (y - self._stage.horizon) * self._rise)
 
     def _on_ground(self, nearest: float = 1.0) -> tuple[float, float]:
@@ -107,7 +115,7 @@ class OpenLayout:
         return self._rng.uniform(0.08, 0.92) * WIDTH, floor + (HEIGHT * 0.97 - floor) * depth
 
     def spot(self, name: str, vague: bool = False) -> Spot:
-        """A spot for one more thing of that name; vague ones are rather far."""
+        """A position for one more object of that name; vague objects on the ground are far away."""
         if name == "boat":
             return self._afloat()
         if name == LOW_TABLE:
@@ -148,7 +156,7 @@ class OpenLayout:
         return Spot(self._rng.uniform(0.06, 0.94) * WIDTH, y, 26 + (y - top) * self._rng.uniform(0.9, 1.8), y)
 
     def _low_table(self) -> Spot:
-        """The one low table of a room; the first call places it."""
+        """The low table of a room; the first call places it."""
         if self._table is None:
             x, y = self._rng.uniform(0.25, 0.75) * WIDTH, self._rng.uniform(0.8, 0.95) * HEIGHT
             self._table = Spot(x, y, self._rng.uniform(56, 80), y - 1)
@@ -163,10 +171,10 @@ class OpenLayout:
 
 
 class TableLayout:
-    """Things around one sitter at a table, seen at the stage's tilt."""
+    """Objects around a person who sits at a table, viewed at the stage's tilt."""
 
     def __init__(self, rng: np.random.Generator, stage: Stage) -> None:
-        """Draw the sitter's place, the scale, the turn and the sitter's hand."""
+        """Draw the sitter's position, the scale, the rotation, and whether the sitter is left- or right-handed."""
         self._rng, self._stage = rng, stage
         self._unit = rng.uniform(44, 68)
         self._turn = rng.uniform(-0.35, 0.35)
@@ -175,11 +183,11 @@ class TableLayout:
         self._y = stage.floor + (HEIGHT - stage.floor) * rng.uniform(0.42, 0.66)
 
     def spot(self, name: str, vague: bool = False) -> Spot:
-        """A spot for one more thing of that name; vague ones are rather far."""
+        """A position for one more object of that name; `vague` makes no difference here."""
         rng, tilt = self._rng, self._stage.tilt
         if name in _TABLE_SPOTS:
             across, towards = _TABLE_SPOTS[name]
-        else:  # clutter, round about
+        else:  # clutter, around the other objects
             bearing = rng.uniform(-0.3, math.pi + 0.3)
             across, towards = 2.9 * math.cos(bearing), -2.0 * math.sin(bearing)
         across, towards = across * self._hand + rng.normal(0, 0.2), towards + rng.normal(0, 0.18)

@@ -1,7 +1,7 @@
-"""The labelled things of the data set `scenes`: one small brush a label.
+"""The labelled objects of the data set `scenes`: a small drawing function, called a brush, for each label.
 
-A brush draws in its thing's own frame: u to the right, v downwards, (0, 0) the foot or middle, lengths in units of the
-thing (a person's height, a plate's radius); `Pen` maps that frame to the canvas.
+A brush draws in the object's own frame: u to the right, v downwards, (0, 0) is the foot or the middle, lengths are in
+units of the object (a person's height, a plate's radius). `Pen` maps this frame to the canvas.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def person(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def dog(pen: Pen, rng: np.random.Generator) -> None:
-    """A dog from its side, about one unit long and 0.8 high."""
+    """A dog from the side, about one unit long and 0.8 high."""
     coat = pick(rng, ((150, 104, 62), (60, 48, 42), (214, 192, 160), (110, 104, 100), (232, 228, 220)))
     pen.shadow(0.5, 0.1)
     for foot, shade in ((-0.3, 0.7), (0.24, 0.7), (-0.22, 0.9), (0.32, 0.9)):
@@ -83,7 +83,7 @@ def glove(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def umbrella(pen: Pen, rng: np.random.Generator) -> None:
-    """An open umbrella, two units wide, its stick's lower end at the origin."""
+    """An open umbrella two units wide, the lower end of its stick at the origin."""
     cloth = pick(rng, ((196, 52, 56), (52, 84, 150), (226, 190, 70), (56, 58, 64), (84, 140, 120), (222, 120, 150)))
     other = (236, 232, 224) if rng.random() < 0.5 else tone(cloth, 0.78)
     pen.bar((96, 90, 84), (0, 0), (0, -1.5), 0.06)
@@ -102,7 +102,7 @@ def umbrella(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def boat(pen: Pen, rng: np.random.Generator) -> None:
-    """A sailing or motor boat, one unit long, afloat at the origin."""
+    """A sailing or motor boat one unit long, its waterline at the origin."""
     hull = pick(rng, ((232, 230, 224), (60, 80, 120), (150, 56, 50), (70, 110, 100), (120, 88, 60)))
     pen.shadow(0.55, 0.07, 0.05, 0.0)
     if rng.random() < 0.55:
@@ -118,7 +118,7 @@ def boat(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def car(pen: Pen, rng: np.random.Generator) -> None:
-    """A car from its side, one unit long."""
+    """A car from the side, one unit long."""
     paint = pick(rng, ((176, 44, 44), (54, 80, 130), (214, 214, 216), (50, 52, 56), (150, 154, 158), (206, 170, 70)))
     pen.shadow(0.56, 0.07, 0.0, 0.0)
     roof = rng.uniform(0.34, 0.42)
@@ -159,7 +159,7 @@ def plate(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def fork(pen: Pen, rng: np.random.Generator) -> None:
-    """A fork one unit long, tines up, about its middle."""
+    """A fork one unit long, tines up, its middle at the origin."""
     steel = pick(rng, STEEL)
     pen.bar(tone(steel, 0.45), (0.02, 0.5), (0.02, -0.4), 0.06)
     pen.bar(steel, (0, 0.5), (0, -0.12), 0.075, 0.6)
@@ -169,7 +169,7 @@ def fork(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def knife(pen: Pen, rng: np.random.Generator) -> None:
-    """A knife one unit long, blade up, about its middle."""
+    """A knife one unit long, blade up, its middle at the origin."""
     steel, handle = pick(rng, STEEL), pick(rng, DARK + STEEL)
     pen.bar(tone(steel, 0.45), (0.02, 0.5), (0.02, -0.4), 0.06)
     pen.bar(handle, (0, 0.5), (0, 0.06), 0.075)
@@ -207,7 +207,7 @@ def laptop(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def keyboard(pen: Pen, rng: np.random.Generator) -> None:
-    """A keyboard two units wide, about its middle."""
+    """A keyboard two units wide, its middle at the origin."""
     case = pick(rng, ((44, 44, 48), (214, 214, 212), (150, 150, 154)))
     key = tone(case, 1.7) if case[0] < 100 else tone(case, 0.72)
     pen.shadow(1.2, 0.55, 0.08)
@@ -221,7 +221,7 @@ def keyboard(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def mouse(pen: Pen, rng: np.random.Generator) -> None:
-    """A computer mouse two units long, its buttons up, often with a cable."""
+    """A computer mouse two units long, buttons up, often with a cable."""
     shell = pick(rng, ((44, 44, 48), (70, 70, 74), (210, 210, 208)))
     if rng.random() < 0.5:
         bend = rng.uniform(-0.8, 0.8)

@@ -1,7 +1,7 @@
-"""What the drawing of `scenes` is done with: colours, lights, smooth fields and the pen.
+"""The tools for drawing `scenes`: colours, lights, smooth fields and the pen.
 
-Fields are numpy arrays [3, 144, 192] at half the canvas' sides, for all that has no hard edge; hard edges are drawn on
-the full canvas.
+Fields are numpy arrays [3, 144, 192] with half the canvas's sides, for everything without hard edges. Hard edges are
+drawn on the full canvas.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-WIDTH, HEIGHT = 384, 288  # the canvas: twice the image's sides, reduced at the end against jagged edges
+WIDTH, HEIGHT = 384, 288  # of the canvas: twice the image's sides, reduced at the end to smooth edges
 
 Colour = tuple[int, int, int]
-Field = NDArray[np.floating[Any]]  # float32, but for steps that numpy widens
+Field = NDArray[np.floating[Any]]  # float32, except where numpy promotes to float64
 Paint = Field | Colour
 
 _HALF = (WIDTH // 2, HEIGHT // 2)
@@ -40,7 +40,7 @@ DARK: tuple[Colour, ...] = ((44, 44, 48), (66, 66, 70), (30, 32, 38))
 
 @dataclass(frozen=True)
 class Light:
-    """A time of day: the colours of the sky and the gain (r, g, b) the finished picture is multiplied by."""
+    """A time of day: the sky's colours, the gain (r, g, b) that multiplies the image, and whether lamps are lit."""
 
     sky_top: Colour
     sky_low: Colour
@@ -65,13 +65,13 @@ ROOMLIGHTS = (
 
 @dataclass(frozen=True)
 class Stage:
-    """A drawn backdrop and where things may stand on it.
+    """A drawn backdrop, and where objects may stand on it.
 
     Attributes:
         canvas: RGB image, 384 x 288.
-        horizon: row of the eye level outdoors, of the far edge of the surface indoors.
-        floor: first row that things stand on (behind it: water, wall or far ground).
-        tilt: how a circle lying on the surface looks, height over width; 1 seen from right above.
+        horizon: row of the eye level outdoors, or of the far edge of the surface indoors.
+        floor: first row on which objects stand (behind it: water, wall or far ground).
+        tilt: height over width of a circle on the surface; 1 when viewed vertically from above.
     """
 
     canvas: Image.Image
@@ -88,17 +88,17 @@ def vary(rng: np.random.Generator, colour: Colour, spread: float = 14) -> Colour
 
 
 def tone(colour: Colour, factor: float) -> Colour:
-    """The colour made darker (factor below 1) or lighter (above 1)."""
+    """A darker colour (factor below 1) or a lighter one (above 1)."""
     return (min(255, int(colour[0] * factor)), min(255, int(colour[1] * factor)), min(255, int(colour[2] * factor)))
 
 
 def pick(rng: np.random.Generator, colours: tuple[Colour, ...]) -> Colour:
-    """One of the colours, varied."""
+    """A random one of the colours, varied."""
     return vary(rng, colours[int(rng.integers(len(colours)))])
 
 
 def noise(rng: np.random.Generator, wide: int, high: int) -> Field:
-    """Smooth noise [144, 192] of unit variance at its `wide` x `high` knots."""
+    """Smooth noise [144, 192], interpolated from `wide` x `high` knots of unit variance."""
     knots = Image.fromarray(rng.standard_normal((high, wide), dtype=np.float32))
     return np.asarray(knots.resize(_HALF, Image.Resampling.BILINEAR))
 
@@ -118,14 +118,14 @@ def mix(under: Paint, over: Paint, share: Field) -> Field:
 
 
 def to_canvas(field: Field) -> Image.Image:
-    """The RGB canvas, 384 x 288, of a field in levels of 255."""
+    """The RGB canvas, 384 x 288, of a field with values in 0..255."""
     pixels = np.clip(field, 0, 255).astype(np.uint8)
     small = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     return small.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
 
 
 def below(edge: float) -> Field:
-    """Share [144, 1] that is 1 below row `edge`, a fraction of the height."""
+    """A share for `mix`, [144, 1]: at least 1 below row `edge` (a fraction of the height), at most 0 above it."""
     return (ROW - edge) * 160
 
 
@@ -136,14 +136,14 @@ _SOFT = Image.radial_gradient("L").point([max(0, int(150 - level * 0.85)) for le
 
 
 class Pen:
-    """Draws on a canvas in the frame of one thing.
+    """Draws on a canvas in the frame of one object.
 
     Args:
         canvas: RGB image to draw on.
-        x, y: where the thing's origin lies, pixels of the canvas.
-        size: pixels a unit.
-        angle: turn of the thing, radians clockwise.
-        squash: foreshortening of the vertical, 1 for none; applied after the turn.
+        x, y: the object's origin, in pixels of the canvas.
+        size: pixels per unit.
+        angle: rotation of the object, radians clockwise.
+        squash: vertical foreshortening, 1 for none; applied after the rotation.
         mirror: -1 swaps left and right.
     """
 
@@ -157,7 +157,7 @@ class Pen:
         squash: float = 1.0,
         mirror: int = 1,
     ) -> None:
-        """Keep the frame; see the class."""
+        """Store the frame; see the class."""
         self.canvas, self.x, self.y, self.size, self.squash = canvas, x, y, size, squash
         self._draw = ImageDraw.Draw(canvas)
         cosine, sine = math.cos(angle) * size, math.sin(angle) * size
@@ -176,7 +176,7 @@ class Pen:
     def bar(
         self, colour: Colour, start: tuple[float, float], end: tuple[float, float], width: float, taper: float = 1.0
     ) -> None:
-        """Draw a straight limb or stick, `width` wide at its start and `taper * width` at its end."""
+        """Draw a straight bar, `width` wide at its start and `taper * width` wide at its end."""
         across, along = end[0] - start[0], end[1] - start[1]
         length = math.hypot(across, along) or 1.0
         nu, nv = -along / length * width / 2, across / length * width / 2
@@ -189,7 +189,7 @@ class Pen:
         )
 
     def shadow(self, wide: float, high: float, v: float = 0.0, u: float = 0.06) -> None:
-        """Darken the ground under the thing, softly."""
+        """Draw a soft shadow under the object."""
         half_wide, half_high = max(2, int(wide * self.size)), max(1, int(high * self.size * self.squash))
         mask = _SOFT.resize((2 * half_wide, 2 * half_high), Image.Resampling.NEAREST)
         corner = (int(self.x + u * self.size) - half_wide, int(self.y + v * self.size * self.squash) - half_high)

@@ -1,1 +1,1 @@
-"""What turns features into label logits: the paper's own head, its rivals' and today's."""
+"""Heads, which map features to label logits: the paper's own, those of its rivals, and newer ones."""

@@ -1,4 +1,4 @@
-"""Att-RNN (Chen et al. 2018): labels one after the other, in the order that the network finds easiest."""
+"""Att-RNN (Chen et al. 2018): labels are predicted one after the other, in the order that the network prefers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from labeldep_cli.models.heads.sequence import SequenceHead, State, run_cell
 
 
 class AttRnnHead(SequenceHead):
-    """Regions [B, S, F] -> logits [B, L], through a path of labels with a look at the regions before each.
+    """Regions [B, S, F] -> logits [B, L], by a path of labels with attention over the regions before each label.
 
-    "Order-Free RNN with Visual Attention for Multi-Label Classification", Chen, Chen, Yeh and Wang, AAAI 2018. As
-    there: the hidden state chooses by soft attention what to see of the regions; an LSTM is fed with that and with the
-    last label; training has no order of labels: of the present labels not on the path yet, the next one is that which
-    the network now finds most probable. Prediction is the most probable path of a beam search.
+    "Order-Free RNN with Visual Attention for Multi-Label Classification", Chen, Chen, Yeh and Wang, AAAI 2018. As in
+    the paper: the hidden state weighs the regions by soft attention. An LSTM gets their weighted mean and the last
+    label. Training has no fixed order of labels: the next one is the present label, not yet on the path, that the
+    network currently gives the highest probability. Prediction is the most probable path of a beam search.
 
-    Simplified: the paper's network begins from a first prediction of all labels; this one begins from the mean of the
-    regions. A path ends with an end symbol. Attention and LSTM see the regions through one linear projection.
+    Simplified: the paper's network starts from a first prediction of all labels; this one starts from the mean of the
+    regions. A path ends with an end symbol. Attention and LSTM share one linear projection of the regions.
     """
 
     spatial: ClassVar[bool] = True
@@ -34,20 +34,20 @@ class AttRnnHead(SequenceHead):
         self.score = nn.Linear(2 * self.width, n_labels + 1)
 
     def begin(self, features: Tensor) -> tuple[Tensor, State]:
-        """The projected regions [B, S, H], and a state from their mean."""
+        """The projected regions [B, S, H], and a state computed from their mean."""
         regions: Tensor = self.project(features)
         hidden = torch.tanh(self.first_state(regions.mean(dim=1, keepdim=True)))
         return regions, (hidden, torch.zeros_like(hidden))
 
-    def step(self, seen: Tensor, state: State, last: Tensor) -> tuple[Tensor, State]:
-        """Look at the regions, read the last label, score the next."""
-        query = torch.tanh(seen[:, None] + self.question(state[0])[:, :, None])  # [B, K, S, H]
+    def step(self, inputs: Tensor, state: State, last: Tensor) -> tuple[Tensor, State]:
+        """Attend to the regions, read the last label, score the next one."""
+        query = torch.tanh(inputs[:, None] + self.question(state[0])[:, :, None])  # [B, K, S, H]
         attention = self.relevance(query).squeeze(-1).softmax(dim=-1)  # [B, K, S]
-        context = attention @ seen  # [B, K, H]
+        context = attention @ inputs  # [B, K, H]
         state = run_cell(self.cell, torch.cat([context, self.embedding(last)], dim=-1), state)
         scores: Tensor = self.score(torch.cat([state[0], context], dim=-1))
         return scores, state
 
     def next_label(self, log_p: Tensor, remaining: Tensor) -> Tensor:
-        """The most probable one that remains."""
+        """The most probable remaining label."""
         return log_p[:, :-1].masked_fill(~remaining, -torch.inf).argmax(dim=1)

@@ -1,4 +1,4 @@
-"""What every head of the generator is. B batch, S regions, F feature width, L labels, N images."""
+"""The base class of the generator's heads. B batch, S regions, F feature width, L labels, N images."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Head(nn.Module):
     Args:
         feature_dim: F.
         n_labels: L.
-        hidden: width of its inner layers; 0 for its own default.
+        hidden: width of the inner layers; 0 for the head's default.
 
     Attributes:
-        spatial: it takes regions [B, S, F], the S positions of the last feature map, instead of features [B, F].
-        sequential: it picks labels one after the other. It has a loss of its own, and no gradient flows through the set
-            that it picks.
-        default_width: of its inner layers.
+        spatial: the head takes regions [B, S, F], the S positions of the last feature map, instead of features [B, F].
+        sequential: the head predicts labels one after the other. It has its own loss, `sequence_loss`, and no gradient
+            flows through the predicted set.
+        default_width: of the inner layers.
     """
 
     spatial: ClassVar[bool] = False
@@ -32,15 +32,15 @@ class Head(nn.Module):
         self.n_labels = n_labels
         self.width = hidden or self.default_width
 
-    def see_labels(self, labels: Tensor) -> None:
-        """Look at the training labels, once, before training; what is learned of them stands in buffers.
+    def fit_to_labels(self, labels: Tensor) -> None:
+        """Compute statistics of the training labels, once before training, and keep them in buffers.
 
         Args:
             labels: int8 [N, L], 0 or 1; -1 where unknown.
         """
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits [B, L] of features [B, F], or of regions [B, S, F]; p > 0.5 gives the head's own predicted set."""
+        """Logits [B, L] of features [B, F] or regions [B, S, F]; the head's predicted set is p > 0.5."""
         raise NotImplementedError
 
     def sequence_loss(self, features: Tensor, y: Tensor) -> Tensor:
@@ -48,9 +48,9 @@ class Head(nn.Module):
 
         Args:
             features: [B, F], or regions [B, S, F].
-            y: [B, L], 0 or 1; -1 where unknown, which counts nowhere.
+            y: [B, L], 0 or 1; -1 where unknown. Unknown labels do not count.
 
         Returns:
-            Scalar in nats: summed over an image's labels, averaged over images.
+            Scalar in nats: summed over the labels of an image, averaged over images.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""ML-GCN (Chen et al. 2019): classifiers that labels share along a graph of their co-occurrence."""
+"""ML-GCN (Chen et al. 2019): label classifiers that are computed on a graph of label co-occurrence."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from labeldep_cli.models.heads.base import Head
 _EMBEDDING = 300
 _LEAST_PROBABILITY = 0.4
 _NEIGHBOURS_WEIGHT = 0.2
-_SLOPE = 0.2
+_SLOPE = 0.2  # of the LeakyReLU
 
 
 class GcnHead(Head):
-    """Features [B, F] -> logits [B, L]: products with classifiers [L, F] that a graph network makes from the labels.
+    """Features [B, F] -> logits [B, L]: products with classifiers [L, F] that a graph network computes.
 
-    "Multi-Label Image Recognition with Graph Convolutional Networks", Chen, Wei, Wang and Guo, CVPR 2019. As there:
-    label i leans on label j where P(j|i) is at least 0.4 in the training labels; its neighbours weigh 0.2 together and
-    itself 0.8; the graph is normalised by its degrees; two graph convolutions with a LeakyReLU of slope 0.2
-    between them, 1024 wide, turn 300 numbers a label into its classifier.
+    "Multi-Label Image Recognition with Graph Convolutional Networks", Chen, Wei, Wang and Guo, CVPR 2019. As in the
+    paper: there is an edge from label i to label j if P(j|i) is at least 0.4 in the training labels. The neighbours of
+    a label have a weight of 0.2 together, the label itself 0.8. The graph is normalised by its degrees. Two graph
+    convolutions of width 1024, with a LeakyReLU of slope 0.2 between them, map 300 numbers per label to its classifier.
 
-    It is linear in the features, as independent sigmoids are: given the image its labels are independent. What it gains
-    is in training, where a rare label shares what its neighbours learn.
+    The logits are linear in the features, as with independent sigmoids: given the image, its labels are independent.
+    The gain is in training, where a rare label shares weights with its neighbours.
 
-    Simplified: the paper's labels come with GloVe word vectors, which are not at hand; here the 300 numbers are learned
-    from random ones. A bias a label stands beside the products, since features need not be positive as the paper's
-    maxima are. The graph is the paper's; its authors' code takes the transposed one.
+    Simplified: the paper's labels have GloVe word vectors, which are not available here; the 300 numbers are learned
+    from a random start. Each label has a bias, since features need not be positive as the paper's maxima are. The graph
+    is the paper's; the authors' code uses its transpose.
     """
 
     default_width: ClassVar[int] = 1024
@@ -44,15 +44,15 @@ class GcnHead(Head):
         self.graph: Tensor
         self.register_buffer("graph", torch.eye(n_labels))
 
-    def see_labels(self, labels: Tensor) -> None:
-        """Draw the graph: who leans on whom, normalised."""
+    def fit_to_labels(self, labels: Tensor) -> None:
+        """Compute the graph from the training labels."""
         self.graph.copy_(label_graph(labels))
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits [B, L]."""
         shared = leaky_relu(self.graph @ self.first(self.embedding), _SLOPE)
-        # With the factor a step of Adam at 1e-3 moves a logit over 2048 features by about 0.3, as it does for a linear
-        # head; without it by 100.
+        # With this factor, a step of Adam at 1e-3 changes a logit over 2048 features by about 0.3, as for a linear
+        # head. Without it, the change is 100.
         classifiers = self.graph @ self.second(shared) * (3 / self.width)  # [L, F]
         logits: Tensor = features @ classifiers.T + self.bias
         return logits
@@ -62,11 +62,11 @@ def label_graph(labels: Tensor) -> Tensor:
     """The normalised graph of label co-occurrence.
 
     Args:
-        labels: int8 [N, L]; -1 where unknown: P(j|i) is counted over images where i is present and j is known.
+        labels: int8 [N, L]; -1 where unknown. P(j|i) is counted over images where i is present and j is known.
 
     Returns:
-        [L, L]: D^-1/2 A D^-1/2, where row i of A has 0.8 at i, and 0.2 shared by the j with P(j|i) >= 0.4; D are the
-        sums of A's rows.
+        [L, L]: D^-1/2 A D^-1/2. Row i of A has 0.8 at i, and 0.2 divided equally among all j with P(j|i) >= 0.4. D has
+        the sums of A's rows.
     """
     present, known = (labels > 0).float(), (labels >= 0).float()
     conditional = present.T @ present / (present.T @ known).clamp(min=1)  # P(j|i) at [i, j]

@@ -8,7 +8,7 @@ from labeldep_cli.models.heads.base import Head
 
 
 class LinearHead(Head, nn.Sequential):
-    """Features [B, F] -> logits [B, L]; linear, or with one hidden layer.
+    """Features [B, F] -> logits [B, L]: one linear layer, or a hidden layer with a ReLU before it.
 
     Args:
         feature_dim: F.

@@ -1,4 +1,4 @@
-"""ML-Decoder (Ridnik et al. 2023): queries that look at the regions, one for each label or group of labels."""
+"""ML-Decoder (Ridnik et al. 2023): queries that attend to the regions, one for each label or group of labels."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ class MlDecoderHead(Head):
     """Regions [B, S, F] -> logits [B, L], by cross-attention from label queries.
 
     "ML-Decoder: Scalable and Versatile Classification Head", Ridnik, Sharir, Ben-Cohen, Ben-Baruch and Noy, WACV 2023.
-    As there, and as in its authors' code: regions are projected to width 768 with a ReLU; min(L, 100) queries attend to
-    them with 8 heads, without self-attention among the queries; a feed-forward layer 8/3 as wide follows, each with
-    residual and layer norm; and a query's output becomes the logits of its ceil(L / queries) labels by a linear map of
-    its own.
+    As in the paper and its authors' code: regions are projected to width 768 with a ReLU. min(L, 100) queries attend to
+    them with 8 heads, without self-attention among the queries. A feed-forward layer 8/3 as wide follows. Both have a
+    residual connection and a layer norm. A linear map for each query gives the logits of its ceil(L / queries) labels.
 
-    Simplified: no dropout, since a resumed run repeats an uninterrupted one bit by bit. The queries are learned; in the
-    authors' code they keep their random values.
+    Simplified: no dropout, so that a resumed run repeats an uninterrupted one bit by bit. The queries are learned; in
+    the authors' code they keep their random values.
     """
 
     spatial: ClassVar[bool] = True
@@ -51,7 +50,7 @@ class MlDecoderHead(Head):
         """Logits [B, L]."""
         regions = self.project(features).relu()  # [B, S, H]
         queries = self.norm_queries(self.queries).expand(regions.shape[0], -1, -1)  # [B, Q, H]
-        seen = self.norm_attended(queries + self.attend(queries, regions, regions, need_weights=False)[0])
-        fed = self.norm_fed(seen + self.feed_forward(seen))
+        attended = self.norm_attended(queries + self.attend(queries, regions, regions, need_weights=False)[0])
+        fed = self.norm_fed(attended + self.feed_forward(attended))
         grouped = torch.einsum("bqh,qhg->bqg", fed, self.group_weight)
         return grouped.flatten(1)[:, : self.n_labels] + self.bias

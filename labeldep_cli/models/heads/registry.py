@@ -1,4 +1,4 @@
-"""The heads by the names of `--head`."""
+"""The heads by their `--head` names."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ HEADS: Mapping[HeadKind, type[Head]] = {
 
 
 def seeded_head(kind: HeadKind, feature_dim: int, n_labels: int, hidden: int, seed: int) -> Head:
-    """A head with initial weights drawn from `seed` alone, leaving the global generators untouched."""
+    """A head whose initial weights depend only on `seed`; torch's global random state is left unchanged."""
     with seeded(seed):
         return HEADS[kind](feature_dim, n_labels, hidden)

@@ -1,4 +1,4 @@
-"""RLSD (Zhang et al. 2018): labels that depend on one another within a region."""
+"""RLSD (Zhang et al. 2018): labels that depend on each other within a region."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class RlsdHead(Head):
     """Regions [B, S, F] -> logits [B, L]: an LSTM over latent labels in every region, then the maximum over regions.
 
     "Multi-Label Image Classification with Regional Latent Semantic Dependencies", Zhang, Wu, Shen, Zhang and Lu, IEEE
-    Transactions on Multimedia 2018. As there: every region is read by one and the same LSTM, first its features and
-    then, step by step, its labels; a label's score in the image is the greatest over regions and steps.
+    Transactions on Multimedia 2018. As in the paper: the same LSTM reads every region, first its features and then,
+    step by step, its labels. The score of a label in the image is the maximum over regions and steps.
 
-    Simplified: the paper finds its regions with a fully convolutional localisation network, which is not at hand; here
-    the regions are the positions of the last feature map, whose receptive fields are wide. What a step reads of the one
-    before is the softmax of its scores, through label embeddings, so that no label has to be assigned to a region. Each
-    region takes 3 steps. The loss is that of any head with logits.
+    Simplified: the paper finds its regions with a fully convolutional localisation network, which is not available
+    here; the regions are the positions of the last feature map, whose receptive fields are wide. A step reads the
+    softmax of the scores of the step before, mapped by label embeddings, so that no label has to be assigned to a
+    region. Each region takes 3 steps. The loss is that of any head that gives logits.
     """
 
     spatial: ClassVar[bool] = True
@@ -36,12 +36,12 @@ class RlsdHead(Head):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits [B, L]."""
-        given = self.project(features.flatten(0, 1))  # [B * S, H]
-        state = (torch.zeros_like(given), torch.zeros_like(given))
+        inputs = self.project(features.flatten(0, 1))  # [B * S, H]
+        state = (torch.zeros_like(inputs), torch.zeros_like(inputs))
         scores = []
         for _ in range(self.steps):
-            state = self.cell(given, state)
+            state = self.cell(inputs, state)
             scores.append(self.score(state[0]))  # [B * S, L]
-            given = self.embed(scores[-1].softmax(dim=1))
+            inputs = self.embed(scores[-1].softmax(dim=1))
         best = torch.stack(scores).amax(dim=0)
         return best.view(*features.shape[:2], self.n_labels).amax(dim=1)

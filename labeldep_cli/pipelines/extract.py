@@ -85,7 +85,7 @@ def extract(
     project = open_project(workspace, source, machine, reporter, spatial=config.spatial, extraction=config)
     _ = project.images
     if fresh and split is None:
-        project = project.anew()
+        project = project.without_store_settings()
     files: list[CacheFile] = []
     skipped: list[Skipped] = []
     images, seconds = 0, 0.0

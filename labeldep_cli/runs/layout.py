@@ -1,4 +1,4 @@
-"""What lies in a run's folder, by name; known without torch, so that runs can be listed at once."""
+"""The names of the files in a run's folder. This module does not import torch, so that runs can be listed quickly."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ METRICS = "metrics.jsonl"
 RESULT = "result.json"
 LOCK = ".lock"
 TENSORBOARD = "tensorboard"
-"""The folder of the events that `--tensorboard` writes."""
+"""The folder of the event files that `--tensorboard` writes."""
 SCRATCH = ".checkpoint.writing"
-"""The folder that a checkpoint is written in, beside its name to be."""
+"""The folder in which a checkpoint is written, before it is moved to its final name."""
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """A run's evaluations, the records of its metrics.jsonl; none where there is no such file.
+    """A run's evaluations, the records of its metrics.jsonl; empty if there is no such file.
 
     Raises:
         OSError, ValueError: the file is broken.

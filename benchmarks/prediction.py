@@ -1,9 +1,9 @@
-"""`labeldep predict` beside `labeldep extract` over the same files, and `--stdin-json` beside a bare forward pass.
+"""`labeldep predict` compared with `labeldep extract` on the same files, and `--stdin-json` with a plain forward pass.
 
-Both read, decode and encode the same images by the same network; predict also decides and tells. Rates begin once the
-first batch is through, each in a process of its own, in turn. A request's time is that of its whole way: a line into
-the pipe of a process that is warm, decoding, the network, and its answer read back; after each request one image that
-is decoded already passes the same network here.
+Both read, decode and encode the same images with the same network; `predict` also decides on the labels and prints
+them. Rates are measured after the first batch, each in a separate process, alternately. The time of a request covers
+everything: writing a line to a running process, decoding, the network, and reading the answer. After each request, one
+decoded image passes the same network in this process.
 """
 
 from __future__ import annotations
@@ -70,19 +70,19 @@ def run(folder: Path, backbone: str, weights: str, count: int, repeats: int, req
     """Measure both.
 
     Args:
-        folder: of photos.
+        folder: a folder of photos.
         backbone, weights: as for extract.
-        count: images a measurement; fewer where the folder has fewer.
+        count: images per measurement; fewer if the folder has fewer.
         repeats: measurements of each rate.
-        requests: to the process that stays.
+        requests: number of requests to the running process.
 
     Returns:
-        Under `measured` images a second, the ratio to extract and peak MB (this process's and its workers', each of
-        which counts once more what it shares with it), for extract and for predict at a quarter and all of the images;
+        Under `measured` images per second, the ratio to extract and peak MB (of the process and its workers; memory
+        that they share is counted once per process), for extract and for predict on a quarter and on all of the images;
         `request_ms`, `forward_ms` and `request_over_forward`, medians.
 
     Raises:
-        LabeldepError: too few images.
+        LabeldepError: there are too few images.
     """
     paths = photos_of(folder, count)
     workers = Machine().n_workers
@@ -117,7 +117,7 @@ def run(folder: Path, backbone: str, weights: str, count: int, repeats: int, req
 
 
 def _train(place: Path, task: Task) -> Path:
-    """A run to predict with; what it has learnt does not matter here."""
+    """A run to predict with; its quality does not matter here."""
     table = place / "labels.csv"
     rows = [
         f'"{path}",{"val" if k % 4 == 0 else "train"},' + ",".join(str((k + column) % 2) for column in range(_LABELS))
@@ -131,7 +131,7 @@ def _train(place: Path, task: Task) -> Path:
 
 
 def _predict(task: Task) -> float:
-    """Images a second, as `extract` counts them: from the end of the first batch on."""
+    """Images per second, counted as `extract` does: from the end of the first batch."""
     begun = 0.0
     made, machine = os.environ[_RUN], Machine("cpu", task.workers)
     for number, one in enumerate(
@@ -145,7 +145,7 @@ def _predict(task: Task) -> float:
 
 
 def _requests(run: str, paths: Sequence[str], count: int) -> tuple[list[float], list[float]]:
-    """Seconds of each request to a process that stays, and of as many forward passes here, in turn."""
+    """Seconds of each request to a running process, and of as many forward passes in this process, alternately."""
     labeller = open_labeller(open_run(run, Path()), Machine("cpu"), DecisionConfig(), None, SilentReporter())
     command = [sys.executable, "-m", "labeldep_cli", "predict", "--stdin-json", "--run", run, "--device", "cpu"]
     asked, forward = [], []

@@ -1,14 +1,14 @@
 """A benchmark with a known answer: how much of the true posterior's gain over independent sigmoids is reached?
 
-Label sets are drawn with replacement from COCO train2014's, for train, val and test alike; a label's image evidence is
-SIMULATED (`law.py`), of known strength, so that p(y|x) is known exactly. Small Ising models with known couplings stand
-beside it, and both again with every label column shuffled, where there is no dependency left to gain from.
+Label sets for train, val and test are drawn with replacement from those of COCO train2014. A label's image evidence is
+SIMULATED (`law.py`), with known strength, so that p(y|x) is known exactly. Small Ising models with known couplings are
+used too, and both also with every label column shuffled, so that no dependency is left to gain from.
 
-Every run is made by the package's own pipelines over ready features, as `labeldep pretrain`, `labeldep adversarial` and
-`labeldep eval` would. A row's fraction is (row - baseline) / (true posterior - baseline) in exact match, the baseline
-being the pretrained sigmoids at p > 0.5 and the true posterior deciding on argmax over y of p(y|x); its interval comes
-from a paired bootstrap over images, averaged over seeds. "True marginals" are p(y_l|x) themselves: no decision that
-takes each label on its own can know more.
+Every run is made by the package's own pipelines over ready features, as `labeldep pretrain`, `labeldep adversarial`
+and `labeldep eval` would. A row's fraction is (row - baseline) / (true posterior - baseline) in exact match. The
+baseline is the pretrained sigmoids at p > 0.5; the true posterior decides on argmax over y of p(y|x). The interval
+comes from a paired bootstrap over images, averaged over seeds. "True marginals" are p(y_l|x) themselves: no decision
+that takes each label separately can know more.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def command(
     ),
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """What a second process brings: extraction by two gloo processes beside one."""
+    """The gain from a second process: extraction with two gloo processes and with one."""
     found = {"extraction": extraction(photos, backbone)}
     one = found["extraction"]
     title = (

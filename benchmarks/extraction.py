@@ -58,7 +58,7 @@ def command(
     default_only: Annotated[bool, typer.Option("--default-only", help="Leave --compile and --precision out.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Extraction beside a plain torchvision loop, and beside its own encoder."""
+    """Extraction compared with a plain torchvision loop, and with its own encoder."""
     variants = tuple(VARIANTS)[: 1 if default_only else None]
     found = run(images, backbone, weights, count, repeats, variants)
     rows = [

@@ -48,7 +48,7 @@ def command(
     requests: Annotated[int, typer.Option(min=10, help="Requests; their median is told.")] = 200,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Prediction beside extraction, and a request beside a forward pass."""
+    """Prediction compared with extraction, and a request with a forward pass."""
     found = run(images, backbone, weights, count, repeats, requests)
     rates = [
         [name, f"{row['images_per_second']:.1f}", f"{row['over_extract']:.3f}", f"{row['peak_mb']:.0f}"]
@@ -98,7 +98,7 @@ def run(folder: Path, backbone: str, weights: str, count: int, repeats: int, req
             },
             repeats,
         )
-        asked, forward = _requests(made, paths, requests)
+        request_times, forward_times = _requests(made, paths, requests)
     return {
         **circumstances(task, repeats),
         "measured": {
@@ -110,9 +110,9 @@ def run(folder: Path, backbone: str, weights: str, count: int, repeats: int, req
             for name in rates
         },
         "requests": requests,
-        "request_ms": 1000 * statistics.median(asked),
-        "forward_ms": 1000 * statistics.median(forward),
-        "request_over_forward": statistics.median(asked) / statistics.median(forward),
+        "request_ms": 1000 * statistics.median(request_times),
+        "forward_ms": 1000 * statistics.median(forward_times),
+        "request_over_forward": statistics.median(request_times) / statistics.median(forward_times),
     }
 
 
@@ -148,7 +148,7 @@ def _requests(run: str, paths: Sequence[str], count: int) -> tuple[list[float], 
     """Seconds of each request to a running process, and of as many forward passes in this process, alternately."""
     labeller = open_labeller(open_run(run, Path()), Machine("cpu"), DecisionConfig(), None, SilentReporter())
     command = [sys.executable, "-m", "labeldep_cli", "predict", "--stdin-json", "--run", run, "--device", "cpu"]
-    asked, forward = [], []
+    request_times, forward_times = [], []
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
         if process.stdin is None or process.stdout is None:
             raise ValueError("the pipes were asked for")
@@ -157,13 +157,13 @@ def _requests(run: str, paths: Sequence[str], count: int) -> tuple[list[float], 
             begun = time.perf_counter()
             process.stdin.write(json_.dumps({"path": path}) + "\n")
             answer = json_.loads(process.stdout.readline())
-            asked.append(time.perf_counter() - begun)
+            request_times.append(time.perf_counter() - begun)
             if "labels" not in answer:
                 raise LabeldepError(f"{path}: {answer}", "Give photos that can be read.")
             image = decode_here(Path, [(path, (0,))], labeller.side).images[:, 0]
             with torch.inference_mode():
                 begun = time.perf_counter()
                 labeller.generator(image)
-                forward.append(time.perf_counter() - begun)
+                forward_times.append(time.perf_counter() - begun)
         process.stdin.close()
-    return asked[1:], forward[1:]
+    return request_times[1:], forward_times[1:]

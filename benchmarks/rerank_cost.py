@@ -27,7 +27,7 @@ REPEATS = 7
 
 
 def command(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
-    """What rerank costs: critic rows an image, and time beside those rows' bare forward pass."""
+    """The cost of rerank: critic rows per image, and time relative to a plain forward pass of those rows."""
     found = run()
     rows = [
         [

@@ -44,7 +44,7 @@ def command(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """An adversarial step beside the same mathematics in plain eager PyTorch, and beside the machine's limits."""
+    """An adversarial step compared with the same mathematics in plain eager PyTorch, and with the machine's limits."""
     found = run(repeats, torch.device(device))
     rows = [
         [

@@ -47,7 +47,7 @@ def command(
     quick: Annotated[bool, typer.Option("--quick", help="Few rows and steps: says nothing, but runs all.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """A known answer: simulated evidence, so that the true posterior stands beside every system."""
+    """A known answer: simulated evidence, so that every system can be compared with the true posterior."""
     from benchmarks.planted.report import tables
     from benchmarks.show import show
     from labeldep_cli.cli.show import Terminal
@@ -104,14 +104,14 @@ def run(
         if quick
         else Scale(PRETRAIN_EPOCHS, HIDDEN, joint_steps, FROZEN_STEPS, critic_layers, critic_width)
     )
-    asked = [name for name in known if not cases or name in cases]
+    chosen = [name for name in known if not cases or name in cases]
     return {
         "benchmark": "planted",
         "simulated": "image evidence is simulated; label sets of coco are real, those of ising are drawn from a model",
         "sizes": vars(sizes),
         "scale": vars(scale),
         "seeds": seeds,
-        "cases": [_case(name, labels, work, sizes, scale, seeds, reporter or SilentReporter()) for name in asked],
+        "cases": [_case(name, labels, work, sizes, scale, seeds, reporter or SilentReporter()) for name in chosen],
     }
 
 

@@ -74,7 +74,7 @@ def command(
     steps: Annotated[int, typer.Option(min=1, help="Generator updates.")] = STEPS,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Critics in training on an Ising model, each beside its control; simulated evidence."""
+    """Critics in training on an Ising model, each compared with its control; simulated evidence."""
     from labeldep_cli.cli.show import Terminal
 
     found = run(work, seeds, only, steps, SIZES, Terminal())

@@ -38,7 +38,7 @@ def give_z(project: Project, config: TrainingConfig, train: Inputs, cached_z: bo
     cache = _cache(project, train)
     if cached_z and cache is None:
         raise CacheError(
-            f"this run began with D's features from {project.workspace.features}, but some of them are missing now",
+            f"this run began with D's features read from {project.workspace.features}; some are missing now",
             f"Run: {_command(project, train)}\nor start again without them: the same command with --fresh.",
         )
     if cached_z and cache is not None:

@@ -73,5 +73,5 @@ class Copies:
         if self._inside in Path(os.path.realpath(path)).parents:
             raise LabeldepError(
                 f"the image {path} lies in {self.folder}, where --annotate writes its copies",
-                "Choose a folder that contains none of the images: --annotate DIR",
+                "Name a folder that contains none of the images: --annotate DIR",
             )

@@ -173,13 +173,13 @@ def _extract_part(
     require_one_shape(store, backbone.shape)
     if world.first:
         _note_old_file(project, split)
-        progress = (
+        stored_note = (
             f"{n_stored:,} of {len(split):,} {views} of {split.name} are there; "
             if n_stored and not again.any()
             else ""
         )
         size = segment_bytes(len(rows), part, backbone.shape) / 1e6
-        project.reporter.note(f"{store.folder}: {progress}{len(rows):,} to compute, {size:.1f} MB")
+        project.reporter.note(f"{store.folder}: {stored_note}{len(rows):,} to compute, {size:.1f} MB")
     groups = -(-len(rows) // config.group)
     share = world.share(groups)
     mine = rows[share.start * config.group : share.stop * config.group]

@@ -70,4 +70,6 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is broken", "Remove it: the runs beside it know their own settings.") from error
+        raise CheckpointError(
+            f"{path} is broken", "Remove it: the runs in the folder have records of their own."
+        ) from error

@@ -1,1 +1,1 @@
-"""Benchmarks of labeldep: `python -m benchmarks NAME`; what was measured stands in RESULTS.md."""
+"""Benchmarks of labeldep: `python -m benchmarks NAME`. The measured results are in RESULTS.md."""

@@ -1,10 +1,10 @@
-"""Does `labeldep audit` find planted mistakes? Labels are flipped at random, and it looks for them.
+"""Does `labeldep audit` find planted mistakes? Labels are flipped at random, and `audit` searches for them.
 
-Every cell of the label matrix is flipped with probability NOISE, seeded; features stay as they are.
-Ours, |y - p| and cleanlab's rankings are scored by their average precision of finding the flipped cells. All take the
-same cross-fitted p, of `audit` itself; cleanlab's self-confidence ranks cells as |y - p| does, so that its other
-rankings stand here: confidence minus the label's mean (`adjust_pred_probs`), and the cells that its filter picks first.
-What the data set itself has wrong counts as right here, for every ranking alike.
+Every cell of the label matrix is flipped with probability NOISE, seeded; features are unchanged. The rankings of
+`audit`, of |y - p| and of cleanlab are scored by their average precision of finding the flipped cells. All use the same
+cross-fitted p, computed by `audit`. cleanlab's self-confidence ranks cells as |y - p| does, so its other rankings are
+used: confidence minus the label's mean (`adjust_pred_probs`), and the cells chosen by its filter first. Mistakes that
+the data set already has count as correct labels, for every ranking.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ def run(
     seeds: range,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """Flip, audit and score, once a seed.
+    """Flip, audit and score, once per seed.
 
     Returns:
-        `cells` and `images`: average precision in per cent of each ranking, a list over seeds.
+        `cells` and `images`: average precision of each ranking in per cent, a list over seeds.
     """
     there = [name for name in SPLITS if len(project.dataset.splits[name])]
     parts = ensure_inputs_together(project, dict.fromkeys(there, 1), full=False)
@@ -116,7 +116,7 @@ def run(
 
 
 def _cells(found: Audit, flipped: NDArray[np.bool_]) -> dict[str, float]:
-    """Average precision of finding the flipped cells, of those whose label is known."""
+    """Average precision of finding the flipped cells among those whose label is known."""
     from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
     from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
 

@@ -1,8 +1,8 @@
-"""How much a critic's update slows while another process keeps one core busy.
+"""How much slower a critic's update is while another process keeps one core busy.
 
-labeldep has OpenMP's threads sleep where they wait (`OMP_WAIT_POLICY=PASSIVE`, set before torch is imported). Threads
-that spin instead wait for one that has no core, and burn the core that it waits for. Each measurement is a process of
-its own with as many threads as cores; with and without the busy neighbour, passive and spinning, in turn.
+labeldep makes OpenMP threads sleep while they wait (`OMP_WAIT_POLICY=PASSIVE`, set before torch is imported). Spinning
+threads wait for a thread that has no core, and use up the core that it needs. Each measurement is a separate process
+with as many threads as cores. The cases alternate: with and without the busy process, passive and spinning.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import typer
 from benchmarks.show import Table, show
 
 REPEATS = 5
-STEPS = 20  # iterations a measurement, of which the median is taken
-LIMIT = 15.0  # seconds after which a measurement takes no further iteration
+STEPS = 20  # iterations per measurement; their median counts
+LIMIT = 15.0  # seconds after which a measurement starts no further iteration
 _SPIN = "while True: pass"
 
 
@@ -39,7 +39,7 @@ def command(
 
 
 def run(repeats: int) -> dict[str, Any]:
-    """Measure each case in turn.
+    """Measure all cases, alternating between them.
 
     Returns:
         `seconds` by policy ("passive", "active") and case ("quiet", "busy"), medians; `slowed`, their ratio; `threads`.

@@ -1,8 +1,8 @@
-"""What a second process brings: `extract` by two gloo processes beside one, the same files, one thread each.
+"""The gain from a second process: `extract` with two gloo processes and with one, on the same files, one thread each.
 
-Both decode in the process itself (`--workers 0`): with a decoding process of its own, one process would keep two cores
-busy already. The rates are those that `extract --json` gives: start-up, and with it each process's first 32 images, is
-left out; of two processes the longer one's time counts.
+All decode in the process itself (`--workers 0`): with a separate decoding process, a single process would already keep
+two cores busy. The rates are those of `extract --json`: they leave out start-up, which includes each process's first 32
+images. With two processes, the longer time counts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def command(
     ),
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """What a second process brings: extraction by two gloo processes beside one."""
+    """The gain from a second process: extraction with two gloo processes and with one."""
     found = {"extraction": extraction(photos, backbone)}
     one = found["extraction"]
     title = (
@@ -53,14 +53,14 @@ def command(
 
 
 def extraction(photos: Path | None, backbone: str) -> dict[str, Any]:
-    """Extract the same images with one process and with two, in turn.
+    """Extract the same images alternately with one process and with two.
 
     Args:
-        photos: folder of JPEGs; None for drawn ones.
+        photos: folder of JPEGs; None for drawn images.
         backbone: its name.
 
     Returns:
-        Images a second (medians of REPEATS, and all of them), their ratio, and whether the features are equal bit for
+        Images per second (medians of REPEATS, and all values), their ratio, and whether the features are equal bit for
         bit.
 
     Raises:
@@ -108,7 +108,7 @@ def _drawn(folder: Path) -> list[Path]:
 
 
 def _table(folder: Path, images: list[Path]) -> Path:
-    """A data set whose train split is IMAGES images; val and test have one each, which nobody looks at."""
+    """A data set whose train split has IMAGES images; val and test have one each, which is not used."""
     splits = ["train"] * IMAGES + ["val", "test"]
     lines = [f"{path},{split},{row % 2}" for row, (path, split) in enumerate(zip(images, splits, strict=True))]
     table = folder / "labels.csv"
@@ -117,7 +117,7 @@ def _table(folder: Path, images: list[Path]) -> Path:
 
 
 def _extract(name: str, table: Path, backbone: str, out: Path) -> float:
-    """Run `extract` in one process or two; images a second."""
+    """Run `extract` in one process or two; returns images per second."""
     what = ["--dataset", str(table), "--split", "train", "--backbone", backbone, "--weights", "none"]
     how = ["--device", "cpu", "--workers", "0", "--out", str(out), "--fresh", "--json"]
     done = subprocess.run(

@@ -1,9 +1,9 @@
-"""`labeldep extract` beside a plain torchvision loop over the same files, and beside its own encoder's rate.
+"""`labeldep extract` compared with a plain torchvision loop over the same files, and with the rate of its own encoder.
 
 The plain loop is what one would write first: a DataLoader of PIL images, torchvision's transforms, the same weights in
 eager float32, batches of 32, features collected and written with h5py at the end. Both use as many workers and as many
-threads as there are cores. Times begin once the first batch is through. Every measurement has a process of its own, so
-that its peak memory is its own too; they are taken in turn, so that what else the machine does falls on all of them.
+threads as there are cores. Times start after the first batch. Every measurement is a separate process, so that its peak
+memory can be measured. The measurements alternate, so that other load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def command(
     default_only: Annotated[bool, typer.Option("--default-only", help="Leave --compile and --precision out.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Extraction beside a plain torchvision loop, and beside its own encoder."""
+    """Extraction compared with a plain torchvision loop, and with its own encoder."""
     variants = tuple(VARIANTS)[: 1 if default_only else None]
     found = run(images, backbone, weights, count, repeats, variants)
     rows = [
@@ -72,13 +72,13 @@ def command(
 
 @dataclass(frozen=True)
 class Task:
-    """What one process measures.
+    """The work of one measuring process.
 
     Attributes:
-        backbone, weights: as the user names them.
-        paths: of the images.
-        config: how they are extracted.
-        workers: decoding processes.
+        backbone, weights: as the user writes them.
+        paths: paths of the images.
+        config: how features are extracted.
+        workers: number of decoding processes.
     """
 
     backbone: str
@@ -94,29 +94,29 @@ class Task:
 
     @property
     def side(self) -> int:
-        """Pixels a side."""
+        """Side of an input image, in pixels."""
         return find_backbone(self.backbone).side
 
 
 def run(
     folder: Path, backbone: str, weights: str, count: int, repeats: int, variants: tuple[str, ...] = (*VARIANTS,)
 ) -> dict[str, Any]:
-    """Measure the plain loop and some ways to extract.
+    """Measure the plain loop and some variants of `extract`.
 
     Args:
-        folder: of photos.
+        folder: a folder of photos.
         backbone, weights: as for extract.
-        count: images a measurement; fewer where the folder has fewer.
+        count: images per measurement; fewer if the folder has fewer.
         repeats: measurements of each.
-        variants: of VARIANTS.
+        variants: names from VARIANTS.
 
     Returns:
-        For each: images a second, the ratio to the plain loop, the own encoder's rate on ready tensors and the share of
-        it that is reached, peak MB; medians. Memory is this process's and its workers', each of which counts once more
-        what it shares with it.
+        For each, as medians: images per second, the ratio to the plain loop, the encoder's rate on ready tensors and
+        the share of it that is reached, peak MB. Memory is that of the process and its workers; memory that they share
+        is counted once per process.
 
     Raises:
-        LabeldepError: too few images.
+        LabeldepError: there are too few images.
     """
     paths = photos_of(folder, count)
     workers = Machine().n_workers
@@ -145,7 +145,7 @@ def photos_of(folder: Path, count: int) -> tuple[str, ...]:
     """The first images of a folder.
 
     Raises:
-        LabeldepError: too few for a quarter of them to last beyond its first group.
+        LabeldepError: there are too few: a quarter of them does not exceed the first group.
     """
     paths = tuple(str(Path(path).absolute()) for _, path in zip(range(count), expand([str(folder)]), strict=False))
     if len(paths) < 8 * BATCH:
@@ -154,7 +154,7 @@ def photos_of(folder: Path, count: int) -> tuple[str, ...]:
 
 
 def circumstances(task: Task, repeats: int) -> dict[str, Any]:
-    """What measurements of a task hang on."""
+    """What the measurements of a task depend on."""
     return {
         "backbone": task.backbone,
         "images": len(task.paths),
@@ -169,7 +169,7 @@ def _forward_of(variant: str) -> str:
 
 
 def median_ratio(mine: list[float], theirs: list[float]) -> float:
-    """The median of the ratios within each round: what slows the machine for a while slows both."""
+    """The median of the ratios within each round, so that a temporarily slow machine affects both alike."""
     return statistics.median(one / other for one, other in zip(mine, theirs, strict=True))
 
 
@@ -189,14 +189,14 @@ def rates_in_turn(
 
 
 def _measured(measure: Callable[[Task], float], task: Task) -> tuple[float, float]:
-    """Images a second, and the peak MB of this process and its workers."""
+    """Images per second, and the peak MB of this process and its workers."""
     rate = measure(task)
     own, largest = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return rate, (own + task.workers * largest) / 1024
 
 
 def extract_rate(task: Task) -> float:
-    """Images a second of `labeldep extract`, from the end of the first group on."""
+    """Images per second of `labeldep extract`, measured from the end of the first group."""
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder, "labels.csv")
         table.write_text("path,split,photo\n" + "".join(f'"{path}",train,1\n' for path in task.paths))
@@ -208,7 +208,7 @@ def extract_rate(task: Task) -> float:
 
 @torch.inference_mode()
 def _forward(task: Task) -> float:
-    """The rate of the same encoder on 8-bit images that are there already."""
+    """The rate of the same encoder on 8-bit images in memory."""
     encoder = InferenceEncoder(Encoder(task.loaded().module), task.config.precision)
     if task.config.compile:
         encoder.compile(task.side, SilentReporter().note)

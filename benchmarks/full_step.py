@@ -1,8 +1,8 @@
-"""What an adversarial step of full mode costs: with D's features from the cache, and with less memory.
+"""The cost of an adversarial step in full mode: with D's features from the cache, and with less memory.
 
-Random JPEG files of a photo's size, a small ResNet with random weights, this process decoding: time and memory depend
-on none of their values. Memory is that of all tensors alive at once in a step, less weights and optimizer, counted
-from every operation's results: an allocator's own waste comes on top.
+It uses random JPEG files of a photo's size and a small ResNet with random weights, and decodes in this process: time
+and memory do not depend on the values. Memory is that of all tensors alive at the same time in a step, without weights
+and optimizer state, counted from the results of every operation. An allocator's overhead comes on top.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ WAYS: Mapping[str, tuple[bool, int, bool]] = {
     "and --checkpoint-activations": (True, 1, True),
     "and both": (True, 4, True),
 }
-"""What is compared: D reads the cache, parts of a batch, activations computed again."""
+"""The variants: D reads the cache, a batch in parts, activations computed again."""
 
 
 def command(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
@@ -65,7 +65,7 @@ def command(json: Annotated[bool, typer.Option("--json", help="Print one JSON ob
 
 
 def run() -> dict[str, Any]:
-    """Time steps in every way, in turn.
+    """Time steps of every variant, alternating between them.
 
     Returns:
         For each: median seconds of REPEATS steps, its ratio to the first, images decoded a step, and the most bytes
@@ -89,7 +89,7 @@ def run() -> dict[str, Any]:
         del steps
         for name, way in WAYS.items():
             stepping = _Stepping(project, MEASURED, *way, critic_steps=1)
-            stepping()  # makes the optimizers' state
+            stepping()  # creates the optimizers' state
             ways[name]["peak_bytes"] = peak_bytes(stepping)
     settings = {"backbone": BACKBONE, "batch": TIMED, "batch_of_peak": MEASURED, "repeats": REPEATS}
     return {**settings, "threads": torch.get_num_threads(), "device": str(project.device), "ways": ways}
@@ -99,7 +99,7 @@ def _project(folder: Path) -> Project:
     """A data set of random images, and its cache of all views."""
     random = np.random.default_rng(0)
     lines = ["path,split," + ",".join(f"label {k}" for k in range(LABELS))]
-    splits = ["train"] * IMAGES + ["val", "test"]  # every data set has these two; nothing looks at them
+    splits = ["train"] * IMAGES + ["val", "test"]  # every data set needs these two; they are not used
     for row, split in enumerate(splits):
         coarse = Image.fromarray(random.integers(0, 256, (30, 40, 3), dtype=np.uint8))
         coarse.resize(PIXELS, Image.Resampling.BICUBIC).save(folder / f"{row}.jpg", quality=90)
@@ -147,15 +147,15 @@ class _Stepping:
             yield batches
 
     def __call__(self) -> float:
-        """Make one update; seconds."""
+        """Make one update; returns seconds."""
         begun = time.perf_counter()
         told = self._step(next(self._numbers), self._batches)
-        assert torch.stack(list(told.values())).isfinite().all()  # reads them: a GPU has finished
+        assert torch.stack(list(told.values())).isfinite().all()  # reads the values, so that a GPU has finished
         return time.perf_counter() - begun
 
 
 def peak_bytes(task: Callable[[], object]) -> int:
-    """The most bytes that tensors made by a task hold at once."""
+    """The maximum number of bytes that the tensors created by a task hold at the same time."""
     alive = _Alive()
     with alive:
         task()
@@ -163,7 +163,7 @@ def peak_bytes(task: Callable[[], object]) -> int:
 
 
 class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the storages that operations make, for as long as they live; optimizers' updates in place make none."""
+    """Counts the storages that operations create, as long as they live; in-place updates of optimizers create none."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

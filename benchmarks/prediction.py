@@ -1,9 +1,9 @@
-"""`labeldep predict` beside `labeldep extract` over the same files, and `--stdin-json` beside a bare forward pass.
+"""`labeldep predict` compared with `labeldep extract` on the same files, and `--stdin-json` with a plain forward pass.
 
-Both read, decode and encode the same images by the same network; predict also decides and tells. Rates begin once the
-first batch is through, each in a process of its own, in turn. A request's time is that of its whole way: a line into
-the pipe of a process that is warm, decoding, the network, and its answer read back; after each request one image that
-is decoded already passes the same network here.
+Both read, decode and encode the same images with the same network; `predict` also decides on the labels and prints
+them. Rates are measured after the first batch, each in a separate process, alternately. The time of a request covers
+everything: writing a line to a running process, decoding, the network, and reading the answer. After each request, one
+decoded image passes the same network in this process.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def command(
     requests: Annotated[int, typer.Option(min=10, help="Requests; their median is told.")] = 200,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Prediction beside extraction, and a request beside a forward pass."""
+    """Prediction compared with extraction, and a request with a forward pass."""
     found = run(images, backbone, weights, count, repeats, requests)
     rates = [
         [name, f"{row['images_per_second']:.1f}", f"{row['over_extract']:.3f}", f"{row['peak_mb']:.0f}"]
@@ -70,19 +70,19 @@ def run(folder: Path, backbone: str, weights: str, count: int, repeats: int, req
     """Measure both.
 
     Args:
-        folder: of photos.
+        folder: a folder of photos.
         backbone, weights: as for extract.
-        count: images a measurement; fewer where the folder has fewer.
+        count: images per measurement; fewer if the folder has fewer.
         repeats: measurements of each rate.
-        requests: to the process that stays.
+        requests: number of requests to the running process.
 
     Returns:
-        Under `measured` images a second, the ratio to extract and peak MB (this process's and its workers', each of
-        which counts once more what it shares with it), for extract and for predict at a quarter and all of the images;
+        Under `measured` images per second, the ratio to extract and peak MB (of the process and its workers; memory
+        that they share is counted once per process), for extract and for predict on a quarter and on all of the images;
         `request_ms`, `forward_ms` and `request_over_forward`, medians.
 
     Raises:
-        LabeldepError: too few images.
+        LabeldepError: there are too few images.
     """
     paths = photos_of(folder, count)
     workers = Machine().n_workers
@@ -98,7 +98,7 @@ def run(folder: Path, backbone: str, weights: str, count: int, repeats: int, req
             },
             repeats,
         )
-        asked, forward = _requests(made, paths, requests)
+        request_times, forward_times = _requests(made, paths, requests)
     return {
         **circumstances(task, repeats),
         "measured": {
@@ -110,14 +110,14 @@ def run(folder: Path, backbone: str, weights: str, count: int, repeats: int, req
             for name in rates
         },
         "requests": requests,
-        "request_ms": 1000 * statistics.median(asked),
-        "forward_ms": 1000 * statistics.median(forward),
-        "request_over_forward": statistics.median(asked) / statistics.median(forward),
+        "request_ms": 1000 * statistics.median(request_times),
+        "forward_ms": 1000 * statistics.median(forward_times),
+        "request_over_forward": statistics.median(request_times) / statistics.median(forward_times),
     }
 
 
 def _train(place: Path, task: Task) -> Path:
-    """A run to predict with; what it has learnt does not matter here."""
+    """A run to predict with; its quality does not matter here."""
     table = place / "labels.csv"
     rows = [
         f'"{path}",{"val" if k % 4 == 0 else "train"},' + ",".join(str((k + column) % 2) for column in range(_LABELS))
@@ -131,7 +131,7 @@ def _train(place: Path, task: Task) -> Path:
 
 
 def _predict(task: Task) -> float:
-    """Images a second, as `extract` counts them: from the end of the first batch on."""
+    """Images per second, counted as `extract` does: from the end of the first batch."""
     begun = 0.0
     made, machine = os.environ[_RUN], Machine("cpu", task.workers)
     for number, one in enumerate(
@@ -145,10 +145,10 @@ def _predict(task: Task) -> float:
 
 
 def _requests(run: str, paths: Sequence[str], count: int) -> tuple[list[float], list[float]]:
-    """Seconds of each request to a process that stays, and of as many forward passes here, in turn."""
+    """Seconds of each request to a running process, and of as many forward passes in this process, alternately."""
     labeller = open_labeller(open_run(run, Path()), Machine("cpu"), DecisionConfig(), None, SilentReporter())
     command = [sys.executable, "-m", "labeldep_cli", "predict", "--stdin-json", "--run", run, "--device", "cpu"]
-    asked, forward = [], []
+    request_times, forward_times = [], []
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
         if process.stdin is None or process.stdout is None:
             raise ValueError("the pipes were asked for")
@@ -157,13 +157,13 @@ def _requests(run: str, paths: Sequence[str], count: int) -> tuple[list[float], 
             begun = time.perf_counter()
             process.stdin.write(json_.dumps({"path": path}) + "\n")
             answer = json_.loads(process.stdout.readline())
-            asked.append(time.perf_counter() - begun)
+            request_times.append(time.perf_counter() - begun)
             if "labels" not in answer:
                 raise LabeldepError(f"{path}: {answer}", "Give photos that can be read.")
             image = decode_here(Path, [(path, (0,))], labeller.side).images[:, 0]
             with torch.inference_mode():
                 begun = time.perf_counter()
                 labeller.generator(image)
-                forward.append(time.perf_counter() - begun)
+                forward_times.append(time.perf_counter() - begun)
         process.stdin.close()
-    return asked[1:], forward[1:]
+    return request_times[1:], forward_times[1:]

@@ -1,9 +1,9 @@
-"""What `--decision rerank` and `expected-f1` cost: critic rows an image, and time beside those rows' bare forward pass.
+"""The cost of `--decision rerank` and `expected-f1`: critic rows per image, and time relative to a plain forward pass.
 
-The bare pass is D alone over 32 rows an image, each with its own copy of the image's features, made beforehand, in
-blocks as large as rerank's. Rerank has more to do (list the sets that G finds most probable, choose) and does one thing
-less: what D computes of the image alone is computed once an image. Seeded random weights and features: the time does
-not depend on them.
+The plain pass is D alone over 32 rows per image, each with its own copy of the image's features, prepared in advance,
+in blocks as large as rerank's. Rerank does more (it lists the sets that G finds most probable, and chooses) and saves
+one thing: what D computes from the image alone is computed once per image. Weights and features are random with a
+seed; the time does not depend on them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REPEATS = 7
 
 
 def command(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
-    """What rerank costs: critic rows an image, and time beside those rows' bare forward pass."""
+    """The cost of rerank: critic rows per image, and time relative to a plain forward pass of those rows."""
     found = run()
     rows = [
         [

@@ -1,12 +1,12 @@
-"""What head mode costs by the number of rows: time of a step, time of an epoch a row, peak memory; and streamed.
+"""The cost of head mode by the number of rows: time of a step, time of an epoch per row, peak memory; also streamed.
 
-Rows of 2048 features in caches as `extract` writes them. The features are simulated (seeded normal numbers: the time
-does not depend on them), the label matrices those of COCO's train2014 (82,081 rows of 80 labels) and of NUS-WIDE
-(269,648 of 81) where they lie on the disk, else simulated too. Each measurement is a process of its own, so that its
-peak memory is its own; sizes run in turn. It trains with the product's own `fit`: the step of `adversarial` (3 critic
-updates, 1 of G) and an epoch of `pretrain`, default settings. Start-up (imports, opening and, where features are
-resident, reading the cache, first steps) is not timed. Beside the wall's clock stands the process's own, of all its
-threads: on a machine that has other work it is the steadier one.
+Rows of 2048 features are stored in caches as `extract` writes them. The features are simulated (seeded normal numbers;
+the time does not depend on them). The label matrices are those of COCO's train2014 (82,081 rows of 80 labels) and of
+NUS-WIDE (269,648 of 81) if they are on the disk, else they are simulated too. Each measurement is a separate process,
+so that its peak memory can be measured; sizes alternate. It trains with the package's `fit`: the step of `adversarial`
+(3 critic updates, 1 of G) and an epoch of `pretrain`, default settings. Start-up (imports, opening the cache, reading
+it if features are resident, first steps) is not timed. Besides the wall time, the CPU time of all threads of the
+process is given: it varies less on a machine with other load.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from labeldep_cli.training.steps import LogisticStep, Step
 WIDTH = 2048
 _KIND = FeatureKind("none", "0" * 64, "simulated", "float32")
 _LABELS = "labels.npy"
-VAL = 256  # rows: what is evaluated is not timed
+VAL = 256  # rows; the evaluation is not timed
 REPEATS = 5
 WARM_UP = 20  # steps of pretraining before the epoch that is timed
 FILES = {82_081: "coco_train2014.npz", 269_648: "nuswide_all.npz"}
@@ -147,7 +147,7 @@ def ratios(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def write_cache(folder: Path, labels: NDArray[np.int8], seed: int) -> None:
-    """Write a store of simulated features, as `extract` does, and the labels beside it."""
+    """Write a store of simulated features, as `extract` does, and their labels."""
     n = len(labels)
     store = FeatureStore(folder, _KIND)
     store.create()
@@ -162,7 +162,7 @@ def write_cache(folder: Path, labels: NDArray[np.int8], seed: int) -> None:
 
 
 def _contents(n: int) -> NDArray[np.bytes_]:
-    """What stands for the images of n rows."""
+    """Placeholders for the images of n rows."""
     return np.array([b"%032d" % (row + 1) for row in range(n)], CONTENT)
 
 
@@ -177,7 +177,7 @@ def read_cache(folder: Path) -> FeatureCache:
 
 
 def measure(task: Task) -> dict[str, float]:
-    """Train with the product's loop over a cache, and time its steps."""
+    """Train on a cache with the package's loop, and time its steps."""
     with tempfile.TemporaryDirectory() as folder:
         train, val = _inputs(task.path, task.memory), _inputs(task.val, None)
         n = len(train.labels)
@@ -211,7 +211,7 @@ def measure(task: Task) -> dict[str, float]:
 
 
 class _Moment(NamedTuple):
-    """Seconds on the wall's clock and on the process's own."""
+    """Wall time and CPU time of the process, in seconds."""
 
     wall: float
     cpu: float
@@ -221,7 +221,7 @@ class _Moment(NamedTuple):
 
 
 class _Timed:
-    """A step that notes when each of its updates has ended."""
+    """A step that records when each of its updates ends."""
 
     def __init__(self, step: Step) -> None:
         self.step = step
@@ -257,7 +257,7 @@ def _generator(train: Inputs) -> Generator:
 
 
 def _labels(n: int, folder: Path) -> tuple[NDArray[np.int8], str]:
-    """A label matrix [n, L] and where it comes from: the smallest real one that has so many rows."""
+    """A label matrix [n, L] and its source: the smallest real matrix with at least n rows."""
     for rows, name in FILES.items():
         if n <= rows and (folder / name).is_file():
             return np.load(folder / name)["Y"][:n].astype(np.int8), name

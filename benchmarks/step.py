@@ -1,10 +1,10 @@
-"""An adversarial iteration (3 critic updates, 1 of G) beside the same mathematics written plainly in eager PyTorch.
+"""An adversarial iteration (3 critic updates, 1 of G) compared with the same mathematics in plain eager PyTorch.
 
-The plain one is what one would write from the paper: three forward passes for the three batches, a fourth one for the
-penalty through `autograd.grad(create_graph=True)`, `backward`, `torch.optim.Adam` as it comes, a loss looked at after
-each update. Both take the same rows and noise, so that they give the same losses, which is checked. Features and labels
-are simulated (seeded; the time does not depend on them). The operations of matrix products are counted as they run, and
-stand beside the rate of this machine's own matrix product, measured in the same run.
+The plain version is what one would write from the paper: three forward passes for the three batches, a fourth one for
+the penalty through `autograd.grad(create_graph=True)`, `backward`, `torch.optim.Adam` with its defaults, and a loss
+that is read after each update. Both use the same rows and noise, so they must give the same losses, which is checked.
+Features and labels are simulated (seeded; the time does not depend on them). The operations of matrix products are
+counted while they run, and compared with the rate of this machine's matrix product, measured in the same run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from labeldep_cli.training.draws import epoch_rows, mismatched_rows, random_rows
 ROWS, FEATURES, LABELS, BATCH = 10_000, 2048, 80, 128
 REPEATS = 15
 COMPARED = 3
-"""Iterations whose losses are compared, from the same weights on."""
+"""Number of iterations whose losses are compared, starting from the same weights."""
 
 
 def command(
@@ -44,7 +44,7 @@ def command(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """An adversarial step beside the same mathematics in plain eager PyTorch, and beside the machine's limits."""
+    """An adversarial step compared with the same mathematics in plain eager PyTorch, and with the machine's limits."""
     found = run(repeats, torch.device(device))
     rows = [
         [
@@ -63,7 +63,7 @@ def command(
 
 
 def run(repeats: int, device: torch.device) -> dict[str, Any]:
-    """Time both, in turn.
+    """Time both, alternately.
 
     Returns:
         Median `seconds` of an iteration and their `ratio`, `operations` of each, the share of the matrix product's rate
@@ -75,7 +75,7 @@ def run(repeats: int, device: torch.device) -> dict[str, Any]:
     difference = max(
         abs(pair["labeldep"][name] - value) / max(abs(value), 1.0)
         for pair in pairs
-        for name, value in pair["plain"].items()  # labeldep tells the critic's share too
+        for name, value in pair["plain"].items()  # labeldep also records the critic's share
     )
     operations = {}
     for name, task in tasks.items():
@@ -98,7 +98,7 @@ def run(repeats: int, device: torch.device) -> dict[str, Any]:
 
 
 def _finished(task: Labeldep | Plain, device: torch.device) -> Callable[[], None]:
-    """The task, waited for: a GPU's work goes on after the call."""
+    """The task, followed by a wait for the GPU, whose work continues after the call."""
 
     def wait() -> None:
         task()
@@ -136,7 +136,7 @@ def _networks() -> tuple[Head, Discriminator]:
 
 
 class Labeldep:
-    """The product's own step, over its own inputs."""
+    """The package's step, on the package's inputs."""
 
     def __init__(self, device: torch.device) -> None:
         features, labels = _data()
@@ -149,14 +149,14 @@ class Labeldep:
         self._number = 0
 
     def __call__(self) -> dict[str, float]:
-        """One iteration; its losses."""
+        """Make one iteration; returns its losses."""
         told = self._step(self._number, self._batches)
         self._number += 1
         return {name: float(value) for name, value in told.items()}
 
 
 class Plain:
-    """The paper's equations as they stand, in eager PyTorch."""
+    """The paper's equations, written directly in eager PyTorch."""
 
     def __init__(self, device: torch.device) -> None:
         features, labels = _data()
@@ -175,7 +175,7 @@ class Plain:
         self.number = 0
 
     def __call__(self) -> dict[str, float]:
-        """One iteration; its losses."""
+        """Make one iteration; returns its losses."""
         told: dict[str, float] = {}
         for key in range(self.number * self.config.critic_steps, (self.number + 1) * self.config.critic_steps):
             told |= self._critic(key)

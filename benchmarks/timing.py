@@ -1,4 +1,4 @@
-"""Timings in turn, and what the machine could do at best."""
+"""Alternating timings, and the machine's peak rates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def in_turn(tasks: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each task, in turn, so that what else the machine does falls on all of them."""
+    """Median seconds of each task. The tasks alternate, so that other load on the machine affects all of them."""
     taken: dict[str, list[float]] = {name: [] for name in tasks}
     for repeat in range(repeats + 1):  # the first round warms up
         for name, task in tasks.items():
@@ -22,7 +22,7 @@ def in_turn(tasks: Mapping[str, Callable[[], object]], repeats: int) -> dict[str
 
 
 def matmul_rate(side: int = 2048, repeats: int = 7) -> float:
-    """Operations a second of this machine's matrix product in float32, on as many threads as torch takes."""
+    """Operations per second of this machine's matrix product in float32, with torch's number of threads."""
     one, other = torch.randn(side, side), torch.randn(side, side)
     out = torch.empty(side, side)
     seconds = in_turn({"product": lambda: torch.mm(one, other, out=out)}, repeats)["product"]
@@ -30,7 +30,7 @@ def matmul_rate(side: int = 2048, repeats: int = 7) -> float:
 
 
 def memory_rate(size: int = 1 << 28, repeats: int = 7) -> float:
-    """Bytes a second that a copy reads and writes."""
+    """Bytes per second that a copy reads and writes."""
     source = torch.ones(size // 4)
     target = torch.empty_like(source)
     return 2 * size / in_turn({"copy": lambda: target.copy_(source)}, repeats)["copy"]

@@ -370,9 +370,7 @@ def test_ready_features_and_images_are_told_apart(tmp_path: Path, work: Work) ->
         run("pretrain", "--dataset", features, "--backbone", "vgg16"), "they take no backbone", "Leave --backbone out"
     )
     succeeded(run("pretrain", "--dataset", features, "--device", "cpu", *work.runs, "--steps", 2))
-    refused(
-        run("predict", features, *work.runs), "was trained on ready features and cannot look at images", "--run RUN"
-    )
+    refused(run("predict", features, *work.runs), "was trained on ready features and cannot label images", "--run RUN")
     refused(
         run("adversarial", "--dataset", features, "--device", "cpu", *work.runs, "--from", work.run_folder),
         "trained on scenesnet features, but these are ready ones",

@@ -134,7 +134,7 @@ def test_clean_removes_only_what_is_of_no_use(sandbox: Sandbox) -> None:
     assert whys == {
         "never": ("never began", False),
         "begun": ("no checkpoint", False),
-        kept.name: ("left by a kill amid a write", False),
+        kept.name: ("left by a kill during a write", False),
     }
     assert all(item["removed"] for item in sandbox.json("runs", "clean", "--yes")["items"])
     assert sorted(path.name for path in runs.iterdir()) == sorted(["notes", kept.name])
@@ -177,7 +177,7 @@ def test_clean_a_named_run_keeps_the_users_own_files(sandbox: Sandbox) -> None:
     (other / "config.json").write_text("{}")
     refused = sandbox.run("runs", "clean", "other", "--yes")
     assert refused.exit_code == 1
-    assert "is not known for a run" in refused.stderr
+    assert "is not recognised as a run" in refused.stderr
     assert (other / "config.json").exists()
 
 

@@ -222,7 +222,7 @@ def test_features_of_any_modality(tmp_path: Path) -> None:
     assert scores["mAP"] > 95, "three labels that are three signs"
     refused = sandbox.run("predict", "a.jpg")
     assert refused.exit_code == 1
-    assert "was trained on ready features and cannot look at images" in refused.stderr
+    assert "was trained on ready features and cannot label images" in refused.stderr
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,7 @@ def test_a_run_on_ready_features_whose_data_are_gone(sandbox, tmp_path):
     data.unlink()
     result = sandbox.run("export", run, "--out", tmp_path / "gone.onnx", "--json")
     told = json.loads(result.stdout)
-    assert "is not at hand" in result.stderr
+    assert "is not available" in result.stderr
     assert told["checked"]["from"] == "random feature rows" and told["checked"]["max_difference"] <= 1e-5
     assert told["input"]["name"] == "features" and told["input"]["shape"] == ["N", 7]
     assert (tmp_path / "gone.onnx").read_bytes() == (tmp_path / "there.onnx").read_bytes()

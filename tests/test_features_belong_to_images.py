@@ -196,7 +196,7 @@ def test_a_file_of_the_format_before_is_named(album: Album) -> None:
         album.add(k)
     album.write()
     _, said = album.run("extract")
-    assert f"{old} is of a format that is no longer read: its features are computed anew, and it can be removed" in said
+    assert f"{old} has a format that is no longer read: its features are computed again, and it can be removed" in said
     old.unlink()
     _, said = album.run("extract", "--fresh")
     assert "no longer read" not in said

@@ -209,7 +209,7 @@ def runs(sandbox):
     elsewhere = ("--features-dir", sandbox.folder / "nowhere")
     result = sandbox.run(*words, *elsewhere, "--out", sandbox.folder / "plain", "--json")
     assert result.exit_code == 0, result.stderr
-    assert "D's images pass the frozen CNN too; a cache spares it that: labeldep extract" in result.stderr
+    assert "D's images pass the frozen CNN too; cached features avoid it: labeldep extract" in result.stderr
     assert "--split train --views 21\n" in result.stderr
     return {"cached": cached, "plain": json.loads(result.stdout)["run"]}
 

@@ -231,11 +231,11 @@ def test_no_copy_lands_on_an_image(sandbox: Sandbox, photos: Path) -> None:
     for folder in (photos, photos / "deep", photos / "deep" / ".." / "deep"):
         result = sandbox.run("predict", photos, "--annotate", folder)
         assert result.exit_code == 1
-        assert "where --annotate puts its copies" in result.stderr
+        assert "where --annotate writes its copies" in result.stderr
         assert "Name a folder" in result.stderr
     assert (photos / "deep" / "a.png").read_bytes() == before
     copies = Copies(photos / "deep", None)
-    with pytest.raises(Exception, match="where --annotate puts its copies"):
+    with pytest.raises(Exception, match="where --annotate writes its copies"):
         copies.write(Prediction(str(photos / "deep" / "a.png"), (), {}))
 
 

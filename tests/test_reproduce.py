@@ -270,7 +270,7 @@ def cnn_rnn() -> int:
         (("--tables", "2"), "Table 2 is for NUS-WIDE alone", "--tables 1"),
         (("--tables", "1", "--dataset", "nuswide"), "Table 1 is for COCO and all data sets but NUS-WIDE", "--tables 2"),
         (("--tables", "1,4"), "the paper has no table 4", "--tables 1,3"),
-        (("--tables", ","), "no table is asked for", "--tables 1,3"),
+        (("--tables", ","), "no table is requested", "--tables 1,3"),
         (("--backbones", "resnet1o1"), "there is no backbone 'resnet1o1'", "resnet101"),
         (("--backbones", "resnet101"), "they take no backbone", "Leave --backbones out"),
         (("--full",), "holds ready features, no images", ""),
@@ -493,7 +493,7 @@ def test_one_file_of_weights_is_one_backbones(photos: Sandbox, tmp_path: Path) -
     words = ("--backbones", "squeezenet1_1,squeezenet1_0", "--weights", tmp_path / "weights.pth")
     result = photos.run("reproduce", "--dataset", photos.table, "--out", tmp_path / "out", *words)
     assert result.exit_code == 1
-    assert "holds the weights of one backbone, but 2 are asked for" in result.stderr
+    assert "holds the weights of one backbone, but 2 are requested" in result.stderr
 
 
 def test_full_mode(photos: Sandbox) -> None:

@@ -1,14 +1,14 @@
 """A benchmark with a known answer: how much of the true posterior's gain over independent sigmoids is reached?
 
-Label sets are drawn with replacement from COCO train2014's, for train, val and test alike; a label's image evidence is
-SIMULATED (`law.py`), of known strength, so that p(y|x) is known exactly. Small Ising models with known couplings stand
-beside it, and both again with every label column shuffled, where there is no dependency left to gain from.
+Label sets for train, val and test are drawn with replacement from those of COCO train2014. A label's image evidence is
+SIMULATED (`law.py`), with known strength, so that p(y|x) is known exactly. Small Ising models with known couplings are
+used too, and both also with every label column shuffled, so that no dependency is left to gain from.
 
-Every run is made by the package's own pipelines over ready features, as `labeldep pretrain`, `labeldep adversarial` and
-`labeldep eval` would. A row's fraction is (row - baseline) / (true posterior - baseline) in exact match, the baseline
-being the pretrained sigmoids at p > 0.5 and the true posterior deciding on argmax over y of p(y|x); its interval comes
-from a paired bootstrap over images, averaged over seeds. "True marginals" are p(y_l|x) themselves: no decision that
-takes each label on its own can know more.
+Every run is made by the package's own pipelines over ready features, as `labeldep pretrain`, `labeldep adversarial`
+and `labeldep eval` would. A row's fraction is (row - baseline) / (true posterior - baseline) in exact match. The
+baseline is the pretrained sigmoids at p > 0.5; the true posterior decides on argmax over y of p(y|x). The interval
+comes from a paired bootstrap over images, averaged over seeds. "True marginals" are p(y_l|x) themselves: no decision
+that takes each label separately can know more.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def command(
     quick: Annotated[bool, typer.Option("--quick", help="Few rows and steps: says nothing, but runs all.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """A known answer: simulated evidence, so that the true posterior stands beside every system."""
+    """A known answer: simulated evidence, so that every system can be compared with the true posterior."""
     from benchmarks.planted.report import tables
     from benchmarks.show import show
     from labeldep_cli.cli.show import Terminal
@@ -104,14 +104,14 @@ def run(
         if quick
         else Scale(PRETRAIN_EPOCHS, HIDDEN, joint_steps, FROZEN_STEPS, critic_layers, critic_width)
     )
-    asked = [name for name in known if not cases or name in cases]
+    chosen = [name for name in known if not cases or name in cases]
     return {
         "benchmark": "planted",
         "simulated": "image evidence is simulated; label sets of coco are real, those of ising are drawn from a model",
         "sizes": vars(sizes),
         "scale": vars(scale),
         "seeds": seeds,
-        "cases": [_case(name, labels, work, sizes, scale, seeds, reporter or SilentReporter()) for name in asked],
+        "cases": [_case(name, labels, work, sizes, scale, seeds, reporter or SilentReporter()) for name in chosen],
     }
 
 

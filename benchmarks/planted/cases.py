@@ -32,7 +32,7 @@ STRENGTH = {"coco": (0.5, 1.5), "ising": (0.3, 0.9)}
 odds (COCO), and between 38 % and 18 % (Ising)."""
 
 ISING_LABELS, ISING_COUPLING = 8, 3.0
-"""Few enough labels that `--decision rerank` tries every set: its fraction speaks of the critic, not of the search."""
+"""Few enough labels that `--decision rerank` tries every set: its fraction measures the critic, not the search."""
 
 _LAW_SEED = 3
 """Of strengths and couplings: the law is one and the same for all training seeds."""
@@ -49,14 +49,14 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Case:
-    """A drawn data set and what is true of its test rows.
+    """A drawn data set, and the truth about its test rows.
 
     Attributes:
         file: ready features, the `--dataset` of every run.
         labels: int8 [N, L] of the test rows.
-        truth: what the law says of them.
+        truth: the answer of the true law for them.
         tuning: marginals [M, L] and labels int8 [M, L] of the val rows, for thresholds on true marginals.
-        by_counts: what a law made of the training sets' counts says of the test rows; None for shuffled labels.
+        by_counts: the answer for the test rows of a law made of the training sets' counts; None for shuffled labels.
     """
 
     file: Path

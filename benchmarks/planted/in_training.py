@@ -1,8 +1,8 @@
-"""Where does a critic IN TRAINING beat its control? Settings tried on the Ising model, whose posterior is known.
+"""When does a critic IN TRAINING beat its control? Settings are tried on the Ising model, whose posterior is known.
 
 Every setting starts from the same pretrained generator and makes as many updates as its control, with the package's own
-steps. The LAST state is scored: a critic in training pulls G towards coherent sets and costs a little mAP, so that the
-checkpoint with the best val mAP, which a run keeps, is mostly one from before it did anything.
+steps. The LAST state is scored: a critic in training pulls G towards coherent sets and costs a little mAP. So the
+checkpoint with the best val mAP, which a run keeps, is mostly one from before the critic had any effect.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ SETTINGS: Mapping[str, AdversarialConfig] = {
     "wgan-gp, gumbel, alpha 10, summed over labels": replace(_DISTANCE, alpha=10.0),
     "wgan-gp, probabilities, alpha 0.3": replace(_DISTANCE, sampling="none"),
 }
-"""Names say critic, what it is shown of G, and alpha."""
+"""The names consist of the critic, what it gets from G, and alpha."""
 
 
 def command(
@@ -75,7 +75,7 @@ def command(
     steps: Annotated[int, typer.Option(min=1, help="Generator updates.")] = STEPS,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Critics in training on an Ising model, each beside its control; simulated evidence."""
+    """Critics in training on an Ising model, each compared with its control; simulated evidence."""
     from labeldep_cli.cli.show import Terminal
 
     found = run(work, seeds, only, steps, SIZES, Terminal())

@@ -1,4 +1,4 @@
-"""Label laws that are known: p(y), its draws, and p(y|x) under simulated evidence of known strength.
+"""Known label laws: p(y), draws from it, and p(y|x) under simulated evidence of known strength.
 
 The evidence of a label is one number, x_l = s_l (2 y_l - 1) + noise with noise ~ N(0, 1), so that
 log p(x_l | y_l = 1) - log p(x_l | y_l = 0) = 2 s_l x_l, and p(y|x) is proportional to p(y) exp(sum_l 2 s_l x_l y_l).
@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK = 512
-"""Images at a time: bounds the memory to a few arrays [_BLOCK, K]."""
+"""Images per block: limits the memory to a few arrays [_BLOCK, K]."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is true of images, given their evidence.
+    """The truth about images, given their evidence.
 
     Attributes:
-        best: bool [N, L], the most probable set of each: argmax over y of p(y|x).
-        marginals: float64 [N, L], p(y_l = 1 | x): what perfect independent sigmoids that see the whole x would say.
+        best: bool [N, L], the most probable set of each image: argmax over y of p(y|x).
+        marginals: float64 [N, L], p(y_l = 1 | x): the output of perfect independent sigmoids that get all of x.
     """
 
     best: NDArray[np.bool_]
@@ -36,12 +36,12 @@ class Law(Protocol):
     """A known p(y)."""
 
     def answer(self, ratios: NDArray[np.float64]) -> Answer:
-        """What follows from log likelihood ratios [N, L] of the labels (see `log_ratios`)."""
+        """The answer, from log likelihood ratios [N, L] of the labels (see `log_ratios`)."""
 
 
 @dataclass(frozen=True)
 class SetLaw:
-    """Sets with a probability each.
+    """Label sets with their probabilities.
 
     Attributes:
         sets: int8 [K, L], all different.
@@ -77,7 +77,7 @@ class SetLaw:
 
 @dataclass(frozen=True)
 class IndependentLaw:
-    """Labels that know nothing of each other.
+    """Independent labels.
 
     Attributes:
         p: p(y_l = 1), [L], within 0..1.
@@ -124,7 +124,7 @@ def frustrated(n_labels: int, coupling: float, seed: int) -> SetLaw:
 
 
 def shuffled(labels: NDArray[np.int8], rng: np.random.Generator) -> NDArray[np.int8]:
-    """Permute each column [N] of labels [N, L] on its own: label counts stay, dependency goes."""
+    """Permute each column [N] of labels [N, L] separately: label counts are kept, dependency is removed."""
     return rng.permuted(labels, axis=0)
 
 

@@ -39,7 +39,7 @@ def case_rows(
 
 
 def _known_rows(case: Case, seed: int) -> list[Row]:
-    """What needs no training: the true marginals and the true posterior, and the training sets' own counts."""
+    """The systems without training: the true marginals, the true posterior, and the training sets' own counts."""
     ranked = case.truth.marginals.astype(np.float32)
 
     def row(system: str, rule: str, sets: NDArray[np.bool_]) -> Row:
@@ -57,7 +57,7 @@ def _known_rows(case: Case, seed: int) -> list[Row]:
 
 
 def tables(found: Mapping[str, Any]) -> Iterator[Table]:
-    """Two tables a case: every row with its fraction of the true gain, and critics in training beside their control."""
+    """Two tables per case: every row with its fraction of the true gain, and critics in training minus control."""
     for case in found["cases"]:
         yield Table(
             f"{case['case']}: {found['seeds']} seeds, simulated evidence; gain in exact match over the first row, and "

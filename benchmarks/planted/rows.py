@@ -1,4 +1,4 @@
-"""What the benchmark trains with the package's own pipelines, and how each run decides."""
+"""The runs that the benchmark trains with the package's pipelines, and the decisions of each run."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ _DECISIONS: Mapping[Rule, DecisionConfig] = {
 }
 
 IN_TRAINING = ("wgan-gp", "no-negatives", "unconditional", "no-gumbel")
-"""Systems whose generator a critic taught: they stand beside the control."""
+"""Systems whose generator was trained with a critic: they are compared with the control."""
 
 TRAINED: tuple[Rule, ...] = ("p > 0.5", "tuned", "equal labels")
-"""How a generator that was trained on is judged, beside its control: as `labeldep compare` does."""
+"""Decisions under which a further trained generator is compared with its control, as in `labeldep compare`."""
 
 
 @dataclass(frozen=True)
 class System:
-    """A run and how it decides.
+    """A run and its decisions.
 
     Attributes:
-        name: of the run.
+        name: name of the run.
         config: how it is trained from the baseline; None for the baseline itself.
         rules: decisions that it is scored under.
     """
@@ -67,7 +67,7 @@ class System:
 
 @dataclass(frozen=True)
 class Decided:
-    """A run's answer on the test rows.
+    """A run's output on the test rows.
 
     Attributes:
         logits: float32 [N, L].
@@ -134,7 +134,7 @@ def _sized(config: AdversarialConfig, layers: int | None, width: int | None) -> 
 
 
 def train(system: System, case: Case, folder: Path, scale: Scale, seed: int, reporter: Reporter) -> None:
-    """Train a system into FOLDER/NAME, from FOLDER/baseline; one that is finished there is left."""
+    """Train a system into FOLDER/NAME, from FOLDER/baseline; a finished run there is kept."""
     workspace, source, job = Workspace(folder, folder), Source(str(case.file)), Job(folder / system.name)
     if system.config is None:
         config = PretrainConfig(epochs=scale.pretrain, hidden=scale.hidden, seed=seed)
@@ -145,12 +145,12 @@ def train(system: System, case: Case, folder: Path, scale: Scale, seed: int, rep
 
 
 def decide(system: System, folder: Path, labels_per_image: float, reporter: Reporter) -> Decided:
-    """Ask a finished run for its sets of the test rows, as `labeldep eval` would.
+    """Compute the test sets of a finished run, as `labeldep eval` would.
 
     Args:
-        system: which.
-        folder: where it was trained.
-        labels_per_image: what "equal labels" gives.
+        system: the run and its decisions.
+        folder: the folder in which it was trained.
+        labels_per_image: number of labels per image for "equal labels".
         reporter: takes notes.
     """
     run = open_run(str(folder / system.name), folder)
@@ -168,7 +168,7 @@ def decide(system: System, folder: Path, labels_per_image: float, reporter: Repo
 
 
 def most_probable(p: NDArray[np.float64], labels_per_image: float) -> NDArray[np.bool_]:
-    """The sets [N, L] of the one threshold that gives so many labels an image; it looks at predictions only."""
+    """The sets [N, L] of the threshold that gives this number of labels per image; it uses only predictions."""
     count = min(max(round(labels_per_image * len(p)), 1), p.size - 1)
     threshold: np.float64 = np.partition(p, p.size - count - 1, axis=None)[p.size - count - 1]
     return p > threshold

@@ -25,7 +25,7 @@ COLUMNS = METRICS
 """Of the tables, in order."""
 
 Vectors = Mapping[str, NDArray[np.float64]]
-"""Scores [1 + B] by metric: of the sample itself, then of each resample of its images."""
+"""Scores [1 + B] by metric: those of the sample itself, then those of each resample of its images."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def score(
 ) -> Row:
     """Score sets [N, L], and the logits or probabilities [N, L] behind them, against labels [N, L].
 
-    Rows scored with the same seed see the same resamples, so that they are paired.
+    Rows scored with the same seed use the same resamples, so that they are paired.
     """
     w = _weights(len(labels), seed)
     ranking = float(mean_average_precision(ranked, labels, w[:1])[0])
@@ -66,14 +66,14 @@ def score(
 
 @lru_cache(maxsize=1)
 def _weights(n: int, seed: int) -> NDArray[np.int32]:
-    """The resamples of n images: drawn once for all rows of a seed."""
+    """The resamples of n images, drawn once for all rows of a seed."""
     return weights(n, seed)
 
 
 def summary(
     per_seed: Sequence[Sequence[Row]], baseline: int, best: int, dependent: bool = True
 ) -> list[dict[str, Any]]:
-    """One record a row, its scores averaged over seeds.
+    """One record per row, its scores averaged over seeds.
 
     Args:
         per_seed: the same rows for every seed.
@@ -113,7 +113,7 @@ def fraction(mine: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[
 
 
 def beside(per_seed: Sequence[Sequence[Row]], control: str, systems: Sequence[str]) -> list[dict[str, Any]]:
-    """Every row of some systems beside the control's row of the same decision.
+    """Every row of some systems minus the control's row of the same decision.
 
     Differences of METRICS and mAP, with intervals over images and seeds; `wins` are the metrics whose interval lies
     above zero.
@@ -141,7 +141,7 @@ def beside(per_seed: Sequence[Sequence[Row]], control: str, systems: Sequence[st
 
 
 def _stack(per_seed: Sequence[Sequence[Row]], row: int, metric: str) -> NDArray[np.float64]:
-    """A row's scores [S, 1 + B], a seed each."""
+    """A row's scores [S, 1 + B], one line per seed."""
     return np.stack([rows[row].vectors[metric] for rows in per_seed])
 
 

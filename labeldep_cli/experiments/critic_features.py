@@ -1,8 +1,9 @@
-"""Where D's features come from in full mode: a cache of the training rows, if one holds all views that are drawn.
+"""Where D's features z come from in full mode: a cache of the training rows, if it holds all views that are drawn.
 
-Each update of the paper's critic takes three batches, of which G looks at one. With z read from a cache the frozen CNN
-never runs while training, and the images of the other two are not decoded. Rounding to 16 bits in the cache changes
-numbers a little, so a run goes on as it began. Val and test images pass the CNN, as they do in `predict`.
+Each update of the paper's critic takes three batches, and G uses only one of them. With z read from a cache, the
+frozen CNN never runs during training, and the images of the other two batches are not decoded. The cache rounds to 16
+bits, which changes the numbers a little, so a run continues the way it began. Val and test images always pass the
+CNN, as in `predict`.
 """
 
 from __future__ import annotations
@@ -20,30 +21,32 @@ from labeldep_cli.projects.project import Project
 
 
 def reads_cache(project: Project, config: TrainingConfig, train: Inputs, begun: Mapping[str, Any]) -> bool:
-    """Whether D's features come from the cache; `begun` is the record of a run to go on with, empty for a new one."""
+    """Whether D's features come from the cache; `begun` is the record of a run to continue, empty for a new run."""
     if begun:
         return bool(begun.get("cached_z", False))
     return _asks_for_z(config, train) and _cache(project, train) is not None
 
 
 def give_z(project: Project, config: TrainingConfig, train: Inputs, cached_z: bool) -> None:
-    """Have the training rows bring z from the cache, if that is how the run goes, or say what would make it cheaper.
+    """Let the training rows read z from the cache if this run uses it, or report the command that computes one.
 
     Raises:
-        CacheError: the run began with a cache that is gone, or holds too few views now.
+        CacheError: the run began with a cache that is missing now, or has too few views.
     """
     if not isinstance(train, ImageInputs) or not _asks_for_z(config, train):
         return
     cache = _cache(project, train)
     if cached_z and cache is None:
         raise CacheError(
-            f"this run began with D's features read from {project.workspace.features}, which lacks some of them now",
-            f"Run: {_command(project, train)}\nor train anew without it: the same command with --fresh.",
+            f"this run began with D's features read from {project.workspace.features}; some are missing now",
+            f"Run: {_command(project, train)}\nor start again without them: the same command with --fresh.",
         )
     if cached_z and cache is not None:
         train.read_z_from(cache)
     elif cache is None:
-        project.reporter.note(f"D's images pass the frozen CNN too; a cache spares it that: {_command(project, train)}")
+        project.reporter.note(
+            f"D's images pass the frozen CNN too; cached features avoid it: {_command(project, train)}"
+        )
 
 
 def _asks_for_z(config: TrainingConfig, train: Inputs) -> bool:
@@ -56,5 +59,5 @@ def _cache(project: Project, train: Inputs) -> FeatureCache | None:
 
 
 def _command(project: Project, train: Inputs) -> str:
-    """What computes these features."""
+    """The command that computes these features."""
     return f"{project.extract_command} --split train{f' --views {N_VIEWS}' if train.n_views > 1 else ''}"

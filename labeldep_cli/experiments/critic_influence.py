@@ -1,4 +1,4 @@
-"""What is said where settings or a training leave the critic next to no say."""
+"""Notes for the user when the critic has almost no influence on the generator."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from labeldep_cli.config import AdversarialConfig, TrainingConfig
 from labeldep_cli.progress import Reporter
 
 MUTE_REACH, MUTE_SHARE = 0.05, 0.02
-"""A critic that can hold no probability further than the first from what the labels say, or that makes up less than
-the second of the gradient at G's logits, changes next to nothing."""
+"""Limits below which a critic changes almost nothing: how far it can move a probability away from the labels, and its
+share of the gradient at G's logits."""
 
 
 def note_reach(config: AdversarialConfig, n_labels: int, reporter: Reporter, command: str = "") -> None:
-    """Say so where settings leave the critic next to no say, before hours are spent on it.
+    """Report, before training, that the settings leave the critic almost no influence.
 
     Args:
-        config: of the adversarial stage.
+        config: settings of the adversarial stage.
         n_labels: L.
         reporter: takes the note.
-        command: the command that would train so, where this is another one.
+        command: put before the note if the settings are those of another command.
     """
     reach = config.critic_reach(n_labels)
     if reach is None or reach >= MUTE_REACH:
@@ -34,7 +34,7 @@ def note_reach(config: AdversarialConfig, n_labels: int, reporter: Reporter, com
 
 
 def note_share(history: Sequence[Mapping[str, Any]], reporter: Reporter) -> None:
-    """Say so where a critic in training was measured to make up next to nothing of G's gradient.
+    """Report, after training, that the critic made up almost nothing of G's gradient.
 
     Args:
         history: the lines of metrics.jsonl.
@@ -49,7 +49,7 @@ def note_share(history: Sequence[Mapping[str, Any]], reporter: Reporter) -> None
 
 
 def note_reach_after(config: TrainingConfig | None, n_labels: int, reporter: Reporter) -> None:
-    """`note_reach` of a run's own critic; of the default one where the run has no critic yet, or there is no run."""
+    """`note_reach` for a run's critic, or for the default critic if there is no run or the run has no critic yet."""
     if isinstance(config, AdversarialConfig):
         note_reach(config, n_labels, reporter)
     else:

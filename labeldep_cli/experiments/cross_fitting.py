@@ -1,7 +1,7 @@
 """Cross-fitting: every row of a data set is scored by a G and a D that were trained without it.
 
-Each fold is a data set of ready features in memory, and its networks are runs like any other, in folders of their own:
-what was trained stays, and the same command goes on where it was stopped.
+Each fold is a data set of ready features in memory. Its networks are ordinary runs in their own folders, so that
+finished training is kept, and the same command continues after an interruption.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from labeldep_cli.runs.run import Run
 
 @dataclass(frozen=True)
 class HeldOutScores:
-    """What G and D say of written labels that they were not trained on.
+    """The outputs of G and D for annotated rows that they were not trained on.
 
     Attributes:
         paths: N row names.
         splits: N names of their splits.
-        labels: as written, int8 [N, L].
-        logits: of G, float32 [N, L].
-        evidence: of D, float32 [N, L]; None without a critic.
+        labels: the annotated labels, int8 [N, L].
+        logits: G's logits, float32 [N, L].
+        evidence: D's evidence for each label given the others, float32 [N, L]; None without a critic.
     """
 
     paths: Sequence[str]
@@ -50,19 +50,19 @@ class HeldOutScores:
 
     @staticmethod
     def joined(parts: Sequence[HeldOutScores]) -> HeldOutScores:
-        """Opinions of one run about several splits as one."""
-        evidence = [one.evidence for one in parts if one.evidence is not None]
+        """Join the outputs of one run for several splits."""
+        evidence = [part.evidence for part in parts if part.evidence is not None]
         return HeldOutScores(
-            [path for one in parts for path in one.paths],
-            [split for one in parts for split in one.splits],
-            np.concatenate([one.labels for one in parts]),
-            np.concatenate([one.logits for one in parts]),
+            [path for part in parts for path in part.paths],
+            [split for part in parts for split in part.splits],
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.logits for part in parts]),
             np.concatenate(evidence) if evidence else None,
         )
 
 
 def score_held_out(run: Run, inputs: Inputs, split: str, device: torch.device) -> HeldOutScores:
-    """Ask a run about a split that it was not trained on."""
+    """Score a split that a run was not trained on."""
     logits = collect_logits(run.generator(device), inputs)
     evidence = None
     if run.facts["critic"] is not None:
@@ -76,44 +76,44 @@ def cross_fit(project: Project, config: AuditConfig, job: Job) -> tuple[HeldOutS
 
     Args:
         project: data and backbone; features are extracted first where they are missing.
-        config: folds, and how to train.
+        config: number of folds, and training settings.
         job: the folder of the folds' runs.
 
     Returns:
-        The held_out, rows in the order of their splits; and the splits' inputs.
+        The scores, rows in the order of their splits; and the splits' inputs.
 
     Raises:
-        DatasetError: fewer rows than folds need.
-        LabeldepError: data, weights, caches, disk or runs in the folder do not allow it.
+        DatasetError: there are fewer than two rows per fold.
+        LabeldepError: a problem with data, weights, caches, the disk or the runs in the folder.
     """
     names = [name for name in SPLITS if len(project.dataset.splits[name])]
     parts = ensure_inputs_together(project, dict.fromkeys(names, 1), full=False)
-    whole = _one_split(project, parts)
-    if len(whole) < 2 * config.folds:
+    all_rows = _one_split(project, parts)
+    if len(all_rows) < 2 * config.folds:
         raise DatasetError(
-            f"{project.dataset.name} has {len(whole)} rows, too few for {config.folds} folds",
-            "Name fewer of them (--folds 2), or add rows.",
+            f"{project.dataset.name} has {len(all_rows)} rows, too few for {config.folds} folds",
+            "Use fewer folds (--folds 2), or add rows.",
         )
-    logits, evidence = np.zeros((2, *whole.labels.shape), dtype=np.float32)
-    project.reporter.note(f"scoring {len(whole)} rows, each by a G and a D trained on the other folds")
+    logits, evidence = np.zeros((2, *all_rows.labels.shape), dtype=np.float32)
+    project.reporter.note(f"scoring {len(all_rows)} rows, each by a G and a D trained on the other folds")
     with project.reporter.bar("training on the other folds", config.repeats * config.folds, "folds") as bar:
-        for number, rows in enumerate(_draws(len(whole), config)):
+        for number, rows in enumerate(_draws(len(all_rows), config)):
             repeat, k = divmod(number, config.folds)
-            fold = _fold(project, whole, rows, config)
+            fold = _fold(project, all_rows, rows, config)
             folder = (job.out or Path()) / f"draw-{repeat + 1}" / f"fold-{k + 1}"
             run = _trained(fold, replace(config, seed=config.seed + repeat), Job(folder, job.fresh))
-            held = FeatureInputs.of_split(fold.dataset.split("test"), project.device)
-            said = score_held_out(run, held, "test", project.device)
-            logits[rows] += said.logits / config.repeats
-            if said.evidence is not None:
-                evidence[rows] += said.evidence / config.repeats
+            fold_inputs = FeatureInputs.of_split(fold.dataset.split("test"), project.device)
+            scores = score_held_out(run, fold_inputs, "test", project.device)
+            logits[rows] += scores.logits / config.repeats
+            if scores.evidence is not None:
+                evidence[rows] += scores.evidence / config.repeats
             bar.advance()
     splits = [name for name, part in zip(names, parts, strict=True) for _ in part.paths]
-    return HeldOutScores(whole.paths, splits, whole.labels, logits, evidence), parts
+    return HeldOutScores(all_rows.paths, splits, all_rows.labels, logits, evidence), parts
 
 
 def _draws(n: int, config: AuditConfig) -> Iterator[NDArray[np.int64]]:
-    """The rows, ascending, of every fold of every draw."""
+    """The rows of every fold of every draw, in ascending order."""
     for repeat in range(config.repeats):
         order = np.random.default_rng([config.seed, repeat]).permutation(n)
         yield from (np.sort(rows) for rows in np.array_split(order, config.folds))
@@ -125,25 +125,25 @@ def _one_split(project: Project, parts: Sequence[Inputs]) -> Split:
     paths = tuple(path for part in parts for path in part.paths)
     features = np.empty((len(labels), parts[0].feature_dim), dtype=np.float32)
     start = 0
-    for part in parts:  # one after the other: all of them together would stand in memory twice
+    for part in parts:  # one after the other: joining all at once would need twice the memory
         end = start + len(part.labels)
         features[start:end] = collect_features(part).cpu().numpy()
         start = end
     return Split("all", paths, labels, project.dataset.space, Path(), features)
 
 
-def _fold(project: Project, whole: Split, rows: NDArray[np.int64], config: AuditConfig) -> Project:
-    """A data set whose test split is the fold."""
-    others = np.setdiff1d(np.arange(len(whole)), rows)
+def _fold(project: Project, all_rows: Split, rows: NDArray[np.int64], config: AuditConfig) -> Project:
+    """A project whose test split is the fold."""
+    others = np.setdiff1d(np.arange(len(all_rows)), rows)
     train, val = hold_out(len(others), config.held_out, config.seed, "val")
     drawn = {"train": others[train], "val": others[val], "test": rows}
-    splits = {name: whole.subset(name, own) for name, own in drawn.items()}
+    splits = {name: all_rows.subset(name, indices) for name, indices in drawn.items()}
     dataset = Dataset(project.dataset.name, splits, project.dataset.named)
     return replace(project, dataset=dataset, row=None, weights=None, reporter=SilentReporter())
 
 
 def _trained(fold: Project, config: AuditConfig, job: Job) -> Run:
-    """A fold's G, and a density ratio beside it."""
+    """Train a fold's G, and with G fixed a critic that is a density ratio."""
     folder = job.out or Path()
     first = PretrainConfig(**config.training).resolved()
     train_on(fold, first, None, Job(folder / "pretrain", job.fresh, keep=False))

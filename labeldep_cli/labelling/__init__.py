@@ -1,1 +1,1 @@
-"""A run made ready to label images."""
+"""Label images with a trained run."""

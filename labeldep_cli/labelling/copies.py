@@ -1,4 +1,4 @@
-"""`--annotate DIR`: where the copies of images lie, and that none lands on an image."""
+"""`--annotate DIR`: where the annotated copies are written; no copy overwrites an image."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from labeldep_cli.reports.annotate import annotate
 
 
 class Copies:
-    """Annotated copies of images, in a folder that mirrors theirs.
+    """Annotated copies of images, in a folder with the same subfolders as the images.
 
-    A copy lies in the folder as its image does below the folder that all images share. Where they are not known from
-    the start, it lies as its image does below the working directory, or else below the root.
+    The path of a copy in this folder is the path of its image relative to the lowest folder that contains all images.
+    If the images are not known in advance, it is relative to the working directory, or for images outside of it, to
+    the root directory.
 
     Args:
-        folder: of the copies; made where it is missing.
-        paths: of all images, or None where they are not known yet.
+        folder: the folder of the copies; created if it is missing.
+        paths: the paths of all images, or None if they are not known in advance.
 
     Raises:
         LabeldepError: an image lies in the folder of the copies.
-        StorageError: the folder cannot be made.
+        StorageError: the folder cannot be created.
     """
 
     def __init__(self, folder: Path, paths: Sequence[str] | None) -> None:
@@ -39,38 +40,38 @@ class Copies:
         make_folder(folder)
 
     def place(self, path: str) -> Path:
-        """Where the copy of an image lies; what is neither JPEG nor PNG becomes a JPEG, `scan.tif.jpg`."""
+        """The path of an image's copy. An image that is neither JPEG nor PNG gets a JPEG copy: `scan.tif.jpg`."""
         absolute = Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute keeps `..`, resolve follows links
-        below = absolute.relative_to(self._base if self._base in absolute.parents else absolute.anchor)
-        if below.suffix.lower() in (".jpg", ".jpeg", ".png"):
-            return self.folder / below
-        name = f"{below.name}.jpg"
-        while absolute.with_name(name).exists():  # an image of its own, whose copy has this name
+        relative = absolute.relative_to(self._base if self._base in absolute.parents else absolute.anchor)
+        if relative.suffix.lower() in (".jpg", ".jpeg", ".png"):
+            return self.folder / relative
+        name = f"{relative.name}.jpg"
+        while absolute.with_name(name).exists():  # another image, whose copy gets this name
             name = f"{name.removesuffix('.jpg')}.copy.jpg"
-        return self.folder / below.with_name(name)
+        return self.folder / relative.with_name(name)
 
-    def write(self, found: Prediction) -> Prediction | Skipped:
+    def write(self, prediction: Prediction) -> Prediction | Skipped:
         """Write the copy of a labelled image.
 
         Returns:
-            The prediction, or why it has no copy: the image has changed since it was labelled.
+            The prediction, or the reason why there is no copy: the image can no longer be read.
 
         Raises:
             LabeldepError: the image lies in the folder of the copies.
             StorageError: the copy cannot be written.
         """
-        self._require_outside(found.path)
-        copy = self.place(found.path)
+        self._require_outside(prediction.path)
+        copy = self.place(prediction.path)
         make_folder(copy.parent)
         try:
-            annotate(Path(found.path), found.labels, copy)
+            annotate(Path(prediction.path), prediction.labels, copy)
         except UnreadableImage as unreadable:
-            return Skipped(found.path, unreadable.reason.text)
-        return found
+            return Skipped(prediction.path, unreadable.reason.text)
+        return prediction
 
     def _require_outside(self, path: str) -> None:
         if self._inside in Path(os.path.realpath(path)).parents:
             raise LabeldepError(
-                f"the image {path} lies in {self.folder}, where --annotate puts its copies",
-                "Name a folder that holds none of the images: --annotate DIR",
+                f"the image {path} lies in {self.folder}, where --annotate writes its copies",
+                "Name a folder that contains none of the images: --annotate DIR",
             )

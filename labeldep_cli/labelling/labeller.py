@@ -1,4 +1,4 @@
-"""A run made ready to look at images: its eyes, its head, and what decides on the label set."""
+"""A run that is ready to label images: its backbone, its head, and its decision on the label sets."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from labeldep_cli.runs.run import Run
 
 @dataclass(frozen=True)
 class Labeller:
-    """What labels images.
+    """Labels images, or ready features.
 
     Attributes:
-        run: that it comes from.
+        run: the run that it was loaded from.
         generator: uint8 images [B, 3, side, side], or ready features [B, F] -> logits [B, L].
-        frozen: f_ext, images -> features, where the critic decides; else None.
-        decision: makes the label sets.
+        frozen: the frozen backbone f_ext, images -> features; None in full mode without a decision by the critic.
+        decision: turns logits into label sets.
         side: height and width of an image in pixels; 0 for ready features.
-        device: that it computes on.
+        device: the device to compute on.
     """
 
     run: Run
@@ -46,43 +46,44 @@ class Labeller:
 
     @torch.inference_mode()
     def label(self, images: Tensor) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Label images as the test transform gives them (`features.views.cut`, view 0), or ready features.
+        """Label images that went through the test transform (`features.views.cut`, view 0), or ready features.
 
         Args:
             images: uint8 [B, 3, side, side], or features [B, F].
 
         Returns:
-            Probabilities [B, L] and label sets [B, L]. NaN, and the empty set, of an image whose features are not
-            finite in this run's precision: extraction leaves it out.
+            Probabilities [B, L] and label sets [B, L]. An image whose features are not finite in this run's precision
+            gets NaN and the empty set; extraction leaves such images out.
         """
-        seen = images.to(self.device, non_blocking=True)  # the way back of what is seen waits for it
-        features = self.generator.features(seen)
-        held = _finite(features)
-        p = np.full((len(held), len(self.run.space)), np.nan)
+        # The copy need not block: the results' copy to the CPU waits for it.
+        on_device = images.to(self.device, non_blocking=True)
+        features = self.generator.features(on_device)
+        finite = _finite(features)
+        p = np.full((len(finite), len(self.run.space)), np.nan)
         sets = np.zeros(p.shape, dtype=np.bool_)
-        if held.all():
-            p, sets = self._decide(seen, features)
-        elif held.any():
-            rows = torch.from_numpy(np.flatnonzero(held)).to(self.device)
-            p[held], sets[held] = self._decide(seen[rows], features[rows])
+        if finite.all():
+            p, sets = self._decide(on_device, features)
+        elif finite.any():
+            rows = torch.from_numpy(np.flatnonzero(finite)).to(self.device)
+            p[finite], sets[finite] = self._decide(on_device[rows], features[rows])
         return p, sets
 
     def _decide(self, images: Tensor, features: Tensor) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         logits = self.generator.classify(features).float().cpu().numpy()
-        looked_at = []
+        critic_features = []
 
         def z() -> Tensor:
-            looked_at.append(self._z(images, features))
-            return looked_at[-1]
+            critic_features.append(self._z(images, features))
+            return critic_features[-1]
 
         p, sets = probabilities(logits), self.decision.decide(logits, z)
-        for seen in looked_at:
-            held = _finite(seen)[:, None]
-            p, sets = np.where(held, p, np.nan), sets & held
+        for z_features in critic_features:
+            finite = _finite(z_features)[:, None]
+            p, sets = np.where(finite, p, np.nan), sets & finite
         return p, sets
 
     def _z(self, images: Tensor, features: Tensor) -> Tensor:
-        """The critic's view of images; G's own where both look through the same eyes."""
+        """The critic's features [B, F] of the images; G's own features if both use the same encoder."""
         if self.frozen is None:
             raise ValueError("no critic decides here")
         z: Tensor = features if self.generator.encoder is self.frozen else self.frozen(images)
@@ -90,21 +91,23 @@ class Labeller:
 
 
 def _finite(features: Tensor) -> NDArray[np.bool_]:
-    """Which images' features are finite, [B]."""
-    found: NDArray[np.bool_] = features.isfinite().flatten(1).all(dim=1).cpu().numpy()
-    return found
+    """Whether each image's features are finite, [B]."""
+    finite: NDArray[np.bool_] = features.isfinite().flatten(1).all(dim=1).cpu().numpy()
+    return finite
 
 
 def open_labeller(
     run: Run, machine: Machine, decision: DecisionConfig, weights: str | None, reporter: Reporter
 ) -> Labeller:
-    """Load what is needed; a full-mode run needs no weights but for its critic, and the data set itself never is.
+    """Load a run's networks for labelling.
+
+    The data set is never needed. A full-mode run needs the backbone's weights only if its critic decides.
 
     Args:
-        run: on images.
-        machine: to compute on.
+        run: a run on images.
+        machine: the device to compute on.
         decision: which labels make a set.
-        weights: a path in place of the recorded one.
+        weights: a path that replaces the recorded one.
         reporter: takes notes.
 
     Raises:
@@ -113,7 +116,7 @@ def open_labeller(
     """
     if run.has_features:
         raise CheckpointError(
-            f"{run.folder} was trained on ready features and cannot look at images", "Name a run on images: --run RUN"
+            f"{run.folder} was trained on ready features and cannot label images", "Name a run on images: --run RUN"
         )
     device = pick_device(machine.device)
     row = find_backbone(run.facts["backbone"])
@@ -130,7 +133,7 @@ def open_labeller(
 
 
 def open_features_labeller(run: Run, machine: Machine, decision: DecisionConfig) -> Labeller:
-    """The same for a run on ready features, which labels features.
+    """Load a run on ready features. It labels rows of features.
 
     Raises:
         CheckpointError: a decision that the run cannot make.
@@ -141,11 +144,11 @@ def open_features_labeller(run: Run, machine: Machine, decision: DecisionConfig)
 
 
 def _frozen(run: Run, weights: str | None, device: torch.device, reporter: Reporter) -> InferenceEncoder:
-    """The frozen backbone in the precision that the run's features have."""
+    """The frozen backbone, in the precision of the run's features."""
     row = find_backbone(run.facts["backbone"])
     loaded = load_backbone(row, run.weights(row, weights), reporter)
     module = (loaded.with_regions(row) if run.spatial else loaded).module
     plain = Encoder(module, row.mean, row.std).to(device)
-    # A GPU's 16 bits stand for the device's own dtype; runs from before there was a choice saw 32.
+    # float16 in a record means the device's default dtype. Older runs have no record: they used float32.
     precision: Precision = run.facts.get("compute_dtype", "float32")
     return InferenceEncoder(plain, "auto" if precision == "float16" else precision)

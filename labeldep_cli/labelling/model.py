@@ -1,4 +1,4 @@
-"""`labeldep_cli.load`: a run as an object in Python."""
+"""`labeldep_cli.load`: use a trained run from Python."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from labeldep_cli.labelling.prediction import Prediction, prediction_of
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.runs.find import open_run
 
-Looked = str | PathLike[str] | Image.Image | Tensor | NDArray[Any]
-"""What `predict` takes: an image's path or a PIL image; for a run on ready features a row [F]."""
+ImageLike = str | PathLike[str] | Image.Image | Tensor | NDArray[Any]
+"""An input of `predict`: the path of an image, or a PIL image; for a run on ready features a row [F]."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A trained run: what `load` gives.
+    """A trained run, as opened by `load`.
 
     Attributes:
         labeller: its networks and its decision.
@@ -51,80 +51,83 @@ class Model:
 
     @property
     def thresholds(self) -> dict[str, Any]:
-        """Found on val: "tuned", one for all labels, and "tuned-per-label", a list [L]; probabilities 0..1."""
+        """Thresholds chosen on val, 0..1: "tuned", one for all labels, and "tuned-per-label", a list [L]."""
         return dict(self.labeller.run.facts["thresholds"])
 
     @property
     def decision(self) -> dict[str, Any]:
-        """How label sets are decided on: rule, threshold or beta, and where that comes from."""
+        """How label sets are decided: the rule, its threshold or beta, and where that value comes from."""
         return self.labeller.decision.to_json()
 
     @property
     def side(self) -> int | None:
-        """Height and width of the images it sees, in pixels; None for a run on ready features."""
+        """Height and width of its input images, in pixels; None for a run on ready features."""
         return self.labeller.side or None
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """Logits.
+        """Compute logits.
 
         Args:
-            x: images as `prepare` gives them, uint8 [B, 3, side, side]; for a run on ready features [B, F].
+            x: images as returned by `prepare`, uint8 [B, 3, side, side]; for a run on ready features [B, F].
 
         Returns:
-            [B, L], on the model's device; their sigmoid are the probabilities.
+            Logits [B, L], on the model's device; their sigmoid gives the probabilities.
         """
         logits: Tensor = self.labeller.generator(x.to(self.labeller.device))
         return logits
 
     def label(self, x: Tensor) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Decide on the label sets of what `__call__` takes.
+        """Compute probabilities and label sets, for the same inputs as `__call__`.
 
         Returns:
-            Probabilities [B, L] and sets [B, L]; NaN and empty where features are not finite in the run's precision.
+            Probabilities [B, L] and sets [B, L]; NaN and empty if features are not finite in the run's precision.
         """
         return self.labeller.label(x)
 
-    def predict(self, images: Iterable[Looked] | str | PathLike[str] | Image.Image) -> list[Prediction]:
+    def predict(self, images: Iterable[ImageLike] | str | PathLike[str] | Image.Image) -> list[Prediction]:
         """Label images, 32 at a time, as `labeldep predict` does.
 
         Args:
-            images: paths or PIL images, or one of them; for a run on ready features rows [F].
+            images: paths or PIL images, or a single one; for a run on ready features rows [F].
 
         Returns:
-            One `Prediction` each, in their order: `labels`, (name, probability) of its label set, most probable first;
-            `probabilities` of all labels; `path`, empty where it has none.
+            One `Prediction` per image, in order: `labels`, (name, probability) of its label set, most probable first;
+            `probabilities` of all labels; `path`, empty if the image has none.
 
         Raises:
-            DatasetError: an image that cannot be read, or whose features 16 bits cannot hold; names it.
+            DatasetError: an image cannot be read, or its features exceed the range of 16 bits; the error names it.
         """
-        several = [images] if isinstance(images, str | PathLike | Image.Image) else images
-        found, waiting = [], iter(several)
-        while some := list(islice(waiting, BATCH)):
-            rows = zip(some, *self.label(torch.stack([self.prepare(one) for one in some])), strict=True)
-            found += [self._prediction(one, p, chosen) for one, p, chosen in rows]
-        return found
+        sequence = [images] if isinstance(images, str | PathLike | Image.Image) else images
+        predictions, remaining = [], iter(sequence)
+        while batch := list(islice(remaining, BATCH)):
+            rows = zip(batch, *self.label(torch.stack([self.prepare(image) for image in batch])), strict=True)
+            predictions += [self._prediction(image, p, chosen) for image, p, chosen in rows]
+        return predictions
 
-    def _prediction(self, one: Looked, p: NDArray[np.float64], chosen: NDArray[np.bool_]) -> Prediction:
+    def _prediction(self, image: ImageLike, p: NDArray[np.float64], chosen: NDArray[np.bool_]) -> Prediction:
         if np.isnan(p).any():
             why = "features not finite" if self.labeller.run.has_features else Reason.NOT_FINITE.text
-            raise DatasetError(f"{_told(one)}: {why}", "Leave it out, as extraction does.")
-        return prediction_of(_path(one), self.labels, p, chosen)
+            raise DatasetError(f"{_description(image)}: {why}", "Leave it out, as extraction does.")
+        return prediction_of(_path(image), self.labels, p, chosen)
 
-    def prepare(self, image: Looked) -> Tensor:
-        """One image as the model sees it, uint8 [3, side, side]; a row of ready features as it is, float32 [F].
+    def prepare(self, image: ImageLike) -> Tensor:
+        """Apply the test transform to one image.
+
+        Returns:
+            uint8 [3, side, side]; for a run on ready features the row itself, float32 [F].
 
         Raises:
-            DatasetError: it cannot be read.
+            DatasetError: the image cannot be read.
         """
         if self.labeller.run.has_features:
             return torch.as_tensor(image, dtype=torch.float32)
         if isinstance(image, Image.Image):
             try:
                 rgb = as_rgb(image)
-            except Exception as error:  # what Pillow's decoders raise on damaged data is not one kind
+            except Exception as error:  # Pillow's decoders raise many kinds of errors on damaged data
                 raise DatasetError(
-                    f"{_told(image)}: {Reason.BROKEN.text}", "Leave it out, or mend the file."
+                    f"{_description(image)}: {Reason.BROKEN.text}", "Leave it out, or mend the file."
                 ) from error
         elif isinstance(image, str | PathLike):
             try:
@@ -151,18 +154,18 @@ def load(
     """Open a trained run.
 
     Args:
-        run: its folder, its name in `runs_dir`, a stage or a part of a name; None for the newest one there.
-        decision: "threshold", or with a run's critic "rerank" or "expected-f1".
-        beta: the critic's weight; None for the one found on val.
-        threshold: a probability, "tuned" or "tuned-per-label"; None for 0.5, or for none at all where `top_k` is given.
+        run: its folder, its name in `runs_dir`, a stage or a part of a name; None for the newest run there.
+        decision: "threshold", or for a run with a critic "rerank" or "expected-f1".
+        beta: the critic's weight; None for the weight chosen on val.
+        threshold: a probability, "tuned" or "tuned-per-label"; None for 0.5, or for no threshold if `top_k` is set.
         top_k: keep the k most probable labels.
         non_empty: an empty set becomes its most probable label.
-        weights: of the backbone: a path in place of the one that the run recorded.
+        weights: path of the backbone's weights; it replaces the path that the run recorded.
         device: auto, cpu, cuda or cuda:N.
-        runs_dir: where runs lie.
+        runs_dir: the folder of the runs.
 
     Raises:
-        LabeldepError: no such run, weights that are not the run's, or a decision that it cannot make.
+        LabeldepError: there is no such run, the weights are not the run's, or it cannot make this decision.
     """
     opened = open_run(None if run is None else str(run), Path(runs_dir))
     machine = Machine(device)
@@ -172,11 +175,11 @@ def load(
     return Model(open_labeller(opened, machine, rule, weights, SilentReporter()))
 
 
-def _told(image: Looked) -> str:
-    """An image in an error."""
+def _description(image: ImageLike) -> str:
+    """Describe an image in an error message."""
     return _path(image) or ("a PIL image" if isinstance(image, Image.Image) else "a row")
 
 
-def _path(image: Looked) -> str:
-    """Where an image lies; a PIL image knows if it was opened from a file."""
+def _path(image: ImageLike) -> str:
+    """Path of an image; empty for a PIL image that was not opened from a file."""
     return str(image) if isinstance(image, str | PathLike) else str(getattr(image, "filename", ""))

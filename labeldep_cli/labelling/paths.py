@@ -1,4 +1,4 @@
-"""From what the user names to image paths, and from paths to batches."""
+"""Expand the user's arguments to image paths, and group the paths into batches."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from labeldep_cli.datasets.image_file import IMAGE_SUFFIXES
 BATCH = 32
 
 _AHEAD = 8 * BATCH
-_GRACE = 0.005  # seconds that a batch waits for its next path
+_GRACE = 0.005  # maximum seconds that a batch waits for its next path
 
 
 def expand(words: Iterable[str]) -> Iterator[str]:
-    """Turn what the user names into image paths: files as they are, folders and globs as the images in them, sorted."""
+    """Expand arguments to image paths: files are kept, folders give the images in them, globs their matches, sorted."""
     for word in words:
-        # os.path's answer is False where Path's methods raise: a name too long, a folder that may not be entered.
+        # os.path returns False where Path's methods raise: for a name that is too long, a folder without permission.
         if os.path.isdir(word):  # noqa: PTH112
             files = sorted(Path(word).rglob("*"))
             yield from (str(p) for p in files if p.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(p))  # noqa: PTH113
@@ -40,14 +40,14 @@ def full_batches(paths: Iterable[str]) -> Iterator[list[str]]:
 
 
 def as_they_come(paths: Iterable[str], busy: Callable[[], bool]) -> Iterator[list[str]]:
-    """Batches of the paths that are there, for a source that may keep one waiting, such as a pipe.
+    """Batches of the paths that have arrived so far, for a source that may be slow, such as a pipe.
 
-    Whoever asks for a batch ahead of its use does not give out what is done while it waits for this one. So an empty
-    batch is given where no path has come yet, as long as others are at work; the wait begins when none is.
+    The consumer requests batches ahead of their use, and yields no results while it waits for one. So an empty batch is
+    yielded if no path has arrived while earlier batches are still in work. Only if none is, the generator waits.
 
     Args:
-        paths: read by a thread, at most `_AHEAD` of them before their use.
-        busy: whether paths that were given are not done yet.
+        paths: read by a thread, at most `_AHEAD` of them in advance.
+        busy: whether paths of earlier batches are not finished yet.
 
     Yields:
         0 to `BATCH` paths.
@@ -59,7 +59,7 @@ def as_they_come(paths: Iterable[str], busy: Callable[[], bool]) -> Iterator[lis
             for path in paths:
                 arrived.put(path)
             arrived.put(None)
-        except Exception as error:  # whatever it is, it belongs to whoever asked for the paths
+        except Exception as error:  # any error is raised again in the consumer's thread
             arrived.put(error)
 
     Thread(target=read, daemon=True).start()

@@ -21,9 +21,9 @@ class Prediction:
     """The label set of one image.
 
     Attributes:
-        path: as the user named it.
+        path: the path as the user wrote it.
         labels: (name, probability 0..1) of each label in the set, most probable first.
-        probabilities: of all labels, in label order.
+        probabilities: the probabilities of all labels, in label order.
     """
 
     path: str
@@ -31,33 +31,33 @@ class Prediction:
     probabilities: dict[str, float]
 
 
-def record(found: Prediction | Skipped, everything: bool) -> dict[str, Any]:
-    """The JSON of an image, by the keys of the contract.
+def record(outcome: Prediction | Skipped, everything: bool) -> dict[str, Any]:
+    """The JSON object of an image, as `predict --json` prints it.
 
     Args:
-        found: what is said of it.
+        outcome: its prediction, or why it was skipped.
         everything: add the probabilities of all labels.
     """
-    if isinstance(found, Skipped):
-        return {"path": found.path, "skipped": found.reason}
-    labels = [{"label": label, "probability": p} for label, p in found.labels]
-    told: dict[str, Any] = {"path": found.path, "labels": labels}
-    return {**told, "probabilities": found.probabilities} if everything else told
+    if isinstance(outcome, Skipped):
+        return {"path": outcome.path, "skipped": outcome.reason}
+    labels = [{"label": label, "probability": p} for label, p in outcome.labels]
+    result: dict[str, Any] = {"path": outcome.path, "labels": labels}
+    return {**result, "probabilities": outcome.probabilities} if everything else result
 
 
 def label(labeller: Labeller, paths: Sequence[str], decoded: Decoded) -> Iterator[Prediction | Skipped]:
     """Label a batch of decoded images.
 
     Args:
-        labeller: what labels them.
-        paths: B, as the user named them; none at all will do.
-        decoded: the same images.
+        labeller: the networks and the decision.
+        paths: B paths, as the user wrote them; may be empty.
+        decoded: the same B images.
 
     Yields:
-        A prediction an image, or why it was skipped.
+        For each image its prediction, or why it was skipped.
     """
     good = decoded.reasons == 0
-    rows = iter(zip(*labeller.label(_whole_images(decoded)), strict=True)) if good.any() else iter(())
+    rows = iter(zip(*labeller.label(_readable_images(decoded)), strict=True)) if good.any() else iter(())
     names = labeller.run.space.names
     for path, reason in zip(paths, decoded.reasons.tolist(), strict=True):
         if reason:
@@ -67,14 +67,14 @@ def label(labeller: Labeller, paths: Sequence[str], decoded: Decoded) -> Iterato
         yield Skipped(path, Reason.NOT_FINITE.text) if np.isnan(p).any() else prediction_of(path, names, p, chosen)
 
 
-def _whole_images(decoded: Decoded) -> Tensor:
-    """The images that could be read, [B', 3, side, side]: all of them as they lie, in pinned memory for a GPU."""
+def _readable_images(decoded: Decoded) -> Tensor:
+    """The readable images, uint8 [B', 3, side, side]. If all are readable, they stay in pinned memory for a GPU."""
     images, good = decoded.images[:, 0], decoded.reasons == 0
     return images if good.all() else images[good]
 
 
 def prediction_of(path: str, names: Sequence[str], p: NDArray[np.float64], chosen: NDArray[np.bool_]) -> Prediction:
-    """An image's probabilities [L] and label set [L], with their names."""
+    """Make a `Prediction` from an image's probabilities [L] and label set [L]."""
     ranked = sorted(map(int, np.flatnonzero(chosen)), key=lambda k: (-p[k], k))
     return Prediction(
         path,

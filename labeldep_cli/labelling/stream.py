@@ -1,4 +1,4 @@
-"""Many images in one go: decoded by workers while the ones before them are labelled."""
+"""Label many images: workers decode the next ones while the previous ones are labelled."""
 
 from __future__ import annotations
 
@@ -13,23 +13,30 @@ from labeldep_cli.labelling.paths import BATCH, as_they_come, full_batches
 from labeldep_cli.labelling.prediction import Prediction, label
 
 _FEW = 4
-"""Images that are decoded sooner than workers are started."""
+"""Up to this number, images are decoded faster than workers start."""
 
 
 def labelled(labeller: Labeller, images: Iterable[str], workers: int) -> Iterator[Prediction | Skipped]:
-    """One pass of the decoder over all batches."""
-    at_work: deque[list[str]] = deque()  # batches that were asked for and are not labelled yet
+    """Label images in order; for each image its prediction, or why it was skipped.
+
+    Args:
+        labeller: the networks and the decision.
+        images: paths. A sequence is cut into full batches. Any other iterable may be slow: it is read ahead by a
+            thread, and what has arrived is labelled without waiting for more.
+        workers: processes that decode; 0 decodes in this one.
+    """
+    in_work: deque[list[str]] = deque()  # batches that were requested and are not labelled yet
     if isinstance(images, Sequence):
         workers = min(workers, -(-len(images) // BATCH)) if len(images) > _FEW else 0
         batches = full_batches(images)
     else:
-        batches = as_they_come(images, busy=lambda: any(at_work))
+        batches = as_they_come(images, busy=lambda: any(in_work))
 
     def items() -> Iterator[list[Item[str]]]:
         for batch in batches:
-            at_work.append(batch)
+            in_work.append(batch)
             yield [(path, (0,)) for path in batch]
 
     on_gpu = labeller.device.type == "cuda"
     for decoded in decode(Path, items(), labeller.side, workers, on_gpu, labeller.run.draft):
-        yield from label(labeller, at_work.popleft(), decoded)
+        yield from label(labeller, in_work.popleft(), decoded)

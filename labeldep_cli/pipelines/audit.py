@@ -1,4 +1,4 @@
-"""`labeldep audit`: the written labels of a data set that are likely to be mistakes."""
+"""`labeldep audit`: find annotated labels of a data set that are likely to be mistakes."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ TABLE, PAGE, RUNS = "audit.csv", "audit.html", "runs"
 
 @dataclass(frozen=True)
 class Finding:
-    """A written label that is likely to be a mistake.
+    """An annotated label that is likely to be a mistake.
 
     Attributes:
         path, split: the row.
-        label: its name.
-        written: whether it is written as present.
-        score: log-odds that it is the other way, by image and other labels together; above 0.
-        probability: G's, that it is present, by the image alone.
-        critic: what D adds to the label's log-odds given the other labels, as weighed in the score; None without D.
-        others: the other labels that are written as present.
+        label: name of the label.
+        written: whether the annotation says that it is present.
+        score: log-odds that the annotation is wrong, given the image and the other labels; above 0.
+        probability: G's probability that the label is present, from the image alone.
+        critic: what D adds to the label's log-odds given the others, times its weight in the score; None without D.
+        others: the other labels that are annotated as present.
     """
 
     path: str
@@ -59,11 +59,11 @@ class Finding:
 
     @property
     def suggested(self) -> str:
-        """What the label would be the other way."""
+        """The opposite of the annotation: "absent" or "present"."""
         return "absent" if self.written else "present"
 
     def to_json(self) -> dict[str, Any]:
-        """The columns of the table."""
+        """The columns of the table, as JSON."""
         return {
             "path": self.path,
             "split": self.split,
@@ -79,18 +79,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found.
+    """The result of an audit.
 
     Attributes:
         of: the data set's name, or the run's folder.
-        folder: that holds table and gallery.
-        findings: the most suspicious first.
-        n_images, n_labels: rows that were looked at, labels that are written on them.
-        weights: what G and D count for in the scores.
-        scores: of every label, [N, L]; -inf where it is unknown.
-        held_out: what the scores are made of.
-        skipped: rows that could not be looked at.
-        images_read: images were read, rather than a finished cache.
+        folder: the folder of table and gallery.
+        findings: likely mistakes, the most suspicious first.
+        n_images, n_labels: number of rows that were checked, and of their known labels.
+        weights: the weights of G and D in the scores.
+        scores: scores of all labels, [N, L]; -inf where a label is unknown.
+        held_out: the outputs of G and D that the scores are computed from.
+        skipped: rows that could not be checked.
+        images_read: whether images were read, rather than only finished caches.
     """
 
     of: str
@@ -115,7 +115,7 @@ class Audit:
         return self.folder / PAGE
 
     def to_json(self) -> dict[str, Any]:
-        """One object; the findings are in the table."""
+        """One JSON object, with all findings."""
         return {
             "audited": self.of,
             "table": str(self.table),
@@ -132,16 +132,16 @@ class Audit:
 def audit_dataset(
     workspace: Workspace, source: Source, machine: Machine, config: AuditConfig, job: Job, reporter: Reporter
 ) -> Audit:
-    """Audit all rows of a data set, each by networks that were trained without it.
+    """Audit all rows of a data set, each with networks that were trained without it.
 
     Args:
         workspace, source, machine: as for training in head mode.
-        config: folds, how to train, how many findings to show.
+        config: number of folds, training settings, number of findings on the page.
         job: the folder of table, gallery and the folds' runs.
         reporter: takes notes and progress.
 
     Raises:
-        LabeldepError: data, weights, caches, disk or what the folder holds do not allow it.
+        LabeldepError: a problem with data, weights, caches, the disk or the contents of the folder.
     """
     folder = job.out or Path()
     project = open_project(workspace, source, machine, reporter)
@@ -161,32 +161,32 @@ def audit_run(
     folder: Path,
     reporter: Reporter,
 ) -> Audit:
-    """Audit rows that a run was not trained on, by its own G, and its D where it has one.
+    """Audit rows that a run was not trained on, with the run's G, and with its D if it has one.
 
     Args:
-        run_workspace: where runs lie, and which data set is audited.
+        run_workspace: the folder of the runs, and the data set to audit.
         run_name: as `find_run` takes it.
-        machine: to compute on.
+        machine: the device to compute on.
         split: val or test; None for both.
-        weights: a path in place of the recorded one.
-        config: how many findings to show.
-        folder: of table and gallery.
+        weights: a path that replaces the recorded one.
+        config: number of findings on the page.
+        folder: the folder for table and gallery.
         reporter: takes notes and progress.
 
     Raises:
-        CheckpointError: no such run; the train split, whose labels it has learnt.
-        LabeldepError: its data set is gone or its weights have changed; it was trained on rows of the split.
+        CheckpointError: there is no such run, or the split is train, whose labels the run has learnt.
+        LabeldepError: the run's data set is missing, its weights have changed, or it was trained on rows of the split.
     """
     run = open_and_announce(run_name, run_workspace, reporter)
     if split == "train":
         source = run.source()
         raise CheckpointError(
-            f"{run.folder} has learnt the written labels of train, mistakes and all: it cannot audit them",
-            "Audit the data set, whose rows are all scored by networks trained without them: "
+            f"{run.folder} has learnt the annotated labels of train, mistakes and all: it cannot audit them",
+            "Audit the data set instead. Each row is then scored by networks trained without it: "
             f"labeldep audit {shlex.join([source.dataset, *flags_of(source, ('backbone', 'weights', *DRAW))])}",
         )
     if run.facts["critic"] is None:
-        reporter.note(f"{run.folder} has no critic: labels are judged by the image alone")
+        reporter.note(f"{run.folder} has no critic: labels are scored from the image alone")
     project, data = open_run_data(run, run_workspace, weights, machine, reporter)
     names = [name for name in SPLITS[1:] if split == name or (split is None and len(project.dataset.splits[name]))]
     names = names[-1:] if project.dataset.undivided else names  # there each split is all rows
@@ -212,21 +212,21 @@ def _audit(
     folder: Path,
     skipped: tuple[Skipped, ...],
 ) -> Audit:
-    """Weigh what G and D say, rank it, and write table and gallery."""
+    """Weigh the outputs of G and D, rank the labels, and write table and gallery."""
     known = held_out.labels >= 0
     if not known.any():
-        raise LabeldepError(f"no label of {of} is known", "There is nothing to audit: annotate some rows.")
+        raise LabeldepError(f"all labels of {of} are unknown", "There is nothing to audit: annotate some rows.")
     weights = fit_weights(held_out.logits, held_out.evidence, held_out.labels, expected)
     scores = suspicion(weights.log_odds(held_out.logits, held_out.evidence), held_out.labels)
-    places = most_suspicious(scores)
-    findings = tuple(_finding(project, held_out, weights, scores, *place) for place in places)
+    cells = most_suspicious(scores)
+    findings = tuple(_finding(project, held_out, weights, scores, *cell) for cell in cells)
     write_text(folder / TABLE, table(findings))
     n_images = len(held_out.labels)
-    found = Audit(
+    audit = Audit(
         of, folder, findings, n_images, int(known.sum()), weights, scores, held_out, skipped, bool(project.images_read)
     )
-    write_text(folder / PAGE, gallery(found, _pictures(project, findings[: config.top])))
-    return found
+    write_text(folder / PAGE, gallery(audit, _pictures(project, findings[: config.top])))
+    return audit
 
 
 def _finding(
@@ -252,33 +252,33 @@ def _finding(
 
 
 def table(findings: Sequence[Finding]) -> str:
-    """The findings as CSV, the other labels with `;` between them."""
+    """The findings as CSV; the other labels are separated by `;`."""
     stream = io.StringIO()
     names = ("path", "split", "label", "written", "suggested", "score", "probability", "critic", "other_labels")
     writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()
     for finding in findings:
         critic = "" if finding.critic is None else f"{finding.critic:.6g}"
-        told = {"score": f"{finding.score:.6g}", "probability": f"{finding.probability:.6g}", "critic": critic}
-        writer.writerow({**finding.to_json(), **told, "other_labels": ";".join(finding.others)})
+        rounded = {"score": f"{finding.score:.6g}", "probability": f"{finding.probability:.6g}", "critic": critic}
+        writer.writerow({**finding.to_json(), **rounded, "other_labels": ";".join(finding.others)})
     return stream.getvalue()
 
 
-def gallery(found: Audit, pictures: Sequence[str | None]) -> str:
-    """The first findings as a page, one picture (or None) each."""
-    shown = list(zip(found.findings, pictures, strict=False))
-    return render("audit.html.j2", found=found, shown=shown, table=TABLE)
+def gallery(audit: Audit, pictures: Sequence[str | None]) -> str:
+    """The first findings as an HTML page; `pictures` are data URIs of their images, or None."""
+    shown = list(zip(audit.findings, pictures, strict=False))
+    return render("audit.html.j2", audit=audit, shown=shown, table=TABLE)
 
 
 def _pictures(project: Project, findings: Sequence[Finding]) -> list[str | None]:
-    """A thumbnail of each finding's image; None where there is none, or it can no longer be read."""
+    """A thumbnail of each finding's image; None if there is no image, or if it can no longer be read."""
     if project.dataset.has_features:
         return [None] * len(findings)
     rows = {
         name: {path: row for row, path in enumerate(project.dataset.splits[name].paths)}
         for name in {finding.split for finding in findings}
     }
-    files = [project.dataset.splits[one.split].file(rows[one.split][one.path]) for one in findings]
+    files = [project.dataset.splits[finding.split].file(rows[finding.split][finding.path]) for finding in findings]
     return [_picture(file) for file in files]
 
 

@@ -1,4 +1,4 @@
-"""`labeldep data`: what a data set holds, and what is wrong with it, before hours are spent on it."""
+"""`labeldep data`: check the contents of a data set before spending hours on it."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from labeldep_cli.progress import Reporter
 
 @dataclass(frozen=True)
 class DataReport:
-    """What `labeldep data` found.
+    """The result of `labeldep data`.
 
     Attributes:
         dataset: name of the data set.
         splits: train, val, test.
         n_labels: number of labels.
-        held_out: val was drawn from train rather than brought by the data set.
-        missing: images that a named data set lists and the disk lacks.
-        unreadable: images that cannot be used, with the reason; for a user's own data, also those that are not there.
-        duplicates: groups of identical files; those that cross splits come first.
+        held_out: whether val was drawn from train, rather than defined by the data set.
+        missing: images that a named data set lists but that are not on the disk.
+        unreadable: images that cannot be used, with the reason; for a user's own data also missing files.
+        duplicates: groups of identical files; groups that cross splits come first.
         absent_labels: labels without any positive, for the splits that have such labels.
         cooccurrence: the pairs of labels with the highest lift, at most STRONGEST.
         notes: what was left out or drawn when the data set was loaded.
-        published: how it compares with what its authors published, a sentence each; empty for a user's own.
-        has_features: whether it brings ready features instead of images.
+        published: comparison with the published counts, one sentence each; empty for a user's own data.
+        has_features: whether the data set has ready features instead of images.
     """
 
     dataset: str
@@ -60,7 +60,7 @@ class DataReport:
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
-        """All images that training would go without: the unreadable, then the missing."""
+        """All images that training would leave out: the unreadable ones, then the missing ones."""
         return self.unreadable + tuple(Skipped(path, Reason.MISSING.text, missing=True) for path in self.missing)
 
     def to_json(self) -> dict[str, Any]:
@@ -83,11 +83,18 @@ class DataReport:
 def data(
     data_dir: Path, source: Source, machine: Machine, reporter: Reporter, wish: DownloadConfig | None = None
 ) -> DataReport:
-    """Load a data set and check it; where there is a wish, fetch first what it lacks.
+    """Load a data set and check it.
+
+    Args:
+        data_dir: the folder of the data sets.
+        source: the data set, and how its splits are drawn.
+        machine: number of decoding processes.
+        reporter: takes notes and progress.
+        wish: download what is missing first, in this way; None to download nothing.
 
     Raises:
-        DatasetError: it is missing or malformed, so that there is nothing to count.
-        DownloadError, StorageError: it cannot be fetched.
+        DatasetError: the data set is missing or malformed.
+        DownloadError, StorageError: it cannot be downloaded.
     """
     if wish is not None:
         download(data_dir, source, wish, reporter)
@@ -100,8 +107,8 @@ def data(
 def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:
     """Count a data set's labels, and read all of its images.
 
-    Every image that is there is decoded in full; files of equal size are compared by their SHA-256. Ready features have
-    no images to look at.
+    Every image file is fully decoded. Files of equal size are compared by their SHA-256. Ready features have no images
+    to check.
 
     Args:
         dataset: the data set.
@@ -109,25 +116,27 @@ def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:
         reporter: takes the progress over images.
 
     Raises:
-        DatasetError: a worker process died, as it does when memory runs out.
+        DatasetError: a worker process died, for example because memory ran out.
     """
     splits = () if dataset.has_features else dataset.splits.values()
-    listed = [image for split in splits for image in listed_images(split)]
-    seen = read_all(listed, workers, reporter) if listed else []
+    entries = [entry for split in splits for entry in listed_images(split)]
+    images = read_all(entries, workers, reporter) if entries else []
     skipped = [
-        Skipped(image.path, Reason(what.reason).text, missing=dataset.named and what.reason == Reason.MISSING)
-        for image, what in zip(listed, seen, strict=True)
-        if what.reason
+        Skipped(entry.path, Reason(image.reason).text, missing=dataset.named and image.reason == Reason.MISSING)
+        for entry, image in zip(entries, images, strict=True)
+        if image.reason
     ]
-    absent = Counter(image.split for image, what in zip(listed, seen, strict=True) if what.reason == Reason.MISSING)
+    n_missing = Counter(
+        entry.split for entry, image in zip(entries, images, strict=True) if image.reason == Reason.MISSING
+    )
     return DataReport(
         dataset=dataset.name,
-        splits={name: describe(split, absent[name]) for name, split in dataset.splits.items()},
+        splits={name: describe(split, n_missing[name]) for name, split in dataset.splits.items()},
         n_labels=len(dataset.space),
         held_out="val" in dataset.drawn,
-        missing=tuple(why.path for why in skipped if why.missing),
-        unreadable=tuple(why for why in skipped if not why.missing),
-        duplicates=duplicates_among(listed, seen),
+        missing=tuple(skip.path for skip in skipped if skip.missing),
+        unreadable=tuple(skip for skip in skipped if not skip.missing),
+        duplicates=duplicates_among(entries, images),
         absent_labels=absent_labels_of(dataset),
         cooccurrence=strongest_cooccurrences(dataset),
         notes=dataset.notes,

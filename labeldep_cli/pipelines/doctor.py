@@ -1,4 +1,4 @@
-"""`labeldep doctor`: what this machine has, what lies on its disks, what would be downloaded, and what is amiss."""
+"""`labeldep doctor`: report what this machine has, what is on its disks, what would be downloaded, and problems."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NEEDED = (
 )
 EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "tensorboard": ("tensorboard",)}
 LITTLE_DISK = 2 * 1000**3
-"""Bytes: less free disk than this is told; COCO's features with one view take 0.5 GB, its checkpoints as much."""
+"""Bytes: less free disk space gives a warning. COCO's features with one view need 0.5 GB, its checkpoints as much."""
 
 _MIB = 1024**2
 _BATCHES = 2 * 32 * 3 * SIDE**2  # bytes that a decoding process has in flight: torch prefetches two batches of 32
@@ -46,7 +46,7 @@ _BATCHES = 2 * 32 * 3 * SIDE**2  # bytes that a decoding process has in flight: 
 
 @dataclass(frozen=True)
 class Warned:
-    """Something that will cost time or fail, and how to mend it."""
+    """A problem that will cost time or make a command fail, and its remedy."""
 
     what: str
     remedy: str
@@ -54,20 +54,20 @@ class Warned:
 
 @dataclass(frozen=True)
 class Checkup:
-    """What was found; sizes in bytes.
+    """The state of this machine; sizes in bytes.
 
     Attributes:
-        versions: of this program, Python and the packages it needs; None for one that is missing.
-        extras: the packages of each extra, with their versions likewise.
-        device: kind ("cuda" or "cpu"), names and memory of the GPUs, what the CPU's vector units are.
-        memory: RAM and shared memory, all and free; a container's own limit goes before the machine's.
-        threads: cores that may be used, what torch and the environment say, processes that decode.
-        weights: the paper's backbones' published files: on disk, or what a download would take.
-        datasets: the named ones, and what they lack at a glance.
+        versions: of this program, Python and the required packages; None for a missing package.
+        extras: the packages of each extra, with their versions; None for a missing package.
+        device: kind ("cuda" or "cpu"), names and memory of the GPUs, vector instructions of the CPU.
+        memory: RAM and shared memory, total and free; within the limit of a container.
+        threads: usable cores, threads of torch, relevant environment variables, decoding processes.
+        weights: the published weights of the paper's backbones: their size on disk, or the size of a download.
+        datasets: the named data sets, and which of their files are missing.
         caches: finished and unfinished feature files.
-        runs: how many, in which state.
-        disks: free room where things are written.
-        warnings: what is amiss.
+        runs: number of runs by state.
+        disks: free space where files are written.
+        warnings: the problems.
     """
 
     versions: dict[str, str | None]
@@ -88,14 +88,14 @@ class Checkup:
 
 
 def doctor(workspace: Workspace, reporter: Reporter) -> Checkup:
-    """Look around: no file is read through and nothing is written, so that it takes seconds at most."""
+    """Examine the machine. No file is read in full and nothing is written, so it takes a few seconds at most."""
     memory, threads, device = _memory(), _threads(), _device()
     weights = [_weights(name) for name in PAPER_BACKBONES]
     caches, disks = _caches(workspace.features), _disks(workspace)
     extras = {extra: {name: _version(name) for name in names} for extra, names in EXTRAS.items()}
-    own: dict[str, str | None] = {"labeldep": __version__, "python": platform.python_version()}
+    program: dict[str, str | None] = {"labeldep": __version__, "python": platform.python_version()}
     return Checkup(
-        versions=own | {name: _version(name) for name in NEEDED},
+        versions=program | {name: _version(name) for name in NEEDED},
         extras=extras,
         device=device,
         memory=memory,
@@ -127,23 +127,23 @@ def _device() -> dict[str, Any]:
 
 
 def _memory() -> dict[str, int | None]:
-    found: dict[str, int | None] = {"total": None, "available": None, "shm_total": None, "shm_free": None}
+    memory: dict[str, int | None] = {"total": None, "available": None, "shm_total": None, "shm_free": None}
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         kib = {line.split(":")[0]: int(line.split()[1]) for line in meminfo.read_text().splitlines()}
         limit, used = _cgroup("memory.max")[0], _cgroup("memory.current")[0]
-        found["total"] = min(1024 * kib["MemTotal"], limit or 1024 * kib["MemTotal"])
-        # In a container without a limit the machine's own word stands.
+        memory["total"] = min(1024 * kib["MemTotal"], limit or 1024 * kib["MemTotal"])
+        # In a container without a limit, the machine's numbers count.
         room = max(limit - used, 0) if limit and used else 1024 * kib["MemAvailable"]
-        found["available"] = min(1024 * kib["MemAvailable"], room)
+        memory["available"] = min(1024 * kib["MemAvailable"], room)
     if Path("/dev/shm").is_dir():
         shared = shutil.disk_usage("/dev/shm")
-        found |= {"shm_total": shared.total, "shm_free": shared.free}
-    return found
+        memory |= {"shm_total": shared.total, "shm_free": shared.free}
+    return memory
 
 
 def _cgroup(name: str) -> tuple[int | None, ...]:
-    """The numbers in a file of the container's limits; None for "max", or where there is no such file."""
+    """The numbers in a file of the container's limits; None for "max", or if there is no such file."""
     try:
         words = (Path("/sys/fs/cgroup") / name).read_text().split()
     except OSError:
@@ -198,15 +198,15 @@ def _runs(runs_dir: Path, reporter: Reporter) -> dict[str, Any]:
 
 
 def _disks(workspace: Workspace) -> list[dict[str, Any]]:
-    found = []
+    disks = []
     checkpoints = Path(torch.hub.get_dir())
     for what, folder in (("caches", workspace.features), ("runs", workspace.runs_dir), ("weights", checkpoints)):
-        # os.path's answer is False where Path's method raises: a folder that may not be entered.
+        # os.path returns False where Path's method raises: for a folder without permission.
         above = (folder.absolute(), *folder.absolute().parents)
-        there = next(path for path in above if os.path.isdir(path))  # noqa: PTH112
-        usage = shutil.disk_usage(there)
-        found.append({"what": what, "folder": str(folder), "free": usage.free, "total": usage.total})
-    return found
+        existing = next(path for path in above if os.path.isdir(path))  # noqa: PTH112
+        usage = shutil.disk_usage(existing)
+        disks.append({"what": what, "folder": str(folder), "free": usage.free, "total": usage.total})
+    return disks
 
 
 def _warnings(
@@ -250,17 +250,17 @@ def _warnings(
             f"{Path(caches['folder']) / file['file']} is unfinished: {file['bytes'] / 1e6:,.1f} MB",
             "The command that began it goes on with it; if nobody will: labeldep features clean",
         )
-    for free, whats in _by_free(disks).items():
+    for free, purposes in _by_free(disks).items():
         if free < LITTLE_DISK:
             yield Warned(
-                f"{free / 1e9:.1f} GB of disk are free for {' and '.join(whats)}",
+                f"{free / 1e9:.1f} GB of disk are free for {' and '.join(purposes)}",
                 "Free some (labeldep runs clean), or name another place: --features-dir, --runs-dir, TORCH_HOME.",
             )
 
 
 def _by_free(disks: list[dict[str, Any]]) -> dict[int, list[str]]:
-    """What lies where as much is free: one disk is told once."""
-    found: dict[int, list[str]] = {}
+    """Purposes by free bytes. Folders with the same free space share a disk, so a full disk is reported once."""
+    purposes: dict[int, list[str]] = {}
     for disk in disks:
-        found.setdefault(disk["free"], []).append(disk["what"])
-    return found
+        purposes.setdefault(disk["free"], []).append(disk["what"])
+    return purposes

@@ -1,4 +1,4 @@
-"""`labeldep data --download`: a named data set, fetched into the layout that its loader reads."""
+"""`labeldep data --download`: download a named data set into the layout that its loader reads."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from labeldep_cli.progress import Reporter, SilentReporter
 
 
 def download(data_dir: Path, source: Source, how: DownloadConfig, reporter: Reporter) -> None:
-    """Fetch what the data folder lacks of a named data set. What is there is kept, by a kill too, and gone on from.
+    """Download the files of a named data set that are missing in the data folder.
+
+    Existing files are kept. After an interruption, also by a kill, the same command continues.
 
     Raises:
-        DatasetError: there is nothing to fetch for it; NUS-WIDE's lists are missing, or `how.urls` is not its list.
-        DownloadError: the network, a server or an archive is not as it should be.
-        StorageError: too little room, no permission, or another process is at it.
+        DatasetError: the data set has no download, NUS-WIDE's lists are missing, or `how.urls` is not its list.
+        DownloadError: a problem with the network, a server or an archive.
+        StorageError: too little space, no permission, or another process is downloading into the folder.
     """
     recipe = registry.DATASETS[source.dataset].download if source.dataset in registry.DATASETS else None
     if recipe is None:
@@ -32,18 +34,18 @@ def download(data_dir: Path, source: Source, how: DownloadConfig, reporter: Repo
             else:
                 _photos(root, data_dir, source, how, reporter)
         except KeyboardInterrupt:
-            reporter.note(f"what came so far is kept in {root}: the same command goes on from there")
+            reporter.note(f"what was downloaded so far is kept in {root}: the same command continues from there")
             raise
 
 
 def _photos(root: Path, data_dir: Path, source: Source, how: DownloadConfig, reporter: Reporter) -> None:
-    """Fetch the photos that carry a label: the others are left out of the data set, so nobody is asked for them."""
+    """Download the photos that have a label. Photos without a label are not part of the data set."""
     if how.urls is None:
         raise DatasetError(
-            f"{source.dataset} comes from the data set's own list of URLs, and none is named",
+            f"{source.dataset} is downloaded from the data set's own list of URLs, and no list is named",
             f"Run: labeldep data {source.dataset} --download NUS-WIDE-urls.txt",
         )
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
     splits = registry.load(source.dataset, data_dir, draw, SilentReporter()).splits
-    wanted = {path for split in splits.values() for path in split.paths}
-    nuswide_photos.download(root, wanted, how.urls, how, reporter)
+    paths = {path for split in splits.values() for path in split.paths}
+    nuswide_photos.download(root, paths, how.urls, how, reporter)

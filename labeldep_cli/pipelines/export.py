@@ -1,4 +1,4 @@
-"""`labeldep export`: a run as one file that needs no labeldep, checked against what the run itself says."""
+"""`labeldep export`: write a run as one file that works without labeldep, and compare its outputs with the run's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from labeldep_cli.runs.find import open_and_announce
 from labeldep_cli.runs.run import Run
 
 TOLERANCE = 1e-4
-"""The file's probabilities may differ by so much from the run's own."""
+"""Maximum difference between the file's probabilities and the run's own."""
 
 _FORMAT = 1
 _CHECKED = 32
@@ -41,14 +41,14 @@ class Export:
     """A written file.
 
     Attributes:
-        folder: of the run.
-        path: of the file.
+        folder: folder of the run.
+        path: path of the file.
         format: onnx or torch.
         size: bytes.
-        facts: what the file says of itself.
-        checked: rows that file and run were compared on.
-        rows: where those came from, in words.
-        difference: the largest one between a probability of the file and one of the run.
+        facts: the file's metadata.
+        checked: number of rows on which file and run were compared.
+        rows: where these rows come from, in words.
+        difference: the largest difference between a probability of the file and one of the run.
     """
 
     folder: Path
@@ -62,7 +62,7 @@ class Export:
 
     @property
     def opset(self) -> int | None:
-        """ONNX's; None for torch."""
+        """The ONNX operator set version; None for torch."""
         return OPSET if self.format == "onnx" else None
 
     def to_json(self) -> dict[str, Any]:
@@ -89,92 +89,89 @@ def export(
     """Write a run's generator, from 8-bit images (or ready features) to probabilities, as one file.
 
     Args:
-        run_workspace: where runs lie, and which data set the file is compared on.
+        run_workspace: the folder of the runs, and the data set to compare on.
         run_name: as `find_run` takes it; None for the newest run.
-        kind: of the file.
-        out: the file; None for RUN's name in the current folder.
-        weights: a path in place of the recorded one.
+        kind: format of the file.
+        out: path of the file; None for the run's name in the current folder.
+        weights: a path that replaces the recorded one.
         reporter: takes notes.
 
     Raises:
-        LabeldepError: no such run or named data set, packages that are missing, a network that cannot be written so, or
-            a file whose probabilities are not the run's: then none is written.
+        LabeldepError: there is no such run or named data set, packages are missing, the format does not support the
+            network, or the file's probabilities differ from the run's. No file is written then.
         StorageError: the file cannot be written.
     """
     run = open_and_announce(run_name, run_workspace, reporter)
-    form = FORMATS[kind]
-    path = out or Path(f"{run.folder.resolve().name}{form.suffix}")
+    file_format = FORMATS[kind]
+    path = out or Path(f"{run.folder.resolve().name}{file_format.suffix}")
     generator = _generator(run, weights, reporter)
     model = Exported(generator)
-    form.require(model)
+    file_format.require(model)
     x, rows = _examples(run, run_workspace.dataset, reporter)
     facts = _facts(run, x)
     program = trace(model, torch.zeros((2, *x.shape[1:]), dtype=torch.from_numpy(x).dtype))
-    content = form.write(program, facts["input"]["name"], json.dumps(facts, ensure_ascii=False))
-    difference = _difference(generator, form, content, x)
-    if not difference <= TOLERANCE:  # so written that NaN is refused too
+    content = file_format.write(program, facts["input"]["name"], json.dumps(facts, ensure_ascii=False))
+    difference = _difference(generator, file_format, content, x)
+    if not difference <= TOLERANCE:  # written like this, NaN is refused too
         raise LabeldepError(
             f"the {kind} file's probabilities differ from the run's by up to {difference:.2g} over {len(x)} {rows}, "
             f"more than {TOLERANCE:g}; {path} was not written",
-            f"Take --format {'torch' if kind == 'onnx' else 'onnx'}, or other versions of torch and onnxruntime.",
+            f"Use --format {'torch' if kind == 'onnx' else 'onnx'}, or other versions of torch and onnxruntime.",
         )
     make_folder(path.parent)
-    with atomic_write(path) as beside:
-        beside.write_bytes(content)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
     return Export(run.folder, path, kind, len(content), facts, len(x), rows, difference)
 
 
 def _generator(run: Run, weights: str | None, reporter: Reporter) -> Generator:
-    """What `predict` asks, on the CPU and in float32."""
+    """The generator that `predict` uses, on the CPU and in float32."""
     if run.has_features:
         return run.generator(torch.device("cpu"))
     generator = open_labeller(run, Machine(device="cpu"), DecisionConfig(), weights, reporter).generator
     encoder = generator.encoder
     if isinstance(encoder, InferenceEncoder) and encoder.dtype != encoder.plain.scale.dtype:
-        reporter.note(f"the run sees images in {encoder.compute_dtype}; the file does, and is compared, in float32")
+        reporter.note(f"the run computes in {encoder.compute_dtype}; the file, and this comparison, use float32")
         generator.encoder = InferenceEncoder(encoder.plain)
     return generator
 
 
 @torch.inference_mode()
-def _difference(generator: Generator, form: FileFormat, content: bytes, x: NDArray[Any]) -> float:
-    """The largest one between probabilities; the file sees one row alone, then the others together."""
-    mine = probabilities(generator(torch.from_numpy(x)).float().numpy())
-    theirs = np.concatenate([form.run(content, part) for part in (x[:1], x[1:]) if len(part)])
-    return float(np.abs(mine - theirs).max())
+def _difference(generator: Generator, file_format: FileFormat, content: bytes, x: NDArray[Any]) -> float:
+    """The largest difference between probabilities. The file gets one row alone, then the others as one batch."""
+    expected = probabilities(generator(torch.from_numpy(x)).float().numpy())
+    actual = np.concatenate([file_format.run(content, part) for part in (x[:1], x[1:]) if len(part)])
+    return float(np.abs(expected - actual).max())
 
 
-def _examples(run: Run, named: str | None, reporter: Reporter) -> tuple[NDArray[Any], str]:
-    """Rows to compare on: the first ones of the test split where the data set is there, else random ones.
+def _examples(run: Run, dataset: str | None, reporter: Reporter) -> tuple[NDArray[Any], str]:
+    """Rows to compare on: the first ones of the test split, or random numbers if the run's data set is missing.
 
     Args:
         run: the run.
-        named: the data set; None for the run's own.
+        dataset: the data set; None for the run's own.
         reporter: takes notes.
 
     Raises:
-        DatasetError: the named data set is not there.
+        DatasetError: the given data set is missing.
 
     Returns:
-        Images uint8 [n, 3, side, side] or features float32 [n, F]; where they came from.
+        Images uint8 [n, 3, side, side] or features float32 [n, F]; where they come from, in words.
     """
     source = run.source()
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
     try:
-        split = registry.load(named or source.dataset, Path(run.config["data_dir"]), draw, SilentReporter()).splits[
-            "test"
-        ]
-        found = _rows(run, split)
+        name = dataset or source.dataset
+        split = registry.load(name, Path(run.config["data_dir"]), draw, SilentReporter()).splits["test"]
+        rows = _rows(run, split)
     except (DatasetError, StorageError):
-        if named is not None:
+        if dataset is not None:
             raise
-        found = None
-    if found is not None and len(found):
-        return (
-            found,
-            f"{'feature rows' if run.has_features else 'images'} of {'its' if named is None else 'that'} test split",
-        )
-    reporter.note(f"the data set {source.dataset} is not at hand: comparing on random numbers")
+        rows = None
+    if rows is not None and len(rows):
+        kind = "feature rows" if run.has_features else "images"
+        return rows, f"{kind} of {'its' if dataset is None else 'that'} test split"
+    reporter.note(f"the data set {source.dataset} is not available: comparing on random numbers")
     numbers = np.random.default_rng(0)
     if run.has_features:
         return numbers.standard_normal((_CHECKED, run.facts["feature_dim"]), dtype=np.float32), "random feature rows"
@@ -183,7 +180,7 @@ def _examples(run: Run, named: str | None, reporter: Reporter) -> tuple[NDArray[
 
 
 def _rows(run: Run, split: Split) -> NDArray[Any] | None:
-    """The first rows of a split; None where there are none of the right width, or no image that can be read."""
+    """The first rows of a split; None if features have another width, or if no image can be read."""
     n = min(len(split), _CHECKED)
     if run.has_features:
         block = next(split.subset("test", np.arange(n)).feature_blocks(), None)
@@ -197,7 +194,7 @@ def _rows(run: Run, split: Split) -> NDArray[Any] | None:
 
 
 def _facts(run: Run, x: NDArray[Any]) -> dict[str, Any]:
-    """What the file says of itself: enough to use it, and to know where it comes from; no path and no clock."""
+    """The file's metadata: how to use it, and where it comes from. It contains no path and no time."""
     return {
         "format": _FORMAT,
         "labels": list(run.space.names),

@@ -1,4 +1,4 @@
-"""`labeldep extract`: cache the frozen backbone's features."""
+"""`labeldep extract`: compute and cache the frozen backbone's features."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ from labeldep_cli.projects.open import open_project
 
 @dataclass(frozen=True)
 class CacheFile:
-    """A finished cache: where, which split, how large, and how many rows this call computed.
+    """The features of a split.
 
-    `regions` is 1 for pooled features.
+    Attributes:
+        path: where they are stored.
+        split: train, val or test.
+        rows: number of rows.
+        views: number of views per image.
+        width: width of a feature vector.
+        regions: regions per image; 1 for pooled features.
+        computed: number of images that this call encoded.
     """
 
     path: Path
@@ -31,12 +38,12 @@ class CacheFile:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What `extract` did.
+    """The result of `extract`.
 
     Attributes:
-        files: a cache a split.
-        skipped: rows without features, and why.
-        images_per_second: start-up excluded; None where nothing, or too little to tell, was computed.
+        files: one entry per split.
+        skipped: rows without features, with the reason.
+        images_per_second: without start-up time; None if too few images, or none, were computed.
     """
 
     files: tuple[CacheFile, ...]
@@ -44,7 +51,7 @@ class Extraction:
     images_per_second: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """The keys of the contract, and `computed`."""
+        """One JSON object."""
         return {
             "files": [{**vars(file), "path": str(file.path)} for file in self.files],
             "skipped": [skip.to_json() for skip in self.skipped],
@@ -61,17 +68,24 @@ def extract(
     fresh: bool,
     reporter: Reporter,
 ) -> Extraction:
-    """Cache the features of one split, or of all.
+    """Cache the features of one split, or of all splits.
 
-    Only the train split gets all 21 views: the others are only ever seen through the test transform.
+    Only the train split gets all 21 views. The others are always used with the test transform.
+
+    Args:
+        workspace, source, machine: data, backbone and machine.
+        config: views, regions, precision and batch size.
+        split: one split; None for all that are not empty.
+        fresh: compute all features again.
+        reporter: takes notes and progress.
 
     Raises:
-        LabeldepError: data, weights, disk or an existing cache do not allow it.
+        LabeldepError: a problem with the data, the weights, the disk or an existing cache.
     """
     project = open_project(workspace, source, machine, reporter, spatial=config.spatial, extraction=config)
     _ = project.images
     if fresh and split is None:
-        project = project.anew()
+        project = project.without_store_settings()
     files: list[CacheFile] = []
     skipped: list[Skipped] = []
     images, seconds = 0, 0.0

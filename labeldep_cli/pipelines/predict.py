@@ -1,4 +1,4 @@
-"""`labeldep predict`: label images that belong to no data set, many at once or one request after the other."""
+"""`labeldep predict`: label images that need not belong to a data set."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ def predict(
     images: Iterable[str],
     reporter: Reporter,
 ) -> Iterator[Prediction | Skipped]:
-    """Label images, in the order given; memory does not grow with their number.
+    """Label images in order. The memory in use does not depend on their number.
 
     Args:
-        run_workspace: where runs lie.
+        run_workspace: the folder of the runs.
         run_name: as `find_run` takes it; None for the newest run.
-        machine: to compute on.
+        machine: the device to compute on.
         decision: which labels make a set.
-        weights: a path in place of the recorded one.
-        images: paths. A sequence is taken in whole batches. Anything else may be slow or endless: it is read a little
-            ahead, by a thread, and what has come is labelled without a wait for more. How many images pass the network
-            together may then move the last digits of a probability.
+        weights: a path that replaces the recorded one.
+        images: paths. A sequence is cut into full batches. Any other iterable may be slow or endless: a thread reads
+            it a little ahead, and what has arrived is labelled without waiting for more. The size of a batch may
+            change the last digits of a probability.
         reporter: takes notes.
 
     Yields:
-        A prediction an image, or why it was skipped.
+        For each image its prediction, or why it was skipped.
 
     Raises:
-        LabeldepError: no such run, one on ready features, or weights that are not the run's.
+        LabeldepError: there is no such run, it is a run on ready features, or the weights are not the run's.
     """
     run = open_and_announce(run_name, run_workspace, reporter)
     set_up_device(pick_device(machine.device))
     labeller = open_labeller(run, machine, decision, weights, reporter)
     with reporter.bar("labelling", len(images) if isinstance(images, Sequence) else None, "images") as bar:
-        for found in labelled(labeller, images, machine.n_workers):
-            yield found
+        for outcome in labelled(labeller, images, machine.n_workers):
+            yield outcome
             bar.advance()

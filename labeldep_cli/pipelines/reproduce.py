@@ -1,4 +1,4 @@
-"""`labeldep reproduce`: the paper's tables on any data set, with their controls, from one command."""
+"""`labeldep reproduce`: the paper's tables, with controls, for any data set."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from labeldep_cli.reproduction import gallery
 from labeldep_cli.reproduction.gallery import Gallery
 from labeldep_cli.reproduction.matrix import BASELINE, WGAN, Matrix, Training, build, table_numbers
 from labeldep_cli.reproduction.plan import Plan
-from labeldep_cli.reproduction.plan import plan as reckon
+from labeldep_cli.reproduction.plan import plan as estimate
 from labeldep_cli.reproduction.record import claim
 from labeldep_cli.reproduction.scored import Bench, Scored
 from labeldep_cli.reproduction.tables import table
 
 Projects = Mapping[str | None, Project]
-"""Data set and backbone, by the backbone's name; the first is the one that rivals and Table 3 take."""
+"""Data set and backbone, by the backbone's name; rivals and Table 3 use the first."""
 
 _PAPERS = {1: ("coco", None), 2: ("nuswide", None), 3: ("coco", DEFAULT_BACKBONE)}
-"""What the paper made each table with: data set and, where it is one, backbone."""
+"""The paper's data set of each table, and its backbone if the table has only one."""
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """The tables of a finished matrix.
+    """The result of a finished matrix.
 
     Attributes:
-        out: the folder that holds runs, tables and gallery.
+        out: the folder of runs, tables and gallery.
         tables: the records, by number.
-        gallery: None where there are no images, or no two sets that differ.
-        skipped: rows that were left out where this call read images itself.
+        gallery: None if there are no images, or if all label sets agree.
+        skipped: rows without a readable image, among the images that this call read itself.
     """
 
     out: Path
@@ -53,12 +53,12 @@ class Reproduction:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What was written, runs aside."""
+        """The files that were written, except those of the runs."""
         written = [self.out / f"table{number}{suffix}" for number in self.tables for suffix in (".md", ".tex", ".json")]
         return (*written, *([self.out / gallery.FILE] if self.gallery else []))
 
     def to_json(self) -> dict[str, Any]:
-        """One object: the tables' records, by number."""
+        """One JSON object with the tables' records by number."""
         return {
             "out": str(self.out),
             "tables": {str(number): record for number, record in self.tables.items()},
@@ -71,28 +71,27 @@ class Reproduction:
 def plan(
     workspace: Workspace, source: Source, machine: Machine, config: ReproduceConfig, out: Path, reporter: Reporter
 ) -> Plan:
-    """Reckon what `reproduce` would do and cost; nothing is written, arguments as there."""
+    """Estimate what `reproduce` would do and cost, with the same arguments. Nothing is written."""
     shape = scenes_files.undrawn(workspace.data_dir) if source.dataset == "scenes" else None
     matrix, projects = _prepare(workspace, source, machine, config, DeduplicatingReporter(reporter), shape)
-    return reckon(matrix, projects, config, out)
+    return estimate(matrix, projects, config, out)
 
 
 def reproduce(
     workspace: Workspace, source: Source, machine: Machine, config: ReproduceConfig, out: Path, reporter: Reporter
 ) -> Reproduction:
-    """Train and score every row, and write the tables; what is finished already is taken up.
+    """Train and score every row, and write the tables. Finished runs in the folder are used as they are.
 
     Args:
-        workspace: where data and caches lie; the runs lie in `out`.
-        source: the data set; its backbone is not looked at.
-        machine: to compute on.
+        workspace: the folders of data and caches; the runs are in `out`.
+        source: the data set; its backbone is ignored.
+        machine: the device to compute on.
         config: rows and settings.
-        out: runs, tables and gallery go there.
+        out: the folder for runs, tables and gallery.
         reporter: takes notes and progress.
 
     Raises:
-        LabeldepError: tables that do not fit the data set; a folder begun with other settings; all that training
-            raises.
+        LabeldepError: a table does not fit the data set, the folder was begun with other settings, or training fails.
     """
     reporter = DeduplicatingReporter(reporter)
     matrix, projects = _prepare(workspace, source, machine, config, reporter)
@@ -105,8 +104,8 @@ def reproduce(
         bench = Bench(out, config, first, reporter)
         results = _run(bench, matrix, source)
         records = _write_tables(matrix, results, source, out)
-        shown = _gallery(matrix, results, first, out, reporter)
-    return Reproduction(out, records, shown, tuple(bench.skipped.values()))
+        chosen = _gallery(matrix, results, first, out, reporter)
+    return Reproduction(out, records, chosen, tuple(bench.skipped.values()))
 
 
 def _prepare(
@@ -117,7 +116,7 @@ def _prepare(
     reporter: Reporter,
     dataset: Dataset | None = None,
 ) -> tuple[Matrix, Projects]:
-    """Lay the matrix out; whatever is misspelt or does not fit is told before data are read, if it can be."""
+    """Build the matrix and open its data. Wrong arguments are reported before data are read, where possible."""
     table_numbers(source.dataset, config.tables)
     names = tuple(find_backbone(name).name for name in dict.fromkeys(config.backbones))
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
@@ -134,8 +133,8 @@ def _prepare(
     files = [project.weights.path for project in projects.values() if project.weights and not project.weights.url]
     if len(names) > 1 and len(set(files)) < len(files) and None not in files:
         raise BackboneError(
-            f"{source.weights} holds the weights of one backbone, but {len(names)} are asked for",
-            "Name one of --backbones at a time, each with its own --weights; into the same --out, if you like.",
+            f"{source.weights} holds the weights of one backbone, but {len(names)} are requested",
+            "Run the command once per backbone, each with its own --weights; --out may be the same folder.",
         )
     if config.full:
         _ = next(iter(projects.values())).images
@@ -143,7 +142,7 @@ def _prepare(
 
 
 def _run(bench: Bench, matrix: Matrix, source: Source) -> dict[str, list[Scored]]:
-    """Train and score all, seed by seed, so that a whole table stands after the first."""
+    """Train and score all networks, seed by seed, so that complete tables exist after the first seed."""
     results: dict[str, list[Scored]] = {training.key: [] for training in matrix.trainings}
     seeds = range(bench.config.seeds)
     compared = {model.slug for model in matrix.models}
@@ -159,7 +158,7 @@ def _run(bench: Bench, matrix: Matrix, source: Source) -> dict[str, list[Scored]
             results[training.key].append(bench.score(training, seed, training.model.slug in compared))
         if trained and seed != seeds[-1]:
             _write_tables(matrix, results, source, bench.out)
-            bench.reporter.note(f"the tables of the seeds so far are in {bench.out}")
+            bench.reporter.note(f"the tables for the seeds finished so far are in {bench.out}")
     return results
 
 
@@ -181,23 +180,23 @@ def _write_tables(
 def _gallery(
     matrix: Matrix, results: Mapping[str, list[Scored]], project: Project, out: Path, reporter: Reporter
 ) -> Gallery | None:
-    """The images that the first model labels otherwise with WGAN-gp, at the first seed."""
+    """Write the gallery: images that the first model labels differently with WGAN-gp, for the first seed."""
     if project.row is None:
         reporter.note("no gallery: the data set holds ready features, no images")
         return None
     baseline, other = (Training(matrix.models[0], stage) for stage in (BASELINE, WGAN))
-    shown = gallery.choose(
+    chosen = gallery.choose(
         project.dataset.split("test"),
         (baseline.title, results[baseline.key][0]),
         (other.title, results[other.key][0]),
     )
-    if not shown.items:
+    if not chosen.items:
         reporter.note(f"no gallery: {baseline.title} and {other.title} label all images alike")
         return None
     try:
-        shown.write(out, project.dataset.name)
+        chosen.write(out, project.dataset.name)
     except UnreadableImage as unreadable:
         reporter.note(f"no gallery: {unreadable.file}: {unreadable.reason.text}")
         return None
-    write_json(out / "gallery.json", shown.to_json())
-    return shown
+    write_json(out / "gallery.json", chosen.to_json())
+    return chosen

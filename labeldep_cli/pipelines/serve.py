@@ -27,21 +27,21 @@ def serve(
     """Answer requests, one by one, in this process.
 
     Args:
-        run_workspace: where runs lie.
+        run_workspace: the folder of the runs.
         run_name: as `find_run` takes it; None for the newest run.
-        machine: to compute on; no workers are started.
+        machine: the device to compute on; no workers are started.
         decision: which labels make a set.
-        weights: a path in place of the recorded one.
-        requests: lines of JSON, each `{"path": ...}`, `{"paths": [...]}` or `{"image": BASE64}`, with any `id`.
-        everything: answer with the probabilities of all labels too.
-        reporter: told when the first request can be answered as fast as any other.
+        weights: a path that replaces the recorded one.
+        requests: lines of JSON, each `{"path": ...}`, `{"paths": [...]}` or `{"image": BASE64}`, with an optional `id`.
+        everything: add the probabilities of all labels to the answers.
+        reporter: gets a note as soon as requests can be answered without a start-up delay.
 
     Yields:
-        An answer a request: `path` (null for an `image`) and `labels`, or `path` and `skipped`; for `paths` a list of
-        these in `predictions`; for what is no request, `error`. A request's `id` is in it.
+        One answer per request: `path` (null for an `image`) and `labels`, or `path` and `skipped`; for `paths` a list
+        of these in `predictions`; for an invalid request `error`. The answer contains the request's `id`.
 
     Raises:
-        LabeldepError: no such run, one on ready features, or weights that are not the run's.
+        LabeldepError: there is no such run, it is a run on ready features, or the weights are not the run's.
     """
     run = open_and_announce(run_name, run_workspace, reporter)
     set_up_device(pick_device(machine.device))

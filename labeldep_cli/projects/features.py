@@ -1,4 +1,4 @@
-"""Features of an open project's splits: found in the store, and computed where they are missing."""
+"""Features of an open project's splits: read from the store, and computed where they are missing."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Extracted:
 
     Attributes:
         cache: the features.
-        computed: images that this call encoded.
-        pace: how fast.
+        computed: number of images that this call encoded.
+        pace: the speed of this call.
     """
 
     cache: FeatureCache
@@ -47,13 +47,13 @@ def ensure_features(
 
     Args:
         project: data, backbone and machine.
-        name: of the split.
-        config: views and group.
-        fresh: compute them anew in any case.
-        note: what to tell before features are computed.
+        name: name of the split.
+        config: number of views, and group (images per forward pass).
+        fresh: compute all features again.
+        note: reported before features are computed.
 
     Raises:
-        LabeldepError: data, weights, disk or store do not allow it.
+        LabeldepError: a problem with the data, the weights, the disk or the store.
     """
     split = project.dataset.split(name)
     complete = None if fresh else project.world.broadcast(_complete(project, name, config.views))
@@ -66,16 +66,16 @@ def ensure_features(
 
 
 def _complete(project: Project, name: str, views: int) -> FeatureCache | None:
-    """The features of a split, if the first process finds all of them; files that are not known are read."""
+    """The features of a split, if the first process finds all of them; unknown files are read to recognise them."""
     if not project.world.first:
         return None
-    found = project.finished_cache(name, views)
-    if found is None and any(not store.empty for store in project.stores()):
-        # Where nothing is known of this data set, whichever store holds most of its images is its own.
+    cache = project.finished_cache(name, views)
+    if cache is None and any(not store.empty for store in project.stores()):
+        # If no store is known to hold this data set, it uses the store that holds most of its images.
         for other in SPLITS if project.existing_store() is None else (name,):
             recognise(project, project.dataset.splits[other])
-        found = project.finished_cache(name, views)
-    return found
+        cache = project.finished_cache(name, views)
+    return cache
 
 
 def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool) -> Extracted:
@@ -117,13 +117,13 @@ def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool)
 
 
 def recognise(project: Project, split: Split, fresh: bool = False) -> SplitFiles:
-    """Which images the rows of a split are; files that are not known are read, if a store may hold their features."""
+    """Which images the rows of a split are. Unknown files are read if a store may already hold their features."""
     files = project.files(split.name)
     unknown = files.unknown
     if project.findings.first_extraction is None:
         project.findings.first_extraction = fresh or all(store.empty for store in project.stores())
     if not len(unknown) or project.findings.first_extraction:
-        return files  # they are recognised as they are encoded
+        return files  # unknown files are recognised when they are encoded
     project.reporter.note(f"{len(unknown)} of {len(split)} {split.name} files are new or were touched: reading them")
     with project.reporter.bar(f"recognising {split.name} images", len(unknown), "images") as bar:
         identities = identify([split.file(int(row)) for row in unknown], project.machine.n_workers, bar)
@@ -134,7 +134,7 @@ def recognise(project: Project, split: Split, fresh: bool = False) -> SplitFiles
 
 
 def _clear_up(project: Project, store: FeatureStore, split: Split, files: SplitFiles, fresh: bool) -> None:
-    """Rescue what a kill left; with `fresh` try images again that could not be used."""
+    """Recover the segments that a kill left unfinished; with `fresh`, try unusable images again."""
     for part in ("test", "crops"):
         for partial in store.partials(part):
             rescue(partial, store.kind)
@@ -151,34 +151,39 @@ def _extract_part(
     config: ExtractConfig,
     again: NDArray[np.bool_],
 ) -> ExtractionResult:
-    """Compute what is missing of one part; several processes take a share each.
+    """Compute the missing features of one part; several processes take a share each.
 
     Args:
-        project, store, split, files: where, and which images.
-        part: which views.
+        project, store: backbone, machine, and the store that receives the features.
+        split, files: the rows, and which images they are.
+        part: the test view or the crops.
         config: the group.
-        again: bool [N], rows that are computed in any case.
+        again: bool [N], rows that are computed even if they are stored already.
     """
     world = project.world
     coverage = Coverage.of(store, split, files, world.broadcast(project.known.reasons()))
-    wanted = coverage.lacking(part)
+    rows = coverage.lacking(part)
     if again.any():
-        wanted = np.flatnonzero(again & files.exists)
-    there = int(coverage.locations[part].there[coverage.reasons == 0].sum())
+        rows = np.flatnonzero(again & files.exists)
+    n_stored = int(coverage.locations[part].there[coverage.reasons == 0].sum())
     views = "crops" if part == "crops" else "images"
-    if not len(wanted):
-        return ExtractionResult(wanted, np.zeros(0, CONTENT), np.zeros(0, np.uint8), Pace())
+    if not len(rows):
+        return ExtractionResult(rows, np.zeros(0, CONTENT), np.zeros(0, np.uint8), Pace())
     project.images_read.add(split.name)
     backbone, encoder = project.backbone, project.encoder_for(store.kind)
     require_one_shape(store, backbone.shape)
     if world.first:
         _note_old_file(project, split)
-        found = f"{there:,} of {len(split):,} {views} of {split.name} are there; " if there and not again.any() else ""
-        size = segment_bytes(len(wanted), part, backbone.shape) / 1e6
-        project.reporter.note(f"{store.folder}: {found}{len(wanted):,} to compute, {size:.1f} MB")
-    groups = -(-len(wanted) // config.group)
+        stored_note = (
+            f"{n_stored:,} of {len(split):,} {views} of {split.name} are there; "
+            if n_stored and not again.any()
+            else ""
+        )
+        size = segment_bytes(len(rows), part, backbone.shape) / 1e6
+        project.reporter.note(f"{store.folder}: {stored_note}{len(rows):,} to compute, {size:.1f} MB")
+    groups = -(-len(rows) // config.group)
     share = world.share(groups)
-    mine = wanted[share.start * config.group : share.stop * config.group]
+    mine = rows[share.start * config.group : share.stop * config.group]
     appender = Appender(store.folder, part, len(mine), backbone.shape, store.kind, versions())
     try:
         appender.reserve()
@@ -213,18 +218,18 @@ def _extract_part(
 
 
 def views_in_use(project: Project, name: str) -> int:
-    """How many views of a split there are to be where nobody says: all of them, as soon as the store has some crops."""
-    found = project.existing_store()
-    if found is None:
+    """Default number of views of a split: all of them if the store has crops of any of its images, else 1."""
+    store = project.existing_store()
+    if store is None:
         return 1
-    return N_VIEWS if found.locate(project.files(name).contents, "crops").there.any() else 1
+    return N_VIEWS if store.locate(project.files(name).contents, "crops").there.any() else 1
 
 
 def _note_old_file(project: Project, split: Split) -> None:
-    """Name a file of features as they were kept before there was a store: it is not read, and takes room."""
+    """Report a feature file in the format used before the store: it is no longer read, and can be removed."""
     kind = "-spatial" if project.spatial else ""
     old = project.workspace.features / f"{project.name}{kind}-{split.name}.h5"
     if old.exists():
         project.reporter.note(
-            f"{old} is of a format that is no longer read: its features are computed anew, and it can be removed"
+            f"{old} has a format that is no longer read: its features are computed again, and it can be removed"
         )

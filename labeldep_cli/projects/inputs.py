@@ -1,4 +1,4 @@
-"""Splits of an open project as inputs: features are extracted first where they are missing."""
+"""Splits of an open project as inputs of the networks; missing features are extracted first."""
 
 from __future__ import annotations
 
@@ -23,33 +23,36 @@ from labeldep_cli.projects.project import Project
 
 
 def ensure_inputs(project: Project, name: str, full: bool, views: int | None = 1) -> Inputs:
-    """A split as training and evaluation see it.
+    """A split as inputs for training or evaluation.
 
     Args:
         project: data, backbone and machine.
-        name: of the split.
+        name: name of the split.
         full: images instead of cached features.
-        views: to draw from; None for all: those of the cache, or every crop of an image.
+        views: number of views to draw from; None for all: those of the cache, or every crop of an image.
     """
     return ensure_inputs_together(project, {name: views}, full)[0]
 
 
 def ensure_inputs_together(
-    project: Project, wanted: Mapping[str, int | None], full: bool, begun: Mapping[str, Blocks] | None = None
+    project: Project, requested: Mapping[str, int | None], full: bool, begun: Mapping[str, Blocks] | None = None
 ) -> tuple[Inputs, ...]:
-    """Splits that a command holds at a time, and that share `--max-memory`.
+    """Splits that a command holds at the same time, and that share `--max-memory`.
 
     Args:
         project: data, backbone and machine.
-        wanted: their names, and the views of each as in `inputs`.
+        requested: name of each split -> number of views, as in `ensure_inputs`.
         full: images instead of cached features.
-        begun: how splits are to be read where `--max-memory` does not say; otherwise whole.
+        begun: blocks in which splits are read without `--max-memory`; a split without an entry is held in memory.
+
+    Raises:
+        DatasetError: no image of a split can be read.
     """
     if full:
-        opened: tuple[Inputs, ...] = tuple(image_inputs(project, name, v or N_VIEWS) for name, v in wanted.items())
+        opened: tuple[Inputs, ...] = tuple(image_inputs(project, name, v or N_VIEWS) for name, v in requested.items())
     else:
-        opened = _ensure_feature_inputs(project, wanted, begun or {})
-    for name, inputs in zip(wanted, opened, strict=True):
+        opened = _ensure_feature_inputs(project, requested, begun or {})
+    for name, inputs in zip(requested, opened, strict=True):
         if len(inputs.labels) == 0:
             raise DatasetError(
                 f"the {name} split of {project.dataset.name} has no image that can be read",
@@ -59,21 +62,22 @@ def ensure_inputs_together(
 
 
 def _ensure_feature_inputs(
-    project: Project, wanted: Mapping[str, int | None], begun: Mapping[str, Blocks]
+    project: Project, requested: Mapping[str, int | None], begun: Mapping[str, Blocks]
 ) -> tuple[Inputs, ...]:
-    """Splits as features: ready ones, or a cache's (extracted where it is missing, which is said).
+    """Splits as features: ready features, or those of a cache; missing features are extracted, with a note.
 
     Args:
-        wanted: the names of the splits that are held at a time, and how many views; None for all there are.
-        begun: how splits are to be read where `--max-memory` does not say.
+        project: data, backbone and machine.
+        requested: name of each split -> number of views; None for all that the cache has.
+        begun: blocks in which splits are read without `--max-memory`.
     """
     if project.dataset.has_features:
         if project.machine.max_memory is not None:
             project.reporter.note("--max-memory: ready features are in memory already, and stay there")
-        return tuple(FeatureInputs.of_split(project.dataset.split(name), project.device) for name in wanted)
-    caches = [_ensure_held_cache(project, name, views) for name, views in wanted.items()]
-    counts = [views or cache.views for views, cache in zip(wanted.values(), caches, strict=True)]
-    blocks = [begun.get(name) for name in wanted]
+        return tuple(FeatureInputs.of_split(project.dataset.split(name), project.device) for name in requested)
+    caches = [_ensure_held_cache(project, name, views) for name, views in requested.items()]
+    counts = [views or cache.views for views, cache in zip(requested.values(), caches, strict=True)]
+    blocks = [begun.get(name) for name in requested]
     if project.machine.max_memory is not None:
         rows = [(len(cache.usable), cache.row_bytes(views)) for cache, views in zip(caches, counts, strict=True)]
         budgets = share_memory(project.machine.max_memory, [n * size for n, size in rows])
@@ -82,7 +86,7 @@ def _ensure_feature_inputs(
 
 
 def _ensure_held_cache(project: Project, name: str, views: int | None) -> FeatureCache:
-    """The features of a split with so many views; None for all there are: of some images means of every one."""
+    """The features of a split. With `views` None, crops of some images in the store mean crops of all images."""
     count = views or views_in_use(project, name)
     note = f"features of {name} are missing: extracting them first"
     return ensure_features(project, name, ExtractConfig(views=count), note=note).cache
@@ -92,13 +96,13 @@ def _held(project: Project, cache: FeatureCache, views: int, blocks: Blocks | No
     if blocks is None:
         return FeatureInputs.of_cache(cache, views, project.dataset.named, project.device)
     n, size = len(cache.usable), cache.row_bytes(views)
-    held = f"{blocks.description}, two pools of at most {blocks.largest(n) * size / 1e6:.1f} MB at a time"
-    project.reporter.note(f"{cache.path}: {n * size / 1e6:.1f} MB of features are streamed: {held}")
+    note = f"{blocks.description}, two pools of at most {blocks.largest(n) * size / 1e6:.1f} MB at a time"
+    project.reporter.note(f"{cache.path}: {n * size / 1e6:.1f} MB of features are streamed: {note}")
     return StreamedInputs(cache, views, project.dataset.named, project.device, blocks)
 
 
 def image_inputs(project: Project, name: str, views: int) -> ImageInputs:
-    """A split as images; unreadable ones are known beforehand, from its cache or by decoding all once."""
+    """A split as images. Unreadable images are known in advance, from the cache or by decoding all images once."""
     row, _ = project.images
     split = project.dataset.split(name)
     project.images_read.add(name)
@@ -123,5 +127,5 @@ def _scan(project: Project, split: Split) -> NDArray[np.uint8]:
     rows = project.world.share(len(split))
     mine = split.subset(split.name, np.arange(rows.start, rows.stop))
     with project.reporter.bar(f"checking {split.name} images", len(mine), "images") as bar:
-        found = unreadable(mine.file, len(mine), project.machine.n_workers, bar)
-    return np.concatenate(project.world.gather(found))
+        reasons = unreadable(mine.file, len(mine), project.machine.n_workers, bar)
+    return np.concatenate(project.world.gather(reasons))

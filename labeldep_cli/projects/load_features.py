@@ -1,4 +1,4 @@
-"""`labeldep_cli.load_features`: the features of a split as an object in Python."""
+"""`labeldep_cli.load_features`: use the features of a split from Python."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ def load_features(
     data_dir: str | PathLike[str] = Workspace.data_dir,
     features_dir: str | PathLike[str] | None = Workspace.features_dir,
 ) -> FeatureCache:
-    """Open the features of a split that `labeldep extract` has computed, joined with the labels as they are now.
+    """Open the features of a split that `labeldep extract` has computed, together with the current labels.
 
     Args:
         dataset: a named data set, or the path of your own; as for `--dataset`.
         split: train, val or test.
-        backbone, weights: that the features were computed with, as for `labeldep extract`; None for those that are
-            there.
+        backbone, weights: what the features were computed with, as for `labeldep extract`; None for what is
+            stored.
         spatial: regions of the last feature map instead of pooled features.
-        val_fraction, test_fraction, split_seed: how splits are drawn that the data set lacks.
+        val_fraction, test_fraction, split_seed: how splits are drawn if the data set does not define them.
         data_dir: the folder of the data sets.
         features_dir: the folder of the features, if it is not `features` in the data folder.
 
     Returns:
-        Features that stay on disk until they are asked for.
+        The features; they are read from the disk when they are used.
 
     Raises:
-        LabeldepError: no such data set, backbone or weights; features that are missing: it names the command that
-            computes them.
+        LabeldepError: there is no such data set, backbone or weights file, or features are missing; then the error
+            names the command that computes them.
     """
     if split not in SPLITS:
         raise DatasetError(f"there is no split {split!r}", nearest(split, SPLITS))
@@ -53,9 +53,9 @@ def load_features(
     project = open_project(workspace, source, Machine("cpu"), SilentReporter(), spatial=spatial)
     _ = project.images
     recognise(project, project.dataset.split(split))
-    found = project.finished_cache(split)
-    if found is None:
+    cache = project.finished_cache(split)
+    if cache is None:
         raise CacheError(
             f"features of the {split} split of {project.dataset.name} are missing", f"Run: {project.extract_command}"
         )
-    return found
+    return cache

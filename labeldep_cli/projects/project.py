@@ -1,4 +1,4 @@
-"""A data set, a backbone and a machine, brought together."""
+"""A project: a data set, a backbone and a machine, opened together."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from labeldep_cli.progress import Reporter
 
 @dataclass
 class Findings:
-    """What a command finds out about a project's files and stores; shared by all variants of the project.
+    """What a command has learned about a project's files and stores; shared by all variants of the project.
 
     Attributes:
-        files: which images the rows of each split are.
-        stores: by regions and what is asked for, the store that holds most of the images; None where none does.
-        first_extraction: no store held an image when the command began, so that none has to be recognised; None before
-            anyone has images_read.
+        files: by split, which images its rows are.
+        stores: by (spatial, extraction), the store that holds most of the images; None if no store holds any.
+        first_extraction: whether all stores were empty when the command began, so that no image has to be recognised;
+            None as long as this has not been checked.
     """
 
     files: dict[str, SplitFiles] = field(default_factory=dict)
@@ -57,16 +57,16 @@ class Project:
     """Everything that a command needs to know of data, backbone and machine.
 
     Attributes:
-        workspace, source, machine: as asked for.
+        workspace, source, machine: the user's settings.
         dataset: the splits.
-        row, weights: the backbone; None where the data set brings features.
-        device: to compute on.
+        row, weights: the backbone; None if the data set contains ready features.
+        device: the device to compute on.
         reporter: takes notes and progress.
-        spatial: features are the last feature map's regions.
-        extraction: how images are to be seen; what it leaves open is as in the caches that are there.
+        spatial: whether features are regions of the last feature map.
+        extraction: how features are computed; what it leaves open is taken from the existing store.
         world: the processes that compute together.
-        images_read: splits whose images were read by this command itself, rather than found in the store.
-        findings: what was found out about files and stores.
+        images_read: splits whose images this command read itself, rather than taking all features from the store.
+        findings: what was learned about files and stores.
     """
 
     workspace: Workspace
@@ -85,7 +85,7 @@ class Project:
 
     @property
     def name(self) -> str:
-        """DATASET-BACKBONE, the beginning of every cache's and run's name."""
+        """DATASET-BACKBONE, the first part of a run's name."""
         return f"{self.dataset.name}-{self.row.name if self.row else 'features'}"
 
     @property
@@ -93,18 +93,18 @@ class Project:
         """Backbone and weights of a data set of images.
 
         Raises:
-            DatasetError: the data set brings ready features.
+            DatasetError: the data set contains ready features.
         """
         if self.row is None or self.weights is None:
             raise DatasetError(
                 f"{self.source.dataset} holds ready features, no images",
-                "Go on with: labeldep pretrain --dataset " + self.source.dataset,
+                "Continue with: labeldep pretrain --dataset " + self.source.dataset,
             )
         return self.row, self.weights
 
     @cached_property
     def backbone(self) -> LoadedBackbone:
-        """The backbone with its weights, loaded when first asked for."""
+        """The backbone with its weights, loaded on first use."""
         row, weights = self.images
         loaded = load_backbone(row, weights, self.reporter)
         return loaded.with_regions(row) if self.spatial else loaded
@@ -120,7 +120,7 @@ class Project:
         return encoder
 
     def encoder_for(self, kind: FeatureKind) -> InferenceEncoder:
-        """The encoder that computes features for a store, in its precision whatever this process has found out."""
+        """The encoder that computes features for a store, always in the store's precision."""
         encoder = self.encoder
         if encoder.compute_dtype.split()[0] != kind.precision:
             encoder = InferenceEncoder(encoder.plain, kind.precision)
@@ -130,27 +130,27 @@ class Project:
 
     @property
     def precision(self) -> Precision:
-        """The dtype to compute features in: that of the store in use, else the one asked for or the device's own."""
-        found = self.existing_store()
-        return precision_on(self.device, self.extraction.precision) if found is None else found.kind.precision
+        """The dtype to compute features in: that of the store in use, else the requested or the default one."""
+        store = self.existing_store()
+        return precision_on(self.device, self.extraction.precision) if store is None else store.kind.precision
 
     @property
     def draft(self) -> bool:
-        """Whether JPEGs are decoded at reduced scale: as in the store in use, else as asked for."""
-        found = self.existing_store()
-        return bool(self.extraction.draft) if found is None else self._is_drafted(found.kind)
+        """Whether JPEGs are decoded at reduced scale: as in the store in use, else as requested."""
+        store = self.existing_store()
+        return bool(self.extraction.draft) if store is None else self._is_drafted(store.kind)
 
     def _is_drafted(self, kind: FeatureKind) -> bool:
         return kind.preprocessing == self.images[0].drafted
 
     @property
     def preprocessing(self) -> str:
-        """What happens to an image before the backbone."""
+        """Description of the preprocessing of an image before the backbone."""
         row, _ = self.images
         return row.drafted if self.draft else row.preprocessing
 
-    def anew(self) -> Project:
-        """The same project, with nothing taken from the caches that are there."""
+    def without_store_settings(self) -> Project:
+        """The same project, with precision and draft from the user's settings alone, not from existing stores."""
         extraction = replace(
             self.extraction,
             draft=bool(self.extraction.draft),
@@ -162,7 +162,7 @@ class Project:
         """The same project, with the kind of features that a head takes.
 
         Raises:
-            DatasetError: the head takes regions, and the data set brings ready features.
+            DatasetError: the head takes regions, but the data set contains ready features.
         """
         if HEADS[head].spatial == self.spatial:
             return self
@@ -198,29 +198,29 @@ class Project:
 
     @property
     def known(self) -> KnownFiles:
-        """The memory of files."""
+        """The record of known image files and their contents."""
         return KnownFiles(self.workspace.features)
 
     def files(self, name: str) -> SplitFiles:
-        """Which images the rows of a split are, as far as it is known without reading them."""
+        """Which images the rows of a split are, as far as this is known without reading the files."""
         if name not in self.findings.files:
             self.findings.files[name] = SplitFiles.of(self.dataset.splits[name], self.known)
         return self.findings.files[name]
 
     def keep_files(self, name: str, files: SplitFiles) -> None:
-        """Keep what was found out about a split's files; the stores are looked at anew."""
+        """Keep what was learned about a split's files; the stores are searched again on next use."""
         self.findings.stores.clear()
         self.findings.files[name] = files
 
     def stores(self) -> list[FeatureStore]:
-        """The stores that this project's features may lie in."""
+        """The stores that may hold this project's features."""
         row, weights = self.images
-        found = []
+        stores = []
         for store in FeatureStore.all_in(self.workspace.features):
             kind = store.kind
             if (kind.backbone, kind.spatial) != (row.name, self.spatial):
                 continue
-            # Published weights that are not on this disk cannot be compared; the store's own word is taken for them.
+            # Published weights that are not on this disk cannot be compared: the store is assumed to have the same.
             if weights.sha256 not in (None, kind.weights_sha256):
                 continue
             if kind.preprocessing not in (row.preprocessing, row.drafted):
@@ -229,11 +229,11 @@ class Project:
                 continue
             if self.extraction.precision not in ("auto", kind.precision):
                 continue
-            found.append(replace(store, command=f"{self._command(self._is_drafted(kind))} --fresh"))
-        return found
+            stores.append(replace(store, command=f"{self._command(self._is_drafted(kind))} --fresh"))
+        return stores
 
     def existing_store(self) -> FeatureStore | None:
-        """The store that holds most of this data set's images; None where none holds any.
+        """The store that holds most of this data set's images; None if no store holds any.
 
         Raises:
             CacheError: a store is broken.
@@ -253,44 +253,44 @@ class Project:
         return best
 
     def ensure_store(self) -> FeatureStore:
-        """The store that holds this data set's features, or will; the same in every process."""
+        """The store that holds, or will hold, this data set's features; the same in every process."""
         kind = None
         if self.world.first:
             try:
-                found = self.existing_store()
-            except CacheError:  # it is about to be mended: whoever only reads is told
-                found = None
-            kind = self._own_kind() if found is None else found.kind
+                store = self.existing_store()
+            except CacheError:  # a broken store is about to be repaired; only commands that just read it report this
+                store = None
+            kind = self._own_kind() if store is None else store.kind
         kind = self.world.broadcast(kind)
         if kind is None:
-            raise ValueError("the first process names the store")
+            raise ValueError("the first process must choose the store")
         command = f"{self._command(self._is_drafted(kind))} --fresh"
         return FeatureStore(self.workspace.features / kind.folder_name, kind, command)
 
     def _own_kind(self) -> FeatureKind:
-        """What features computed here and now depend on."""
+        """What features computed by this process depend on."""
         row, _ = self.images
         digest = self.backbone.weights_sha256
         preprocessing = row.drafted if self.extraction.draft else row.preprocessing
         return FeatureKind(row.name, digest, preprocessing, self.encoder.compute_dtype, self.spatial)
 
     def finished_cache(self, name: str, views: int = 1) -> FeatureCache | None:
-        """The features of a split; None where the store lacks any of them, as far as it is known without reading files.
+        """The features of a split; None if any of them are missing, as far as this is known without reading files.
 
         Raises:
             CacheError: the store is broken.
         """
-        found = self.existing_store()
-        if found is None:
+        store = self.existing_store()
+        if store is None:
             return None
-        coverage = Coverage.of(found, self.dataset.split(name), self.files(name), self.known.reasons())
+        coverage = Coverage.of(store, self.dataset.split(name), self.files(name), self.known.reasons())
         if views > 1:
             coverage = coverage.without_files()
         if len(coverage.lacking("test")) or (views > 1 and len(coverage.lacking("crops"))):
             return None
-        shape = found.shape()
+        shape = store.shape()
         return None if shape is None else coverage.cache(shape)
 
     def skipped(self, *parts: Inputs) -> tuple[Skipped, ...]:
-        """The rows that the given inputs leave out."""
+        """The rows that these inputs leave out."""
         return tuple(skip for part in parts for skip in part.skipped)

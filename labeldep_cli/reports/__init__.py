@@ -1,1 +1,1 @@
-"""Tables for the terminal."""
+"""Results for people to read: text tables, pictures, figures and HTML pages."""

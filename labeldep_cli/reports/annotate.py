@@ -1,4 +1,4 @@
-"""A copy of an image with its label set written below it."""
+"""Copies of images with the label set drawn below them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from labeldep_cli.files import atomic_write
 from labeldep_cli.reports.pictures import Font, font_of
 
 LONGEST = 1024
-"""Pixels of a copy's longer side at most; a smaller image keeps its size."""
+"""Maximum length of a copy's longer side, in pixels. A smaller image keeps its size."""
 
 _MOST_LABELS = 200
-"""Drawn at most, the first ones; the rest are counted. A JPEG has at most 65,500 rows."""
+"""At most this many labels are drawn, the first ones; the rest are counted. A JPEG has at most 65,500 rows."""
 
-_LEAST = 320  # pixels of a copy's width, so that a label fits below the smallest image
+_LEAST = 320  # minimum width of a copy in pixels, so that a label fits below the smallest image
 _PAPER, _INK, _EMPTY, _FULL = (24, 24, 24), (255, 255, 255), (64, 64, 64), (0, 96, 150)
 
 
 @dataclass(frozen=True)
 class _Chip:
-    """A label as it is drawn: its text, how far it is filled (0..1), its place and width."""
+    """A label as it is drawn: its text, the filled part of its bar (0..1), its position and width in pixels."""
 
     text: str
     filled: float
@@ -35,12 +35,14 @@ class _Chip:
 
 
 def annotate(file: ImageFile, labels: Sequence[tuple[str, float]], copy: Path) -> None:
-    """Write a copy of an image, its labels in a band below it: name, probability, and a bar as long as that.
+    """Write a copy of an image with its labels in a band below it.
+
+    Each label is drawn as its name, its probability, and a bar whose length is the probability.
 
     Args:
         file: the image.
-        labels: (name, probability 0..1), in the order that they are written in.
-        copy: a `.png`, or else a JPEG; its folder exists.
+        labels: (name, probability 0..1), in the order in which they are drawn.
+        copy: path of the copy. The suffix `.png` gives a PNG, any other a JPEG. Its folder must exist.
 
     Raises:
         UnreadableImage: the image can no longer be read.
@@ -51,7 +53,7 @@ def annotate(file: ImageFile, labels: Sequence[tuple[str, float]], copy: Path) -
     width = max(photo.width, _LEAST)
     font_size = max(15, width // 44)
     font, margin = font_of(font_size), font_size // 2
-    chips, bottom = _laid_out(labels, font, width, font_size)
+    chips, bottom = _layout(labels, font, width, font_size)
     sheet = Image.new("RGB", (width, photo.height + bottom), _PAPER)
     sheet.paste(photo, ((width - photo.width) // 2, 0))
     draw = ImageDraw.Draw(sheet)
@@ -61,12 +63,12 @@ def annotate(file: ImageFile, labels: Sequence[tuple[str, float]], copy: Path) -
         if round(chip.filled * chip.width):
             draw.rectangle((left, top, left + round(chip.filled * chip.width) - 1, top + 2 * font_size - 1), fill=_FULL)
         draw.text((left + margin, top + font_size), chip.text, fill=_INK, font=font, anchor="lm")
-    with atomic_write(copy) as beside:
-        sheet.save(beside, format="PNG" if copy.suffix.lower() == ".png" else "JPEG", quality=90)
+    with atomic_write(copy) as temporary:
+        sheet.save(temporary, format="PNG" if copy.suffix.lower() == ".png" else "JPEG", quality=90)
 
 
-def _laid_out(labels: Sequence[tuple[str, float]], font: Font, width: int, size: int) -> tuple[list[_Chip], int]:
-    """Chips in lines that fit the width, and the height of the band."""
+def _layout(labels: Sequence[tuple[str, float]], font: Font, width: int, size: int) -> tuple[list[_Chip], int]:
+    """Arrange the labels in lines that fit the width; returns the chips and the height of the band, in pixels."""
     margin = size // 2
     chips: list[_Chip] = []
     left = top = margin
@@ -85,10 +87,10 @@ def _laid_out(labels: Sequence[tuple[str, float]], font: Font, width: int, size:
     return chips, top + 2 * size + margin
 
 
-def _shortened(name: str, after: str, font: Font, room: int) -> str:
-    """The text, its name cut off where it is longer than the room (pixels)."""
-    if font.getlength(name + after) <= room:
-        return name + after
-    while name and font.getlength(f"{name}…{after}") > room:
+def _shortened(name: str, suffix: str, font: Font, max_width: int) -> str:
+    """The name with its suffix; the name is cut off if the text is wider than the maximum (pixels)."""
+    if font.getlength(name + suffix) <= max_width:
+        return name + suffix
+    while name and font.getlength(f"{name}…{suffix}") > max_width:
         name = name[:-1]
-    return f"{name}…{after}"
+    return f"{name}…{suffix}"

@@ -1,4 +1,4 @@
-"""Figures: small plots as SVG that a page holds in itself, in the page's own colours, light and dark."""
+"""Figures: small plots as inline SVG. They use the page's colours, so they follow its light and dark theme."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 RUNS = ("one", "two", "three", "four", "five", "six")
-"""The page's colours of the runs, in order; each has a dash and a sign too, so that colour is not needed."""
+"""The page's colours for the runs, in order. Each run also has a dash pattern and a marker, so colour is not needed."""
 
 _DASHES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5)), (0, (8, 2)), (0, (1.5, 3)))
 _SIGNS = ("o", "s", "^", "D", "v", "P")
 _INK, _QUIET, _LINE = "#010100", "#010101", "#010102"
 _COLOURS = [f"#0202{k:02x}" for k in range(len(RUNS))]
 _VARIABLES = {_INK: "ink", _QUIET: "quiet", _LINE: "line", **dict(zip(_COLOURS, RUNS, strict=True))}
-"""Stand-ins that no plot would choose, and the CSS variables put in their place."""
+"""Placeholder colours that no plot would use by itself, and the CSS variables that replace them."""
 
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: it takes the page's font, and can be searched and read aloud
@@ -45,7 +45,7 @@ _STYLE: Any = {
     "ytick.labelcolor": _INK,
     "text.color": _INK,
 }
-_WIDTH, _HEIGHT = 5.0, 3.6  # inches of 72 units: as wide as a phone's page, so that 11 units stay 11 pixels
+_WIDTH, _HEIGHT = 5.0, 3.6  # inches of 72 units: the width of a phone's page, so that 11 units are shown as 11 pixels
 
 _Numbers = Sequence[float] | NDArray[np.float64]
 
@@ -55,10 +55,10 @@ class Line:
     """One run in a plot.
 
     Attributes:
-        run: its number; colour, dash and sign follow from it.
+        run: its number, from 0; it decides the colour, dash pattern and marker.
         letter: its name in the legend.
         x, y: points [T] of the line.
-        marks: (x, y, filled) of single points on it or beside it.
+        marks: (x, y, filled) of single points, on the line or off it.
     """
 
     run: int
@@ -72,14 +72,14 @@ def figure(name: str, title: str, description: str, x: str, y: str, lines: Seque
     """Draw a plot.
 
     Args:
-        name: of the figure within its page; letters and `-`.
-        title: above it.
-        description: what it shows, for those who do not see it.
-        x, y: the axes' labels; none where empty.
+        name: identifies the figure within its page; letters and `-`.
+        title: the text above the figure.
+        description: what the figure shows, for screen readers.
+        x, y: the labels of the axes; an empty string leaves the label out.
         lines: at least one.
 
     Returns:
-        An `<svg>` as wide as its place.
+        An `<svg>` element that fills the width of its container.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -108,7 +108,7 @@ def _draw(axes: Axes, line: Line) -> None:
 
 
 def _inline(svg: str, name: str, description: str) -> str:
-    """The `<svg>` element alone, its colours the page's, its ids its own among several on one page."""
+    """Cut out the `<svg>` element, use the page's colours, and prefix its ids so that they are unique on the page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\s*\n\s*", " ", svg)

@@ -1,4 +1,4 @@
-"""Heat maps of label pairs: a picture of a few kilobytes with the labels' names beside it, on either ground."""
+"""Heat maps of label pairs: pictures of a few kilobytes, readable on a light and on a dark page."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from PIL import Image
 from labeldep_cli.reports.page import data_uri
 
 _ABOVE, _BELOW = (213, 94, 0), (0, 114, 178)
-"""Okabe and Ito's vermilion and blue, told apart without colour vision; near 0 the ground shows through."""
+"""Okabe and Ito's vermilion and blue, which differ for colour-blind readers too. Near 0 a cell is transparent."""
 
 _PIXELS = 6
-_BAR = slice(2, 4)
-"""Of a cell's rows: a value below 0 is a bar, one above 0 the whole cell, for those who see no colours at all."""
+"""Side of a cell in the picture, in pixels."""
 
-_LETTER = 7.0
-_LONGEST = 22
-_SIDE, _SMALLEST, _LARGEST = 240, 15, 34  # pixels: of a map that a phone shows whole, and of its cells
+_BAR = slice(2, 4)
+"""Pixel rows of a cell that are drawn for a value below 0. A value above 0 fills the cell. So no colours are needed."""
+
+_LETTER = 7.0  # width of a letter in pixels
+_LONGEST = 22  # letters of a name
+_SIDE, _SMALLEST, _LARGEST = 240, 15, 34  # pixels: side of a map that fits a phone's page; limits of a cell's side
 
 
 @dataclass(frozen=True)
 class Axes:
-    """The frame that several maps of the same labels share; pixels.
+    """The axes that several maps of the same labels share; lengths in pixels.
 
     Attributes:
-        names: the labels in order, long ones cut.
+        names: the labels in order, long ones shortened.
         cell: side of a cell.
-        left: room for the names.
-        side: of the map.
+        left: space for the names, to the left of the map and above it.
+        side: side of the map.
     """
 
     names: tuple[str, ...]
@@ -42,7 +44,7 @@ class Axes:
 
     @staticmethod
     def of(names: Sequence[str]) -> Axes:
-        """Cells as large as a phone's page allows, but large enough for a name beside each."""
+        """Make cells as large as a phone's page allows, but not smaller than the names next to them."""
         shown = tuple(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in names)
         cell = min(max(_SIDE // len(names), _SMALLEST), _LARGEST)
         left = round(_LETTER * max(map(_width, shown))) + 8
@@ -50,16 +52,16 @@ class Axes:
 
 
 def _width(text: str) -> int:
-    """How many letters wide a text is."""
+    """The width of a text in letters; wide East Asian characters count as two."""
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def picture(values: NDArray[np.float64], most: float) -> str:
-    """A map's cells as the data URI of a PNG, `_PIXELS` a cell.
+    """The cells of a map as the data URI of a PNG, with `_PIXELS` x `_PIXELS` pixels per cell.
 
     Args:
         values: [L, L].
-        most: the value with the full colour, and its negative.
+        most: values of at least this size, of either sign, get the full colour.
     """
     strength = np.clip(np.abs(values) / most, 0, 1)
     pixels = np.zeros((*values.shape, 4), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Pages: HTML files that stand alone, their style, pictures and numbers inside."""
+"""Pages: self-contained HTML files that include their styles, pictures and data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 THUMBNAIL = 160
-"""Pixels of a thumbnail's longer side."""
+"""Length of a thumbnail's longer side, in pixels."""
 
 
 @cache
@@ -29,24 +29,24 @@ def _environment() -> Environment:
 
 
 def render(template: str, **values: object) -> str:
-    """Fill in a template of `reports/templates`; all that is filled in is escaped.
+    """Render a template of `reports/templates`; all values are escaped.
 
     Args:
-        template: its file name; it extends `page.html.j2`.
-        values: what it names.
+        template: its file name; the template extends `page.html.j2`.
+        values: the variables that the template uses.
     """
     return _environment().get_template(template).render(version=__version__, **values)
 
 
 def thumbnail(file: ImageFile, side: int = THUMBNAIL) -> str:
-    """An image made small, as a data URI that a page holds in itself.
+    """A reduced image as a data URI, to be included in a page.
 
     Args:
         file: the image.
-        side: pixels of its longer side; a smaller image keeps its size.
+        side: length of the longer side in pixels; a smaller image keeps its size.
 
     Raises:
-        UnreadableImage: it can no longer be read.
+        UnreadableImage: the image can no longer be read.
     """
     image = read_image(file, side)
     image.thumbnail((side, side), Image.Resampling.BILINEAR)
@@ -54,7 +54,7 @@ def thumbnail(file: ImageFile, side: int = THUMBNAIL) -> str:
 
 
 def data_uri(image: Image.Image, kind: Literal["JPEG", "PNG"], **options: int) -> str:
-    """An image within a URI; the options are those of Pillow's writer."""
+    """An image as a data URI; the options go to Pillow's writer."""
     stream = io.BytesIO()
     image.save(stream, format=kind, optimize=True, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"

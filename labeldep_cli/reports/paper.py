@@ -1,4 +1,7 @@
-"""The paper's own numbers: Tables 1, 2 and 3, in per cent, at p > 0.5 (WARP, CNN-RNN, RLSD: the top 3 labels)."""
+"""The numbers published in the paper: Tables 1, 2 and 3, in per cent.
+
+Label sets are those with p > 0.5; for WARP, CNN-RNN and RLSD they are the top 3 labels.
+"""
 
 from __future__ import annotations
 
@@ -50,13 +53,15 @@ TABLE_3: Mapping[str, tuple[float, float]] = {
 """C-F1 and O-F1 with and without parts of the method: MS-COCO, ResNet-101."""
 
 DATA: Mapping[int, str] = {1: "COCO", 2: "NUS-WIDE"}
-"""What Tables 1 and 2 are made on."""
+"""The data sets of Tables 1 and 2."""
 
 
 def differences(table: int) -> dict[str, dict[str, float]]:
-    """What WGAN-gp changed in Table 1 or 2: by backbone and column, + WGAN-gp minus baseline, in points."""
+    """The effect of WGAN-gp in Table 1 or 2: + WGAN-gp minus baseline in points, by backbone and column."""
     rows = {1: TABLE_1, 2: TABLE_2}[table]
-    pairs = {name: (own, rows[f"{name} + WGAN-gp"]) for name, own in rows.items() if f"{name} + WGAN-gp" in rows}
+    pairs = {
+        name: (baseline, rows[f"{name} + WGAN-gp"]) for name, baseline in rows.items() if f"{name} + WGAN-gp" in rows
+    }
     return {
         name: {column: after - before for column, before, after in zip(COLUMNS, *pair, strict=True)}
         for name, pair in pairs.items()
@@ -64,7 +69,7 @@ def differences(table: int) -> dict[str, dict[str, float]]:
 
 
 def numbers(table: int, row: str) -> dict[str, float]:
-    """The paper's scores of a row, by column; none where the paper has no such row."""
+    """The paper's scores of a row, by column; empty if the paper has no such row."""
     if table == 3:
         return dict(zip(("CF1", "OF1"), TABLE_3.get(row, ()), strict=False))
     return dict(zip(COLUMNS, {1: TABLE_1, 2: TABLE_2}[table].get(row, ()), strict=False))

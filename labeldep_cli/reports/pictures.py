@@ -1,4 +1,4 @@
-"""Pictures: a contact sheet of images with label sets below them, like the paper's Fig. 2."""
+"""Contact sheets: images with their label sets below them, like the paper's Fig. 2."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _LINE = 20
 _INK, _RIGHT, _WRONG, _MISSED = (30, 30, 30), (0, 105, 60), (185, 25, 25), (110, 110, 110)
 
 _FONT = "DejaVuSans.ttf"
-"""Where the system has it, since it holds most scripts; Pillow's own font is little more than ASCII."""
+"""Used if the system has it, since it covers most scripts. Pillow's built-in font covers little more than ASCII."""
 
 LEGEND = "green: in the truth; red, struck through: not in the truth; grey, in brackets: in the truth, but missed"
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """An image and what is said of it.
+    """An image, its true labels, and the label sets that models predict for it.
 
     Attributes:
         file: the image.
-        truth: its labels.
-        answers: (who says it, the labels they say).
+        truth: its true labels.
+        answers: (title of the model, predicted labels).
     """
 
     file: ImageFile
@@ -42,7 +42,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class _Word:
-    """A label as it is written; the stroke says what the colour says, for those who do not see it."""
+    """A label as it is drawn. A stroke through the text repeats what its colour says, so colour is not needed."""
 
     text: str
     ink: tuple[int, int, int]
@@ -55,11 +55,11 @@ def contact_sheet(items: Sequence[Labelled], title: Sequence[str], path: Path) -
 
     Args:
         items: at least one.
-        title: above them, a line each.
+        title: lines of text above the images.
         path: of the PNG.
 
     Raises:
-        UnreadableImage: an image that can no longer be read.
+        UnreadableImage: an image can no longer be read.
         StorageError: the file cannot be written.
     """
     font = font_of()
@@ -78,12 +78,12 @@ def contact_sheet(items: Sequence[Labelled], title: Sequence[str], path: Path) -
             _paste(sheet, items[k].file, left, top)
             _write(draw, texts[k], (left, top + _HEIGHT + _LINE // 2), font)
         top += height
-    with atomic_write(path) as beside:
-        sheet.save(beside, format="PNG")
+    with atomic_write(path) as temporary:
+        sheet.save(temporary, format="PNG")
 
 
 def _paste(sheet: Image.Image, file: ImageFile, left: int, top: int) -> None:
-    """Fit a photo into its box, its sides in proportion; a small one is enlarged."""
+    """Fit a photo into its box and keep its proportions; a small photo is enlarged."""
     photo = read_image(file)
     scale = min(_WIDTH / photo.width, _HEIGHT / photo.height)
     size = (max(round(photo.width * scale), 1), max(round(photo.height * scale), 1))
@@ -94,7 +94,7 @@ Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 def font_of(size: int = _SIZE) -> Font:
-    """A font of so many pixels."""
+    """A font of the given size in pixels."""
     try:
         return ImageFont.truetype(_FONT, size)
     except OSError:
@@ -104,15 +104,15 @@ def font_of(size: int = _SIZE) -> Font:
 def _lines(item: Labelled, font: Font) -> list[list[_Word]]:
     """Truth and predictions, broken into lines that fit the box."""
     lines = _wrapped([_Word("truth:", _INK), *_separated([_Word(label, _INK) for label in item.truth])], font)
-    for who, labels in item.answers:
+    for model, labels in item.answers:
         words = [_Word(label, _RIGHT) if label in item.truth else _Word(label, _WRONG, struck=True) for label in labels]
         missed = [_Word(f"({label})", _MISSED) for label in item.truth if label not in labels]
-        lines += _wrapped([_Word(f"{who}:", _INK), *_separated([*words, *missed])], font)
+        lines += _wrapped([_Word(f"{model}:", _INK), *_separated([*words, *missed])], font)
     return lines
 
 
 def _separated(words: Sequence[_Word]) -> list[_Word]:
-    """Commas between labels; a dash where there is none."""
+    """Put commas between labels; an empty set becomes `(no label)`."""
     last = len(words) - 1
     commas = [replace(word, comma="," if k < last else "") for k, word in enumerate(words)]
     return commas or [_Word("(no label)", _INK)]

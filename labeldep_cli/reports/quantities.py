@@ -1,4 +1,4 @@
-"""What metrics.jsonl's quantities are called where people read them."""
+"""Readable names of the quantities in metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _NAMES = {
     "generator_gradient": "generator gradient norm",
     "labels_per_image": "labels an image",
 }
-"""Of quantities that have a longer one than in metrics.jsonl."""
+"""The quantities whose readable name differs from their key in metrics.jsonl."""
 
 
 def name_of(quantity: str) -> str:
-    """A quantity's name in words."""
+    """The readable name of a quantity, given its key in metrics.jsonl."""
     return _NAMES.get(quantity, quantity.replace("_", " "))

@@ -1,4 +1,4 @@
-"""The tables of `labeldep reproduce` as Markdown and LaTeX: pure text out of a table's record."""
+"""The tables of `labeldep reproduce` as Markdown and LaTeX, made from a table's JSON record."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ GAIN = "The gain taken apart"
 
 
 def score_grid(record: Mapping[str, Any]) -> Grid:
-    """The table itself: a row a network, and the paper's own numbers below it where there are any."""
+    """The main table: one row per network, followed by the paper's numbers where the paper has them."""
     columns = record["columns"]
     rows = [["", "decision", *(_HEADS[name] for name in columns)]]
     for row in record["rows"]:
         cells = [_mean(row["scores"][name], 2 if name == "labels_per_image" else 1) for name in columns]
         rows.append([row["row"], decision(row["decision"]), *cells])
         if row["paper"]:
-            own = (f"{row['paper'][name]:.1f}" if name in row["paper"] else "" for name in columns)
-            rows.append([PAPER, "", *own])
+            published = (f"{row['paper'][name]:.1f}" if name in row["paper"] else "" for name in columns)
+            rows.append([PAPER, "", *published])
     return rows
 
 
 def gain_grid(record: Mapping[str, Any]) -> Grid:
-    """What of each difference is left under which decision."""
+    """The second table: each difference under every decision rule."""
     rows = [["difference", "decision", *(_HEADS[name] for name in _GAINS)]]
     for title, lines in groupby(record["gain"], key=lambda line: str(line["gain"])):
         for k, line in enumerate(lines):
             same = line["decision"] == line["beside_decision"]
             rule = line["decision"] if same else f"{line['decision']} minus {line['beside_decision']}"
-            ranking = [] if k or line["mAP"] is None else ["mAP"]  # it hangs on no decision
+            ranking = [] if k or line["mAP"] is None else ["mAP"]  # mAP depends on no decision, so it is shown once
             cells = [
                 _interval(line[name], 2 if name == "labels_per_image" else 1) if name in (*_SETS, *ranking) else ""
                 for name in _GAINS
@@ -62,7 +62,7 @@ def gain_grid(record: Mapping[str, Any]) -> Grid:
 
 
 def caption(record: Mapping[str, Any]) -> str:
-    """What the table shows, in one line."""
+    """The caption: what the table shows, in one line."""
     subject = _SUBJECTS.get(record["table"], _ABLATIONS)
     mode = "full mode" if record["protocol"]["full"] else "head mode"
     return (
@@ -73,9 +73,9 @@ def caption(record: Mapping[str, Any]) -> str:
 
 
 def notes(record: Mapping[str, Any]) -> list[str]:
-    """What a reader must know of the numbers, a sentence each."""
-    many = len(record["seeds"]) > 1
-    spread = "mean ± standard deviation over seeds (n - 1)" if many else "one seed: no spread is known"
+    """Notes that a reader needs to understand the numbers, one sentence each."""
+    several_seeds = len(record["seeds"]) > 1
+    spread = "mean ± standard deviation over seeds (n - 1)" if several_seeds else "one seed: no spread is known"
     sentences = [f"Scores in per cent; {spread}. Control: the same network trained as long without a critic."]
     if any(row["paper"] for row in record["rows"]):
         sentences.append("The paper's numbers are of whole networks fine-tuned at 224 pixels, one run each.")
@@ -90,28 +90,32 @@ def notes(record: Mapping[str, Any]) -> list[str]:
 
 
 def gain_notes(record: Mapping[str, Any]) -> list[str]:
-    """How to read the second table."""
-    many = len(record["seeds"]) > 1
-    held = "images (paired bootstrap) and seeds (Student's t)" if many else "images (paired bootstrap) of this one seed"
-    spread = "± is the standard deviation over seeds; " if many else ""
+    """Notes on how to read the second table."""
+    several_seeds = len(record["seeds"]) > 1
+    intervals = (
+        "images (paired bootstrap) and seeds (Student's t)"
+        if several_seeds
+        else "images (paired bootstrap) of this one seed"
+    )
+    spread = "± is the standard deviation over seeds; " if several_seeds else ""
     return [
-        f"Differences in points; {spread}brackets: {record['level']:g} % interval over {held}.",
-        "tuned: each at its own threshold, found on val; equal labels: each at the threshold that gives as many labels "
-        "an image as val truly has. What stands only at p > 0.5 is a matter of the threshold.",
+        f"Differences in points; {spread}brackets: {record['level']:g} % interval over {intervals}.",
+        "tuned: each at its own threshold, chosen on val; equal labels: each at the threshold that gives as many "
+        "labels an image as val truly has. A gain that exists only at p > 0.5 comes from the threshold.",
         f"The paper's four networks on {paper.DATA[2 if record['table'] == 2 else 1]}, + WGAN-gp minus baseline at "
         f"p > 0.5: {_paper_range(2 if record['table'] == 2 else 1)}.",
     ]
 
 
 def _paper_range(table: int) -> str:
-    """The least and the largest of the paper's own differences, column by column."""
+    """The smallest and the largest of the paper's differences, column by column."""
     differences = paper.differences(table)
-    ranges = {name: sorted(one[name] for one in differences.values()) for name in paper.COLUMNS}
+    ranges = {name: sorted(difference[name] for difference in differences.values()) for name in paper.COLUMNS}
     return ", ".join(f"{_HEADS[name]} {_signed(values[0])} to {_signed(values[-1])}" for name, values in ranges.items())
 
 
 def markdown(record: Mapping[str, Any]) -> str:
-    """The table, and the gain taken apart below it."""
+    """Both tables with their notes as Markdown."""
     parts = [f"**{caption(record)}**", _markdown_grid(score_grid(record), text=2), *notes(record)]
     parts += [f"**{GAIN}.**", _markdown_grid(gain_grid(record), text=2), *gain_notes(record)]
     return "\n\n".join(parts) + "\n"
@@ -136,7 +140,7 @@ def _interval(cell: Mapping[str, Any], digits: int) -> str:
 
 
 def _signed(points: float, digits: int = 1) -> str:
-    """A number with its sign; what rounds to nothing has a plus, not a minus."""
+    """A number with its sign; what rounds to zero gets a plus, not a minus."""
     text = f"{points:+.{digits}f}"
     return text if float(text) else text.replace("-", "+")
 
@@ -166,7 +170,7 @@ _SPECIAL = {
 
 
 def latex_text(words: str) -> str:
-    """Plain words as LaTeX sets them; a minus before a number becomes one, not a hyphen."""
+    """Plain text as LaTeX source; a hyphen before a number becomes a minus sign."""
     return re.sub(r"(?<![\w)])-(?=\d)", "$-$", "".join(_SPECIAL.get(sign, sign) for sign in words))
 
 

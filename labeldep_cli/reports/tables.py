@@ -1,4 +1,4 @@
-"""Results as rows of text."""
+"""Results as rows of text for the terminal and the pages."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _COLUMNS = {
 }
 
 SUMMARY = tuple(_COLUMNS.values())
-"""The columns of a summary; macro F1, exact match and labels an image by short names, to fit 80 columns."""
+"""The columns of a summary. Macro F1, exact match and labels per image have short names, to fit 80 characters."""
 
 _DEMO = ("CF1", "OF1", "mAP", "exact_match", "labels_per_image")
 DEMO = tuple(_COLUMNS[name] for name in _DEMO)
-"""The columns of the demo's closing table, beside model and decision."""
+"""The columns of the demo's final table, after model and decision."""
 
 Row = Sequence[str]
 
@@ -31,17 +31,17 @@ _OVER_LABELS = {"mean": "averaged over", "sum": "summed over"}
 
 
 def number(value: float | None) -> str:
-    """A score for a person: two decimals, a dash for none."""
+    """A score as text: two decimals, or a dash if there is none."""
     return "-" if value is None else f"{value:.2f}"
 
 
 def summary(scores: Mapping[str, Any]) -> list[str]:
-    """The cells of `SUMMARY` out of an evaluation's JSON."""
+    """The cells of the columns `SUMMARY`, from an evaluation's JSON."""
     return [number(scores[name]) for name in _COLUMNS]
 
 
 def per_label(scores: Mapping[str, Any]) -> list[Row]:
-    """A row a label: name, precision, recall, F1, AP, count."""
+    """One row per label: name, precision, recall, F1, AP, count."""
     return [
         [row["label"], *(number(row[key]) for key in ("precision", "recall", "f1", "ap")), str(row["count"])]
         for row in scores["per_label"]
@@ -66,7 +66,7 @@ def decision(rule: Mapping[str, Any]) -> str:
 
 
 def protocol(split: str, provenance: Mapping[str, Any]) -> str:
-    """One line that says what scores depend on, hashes shortened."""
+    """One line that says what the scores depend on; hashes are shortened."""
     weights = f" (weights {provenance['weights_sha256'][:8]})" if provenance["weights_sha256"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in provenance["versions"].items())
     return (
@@ -79,7 +79,7 @@ def protocol(split: str, provenance: Mapping[str, Any]) -> str:
 
 
 def dependency_rows(rule: Mapping[str, Any], dependency: Mapping[str, Any]) -> list[Row]:
-    """A row for each kind of predicted sets: how far it is from the real ones."""
+    """One row per kind of predicted label sets: how far they are from the real sets."""
     return [
         [
             name,
@@ -94,10 +94,10 @@ def dependency_rows(rule: Mapping[str, Any], dependency: Mapping[str, Any]) -> l
 
 
 def demo_rows(demo: Mapping[str, Any]) -> list[Row]:
-    """The closing table of `labeldep demo`: three models at 0.5 and at the tuned threshold, and the critic's sets."""
+    """The final table of `labeldep demo`: three models at p > 0.5 and at the tuned threshold, and the critic's sets."""
     rows: list[Row] = []
     for name in ("baseline", "control", "adversarial"):
         for scores in (demo[name], demo[name]["tuned"]):
             rows.append([name, decision(scores["decision"]), *(number(scores[key]) for key in _DEMO)])
-    last = demo["critic"]
-    return [*rows, ["baseline", decision(last["decision"]), *(number(last[key]) for key in _DEMO)]]
+    critic = demo["critic"]
+    return [*rows, ["baseline", decision(critic["decision"]), *(number(critic[key]) for key in _DEMO)]]

@@ -1,4 +1,4 @@
-"""Thumbnails of many images within a given number of bytes."""
+"""Thumbnails of many images within a size limit."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from labeldep_cli.progress import Reporter
 from labeldep_cli.reports.page import thumbnail
 
 SIDES = (160, 128, 96, 64)
-"""Pixels of a thumbnail's longer side: the largest is taken with which all images fit, else the smallest."""
+"""Lengths of a thumbnail's longer side in pixels. The largest at which all images fit is used, else the smallest."""
 
-_SAMPLE = 16
+_SAMPLE = 16  # images whose size is measured to choose among them
 
 
 def thumbnails(files: Sequence[ImageFile], budget: int, reporter: Reporter) -> list[str]:
-    """Make images small, as many as fit, in order.
+    """Make thumbnails of as many images as fit, in order.
 
     Args:
-        files: the images, the most wanted first.
-        budget: characters of all data URIs together.
+        files: the images, the most important first.
+        budget: maximum length of all data URIs together, in characters.
         reporter: shows progress.
 
     Returns:
-        Data URIs of the first images; fewer than `files` where not even the smallest of all fit. Empty for an image
-        that can no longer be read.
+        Data URIs of the first images. There are fewer than `files` if not all fit even at the smallest size. The URI of
+        an image that can no longer be read is empty.
     """
     sample = files[:: max(len(files) // _SAMPLE, 1)]
     side = next((side for side in SIDES if _mean_size(sample, side) * len(files) <= budget), SIDES[-1])
-    made: list[str] = []
+    uris: list[str] = []
     used = 0
     with reporter.bar("thumbnails", len(files), "images") as bar:
         for file in files:
@@ -37,9 +37,9 @@ def thumbnails(files: Sequence[ImageFile], budget: int, reporter: Reporter) -> l
             used += len(uri)
             if used > budget:
                 break
-            made.append(uri)
+            uris.append(uri)
             bar.advance()
-    return made
+    return uris
 
 
 def _mean_size(sample: Sequence[ImageFile], side: int) -> float:

@@ -1,1 +1,1 @@
-"""The paper's tables: matrix, cost, training, scores."""
+"""The paper's tables: which networks they need, what these cost, how they are trained, and their scores."""

@@ -1,4 +1,4 @@
-"""The gallery of `labeldep reproduce`, like the paper's Fig. 2: images that baseline and + WGAN-gp label otherwise."""
+"""The gallery of `labeldep reproduce`, like the paper's Fig. 2: images that two networks label differently."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ class Gallery:
     """Images that two networks disagree on.
 
     Attributes:
-        models: their titles.
-        seed: that both were trained with.
-        disagreeing: images of the split whose two sets differ.
-        items: those with the most differing labels, in this order; of equal ones the first rows.
+        models: titles of the two networks.
+        seed: the seed that both were trained with.
+        disagreeing: number of images of the split whose two sets differ.
+        items: the images with the most differing labels, the most first; among equal ones the first rows.
+        paths: their paths, in the same order.
     """
 
     models: tuple[str, str]
@@ -34,9 +35,9 @@ class Gallery:
     paths: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """What the sheet shows."""
+        """The contents of the sheet as one JSON object."""
         images = [
-            {"path": path, "truth": list(item.truth), **{who: list(labels) for who, labels in item.answers}}
+            {"path": path, "truth": list(item.truth), **{model: list(labels) for model, labels in item.answers}}
             for path, item in zip(self.paths, self.items, strict=True)
         ]
         return {"file": FILE, "models": list(self.models), "seed": self.seed, "disagreeing": self.disagreeing} | {
@@ -44,33 +45,33 @@ class Gallery:
         }
 
     def write(self, out: Path, dataset: str) -> None:
-        """Draw the sheet into a folder."""
+        """Draw the sheet into the folder `out`."""
         baseline, other = self.models
         title = (
             f"{dataset}, test split, seed {self.seed}, p > 0.5: {baseline} and {other}",
             f"label {self.disagreeing} images differently; here are the {len(self.items)} with the most labels that "
-            "differ, whoever is right",
+            "differ, no matter which is right",
         )
         contact_sheet(self.items, title, out / FILE)
 
 
 def choose(split: Split, baseline: tuple[str, Scored], other: tuple[str, Scored]) -> Gallery:
-    """Choose the images on which two networks disagree most, whoever is right.
+    """Choose the images on which two networks disagree most, no matter which is right.
 
     Args:
-        split: the rows that they were scored on, and perhaps others.
-        baseline, other: title and label sets of each.
+        split: contains the rows that they were scored on, and possibly more.
+        baseline, other: title and scored label sets of each network.
     """
-    (first, mine), (second, theirs) = baseline, other
-    differing = (mine.predicted != theirs.predicted).sum(axis=1)  # [N]
+    (title_a, a), (title_b, b) = baseline, other
+    differing = (a.predicted != b.predicted).sum(axis=1)  # [N]
     order = [int(k) for k in np.argsort(-differing, kind="stable")[:SHOWN] if differing[k]]
     rows = {path: row for row, path in enumerate(split.paths)}
     items = tuple(
         Labelled(
-            split.file(rows[mine.paths[k]]),
-            split.space.decode(split.labels[rows[mine.paths[k]]] > 0),
-            ((first, split.space.decode(mine.predicted[k])), (second, split.space.decode(theirs.predicted[k]))),
+            split.file(rows[a.paths[k]]),
+            split.space.decode(split.labels[rows[a.paths[k]]] > 0),
+            ((title_a, split.space.decode(a.predicted[k])), (title_b, split.space.decode(b.predicted[k]))),
         )
         for k in order
     )
-    return Gallery((first, second), mine.seed, int((differing > 0).sum()), items, tuple(mine.paths[k] for k in order))
+    return Gallery((title_a, title_b), a.seed, int((differing > 0).sum()), items, tuple(a.paths[k] for k in order))

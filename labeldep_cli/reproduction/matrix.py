@@ -28,7 +28,7 @@ STAGES: Mapping[str, Mapping[str, Any]] = {
     "no-gumbel": {"sampling": "none"},
     CRITIC: {"critic": "nce", "freeze_generator": True},
 }
-"""What is trained from a baseline, by settings of the adversarial stage."""
+"""The stages that start from a baseline, with their settings of the adversarial stage."""
 
 TITLES: Mapping[str, str] = {
     BASELINE: "",
@@ -39,7 +39,7 @@ TITLES: Mapping[str, str] = {
     "no-gumbel": " + WGAN-gp without Gumbel sigmoid",
     CRITIC: ", critic at test time",
 }
-"""What stands after a model's title."""
+"""The text after a model's title, by stage."""
 
 ABLATIONS: Mapping[str, tuple[str, str]] = {
     BASELINE: ("(a)", ""),
@@ -49,7 +49,7 @@ ABLATIONS: Mapping[str, tuple[str, str]] = {
     "unconditional": ("(d)", "(b) without conditional discriminator"),
     "no-gumbel": ("(e)", "(b) without Gumbel sigmoid"),
 }
-"""Table 3: stage -> the paper's letter, and its words where they are others than in Table 1."""
+"""Table 3: stage -> the paper's letter, and the row's title if it differs from that in Table 1."""
 
 _BACKBONES = {"vgg16": "VGG-16", "inception_v3": "Inception_v3", "resnet101": "Resnet-101", "resnet152": "Resnet-152"}
 _FEATURES = "features"
@@ -60,12 +60,12 @@ class Model:
     """A kind of generator.
 
     Attributes:
-        title: as the tables call it.
-        slug: as its runs are called.
-        backbone: its name; None over ready features.
-        settings: of TrainingConfig, beyond those of all rows: a loss, a head.
-        top_k: its sets are the k most probable labels, as the paper reports it; None for p > 0.5.
-        stages: what is trained from it for Tables 1 and 2.
+        title: its title in the tables.
+        slug: its name in the folders of its runs.
+        backbone: name of the backbone; None over ready features.
+        settings: fields of TrainingConfig that differ from those of all rows: a loss, a head.
+        top_k: its label sets are the k most probable labels, as the paper reports it; None for p > 0.5.
+        stages: the stages that start from it in Tables 1 and 2.
     """
 
     title: str
@@ -77,13 +77,13 @@ class Model:
 
     @property
     def head(self) -> HeadKind:
-        """What turns its features into logits."""
+        """The kind of its head, which turns features into logits."""
         kind: HeadKind = self.settings.get("head", DEFAULT_HEAD)
         return kind
 
     @property
     def paper(self) -> str:
-        """The row of the paper's Tables 1 and 2 that its baseline stands beside."""
+        """The row of the paper's Tables 1 and 2 that its baseline is compared with."""
         return self.title if self.settings else str(self.backbone)
 
 
@@ -101,15 +101,15 @@ COMPANIONS = (
     ("ML-Decoder", {"head": "ml-decoder"}),
     ("GCN", {"head": "gcn"}),
 )
-"""Today's strong losses and heads: title, settings."""
+"""Strong losses and heads that are newer than the paper: title, settings."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """A network that is trained once a seed.
+    """A network that is trained once per seed.
 
     Attributes:
-        model: what kind.
+        model: the kind of generator.
         stage: baseline, or one of STAGES.
     """
 
@@ -118,27 +118,27 @@ class Training:
 
     @property
     def key(self) -> str:
-        """Tells networks apart: MODEL/STAGE."""
+        """Identifies the network: MODEL/STAGE."""
         return f"{self.model.slug}/{self.stage}"
 
     @property
     def title(self) -> str:
-        """As the notes and the plan call it."""
+        """Its title in the notes and in the plan."""
         return self.model.title + TITLES[self.stage]
 
     def workspace(self, out: Path, seed: int) -> Path:
-        """The folder of all runs that share this model and seed: what starts from what lies together."""
+        """The folder of all runs of this model and seed. A run and the run that it starts from share this folder."""
         return out / "runs" / f"{self.model.slug}-seed{seed}"
 
     def folder(self, out: Path, seed: int) -> Path:
-        """The run's own folder."""
+        """The folder of this run."""
         return self.workspace(out, seed) / self.stage
 
     def config(self, config: ReproduceConfig, seed: int) -> TrainingConfig:
-        """How it is trained."""
+        """Its training settings."""
         if self.stage == BASELINE:
             return PretrainConfig(**config.training, **self.model.settings, seed=seed)
-        # Width and kind of the head are the baseline's.
+        # The head has the baseline's kind and width.
         shared = {name: value for name, value in config.training.items() if name != "hidden"}
         loss = {name: value for name, value in self.model.settings.items() if name == "loss"}
         return AdversarialConfig(**shared, **loss, **STAGES[self.stage], seed=seed)
@@ -150,8 +150,8 @@ class Row:
 
     Attributes:
         training: the network.
-        title: in the table.
-        paper: the paper's name of the row; empty where it has none.
+        title: its title in the table.
+        paper: the paper's name of the row; empty if the paper has no such row.
     """
 
     training: Training
@@ -161,13 +161,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Matrix:
-    """All rows.
+    """The rows of all tables, and the networks that they need.
 
     Attributes:
-        tables: rows by table.
-        trainings: every network once, each after the one that it starts from.
-        models: those whose critic is taken apart from its control, in the order of the rows.
-        left_out: rows that the data do not allow, and why.
+        tables: rows by table number.
+        trainings: every network once, each after the network that it starts from.
+        models: the models whose critic is compared with a control, in the order of the rows.
+        left_out: rows that the data do not allow, with the reason.
     """
 
     tables: Mapping[int, Sequence[Row]]
@@ -177,16 +177,16 @@ class Matrix:
 
 
 def build(dataset: str, backbones: Sequence[str], has_features: bool, config: ReproduceConfig) -> Matrix:
-    """Lay out the rows that are asked for.
+    """Build the matrix of the requested rows.
 
     Args:
-        dataset: as the user names it.
-        backbones: at least one; none over ready features.
-        has_features: the data set brings features instead of images.
-        config: tables, rivals, companions, whether critics at test time.
+        dataset: the name of the data set, as the user wrote it.
+        backbones: at least one; empty over ready features.
+        has_features: whether the data set contains features instead of images.
+        config: tables, rivals, companions, and whether critics are used at test time.
 
     Raises:
-        LabeldepError: a table that is not the data set's, or no table at all.
+        LabeldepError: a table belongs to another data set, or no table is requested.
     """
     numbers = table_numbers(dataset, config.tables)
     models = [_backbone(name) for name in backbones] or [Model("Ready features", _FEATURES, None)]
@@ -207,17 +207,17 @@ def build(dataset: str, backbones: Sequence[str], has_features: bool, config: Re
 
 
 def table_numbers(dataset: str, requested: tuple[int, ...] | None) -> tuple[int, ...]:
-    """The tables that are asked for, or those that fit the data set.
+    """The requested tables, or by default those that fit the data set.
 
     Raises:
-        LabeldepError: there is no such table, or it is another data set's.
+        LabeldepError: there is no such table, or it belongs to another data set.
     """
     own, other = (2, 1) if dataset in ("nuswide", "nuswide-official") else (1, 2)
     numbers = tuple(dict.fromkeys(requested if requested is not None else (own, 3)))
     unknown = [number for number in numbers if number not in (1, 2, 3)]
     if unknown or not numbers:
         raise LabeldepError(
-            f"the paper has no table {unknown[0]}" if unknown else "no table is asked for",
+            f"the paper has no table {unknown[0]}" if unknown else "no table is requested",
             f"Its tables of results are 1, 2 and 3: --tables {own},3",
         )
     if other in numbers:
@@ -240,7 +240,7 @@ def _allowed(models: Sequence[Model], has_features: bool, left_out: dict[str, st
     kept = []
     for model in models:
         if HEADS[model.head].spatial and has_features:
-            left_out[model.title] = "it looks at regions of an image, which ready features do not have"
+            left_out[model.title] = "it needs regions of an image, which ready features do not have"
         else:
             kept.append(model)
     return kept

@@ -1,4 +1,4 @@
-"""`labeldep reproduce --plan`: rows, cost and disk, reckoned without writing or training anything."""
+"""`labeldep reproduce --plan`: estimate rows, cost and disk space without writing or training anything."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ class PlannedRow:
     """One network of the matrix, for all seeds together.
 
     Attributes:
-        title: of the network.
-        tables: that it stands in.
-        trainings: one a seed; finished: those that are done already.
-        generator_updates, critic_updates: of all its trainings.
-        batch_size: rows an update looks at.
-        megabytes: of its checkpoints.
+        title: title of the network.
+        tables: numbers of the tables that contain it.
+        trainings: number of trainings, one per seed.
+        finished: how many of them are finished already.
+        generator_updates, critic_updates: number of updates in all its trainings.
+        batch_size: rows per update.
+        megabytes: size of its checkpoints.
     """
 
     title: str
@@ -49,7 +50,7 @@ class PlannedRow:
 
 @dataclass(frozen=True)
 class PlannedCache:
-    """A cache of features: there already, or to be extracted."""
+    """A cache of features that exists or has to be extracted."""
 
     path: Path
     exists: bool
@@ -60,14 +61,14 @@ class PlannedCache:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a matrix costs."""
+    """The cost of a matrix."""
 
     rows: tuple[PlannedRow, ...]
     caches: tuple[PlannedCache, ...]
     left_out: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """One object: rows, caches, totals."""
+        """One JSON object: rows, caches, totals."""
         return {
             "rows": [{**vars(row), "tables": list(row.tables)} for row in self.rows],
             "caches": [{**vars(cache), "path": str(cache.path)} for cache in self.caches],
@@ -83,13 +84,13 @@ class Plan:
 
 
 def plan(matrix: Matrix, projects: Mapping[str | None, Project], config: ReproduceConfig, out: Path) -> Plan:
-    """Reckon the cost of a matrix.
+    """Estimate the cost of a matrix.
 
     Args:
-        matrix: its rows.
+        matrix: rows and networks.
         projects: data set and backbone, by the backbone's name.
-        config: how they are trained.
-        out: where they would be trained; looked at for finished runs.
+        config: how the networks are trained.
+        out: the folder of the runs; it is searched for finished ones.
     """
     rows = [row for training in matrix.trainings for row in _planned(training, matrix, projects, config, out)]
     kinds_of_features = {(training.model.backbone, HEADS[training.model.head].spatial) for training in matrix.trainings}
@@ -133,7 +134,7 @@ def _row(
 
 
 def _caches(project: Project, full: bool) -> Iterator[PlannedCache]:
-    """In full mode the heads that come first see train and val as features; test is only ever seen as images."""
+    """The caches that a matrix needs: in full mode only train and val, for the heads that are trained first."""
     for name in SPLITS[:2] if full else SPLITS:
         split, cache = project.dataset.split(name), project.finished_cache(name)
         views = 1 if cache is None else cache.views
@@ -144,7 +145,7 @@ def _caches(project: Project, full: bool) -> Iterator[PlannedCache]:
 
 
 def _shape(project: Project) -> tuple[int, ...]:
-    """Of an image's features, (F,) or (S, F), without building anything but the backbone's shape."""
+    """Shape of an image's features, (F,) or (S, F). The backbone is built on the meta device only."""
     if project.row is None:
         features = project.dataset.split("train").features
         return (0 if features is None else int(features.shape[1]),)
@@ -155,7 +156,7 @@ def _shape(project: Project) -> tuple[int, ...]:
 
 
 def _checkpoint_bytes(project: Project, config: TrainingConfig) -> int:
-    """Of `best` (networks) and `last` (networks, and two moments of Adam for each of their parameters)."""
+    """Size of `best` (networks) and `last` (networks, and two Adam moments for each trained parameter)."""
     width, labels = _shape(project)[-1], len(project.dataset.space)
     with torch.device("meta"):
         networks: list[nn.Module] = [HEADS[config.head or DEFAULT_HEAD](width, labels, int(config.hidden or 0))]

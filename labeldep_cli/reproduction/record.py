@@ -1,4 +1,4 @@
-"""reproduce.json: what was asked in a folder, so that the same command goes on and another one is refused."""
+"""reproduce.json: the settings used in a folder. The same command continues there; other settings are refused."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from labeldep_cli.projects.project import Project
 RECORD = "reproduce.json"
 
 _ROWS = ("tables", "backbones", "seeds", "rivals", "companions", "test_time")
-"""Of the settings, those that say which rows are made."""
+"""The settings that decide which rows are made."""
 
 
 def claim(out: Path, config: ReproduceConfig, project: Project) -> None:
-    """Make a folder this matrix's own, or find that it is already.
+    """Record a matrix in its folder, or check that the folder has the same settings.
 
-    Settings that change a run must be the same. Which rows are made may differ: more seeds, backbones or tables join
-    the runs that are there.
+    Settings that change a run must be the same. The rows may differ: more seeds, backbones or tables are added to the
+    existing runs.
 
     Args:
         out: the folder.
@@ -32,11 +32,11 @@ def claim(out: Path, config: ReproduceConfig, project: Project) -> None:
         project: data set and first backbone.
 
     Raises:
-        CheckpointError: it was begun with other settings; names them.
+        CheckpointError: the folder was begun with other settings; the error names them.
     """
     settings, path = _settings(config, project), out / RECORD
-    begun = _read(path)
-    differences = changed(settings, begun["settings"]) if begun else []
+    recorded = _read(path)
+    differences = changed(settings, recorded["settings"]) if recorded else []
     if differences:
         raise CheckpointError(
             f"{out} was begun with other settings: {'; '.join(differences)}",
@@ -44,25 +44,25 @@ def claim(out: Path, config: ReproduceConfig, project: Project) -> None:
         )
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     rows = {name: getattr(config, name) for name in _ROWS}
-    record = {"settings": settings, "rows": rows, "versions": versions(), "started": begun.get("started", now)}
-    if json.loads(json.dumps(record)) != begun:
+    record = {"settings": settings, "rows": rows, "versions": versions(), "started": recorded.get("started", now)}
+    if json.loads(json.dumps(record)) != recorded:
         write_json(path, record)
 
 
 def _settings(config: ReproduceConfig, project: Project) -> dict[str, Any]:
     source, splits = project.source, project.dataset.splits
-    own = {name: getattr(source, name) for name in ("val_fraction", "test_fraction", "split_seed")}
-    return {f"--{name.replace('_', '-')}": value for name, value in {**config.training, **own}.items()} | {
+    drawing = {name: getattr(source, name) for name in ("val_fraction", "test_fraction", "split_seed")}
+    return {f"--{name.replace('_', '-')}": value for name, value in {**config.training, **drawing}.items()} | {
         "data set": project.dataset.name,
         "rows": {name: splits[name].fingerprint[:12] for name in SPLITS},
     }
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The record; empty where there is none.
+    """The record; empty if there is none.
 
     Raises:
-        CheckpointError: it is broken.
+        CheckpointError: the record is broken.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -70,4 +70,6 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is broken", "Remove it: the runs beside it know their own settings.") from error
+        raise CheckpointError(
+            f"{path} is broken", "Remove it: the runs in the folder have records of their own."
+        ) from error

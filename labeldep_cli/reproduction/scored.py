@@ -1,4 +1,4 @@
-"""Training one network of the matrix, or finding it trained, and scoring it on the test split."""
+"""Train one network of the matrix, unless it is trained already, and score it on the test split."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ class Scored:
     """A network of the matrix, scored on the test split.
 
     Attributes:
-        folder: of its run.
-        seed: that it was trained with.
-        own: at the decision that the paper reports it with.
-        tuned: at the threshold tuned on val; None where a critic decides.
+        folder: folder of its run.
+        seed: seed of its training.
+        own: its evaluation under the decision that the paper uses for it.
+        tuned: its evaluation at the threshold tuned on val; None if a critic decides.
         predicted: label sets [N, L] at p > 0.5, or those that the critic chose.
-        paths: of the N images.
-        resampled: by rule and metric, scores of the sets under each resample of the images [1 + B]; empty where no
-            difference is asked for.
-        ranking: mAP under each resample, likewise.
+        paths: paths of the N images.
+        resampled: by rule and metric, the scores of its sets under each resample of the images [1 + B]; empty if no
+            difference is needed.
+        ranking: mAP under each resample [1 + B]; None if no difference is needed.
     """
 
     folder: Path
@@ -71,14 +71,14 @@ class Scored:
 
 @dataclass
 class Bench:
-    """Where the networks of one matrix are trained and scored.
+    """Trains and scores the networks of one matrix.
 
     Attributes:
-        out: the folder of all.
-        config: how they are trained.
-        project: the data set and the first backbone, as this call sees them.
+        out: the folder of all runs.
+        config: how the networks are trained.
+        project: the data set and the first backbone.
         reporter: takes notes and progress.
-        skipped: rows that were left out where this call read images itself.
+        skipped: rows without a readable image, by path, among the images that this call read itself.
     """
 
     out: Path
@@ -90,22 +90,22 @@ class Bench:
     _paths: Sequence[str] = ()
 
     def finished(self, training: Training, seed: int) -> bool:
-        """Whether a network is trained to its end."""
+        """Whether the training of a network is finished."""
         return is_finished(training.folder(self.out, seed))
 
     def train(self, training: Training, seed: int) -> None:
-        """Train a network, going on where it was interrupted; a finished one is found again in silence."""
+        """Train a network, or continue an interrupted training. For a finished network, nothing is reported."""
         reporter = SilentReporter() if self.finished(training, seed) else self.reporter
-        workspace, source, machine = self._where(training, seed)
+        workspace, source, machine = self._context(training, seed)
         config, job = training.config(self.config, seed), Job(training.folder(self.out, seed))
         if isinstance(config, AdversarialConfig):
             start = str(Training(training.model, BASELINE).folder(self.out, seed))
-            self._note(adversarial(workspace, source, machine, config, start, job, reporter))
+            self._collect_skipped(adversarial(workspace, source, machine, config, start, job, reporter))
         elif isinstance(config, PretrainConfig):
             if config.full:
-                # Its head starts from that of the head mode (design), which `pretrain` looks for in the same workspace.
-                self._note(pretrain(workspace, source, machine, head_first(config), Job(), reporter))
-            self._note(pretrain(workspace, source, machine, config, job, reporter))
+                # Its head starts from the head-mode run, which `pretrain` looks for in the same workspace.
+                self._collect_skipped(pretrain(workspace, source, machine, head_first(config), Job(), reporter))
+            self._collect_skipped(pretrain(workspace, source, machine, config, job, reporter))
 
     def score(self, training: Training, seed: int, compared: bool) -> Scored:
         """Score a trained network on the test split.
@@ -113,12 +113,12 @@ class Bench:
         Args:
             training: the network.
             seed: its seed.
-            compared: differences from other networks are asked for.
+            compared: whether resampled scores are needed, for differences from other networks.
 
         Raises:
-            LabeldepError: it does not see the images that the networks before it saw.
+            LabeldepError: its test images are not those of the networks before it.
         """
-        workspace, source, machine = self._where(training, seed)
+        workspace, source, machine = self._context(training, seed)
         run_workspace = RunWorkspace(workspace.runs_dir, workspace.data_dir, workspace.features_dir)
         run = open_run(str(training.folder(self.out, seed)), workspace.runs_dir)
         predictions = predict_split(run, run_workspace, machine, "test", source.weights, self.reporter)
@@ -130,7 +130,7 @@ class Bench:
         return self._generator(predictions, training, seed, compared)
 
     def _generator(self, predictions: SplitPredictions, training: Training, seed: int, compared: bool) -> Scored:
-        own, _ = predictions.evaluated(DecisionConfig(top_k=training.model.top_k))
+        evaluation, _ = predictions.evaluated(DecisionConfig(top_k=training.model.top_k))
         tuned, at_tuned = predictions.evaluated(DecisionConfig(threshold="tuned"))
         p, target = probabilities(predictions.logits), float(predictions.run.facts["val"]["true_labels_per_image"])
         sets = {
@@ -139,7 +139,7 @@ class Bench:
             EQUAL: p > threshold_for(p, target),
             NON_EMPTY: predictions.decided(DecisionConfig(threshold="tuned", non_empty=True))[1],
         }
-        scored = Scored(predictions.run.folder, seed, own, tuned, sets[HALF], predictions.inputs.paths)
+        scored = Scored(predictions.run.folder, seed, evaluation, tuned, sets[HALF], predictions.inputs.paths)
         if not compared:
             return scored
         ranking = mean_average_precision(
@@ -148,9 +148,9 @@ class Bench:
         return replace(scored, resampled=self._resampled(predictions, sets), ranking=ranking)
 
     def _critic(self, predictions: SplitPredictions, seed: int) -> Scored:
-        own, sets = predictions.evaluated(DecisionConfig("rerank"))
+        evaluation, sets = predictions.evaluated(DecisionConfig("rerank"))
         resampled = self._resampled(predictions, {RERANK: sets})
-        return Scored(predictions.run.folder, seed, own, None, sets, predictions.inputs.paths, resampled)
+        return Scored(predictions.run.folder, seed, evaluation, None, sets, predictions.inputs.paths, resampled)
 
     def _resampled(
         self, predictions: SplitPredictions, sets: Mapping[str, NDArray[np.bool_]]
@@ -158,16 +158,16 @@ class Bench:
         labels, draws = predictions.inputs.labels.numpy(), self._weights(predictions)
         return {rule: set_scores(predicted, labels, draws) for rule, predicted in sets.items()}
 
-    def _where(self, training: Training, seed: int) -> tuple[Workspace, Source, Machine]:
+    def _context(self, training: Training, seed: int) -> tuple[Workspace, Source, Machine]:
         workspace = replace(self.project.workspace, runs_dir=training.workspace(self.out, seed))
         return workspace, replace(self.project.source, backbone=training.model.backbone), self.project.machine
 
-    def _note(self, trained: Trained) -> None:
+    def _collect_skipped(self, trained: Trained) -> None:
         if trained.images_read:
             self.skipped |= {skip.path: skip for skip in trained.skipped}
 
     def _weights(self, predictions: SplitPredictions) -> NDArray[np.int32]:
-        """The same resamples of the images for every network."""
+        """Bootstrap weights of the images, the same for every network."""
         if self._draws is None:
             self._draws = weights(len(predictions.logits), RESAMPLING_SEED)
         return self._draws
@@ -176,16 +176,16 @@ class Bench:
         self._paths = self._paths or list(predictions.inputs.paths)
         if list(predictions.inputs.paths) != self._paths:
             raise LabeldepError(
-                f"{predictions.run.folder} does not see the same images of test as the runs before it",
-                "Extract the backbones' features anew (labeldep extract --fresh): what can be read has changed.",
+                f"{predictions.run.folder} is scored on other test images than the runs before it",
+                "Extract the backbones' features again (labeldep extract --fresh): what can be read has changed.",
             )
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a folder holds a run that was trained to its end."""
+    """Whether a folder contains a finished run."""
     return result_of(folder) is not None and (folder / BEST).is_file()
 
 
 def head_first(config: PretrainConfig) -> PretrainConfig:
-    """The head-mode run that a full-mode run's head starts from: its own length and rate are head mode's."""
+    """Settings of the head-mode run that a full-mode head starts from; length and rate are head mode's defaults."""
     return replace(config, full=False, epochs=None, steps=None, batch_size=None, lr=None)

@@ -1,4 +1,4 @@
-"""From scored networks to the tables' records: means over seeds, and the gain taken apart."""
+"""Scored networks as the tables' JSON records: means over seeds, and differences under every decision rule."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from labeldep_cli.reproduction.matrix import ABLATIONS, BASELINE, CONTROL, CRITI
 from labeldep_cli.reproduction.scored import EQUAL, HALF, NON_EMPTY, RERANK, RESAMPLING_SEED, TUNED, Scored
 
 SCORES = (*paper.COLUMNS, "mAP", "exact_match", "labels_per_image")
-"""What stands in a table: the paper's columns, and three beyond it."""
+"""The columns of a table: the paper's six, and three more."""
 
 Results = Mapping[str, Sequence[Scored]]
-"""By the training's key, one network a seed."""
+"""Scored networks by their training's key, one per seed."""
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and standard deviation (n - 1) over seeds; of one seed there is no spread.
+    """Mean and standard deviation (n - 1) over seeds.
 
     Returns:
-        mean, spread (None of one seed), by_seed.
+        mean, spread (None if there is only one seed), by_seed.
     """
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "spread": spread, "by_seed": list(values)}
 
 
 def table(number: int, matrix: Matrix, results: Results, out: Path, beside_paper: bool) -> dict[str, Any]:
-    """The record of one table, TABLE.json.
+    """The record of one table, as in table1.json.
 
     Args:
         number: 1, 2 or 3.
-        matrix: its rows.
+        matrix: the rows of all tables.
         results: all networks that they need.
-        out: the folder that runs are named from.
-        beside_paper: whether data set and backbone are the paper's.
+        out: the folder of the runs; the runs' folders are recorded relative to it.
+        beside_paper: whether data set and backbone are the paper's, so that the paper's numbers are shown.
     """
     rows = matrix.tables[number]
     first = results[rows[0].training.key]
@@ -52,7 +52,7 @@ def table(number: int, matrix: Matrix, results: Results, out: Path, beside_paper
         "n_images": test.scores.n_images,
         "n_labels": test.scores.n_labels,
         "true_labels_per_image": test.scores.true_labels_per_image,
-        "seeds": [one.seed for one in first],
+        "seeds": [s.seed for s in first],
         "columns": list(SCORES),
         "rows": [_row(number, row, results[row.training.key], out, beside_paper) for row in rows],
         "level": LEVEL,
@@ -64,32 +64,32 @@ def table(number: int, matrix: Matrix, results: Results, out: Path, beside_paper
 
 
 def _row(number: int, row: Row, scored: Sequence[Scored], out: Path, beside_paper: bool) -> dict[str, Any]:
-    tuned = [one.tuned for one in scored if one.tuned is not None]
+    tuned = [s.tuned for s in scored if s.tuned is not None]
     return {
         "row": row.title,
         "backbone": row.training.model.backbone,
         "stage": row.training.stage,
         "decision": scored[0].own.rule.to_json(),
-        "scores": _scores(one.own for one in scored),
+        "scores": _scores(s.own for s in scored),
         "tuned": _scores(tuned),
         "paper": (paper.numbers(number, row.paper) or None) if beside_paper else None,
-        "runs": [_run(one, out) for one in scored],
+        "runs": [_run(s, out) for s in scored],
     }
 
 
 def _scores(evaluations: Iterable[Evaluation]) -> dict[str, Any]:
     scores = [evaluation.scores for evaluation in evaluations]
-    return {name: over_seeds([float(getattr(one, name)) for one in scores]) for name in SCORES}
+    return {name: over_seeds([float(getattr(s, name)) for s in scores]) for name in SCORES}
 
 
-def _run(one: Scored, out: Path) -> dict[str, Any]:
+def _run(scored: Scored, out: Path) -> dict[str, Any]:
     names = ("step", "checkpoint_sha256", "weights_sha256", "transform")
-    facts = {name: one.own.provenance[name] for name in names}
-    return {"run": one.folder.relative_to(out).as_posix(), "seed": one.seed, **facts}
+    facts = {name: scored.own.provenance[name] for name in names}
+    return {"run": scored.folder.relative_to(out).as_posix(), "seed": scored.seed, **facts}
 
 
 def _gains(number: int, matrix: Matrix, results: Results) -> list[dict[str, Any]]:
-    """Differences under each rule: the critic's beside its control's, training's alone, the critic's at test time."""
+    """Differences under each rule: critic minus control, control minus baseline, critic at test time minus baseline."""
     gains: list[dict[str, Any]] = []
     models = matrix.models[:1] if number == 3 else matrix.models
     for model in models:
@@ -103,7 +103,7 @@ def _gains(number: int, matrix: Matrix, results: Results) -> list[dict[str, Any]
 
 def _training_gain(model: Model, stage: str, beside: str, results: Results) -> list[dict[str, Any]]:
     mine, theirs = (results[Training(model, name).key] for name in (stage, beside))
-    ranking = _interval([one.ranking for one in mine], [one.ranking for one in theirs])
+    ranking = _interval([s.ranking for s in mine], [s.ranking for s in theirs])
     return [
         _gain(model, stage, beside, (rule, rule), mine, theirs) | {"mAP": ranking.to_json()}
         for rule in (HALF, TUNED, EQUAL)
@@ -126,10 +126,10 @@ def _gain(
     mine: Sequence[Scored],
     theirs: Sequence[Scored],
 ) -> dict[str, Any]:
-    """One line: a stage's sets under the first rule, less another's under the second."""
+    """One difference: a stage's sets under the first rule minus another stage's sets under the second rule."""
     sets = {
         metric: _interval(
-            [one.resampled[rules[0]][metric] for one in mine], [one.resampled[rules[1]][metric] for one in theirs]
+            [s.resampled[rules[0]][metric] for s in mine], [s.resampled[rules[1]][metric] for s in theirs]
         ).to_json()
         for metric in METRICS
     }

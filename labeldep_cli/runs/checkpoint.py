@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors files whose metadata is one JSON string. No pickle, no path, no clock."""
+"""Checkpoints: safetensors files with one JSON string as metadata. They contain no pickle, no path and no time."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ from labeldep_cli.files import publish, storage_error, storing
 from labeldep_cli.runs.layout import FACTS_KEY, SCRATCH
 
 FORMAT = 1
-_REMEDY = "Train it anew: the same command with --fresh."
+_REMEDY = "Train it again from scratch: the same command with --fresh."
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint; the file appears complete or not at all.
 
     Args:
-        path: of the file.
-        tensors: by name.
-        facts: JSON values: all that is no tensor.
+        path: path of the file.
+        tensors: tensors by name.
+        facts: everything else, as JSON values.
 
     Raises:
-        StorageError: the disk is full, read-only or forbidden.
+        StorageError: the disk is full, read-only or without permission.
     """
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    beside = path.parent / SCRATCH / path.name
+    temporary = path.parent / SCRATCH / path.name
     with storing(path):
         sweep(path.parent)
         try:
-            beside.parent.mkdir()
-            # In the order given: a resumed run writes metrics.jsonl and result.json from what it reads here.
-            save_file(stored, beside, {FACTS_KEY: json.dumps({"format": FORMAT, **facts})})
-            beside.chmod(0o644)  # safetensors gives its files to their owner alone
-            publish(beside, path)
-        except SafetensorError as error:  # it wraps the operating system's error into a text
+            temporary.parent.mkdir()
+            # The order of the facts is kept: a resumed run writes metrics.jsonl and result.json from them.
+            save_file(stored, temporary, {FACTS_KEY: json.dumps({"format": FORMAT, **facts})})
+            temporary.chmod(0o644)  # safetensors makes its files readable for their owner only
+            publish(temporary, path)
+        except SafetensorError as error:  # the operating system's error is part of its text
             raise storage_error(path, OSError(_errno(str(error)), str(error))) from error
         finally:
             sweep(path.parent)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a kill amid `save` left in a run's folder.
+    """Remove what a kill during `save` left in a run's folder.
 
-    Safetensors writes through a file of a random name beside its target: it gets a folder that is known by its name.
+    Safetensors writes to a file with a random name in its target's folder. So `save` gives it a folder of its own.
     """
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
 
@@ -66,14 +66,14 @@ def load(path: Path, needs: Iterable[str] = ()) -> tuple[dict[str, Tensor], dict
     """Read a checkpoint.
 
     Args:
-        path: of the file.
-        needs: the facts that it must have.
+        path: path of the file.
+        needs: names of the facts that it must have.
 
     Returns:
         Tensors by name, on the CPU; the facts.
 
     Raises:
-        CheckpointError: missing, truncated, foreign, or without one of those facts.
+        CheckpointError: the file is missing, truncated, not a labeldep checkpoint, or lacks one of those facts.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -81,7 +81,7 @@ def load(path: Path, needs: Iterable[str] = ()) -> tuple[dict[str, Tensor], dict
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         raise CheckpointError(
-            f"there is no checkpoint {path}", "Train one: labeldep pretrain, labeldep adversarial."
+            f"there is no checkpoint {path}", "Train one: labeldep pretrain or labeldep adversarial"
         ) from None
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise broken(path) from error
@@ -99,7 +99,7 @@ def broken(path: Path) -> CheckpointError:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The facts of a checkpoint alone, without its tensors; none where the file is missing or broken."""
+    """The facts of a checkpoint, without its tensors; empty if the file is missing or broken."""
     try:
         with safe_open(path, "pt") as file:
             return dict(json.loads((file.metadata() or {})[FACTS_KEY]))
@@ -108,15 +108,15 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def pack(prefix: str, module: nn.Module) -> dict[str, Tensor]:
-    """A module's state under a prefix."""
+    """A module's state, with a prefix before every name."""
     return {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
 
 
 def unpack(prefix: str, tensors: Mapping[str, Tensor], module: nn.Module, path: Path) -> None:
-    """Load a module's state from under a prefix, strictly.
+    """Load a module's state from the tensors with a prefix; all names must match.
 
     Raises:
-        CheckpointError: names or shapes do not fit.
+        CheckpointError: names or shapes do not match.
     """
     state = {name[len(prefix) + 1 :]: value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
     try:
@@ -124,20 +124,20 @@ def unpack(prefix: str, tensors: Mapping[str, Tensor], module: nn.Module, path: 
     except RuntimeError as error:
         problem = str(error).splitlines()[-1].strip()
         raise CheckpointError(
-            f"{path} does not fit this {prefix}: {problem}", "Name the run's own settings, or train a new run."
+            f"{path} does not fit this {prefix}: {problem}", "Use the settings of that run, or train a new run."
         ) from None
 
 
 def pack_optimizer(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimizer's state as flat tensors."""
+    """An optimizer's state as tensors named PREFIX.PARAMETER.STATE."""
     states = optimizer.state_dict()["state"]
     return {f"{prefix}.{index}.{name}": value for index, state in states.items() for name, value in state.items()}
 
 
 def unpack_optimizer(prefix: str, tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
-    """Load what `pack_optimizer` gave; the learning rate and betas are the optimizer's own.
+    """Load the state from `pack_optimizer`; learning rate and betas of the optimizer are kept.
 
-    A file holds tensors row by row; Adam's moments get the strides of their weights again.
+    A file stores tensors in row-major order, so Adam's moments get the strides of their weights again.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}

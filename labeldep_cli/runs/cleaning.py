@@ -1,4 +1,4 @@
-"""`labeldep runs clean`: what can go, and letting it go. Nothing but a run's own files is ever removed."""
+"""`labeldep runs clean`: find what can be removed, and remove it. Only files that belong to a run are ever removed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _EMPTY = "never began"
 
 @dataclass(frozen=True)
 class CleaningRequest:
-    """What is to go beside what always may: leftovers of kills, and runs without a checkpoint.
+    """What to remove. Leftovers of kills, and runs without a checkpoint, are always included.
 
     Attributes:
-        named: the runs that are looked at; all where empty. They go whole, unless `last` is set.
-        unfinished: runs that have not come to their end go too, checkpoints and all.
-        last: of finished runs `last.safetensors` goes, which only going on would need.
+        named: consider only these runs; all runs if empty. Named runs are removed completely, unless `last` is set.
+        unfinished: also remove unfinished runs with their checkpoints.
+        last: remove `last.safetensors` of finished runs, which is needed only to continue training.
     """
 
     named: tuple[str, ...] = ()
@@ -36,14 +36,14 @@ class CleaningRequest:
 
 @dataclass(frozen=True)
 class Removal:
-    """What can go of one run's folder.
+    """What can be removed from one run's folder.
 
     Attributes:
-        folder: of the run.
-        why: it can, in a few words.
-        files: files, and the folder of a checkpoint amid its writing.
-        bytes: of them together.
-        in_use: a process holds the run's lock: nothing will be touched.
+        folder: folder of the run.
+        why: the reason, in a few words.
+        files: files, and the folder of a checkpoint that was being written.
+        bytes: their total size.
+        in_use: whether a process holds the run's lock; then nothing is removed.
     """
 
     folder: Path
@@ -63,38 +63,38 @@ class Removal:
         }
 
 
-def find_removals(runs_dir: Path, wanted: CleaningRequest) -> list[Removal]:
-    """What can go, folder by folder; nothing is touched.
+def find_removals(runs_dir: Path, request: CleaningRequest) -> list[Removal]:
+    """Find what can be removed, one entry per folder. Nothing is changed.
 
     Raises:
-        CheckpointError: a name that is no run's.
+        CheckpointError: a name is not that of a run.
     """
-    folders: Sequence[Path] = [_named(name, runs_dir) for name in wanted.named] or list(run_folders(runs_dir))
-    found = (_removal(folder, wanted, locked(folder / LOCK)) for folder in dict.fromkeys(folders))
-    return [removal for removal in found if removal is not None]
+    folders: Sequence[Path] = [_named(name, runs_dir) for name in request.named] or list(run_folders(runs_dir))
+    removals = (_removal(folder, request, locked(folder / LOCK)) for folder in dict.fromkeys(folders))
+    return [removal for removal in removals if removal is not None]
 
 
-def remove(removal: Removal, wanted: CleaningRequest) -> bool:
-    """Remove what was found, unless a process works on the run, or it has changed since.
+def remove(removal: Removal, request: CleaningRequest) -> bool:
+    """Carry out a removal, unless a process is using the run, or the run has changed since.
 
-    The folder goes too where nothing of the user's own lies in it.
+    The folder is removed too, if it contains no other files.
 
     Returns:
         Whether it was removed.
 
     Raises:
-        StorageError: the place is not writable.
+        StorageError: the folder is not writable.
     """
     if locked(removal.folder / LOCK):
         return False
     with lock(removal.folder / LOCK, str(removal.folder)), storing(removal.folder):
-        # Not asked again who holds the lock: to close its file a second time would let go of it.
-        if _removal(removal.folder, wanted, in_use=False) != removal:
+        # The lock is not checked again: closing its file a second time would release it.
+        if _removal(removal.folder, request, in_use=False) != removal:
             return False
         for path in removal.files:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     if not any((removal.folder / name).exists() for name in OWN):
-        with suppress(OSError):  # it holds files that are not the run's, or is a link
+        with suppress(OSError):  # it contains files that are not the run's, or is a link
             if {path.name for path in removal.folder.iterdir()} == {LOCK}:
                 (removal.folder / LOCK).unlink()
                 removal.folder.rmdir()
@@ -108,40 +108,40 @@ def _named(name: str, runs_dir: Path) -> Path:
                 return folder
         if (folder / CONFIG).exists():
             raise CheckpointError(
-                f"{folder} is not known for a run: its {CONFIG} is broken or another program's",
-                "Look into it, and remove it by hand.",
+                f"{folder} is not recognised as a run: its {CONFIG} is broken or belongs to another program",
+                "Look at its contents, and remove it by hand.",
             )
     known = [folder.relative_to(runs_dir).as_posix() for folder in run_folders(runs_dir)]
     raise CheckpointError(f"there is no run {name!r}", nearest(name, known) if known else "See: labeldep runs")
 
 
-def _removal(folder: Path, wanted: CleaningRequest, in_use: bool) -> Removal | None:
-    """What of a folder can go; None where there is nothing, or the folder is no run's."""
-    why, files = _found(folder, wanted)
-    there = tuple(path for path in files if path.exists())
-    if not why or not (there or why == _EMPTY):
+def _removal(folder: Path, request: CleaningRequest, in_use: bool) -> Removal | None:
+    """What can be removed from a folder; None if there is nothing, or if it is not a run's folder."""
+    why, files = _removable(folder, request)
+    existing = tuple(path for path in files if path.exists())
+    if not why or not (existing or why == _EMPTY):
         return None
-    inside = [path for file in there for path in (file.rglob("*") if file.is_dir() else (file,))]
-    return Removal(folder, why, there, sum(path.stat().st_size for path in inside), in_use)
+    inside = [path for file in existing for path in (file.rglob("*") if file.is_dir() else (file,))]
+    return Removal(folder, why, existing, sum(path.stat().st_size for path in inside), in_use)
 
 
-def _found(folder: Path, wanted: CleaningRequest) -> tuple[str, tuple[Path, ...]]:
+def _removable(folder: Path, request: CleaningRequest) -> tuple[str, tuple[Path, ...]]:
     scraps = (folder / SCRATCH, *(folder / f".{name}.writing" for name in OWN))
-    whole = (*(folder / name for name in OWN), *scraps)
+    everything = (*(folder / name for name in OWN), *scraps)
     try:
         record = read_run_record(folder)
         if record is None:
             return (_EMPTY, ()) if [path.name for path in folder.iterdir()] == [LOCK] else ("", ())
     except (ValueError, OSError):
         return "", ()
-    if wanted.named and not wanted.last:
-        return "named", whole
+    if request.named and not request.last:
+        return "named", everything
     if not (folder / BEST).exists() and not (folder / LAST).exists():
-        return "no checkpoint", whole
+        return "no checkpoint", everything
     finished = result_of(folder) is not None
-    if wanted.unfinished and not finished:
-        return "unfinished", whole
+    if request.unfinished and not finished:
+        return "unfinished", everything
     # `best` alone is enough for a finished run, if it can be read.
-    if wanted.last and finished and (folder / LAST).exists() and checkpoint.read_facts(folder / BEST):
-        return "finished: only going on would need it", (folder / LAST, *scraps)
-    return "left by a kill amid a write", scraps
+    if request.last and finished and (folder / LAST).exists() and checkpoint.read_facts(folder / BEST):
+        return "finished: needed only to continue training", (folder / LAST, *scraps)
+    return "left by a kill during a write", scraps

@@ -1,4 +1,4 @@
-"""The decision that a user asks for, with what a run keeps for it."""
+"""The decision rule that a user requests, with the values that a run has stored for it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from labeldep_cli.runs.run import Run
 
 
 def decision_of(config: DecisionConfig, run: Run, device: torch.device) -> Decision:
-    """What the user asks for, with what the run keeps for it.
+    """Make the requested decision, with the run's thresholds, critic and beta.
 
     Raises:
-        CheckpointError: a decision by the critic with a run that has none.
-        LabeldepError: flags that do not go together, or a threshold that is none.
+        CheckpointError: a decision by the critic for a run that has none, or that has no beta yet.
+        LabeldepError: flags that do not go together, or a value that is out of range.
     """
     if config.rule not in get_args(DecisionKind):
         raise LabeldepError(
             f"there is no decision {config.rule!r}", f"Take one of {', '.join(get_args(DecisionKind))}."
         )
     if config.beta is not None and not 0 <= config.beta < math.inf:
-        raise LabeldepError(f"beta {config.beta} is no weight", "Name a number from 0 on.")
+        raise LabeldepError(f"beta {config.beta} is not a valid weight", "Use a number that is at least 0: --beta 1")
     if config.rule == "threshold":
         if config.beta is not None:
             raise LabeldepError(
-                "--beta weighs the critic, which --decision threshold does not ask", "Add --decision rerank."
+                "--beta weighs the critic, which --decision threshold does not use", "Add --decision rerank."
             )
         return ByThreshold(DecisionRule.of(config, run.facts["thresholds"]))
     if config.threshold is not None or config.top_k is not None or config.non_empty:
@@ -40,13 +40,13 @@ def decision_of(config: DecisionConfig, run: Run, device: torch.device) -> Decis
         )
     if run.facts["critic"] is None:
         raise CheckpointError(
-            f"{run.folder} has no critic, which --decision {config.rule} asks",
+            f"{run.folder} has no critic, which --decision {config.rule} needs",
             "Train one: labeldep adversarial --critic nce --freeze-generator",
         )
-    given = config.beta is not None
+    set_by_user = config.beta is not None
     beta = config.beta if config.beta is not None else run.facts.get("beta")
     if beta is None:
         raise CheckpointError(
-            f"{run.folder} is unfinished: its --beta is not chosen yet", "Let it train on, or name one: --beta 1"
+            f"{run.folder} is unfinished: its --beta is not chosen yet", "Finish its training, or set one: --beta 1"
         )
-    return ByCritic(run.critic(device), float(beta), "given" if given else "tuned on val", config.rule)
+    return ByCritic(run.critic(device), float(beta), "given" if set_by_user else "tuned on val", config.rule)

@@ -1,4 +1,4 @@
-"""What lies in a run's folder, by name; known without torch, so that runs can be listed at once."""
+"""The names of the files in a run's folder. This module does not import torch, so that runs can be listed quickly."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ ROWS = "rows.safetensors"
 """Which rows and labels the run was trained on."""
 LOCK = ".lock"
 TENSORBOARD = "tensorboard"
-"""The folder of the events that `--tensorboard` writes."""
+"""The folder of the event files that `--tensorboard` writes."""
 OWN = (RESULT, BEST, LAST, METRICS, TENSORBOARD, ROWS, CONFIG)
-"""A run's own; the result first, so that a kill amid their removal leaves no run that looks finished."""
+"""The files of a run. The result is removed first, so that no kill leaves a run that looks finished."""
 SCRATCH = ".checkpoint.writing"
-"""The folder that a checkpoint is written in, beside its name to be."""
+"""The folder in which a checkpoint is written, before it is moved to its final name."""
 
 
 FACTS_KEY = "labeldep"
@@ -40,7 +40,7 @@ def facts_in_head(path: Path) -> dict[str, Any]:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """A run's evaluations, the records of its metrics.jsonl; none where there is no such file.
+    """A run's evaluations, the records of its metrics.jsonl; empty if there is no such file.
 
     Raises:
         OSError, ValueError: the file is broken.

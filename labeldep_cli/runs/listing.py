@@ -1,4 +1,4 @@
-"""`labeldep runs`: which runs there are, told from their small files alone, without torch."""
+"""`labeldep runs`: list the runs. Only their small files are read, and torch is not imported."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ State = Literal["finished", "training", "unfinished", "no checkpoint"]
 
 @dataclass(frozen=True)
 class RunRow:
-    """A run at a glance.
+    """Summary of a run.
 
     Attributes:
         run: its folder.
-        name: what `eval`, `predict` and the like take for it: the folder as seen from the runs dir.
+        name: its name for `eval`, `predict` and other commands: the folder relative to the runs folder.
         stage: pretrain, adversarial, control or critic.
-        dataset: the name of its data.
+        dataset: name of its data set.
         backbone: None over ready features.
         full: whether the backbone was trained too.
-        head: what turns features into logits.
+        head: kind of the head, which turns features into logits.
         critic: wgan-gp or nce; None without one.
-        seed: of the run.
-        state: "training" where a process holds its lock right now.
-        step, steps: generator updates made, and wanted.
-        best_step: that its best checkpoint stands at; None before the first evaluation after an update.
-        val: SCORES of that one, sets at p > 0.5; None as above.
-        bytes: of its folder.
+        seed: the seed of the run.
+        state: "training" if a process holds its lock right now.
+        step, steps: number of generator updates so far, and in total.
+        best_step: the step of its best checkpoint; None before the first evaluation after an update.
+        val: SCORES at that step, for sets at p > 0.5; None in the same case.
+        bytes: size of its folder.
         changed: when its best checkpoint was written (if it has none, its config.json), ISO 8601 in UTC.
         started: when it was begun, ISO 8601 in UTC.
     """
@@ -73,7 +73,7 @@ class RunRow:
 def list_runs(runs_dir: Path, reporter: Reporter) -> list[RunRow]:
     """All runs in a folder and one level below it (where `reproduce` puts them), the newest first.
 
-    Those whose files are broken are told to the reporter.
+    Runs with broken files are left out, with a note to the reporter.
     """
     rows: list[RunRow] = []
     for folder in run_folders(runs_dir):
@@ -87,14 +87,14 @@ def list_runs(runs_dir: Path, reporter: Reporter) -> list[RunRow]:
 
 
 def run_folders(runs_dir: Path) -> Iterator[Path]:
-    """The folders that may be runs, by name."""
+    """The folders that may be runs, sorted by name."""
     for pattern in ("*", "*/*"):
-        # os.path's answer is False where Path's method raises: a folder that may not be entered.
+        # os.path returns False where Path's method raises: for a folder without permission.
         yield from (folder for folder in sorted(runs_dir.glob(pattern)) if os.path.isdir(folder))  # noqa: PTH112
 
 
 def read_run_record(folder: Path) -> dict[str, Any] | None:
-    """The config.json of a run's folder; None where the folder is no run's.
+    """The config.json of a run's folder; None if the folder is not that of a run.
 
     Raises:
         OSError, ValueError: the file is broken.
@@ -138,7 +138,7 @@ def folder_bytes(folder: Path) -> int:
     """The size of all files in a folder."""
     total = 0
     for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # a training at work renames its files while they are looked at
+        with suppress(FileNotFoundError):  # a training in progress may rename its files
             total += path.stat().st_size if path.is_file() else 0
     return total
 
@@ -178,11 +178,11 @@ def _state(folder: Path) -> State:
 
 
 def _progress(folder: Path, config: TrainingConfig) -> tuple[int, dict[str, Any] | None]:
-    """The step that it goes on from, and the record of the best evaluation as training chooses it."""
+    """The step from which it resumes, and the record of the best evaluation by the rule that training uses."""
     records = read_metrics(folder)
     updated = [record for record in records if record["step"]]
 
-    # Where G is frozen, its scores on val stay as they are, and the critic's own chooses.
+    # If G is frozen, its scores on val do not change, and the critic's score on val decides.
     def value(record: dict[str, Any]) -> float:
         chosen = record["step"] if config.selection == "last" else record["val"][config.selection]
         return float(record.get("critic_val", chosen))

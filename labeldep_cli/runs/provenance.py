@@ -11,11 +11,11 @@ from labeldep_cli.runs.run import Run
 
 
 def protocol_of(run: Run, split: Split, ap: str) -> dict[str, Any]:
-    """What a run's scores on a split depend on, beside the decision rule; no path and no clock.
+    """What a run's scores on a split depend on, except the decision rule. It contains no path and no time.
 
     Args:
         run: the run.
-        split: the rows that are scored.
+        split: the scored rows.
         ap: the variant of average precision.
     """
     return {

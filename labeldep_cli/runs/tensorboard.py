@@ -1,4 +1,4 @@
-"""`--tensorboard`: what a training tells, as TensorBoard's events in the run's folder."""
+"""`--tensorboard`: write losses and scores of a training as TensorBoard events in the run's folder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from labeldep_cli.runs.layout import TENSORBOARD, read_metrics
 
 
 def require_tensorboard() -> None:
-    """Refuse to begin where the extra is not installed.
+    """Check that the package is installed.
 
     Raises:
-        LabeldepError: how to install it.
+        LabeldepError: it is not; the error says how to install it.
     """
     try:
         import torch.utils.tensorboard  # noqa: F401 - whether it can be imported
@@ -30,10 +30,10 @@ def require_tensorboard() -> None:
 
 
 class Recorded(ForwardingReporter):
-    """A reporter that has every training written down as well.
+    """A reporter that also writes every training to TensorBoard events.
 
     Args:
-        reporter: what is told goes there too.
+        reporter: receives all reports too.
         run: the run's folder.
     """
 
@@ -43,58 +43,58 @@ class Recorded(ForwardingReporter):
 
     @contextmanager
     def training(self, training: TrainingProgress) -> Iterator[TrainingObserver]:
-        """Look on from there, and write."""
+        """Forward the training's progress to the other reporter, and write events."""
         with super().training(training) as observer, closing(Events(self._folder, training)) as events:
             yield CombinedObserver(observer, events)
 
 
 class Events:
-    """A observer that writes scalars: `train/LOSS` as they are told, `val/SCORE` of each evaluation.
+    """An observer that writes scalars: `train/LOSS` when losses are reported, `val/SCORE` at each evaluation.
 
-    They fit what the run goes on from: those past its last checkpoint, which a kill has left, are taken back, and the
-    evaluations of a run that was begun without are made up for.
+    The events agree with the checkpoint from which a run continues. Events after it, left by a kill, are discarded. If
+    a run was begun without events, those of its earlier evaluations are written first.
 
     Args:
-        folder: of the events.
-        training: the training that begins or goes on.
+        folder: the folder of the events.
+        training: the training that begins or continues.
 
     Raises:
-        StorageError: the disk is full, read-only or forbidden; any call may.
+        StorageError: the disk is full, read-only or without permission. Every method can raise it.
     """
 
     def __init__(self, folder: Path, training: TrainingProgress) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder = folder
-        self._told: set[str] = set()
+        self._written: set[str] = set()
         with storing(folder):
             if not training.history:
                 shutil.rmtree(folder, ignore_errors=True)
-            begun = _begun(folder)
-            after = training.done + 1 if begun else None
+            has_events = _has_events(folder)
+            after = training.done + 1 if has_events else None
             self._writer = SummaryWriter(str(folder), purge_step=after)
-        for record in () if begun else training.history:
+        for record in () if has_events else training.history:
             self.evaluated(record, best=False)
 
     def advance(self, n: int = 1) -> None:
-        """Nothing is written of an update alone."""
+        """Do nothing: single updates are not written."""
 
     def losses(self, step: int, means: Mapping[str, float]) -> None:
         """Write mean losses."""
-        self._told |= means.keys()
+        self._written |= means.keys()
         self._write(step, {f"train/{name}": value for name, value in means.items()})
 
     def evaluated(self, record: Mapping[str, Any], best: bool) -> None:
-        """Write scores, and of the record's losses those that were not told on the way; all reach the disk."""
-        further = {name: value for name, value in record.items() if name not in self._told}
-        train = {f"{'val' if name.endswith('_val') else 'train'}/{name}": value for name, value in further.items()}
+        """Write the scores, and those losses of the record that `losses` has not written; then flush to the disk."""
+        unwritten = {name: value for name, value in record.items() if name not in self._written}
+        train = {f"{'val' if name.endswith('_val') else 'train'}/{name}": value for name, value in unwritten.items()}
         val = {f"val/{name}": value for name, value in record["val"].items()}
         self._write(record["step"], {name: v for name, v in (train | val).items() if isinstance(v, float)})
         with storing(self._folder):
             self._writer.flush()
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         with storing(self._folder):
             self._writer.close()
 
@@ -105,13 +105,13 @@ class Events:
 
 
 def make_up(run: Path) -> None:
-    """Write the events of a finished run that was trained without, from its metrics.jsonl."""
-    if _begun(run / TENSORBOARD):
+    """Write the events of a finished run that was trained without `--tensorboard`, from its metrics.jsonl."""
+    if _has_events(run / TENSORBOARD):
         return
     history = read_metrics(run)
     if history:
         Events(run / TENSORBOARD, TrainingProgress(run.name, history[-1]["step"], tuple(history))).close()
 
 
-def _begun(folder: Path) -> bool:
+def _has_events(folder: Path) -> bool:
     return any(folder.glob("events.out.tfevents.*"))

@@ -1,1 +1,1 @@
-"""The sections of the page about runs."""
+"""The sections of the report page of `labeldep report`."""

@@ -1,4 +1,4 @@
-"""The images that the report's reader can choose, and what speaks for each of their labels."""
+"""The images that a reader of the report can open, and the evidence for each of their labels."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from labeldep_cli.reports.run_report.one_run import RunReport
 from labeldep_cli.reports.thumbnails import thumbnails
 
 PICTURES = 3_000_000
-"""Characters of all thumbnails of a page together, which keeps it below 5 MB."""
+"""Maximum length of all thumbnails of a page together, in characters; it keeps the page below 5 MB."""
 
 CHOOSABLE = 2000
-"""Rows that can be chosen at most, with pictures or without."""
+"""Maximum number of rows that can be opened, with or without pictures."""
 
 LISTED = 12
-"""Labels of an image that are listed at least, where there are so many: the sets' and the truth's, then by p."""
+"""Labels listed per image: those of the predicted and true sets, then the most probable ones up to this number."""
 
 
 @dataclass(frozen=True)
 class Choosable:
-    """Rows that can be looked at one by one.
+    """Rows that can be opened one by one.
 
     Attributes:
-        rows: of the split's usable rows, ascending.
-        pictures: a data URI a row; empty where the image cannot be read, or there is none.
-        records: a record a row, as the page's script reads them.
+        rows: their positions among the split's usable rows, ascending.
+        pictures: one data URI per row; empty if the image cannot be read, or if there is none.
+        records: one record per row, as the page's script reads them.
     """
 
     rows: list[int]
@@ -43,13 +43,13 @@ class Choosable:
 
     @property
     def unreadable(self) -> tuple[Skipped, ...]:
-        """Images that can no longer be read; meaningless for ready features, which have no pictures."""
+        """Images that can no longer be read. Not meaningful for ready features, which have no pictures."""
         named = zip(self.records, self.pictures, strict=True)
         return tuple(Skipped(record["name"], "can no longer be read") for record, picture in named if not picture)
 
 
 def choosable(reports: Sequence[RunReport], shown: Sequence[PhotoGrid], reporter: Reporter) -> Choosable:
-    """Make as many rows choosable as fit: those of the gallery first, then the split's in order."""
+    """Choose as many rows as fit on the page: those of the gallery first, then the split's rows in order."""
     first = reports[0].predictions
     listed = list(dict.fromkeys([*(row for grid in shown for row in grid.rows), *range(len(first.logits))]))[:CHOOSABLE]
     pictures = dict(zip(listed, _pictures(reports[0], listed, reporter), strict=False))
@@ -57,32 +57,32 @@ def choosable(reports: Sequence[RunReport], shown: Sequence[PhotoGrid], reporter
     return Choosable(rows, [pictures[row] for row in rows], _records(reports, rows))
 
 
-def _pictures(one: RunReport, rows: Sequence[int], reporter: Reporter) -> list[str]:
-    if one.run.has_features:
+def _pictures(report: RunReport, rows: Sequence[int], reporter: Reporter) -> list[str]:
+    if report.run.has_features:
         return [""] * len(rows)
-    split = one.predictions.project.dataset.split(one.predictions.split)
+    split = report.predictions.project.dataset.split(report.predictions.split)
     place = {path: row for row, path in enumerate(split.paths)}
-    return thumbnails([split.file(place[one.predictions.inputs.paths[row]]) for row in rows], PICTURES, reporter)
+    return thumbnails([split.file(place[report.predictions.inputs.paths[row]]) for row in rows], PICTURES, reporter)
 
 
 def _records(reports: Sequence[RunReport], rows: list[int]) -> list[dict[str, Any]]:
-    """By row: its name, how many labels each run has wrong, and its labels (those listed) with what is said of each.
+    """One record per row: its name, how many labels each run has wrong, and the listed labels.
 
-    A label is [number, truth (1, 0, -1), which runs chose it (a bit a run), p of each run in thousandths, what each
-    critic adds in hundredths (those of `asked` in order)].
+    A label is [number, truth (1, 0, -1), runs that chose it (one bit per run), p of each run in thousandths, what each
+    critic adds in hundredths (one value per run of which `asks_critic` is true, in order)].
     """
-    added = [evidence(one, rows) for one in reports if asks_critic(one)]
+    added = [evidence(report, rows) for report in reports if asks_critic(report)]
     return [
         {
             "name": reports[0].predictions.inputs.paths[row],
-            "wrong": [int(one.wrong[row]) for one in reports],
+            "wrong": [int(report.wrong[row]) for report in reports],
             "labels": [
                 [
                     label,
                     int(reports[0].labels[row, label]),
-                    sum(int(one.sets[row, label]) << one.number for one in reports),
-                    [round(1000 * float(one.p[row, label])) for one in reports],
-                    [round(100 * float(own[k, label])) for own in added],
+                    sum(int(report.sets[row, label]) << report.number for report in reports),
+                    [round(1000 * float(report.p[row, label])) for report in reports],
+                    [round(100 * float(evidence_of_run[k, label])) for evidence_of_run in added],
                 ]
                 for label in _listed(reports, row)
             ],
@@ -92,22 +92,22 @@ def _records(reports: Sequence[RunReport], rows: list[int]) -> list[dict[str, An
 
 
 def _listed(reports: Sequence[RunReport], row: int) -> list[int]:
-    """The labels of a row worth listing: chosen or true ones and the most probable others, by their largest p."""
-    p = np.max([one.p[row] for one in reports], axis=0)
-    named = np.any([one.sets[row] for one in reports], axis=0) | (reports[0].labels[row] > 0)
+    """The labels to list for a row: the chosen and true ones, then the most probable others, by their largest p."""
+    p = np.max([report.p[row] for report in reports], axis=0)
+    named = np.any([report.sets[row] for report in reports], axis=0) | (reports[0].labels[row] > 0)
     order = np.lexsort((-p, ~named))
     return [int(label) for label in order[: max(LISTED, int(named.sum()))]]
 
 
-def asks_critic(one: RunReport) -> bool:
-    """Whether it has a critic that val gave a weight."""
-    return one.run.facts["critic"] is not None and bool(one.run.facts.get("beta"))
+def asks_critic(report: RunReport) -> bool:
+    """Whether the run has a critic with a weight other than 0, chosen on val."""
+    return report.run.facts["critic"] is not None and bool(report.run.facts.get("beta"))
 
 
 @torch.inference_mode()
-def evidence(one: RunReport, rows: Sequence[int]) -> NDArray[np.float32]:
-    """What the critic adds to the log-odds of each label, the others of the run's own set staying: [len(rows), L]."""
-    z = one.predictions.features[list(rows)]
-    sets = torch.from_numpy(one.sets[list(rows)]).to(z.device)
-    weighted = one.run.facts["beta"] * critic_evidence(one.run.critic(z.device), sets, z)
+def evidence(report: RunReport, rows: Sequence[int]) -> NDArray[np.float32]:
+    """What the critic adds to the log-odds of each label, given the other labels of the run's set: [len(rows), L]."""
+    z = report.predictions.features[list(rows)]
+    sets = torch.from_numpy(report.sets[list(rows)]).to(z.device)
+    weighted = report.run.facts["beta"] * critic_evidence(report.run.critic(z.device), sets, z)
     return np.asarray(weighted.cpu().numpy())

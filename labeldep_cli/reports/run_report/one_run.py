@@ -1,4 +1,4 @@
-"""A run as the report shows it: its sets under each decision, and the one that the rest of the page goes by."""
+"""A run as the report shows it: its sets under each decision, and the decision that the rest of the page uses."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class RunReport:
     """A run and its label sets.
 
     Attributes:
-        number: its place among the runs of the page, from 0.
-        predictions: what its generator says.
-        evaluations: under p > 0.5, under the threshold tuned on val and, where it has a critic, under the critic.
-        own: which of them is the run's own: the critic's where nothing but the critic was trained, else the tuned
-            threshold's. The page goes by these sets, so that no difference is one of thresholds left at 0.5.
-        sets: the own ones, bool [N, L].
+        number: its position among the runs of the page, from 0.
+        predictions: the outputs of its generator.
+        evaluations: under p > 0.5, under the threshold tuned on val and, if it has a critic, under the critic.
+        own: index of the run's own evaluation: the critic's if only the critic was trained, else the tuned
+            threshold's. The page uses these sets, so that no difference comes from a threshold left at 0.5.
+        sets: the sets of that evaluation, bool [N, L].
     """
 
     number: int
@@ -53,12 +53,12 @@ class RunReport:
 
     @property
     def kind(self) -> str:
-        """What it was trained as, in words."""
+        """How it was trained, in words."""
         return kind_of(self.run)
 
     @property
     def rule(self) -> str:
-        """The own decision in words."""
+        """The run's own decision in words."""
         return tables.decision(self.evaluations[self.own].rule.to_json())
 
     @property
@@ -73,11 +73,11 @@ class RunReport:
 
     @cached_property
     def wrong(self) -> NDArray[np.int64]:
-        """How many labels of each image its set has wrong, [N]; unknown ones are not counted."""
+        """How many labels of each image its set has wrong, [N]; unknown labels are not counted."""
         return np.asarray(((self.sets != (self.labels > 0)) & (self.labels >= 0)).sum(axis=1))
 
     def judgements(self, row: int) -> list[tuple[Judgement, str]]:
-        """What is to be said of the labels in an image's own set and of those it misses, in label order."""
+        """The judgement of each label in an image's predicted set, and of the labels that it misses, in label order."""
         chosen, truth = self.sets[row], self.labels[row]
         judgement_of: dict[tuple[bool, int], Judgement] = {
             (True, 1): "right",
@@ -89,13 +89,13 @@ class RunReport:
         return [(judgement_of[bool(chosen[k]), int(truth[k])], self.run.space.names[k]) for k in named]
 
     def scores(self) -> list[dict[str, Any]]:
-        """The records of `labeldep eval --json`, by decision."""
-        return [one.to_json() for one in self.evaluations]
+        """The records of `labeldep eval --json`, one per decision."""
+        return [evaluation.to_json() for evaluation in self.evaluations]
 
 
 def run_reports(predictions: Sequence[SplitPredictions]) -> list[RunReport]:
-    """Score runs under every decision they know."""
-    return [_run_report(number, one) for number, one in enumerate(predictions)]
+    """Score runs under every decision that they support."""
+    return [_run_report(number, of_run) for number, of_run in enumerate(predictions)]
 
 
 def _run_report(number: int, predictions: SplitPredictions) -> RunReport:
@@ -104,24 +104,24 @@ def _run_report(number: int, predictions: SplitPredictions) -> RunReport:
     decisions = (_HALF, _TUNED, _CRITIC) if critic else (_HALF, _TUNED)
     evaluated = [predictions.evaluated(decision) for decision in decisions]
     own = len(decisions) - 1 if critic and freezes(predictions.run) else 1
-    return RunReport(number, predictions, tuple(one for one, _ in evaluated), own, evaluated[own][1])
+    return RunReport(number, predictions, tuple(evaluation for evaluation, _ in evaluated), own, evaluated[own][1])
 
 
 def freezes(run: Run) -> bool:
-    """Whether its critic alone was trained."""
+    """Whether only the critic was trained, with G fixed."""
     return bool(run.config["settings"].get("freeze_generator", False))
 
 
 def is_control(run: Run) -> bool:
-    """Whether it is the adversarial stage without a critic."""
+    """Whether the run is a control: the adversarial stage without a critic."""
     return bool(run.config["settings"].get("critic") == "none")
 
 
 def kind_of(run: Run) -> str:
-    """What a run was trained as, in words."""
+    """How a run was trained, in words."""
     if is_control(run):
         return "control"
     critic = run.config["settings"].get("critic")
     if critic is None:
         return "baseline"
-    return f"{critic} critic beside a fixed G" if freezes(run) else f"adversarial, {critic}"
+    return f"{critic} critic with a fixed G" if freezes(run) else f"adversarial, {critic}"

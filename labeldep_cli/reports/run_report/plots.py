@@ -1,4 +1,4 @@
-"""The report's figures: what a threshold can reach, and how training went."""
+"""The report's figures: scores as a function of the threshold, and the course of training."""
 
 from __future__ import annotations
 
@@ -14,56 +14,56 @@ from labeldep_cli.reports.run_report.one_run import RunReport
 from labeldep_cli.runs.layout import read_metrics
 
 _ON_VAL = {"CF1": ", p > 0.5", "mAP": "", "exact_match": ", p > 0.5", "labels_per_image": ", p > 0.5"}
-"""The scores on val that have a figure, and the decision that they hang on."""
+"""The scores on val that have a figure, and the decision that they depend on."""
 
 _Histories = Sequence[tuple[RunReport, Sequence[Mapping[str, Any]]]]
 
 
 def score_figures(reports: Sequence[RunReport]) -> list[Markup]:
-    """Precision against recall, and F1 by threshold and by labels an image; a line a run."""
-    curves = [by_threshold(one.p, one.labels) for one in reports]
-    pooled = [precision_recall(one.p, one.labels) for one in reports]
-    best = ", ".join(f"{one.letter} {curve.OF1.max():.1f}" for one, curve in zip(reports, curves, strict=True))
-    recall = [_line(one, curve, "OR", "OP") for one, curve in zip(reports, pooled, strict=True)]
-    description = "Precision against recall of all decisions pooled, a line a run"
+    """Precision against recall, and F1 by threshold and by labels per image; one line per run."""
+    curves = [by_threshold(report.p, report.labels) for report in reports]
+    pooled = [precision_recall(report.p, report.labels) for report in reports]
+    best = ", ".join(f"{report.letter} {curve.OF1.max():.1f}" for report, curve in zip(reports, curves, strict=True))
+    recall = [_line(report, curve, "OR", "OP") for report, curve in zip(reports, pooled, strict=True)]
+    description = "Precision against recall of all decisions pooled, one line per run"
     figures = [figure("recall", "Precision and recall", description, "OR (recall)", "OP (precision)", recall)]
     for score in ("CF1", "OF1"):
-        lines = [_line(one, curve, "thresholds", score) for one, curve in zip(reports, curves, strict=True)]
-        description = f"{score} by threshold, a line a run; the best OF1 that any threshold gives on this split: {best}"
+        lines = [_line(report, curve, "thresholds", score) for report, curve in zip(reports, curves, strict=True)]
+        description = f"{score} by threshold, one line per run; the best OF1 of any threshold on this split: {best}"
         figures.append(figure(f"by-threshold-{score}", f"{score} by threshold", description, "threshold", score, lines))
     most = 2 * max(record["true_labels_per_image"] for record in reports[0].scores())
     for score in ("CF1", "OF1"):
         parts = [_up_to(curve, most) for curve in curves]
-        lines = [_line(one, part, "labels_per_image", score) for one, part in zip(reports, parts, strict=True)]
-        description = f"{score} at as many predicted labels an image, a line a run"
+        lines = [_line(report, part, "labels_per_image", score) for report, part in zip(reports, parts, strict=True)]
+        description = f"{score} by the number of predicted labels an image, one line per run"
         title = f"{score} by labels an image"
         figures.append(figure(f"by-labels-{score}", title, description, "labels an image", score, lines))
     return figures
 
 
 def _up_to(curve: Curve, most: float) -> Curve:
-    """The part of a curve that predicts at most so many labels an image."""
+    """The part of a curve that predicts at most `most` labels per image."""
     kept = curve.labels_per_image <= max(most, curve.labels_per_image.min())
     return Curve(**{name: values[kept] for name, values in vars(curve).items()})
 
 
-def _line(one: RunReport, curve: Curve, x: str, y: str) -> Line:
-    """A run's curve, marked at each of its decisions: hollow at p > 0.5, filled where tuned or chosen by the critic."""
+def _line(report: RunReport, curve: Curve, x: str, y: str) -> Line:
+    """A run's curve with a marker per decision: hollow for p > 0.5, filled for the tuned threshold and the critic."""
     marks = []
-    for k, record in enumerate(one.scores()):
+    for k, record in enumerate(report.scores()):
         at = record["decision"].get("threshold") if x == "thresholds" else record[x]
         if at is not None:
             marks.append((float(at), float(record[y]), k > 0))
-    return Line(one.number, one.letter, getattr(curve, x), getattr(curve, y), marks)
+    return Line(report.number, report.letter, getattr(curve, x), getattr(curve, y), marks)
 
 
 def training_figures(reports: Sequence[RunReport]) -> list[Markup]:
-    """A figure for each thing that training recorded; a line for each run that recorded it."""
-    histories = [(one, read_metrics(one.run.folder)) for one in reports]
+    """One figure per quantity that training recorded, with one line per run that recorded it."""
+    histories = [(report, read_metrics(report.run.folder)) for report in reports]
     recorded = dict.fromkeys(name for _, history in histories for record in history for name in record)
     titles = {name: _title(name) for name in recorded if name not in ("step", "val")}
     scores = {name: f"{_title(name)} on val{decided}" for name, decided in _ON_VAL.items()}
-    on_val = [(one, [{"step": r["step"], **r["val"]} for r in history]) for one, history in histories]
+    on_val = [(report, [{"step": r["step"], **r["val"]} for r in history]) for report, history in histories]
     return [
         *_training(histories, titles, "training"),
         *_training(on_val, scores, "val"),
@@ -76,14 +76,14 @@ def _title(quantity: str) -> str:
 
 
 def _training(histories: _Histories, titles: Mapping[str, str], name: str) -> Iterator[Markup]:
-    """A figure for each of the titles that a run has records of."""
+    """One figure per title that at least one run has records of."""
     for key, title in titles.items():
-        lines = [_over_steps(one, [(r["step"], r[key]) for r in h if key in r]) for one, h in histories]
+        lines = [_over_steps(report, [(r["step"], r[key]) for r in h if key in r]) for report, h in histories]
         if any(len(line.x) for line in lines):
-            description = "By step of training, a line a run; a sign where the kept checkpoint was made"
+            description = "By training step, one line per run; the marker is the checkpoint that was kept"
             yield figure(f"{name}-{key}", title, description, "step", "", [line for line in lines if len(line.x)])
 
 
-def _over_steps(one: RunReport, points: Sequence[tuple[int, float]]) -> Line:
-    best = [(float(step), value, True) for step, value in points if step == one.run.facts["step"]]
-    return Line(one.number, one.letter, [step for step, _ in points], [value for _, value in points], best)
+def _over_steps(report: RunReport, points: Sequence[tuple[int, float]]) -> Line:
+    best = [(float(step), value, True) for step, value in points if step == report.run.facts["step"]]
+    return Line(report.number, report.letter, [step for step, _ in points], [value for _, value in points], best)

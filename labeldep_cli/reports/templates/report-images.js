@@ -1,4 +1,4 @@
-// Images: any of them opens in a dialog with what speaks for each of its labels.
+// Images: each opens in a dialog that shows the evidence for each of its labels.
 {
   const PAGE = 48;
   const { records, letters, space, critics } = report;
@@ -7,8 +7,8 @@
     [record.name, ...record.labels.filter((label) => label[1] > 0 || label[2]).map((label) => space[label[0]])].join(" ").toLowerCase());
   let limit = PAGE, matching = [], current = 0;
   const filter = () => {
-    const wanted = $("image-filter").value.trim().toLowerCase();
-    matching = [...records.keys()].filter((k) => texts[k].includes(wanted));
+    const query = $("image-filter").value.trim().toLowerCase();
+    matching = [...records.keys()].filter((k) => texts[k].includes(query));
     const shown = new Set(matching.slice(0, limit));
     items.forEach((item, k) => { item.hidden = !shown.has(k); });
     $("image-count").textContent = `${shown.size} shown of ${matching.length} that match`;

@@ -22,8 +22,8 @@
     for (const cell of table.querySelectorAll("[data-score]")) cell.hidden = cell.dataset.score !== score;
   };
   const filter = () => {
-    const wanted = $("label-filter").value.trim().toLowerCase();
-    for (const row of body.rows) row.hidden = !row.cells[0].textContent.toLowerCase().includes(wanted);
+    const query = $("label-filter").value.trim().toLowerCase();
+    for (const row of body.rows) row.hidden = !row.cells[0].textContent.toLowerCase().includes(query);
     $("label-count").textContent = `${[...body.rows].filter((row) => !row.hidden).length} of ${body.rows.length} labels`;
   };
   $("label-filter").addEventListener("input", filter);

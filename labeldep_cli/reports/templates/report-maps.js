@@ -1,12 +1,12 @@
-// Heat maps: the pair under the pointer or the arrow keys is read out; large maps are shown one at a time.
+// Heat maps: the pair under the pointer or chosen by the arrow keys is described; large maps are shown one at a time.
 if (report.pairing) {
   const { n, names, counts } = report.pairing;
   const lift = (count, i, j) => (count[i][i] && count[j][j] ? (count[i][j] * n) / (count[i][i] * count[j][j]) : 0);
-  const told = (count, i, j) => `${count[i][j]} images, lift ${lift(count, i, j).toFixed(2)}`;
+  const describe = (count, i, j) => `${count[i][j]} images, lift ${lift(count, i, j).toFixed(2)}`;
   const read = (i, j) => {
     $("pair").textContent = i === j
       ? `${names[i]}: in ${counts.map((count, k) => `${k ? report.letters[k - 1] : "truth"} ${count[i][i]}`).join(", ")} images`
-      : `${names[i]} + ${names[j]}: ${counts.map((count, k) => `${k ? report.letters[k - 1] : "truth"} ${told(count, i, j)}`).join("; ")}`;
+      : `${names[i]} + ${names[j]}: ${counts.map((count, k) => `${k ? report.letters[k - 1] : "truth"} ${describe(count, i, j)}`).join("; ")}`;
   };
   const maps = [...document.querySelectorAll(".map")];
   for (const map of maps) {

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labeldep_cli.datasets.split import Draw
+from labeldep_cli.datasets.draw import Draw
 
 # The benchmarks are not installed. Last in the path, so that an installed package stays the one tested.
 sys.path.append(str(Path(__file__).parents[1]))

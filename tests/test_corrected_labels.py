@@ -16,8 +16,9 @@ from sandbox import BACKBONE, LABELS, Sandbox, make_table, only
 
 from labeldep_cli.datasets import table
 from labeldep_cli.datasets.alignment import aligned, undivided
+from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.label_space import LabelSpace
-from labeldep_cli.datasets.split import Dataset, Draw, Split
+from labeldep_cli.datasets.split import Dataset, Split
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.runs.changes import SplitChange, changes, find_leak, same_dataset
 from labeldep_cli.runs.rows import Rows, read_rows, row_ids, save_rows

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from labeldep_cli.datasets import coco, nuswide, registry
-from labeldep_cli.datasets.split import Draw, hold_out, hold_out_by_name
+from labeldep_cli.datasets.draw import Draw, hold_out, hold_out_by_name
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.progress import SilentReporter
 

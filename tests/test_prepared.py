@@ -12,7 +12,7 @@ from sandbox import Sandbox, make_table, only
 
 from labeldep_cli.config import DEFAULT_BACKBONE, PretrainConfig, Source, Workspace
 from labeldep_cli.datasets import registry
-from labeldep_cli.datasets.split import Draw
+from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.features.store.store import WEIGHTS, FeatureStore
 from labeldep_cli.models.backbones import classifier, find_backbone
 from labeldep_cli.progress import SilentReporter

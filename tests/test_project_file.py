@@ -18,7 +18,7 @@ import labeldep_cli.pipelines.extract
 from labeldep_cli import cli
 from labeldep_cli.cli import app, project_file
 from labeldep_cli.cli.codes import ExitCode
-from labeldep_cli.config import AdversarialConfig, Machine, RunWorkspace, Source, Workspace
+from labeldep_cli.config import AdversarialConfig, Machine, RunWorkspace, Scope, Source, Workspace
 from labeldep_cli.errors import LabeldepError
 
 
@@ -143,7 +143,7 @@ class TestARunKnowsItsOwnData:
     def test_defaults_are_no_flags_of_a_command_that_names_a_run(self, given: list[Any]) -> None:
         write('[defaults]\ndataset = "scenes"\nweights = "none"\ndata-dir = "d"\nruns-dir = "r"\nfeatures-dir = "f"\n')
         workspace = reach(given, RunWorkspace, "eval", "x")
-        assert workspace == RunWorkspace(runs_dir=Path("r"), features_dir=Path("f"))
+        assert workspace == RunWorkspace(runs_dir=Path("r"), features_dir=Path("f"), scope=Scope("scenes"))
         assert "none" not in given
 
     def test_its_own_table_says_where_things_are_now(self, given: list[Any]) -> None:
@@ -161,7 +161,26 @@ class TestARunKnowsItsOwnData:
             if "RunWorkspace" in str(inspect.signature(function))
         }
         assert {*kept_out} >= {"eval", "compare", "report", "predict"}
-        assert all({"dataset", "backbone", "weights", "data_dir"} <= names for names in kept_out.values()), kept_out
+        assert all("dataset" in names for names in kept_out.values()), kept_out
+        of_runs_alone = {name: names for name, names in kept_out.items() if name != "audit"}
+        assert all({"backbone", "weights", "data_dir"} <= names for names in of_runs_alone.values()), of_runs_alone
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("eval", "pretrain"),
+            ("dependency", "pretrain"),
+            ("compare", "pretrain", "control"),
+            ("report", "pretrain"),
+            ("export", "pretrain"),
+            ("predict", "a.jpg", "--run", "pretrain"),
+            ("audit", "pretrain"),
+        ],
+    )
+    def test_a_word_for_a_run_is_looked_up_within_the_projects_data_set(self, words: tuple[str, ...]) -> None:
+        write('[defaults]\ndataset = "scenes"\nbackbone = "scenesnet"\n')
+        message = run(*words).stderr.replace("\n", " ")
+        assert "there is no run 'pretrain' of scenes, scenesnet" in message
 
     def test_an_audit_takes_the_projects_backbone_and_draw_but_its_own_data_set(self, given: list[Any]) -> None:
         write('[defaults]\ndataset = "scenes"\nbackbone = "resnet18"\nval-fraction = 0.2\n')

@@ -18,8 +18,9 @@ from typer.testing import CliRunner, Result
 
 from labeldep_cli.cli import app
 from labeldep_cli.datasets import registry, shard_names, table
+from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.shard_names import expand, find, split_in
-from labeldep_cli.datasets.split import Dataset, Draw
+from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.images import Reason, UnreadableImage, read_image
 from labeldep_cli.progress import SilentReporter

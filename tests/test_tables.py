@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from labeldep_cli.datasets import registry, table
+from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.formats import FORMATS, FileFormat
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.rows import Rows
-from labeldep_cli.datasets.split import Draw
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.progress import SilentReporter
 

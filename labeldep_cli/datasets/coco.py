@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labeldep_cli.datasets.draw import Draw, hold_out
 from labeldep_cli.datasets.label_space import LabelSpace
-from labeldep_cli.datasets.split import Dataset, Draw, Split, hold_out, label_space, require_unique
+from labeldep_cli.datasets.split import Dataset, Split, label_space, require_unique
 from labeldep_cli.errors import DatasetError
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from labeldep_cli.datasets.draw import Draw, hold_out
 from labeldep_cli.datasets.label_space import LabelSpace
-from labeldep_cli.datasets.split import Dataset, Draw, Split, hold_out, label_space
+from labeldep_cli.datasets.split import Dataset, Split, label_space
 from labeldep_cli.errors import DatasetError
 
 TEST_SHARE = 59_347 / 209_347

@@ -12,7 +12,8 @@ from labeldep_cli.errors import DatasetError, nearest
 from labeldep_cli.progress import Reporter
 
 if TYPE_CHECKING:
-    from labeldep_cli.datasets.split import Dataset, Draw
+    from labeldep_cli.datasets.draw import Draw
+    from labeldep_cli.datasets.split import Dataset
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from labeldep_cli.datasets.draw import Draw, complete, missing_splits
 from labeldep_cli.datasets.image_file import Members
-from labeldep_cli.datasets.split import (
-    SPLITS,
-    Dataset,
-    Draw,
-    Split,
-    complete,
-    label_space,
-    missing_splits,
-    require_unique,
-)
+from labeldep_cli.datasets.split import SPLITS, Dataset, Split, label_space, require_unique
 from labeldep_cli.errors import DatasetError
 
 

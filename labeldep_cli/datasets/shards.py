@@ -12,10 +12,11 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.image_file import IMAGE_SUFFIXES, Members
 from labeldep_cli.datasets.rows import Rows, as_dataset, label_names
 from labeldep_cli.datasets.shard_names import dataset_name, find, split_in
-from labeldep_cli.datasets.split import SPLITS, Dataset, Draw, unknown_split
+from labeldep_cli.datasets.split import SPLITS, Dataset, unknown_split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.progress import Reporter
 

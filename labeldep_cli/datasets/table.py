@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.formats import FORMATS
 from labeldep_cli.datasets.rows import as_dataset, name_with_digest
-from labeldep_cli.datasets.split import Dataset, Draw
+from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import DatasetError, nearest
 
 

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from labeldep_cli.config import AdversarialConfig, AuditConfig, PretrainConfig
-from labeldep_cli.datasets.split import SPLITS, Dataset, Split, hold_out
+from labeldep_cli.datasets.draw import hold_out
+from labeldep_cli.datasets.split import SPLITS, Dataset, Split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits
 from labeldep_cli.evaluation.evidence import critic_evidence

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from labeldep_cli.config import Machine, RunWorkspace, changed
 from labeldep_cli.datasets import registry
-from labeldep_cli.datasets.split import Draw
+from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.errors import DatasetError, LabeldepError, StorageError
 from labeldep_cli.experiments.scores import SplitPredictions, predict_split
 from labeldep_cli.progress import DeduplicatingReporter, Reporter, SilentReporter

@@ -10,8 +10,9 @@ from typing import Any
 
 from labeldep_cli.config import DownloadConfig, Machine, Source
 from labeldep_cli.datasets import registry
+from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.published import compare_with_published
-from labeldep_cli.datasets.split import Dataset, Draw, Skipped
+from labeldep_cli.datasets.split import Dataset, Skipped
 from labeldep_cli.datasets.statistics import (
     Cooccurrence,
     SplitReport,

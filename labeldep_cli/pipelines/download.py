@@ -6,7 +6,7 @@ from pathlib import Path
 
 from labeldep_cli.config import DownloadConfig, Source
 from labeldep_cli.datasets import coco_archives, nuswide_photos, registry
-from labeldep_cli.datasets.split import Draw
+from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.files import lock, make_folder
 from labeldep_cli.progress import Reporter, SilentReporter

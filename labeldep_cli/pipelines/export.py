@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from labeldep_cli.compute.versions import versions
 from labeldep_cli.config import DecisionConfig, ExportFormat, Machine, RunWorkspace
 from labeldep_cli.datasets import registry
-from labeldep_cli.datasets.split import Draw, Split
+from labeldep_cli.datasets.draw import Draw
+from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import DatasetError, LabeldepError, StorageError
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.evaluation.thresholds import DEFAULT_THRESHOLD

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from labeldep_cli.config import Machine, Source, Workspace
 from labeldep_cli.datasets import registry
-from labeldep_cli.datasets.split import Draw
+from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.errors import DatasetError, LabeldepError
 from labeldep_cli.features.cleaning import (
     NOTHING_KNOWN,

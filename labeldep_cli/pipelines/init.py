@@ -13,9 +13,10 @@ import torch
 
 from labeldep_cli.config import DEFAULT_BACKBONE, DEFAULT_WEIGHTS, Source, Workspace
 from labeldep_cli.datasets import registry
+from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.formats import FORMATS
 from labeldep_cli.datasets.registry import DATASETS
-from labeldep_cli.datasets.split import Dataset, Draw
+from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import BackboneError, DatasetError
 from labeldep_cli.experiments.requirements import SMALL_VAL
 from labeldep_cli.files import write_text

@@ -9,8 +9,9 @@ from typing import Any
 
 from labeldep_cli.config import DEFAULT_BACKBONE, DEFAULT_WEIGHTS, Machine, ReproduceConfig, Source, Workspace
 from labeldep_cli.datasets import registry
+from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.scenes import files as scenes_files
-from labeldep_cli.datasets.split import Dataset, Draw, Skipped
+from labeldep_cli.datasets.split import Dataset, Skipped
 from labeldep_cli.errors import BackboneError
 from labeldep_cli.features.images import UnreadableImage
 from labeldep_cli.files import lock, make_folder, write_json, write_text

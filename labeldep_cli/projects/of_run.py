@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from labeldep_cli.config import ExtractConfig, Machine, RunWorkspace, Source, Workspace
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.alignment import aligned, undivided
-from labeldep_cli.datasets.split import SPLITS, Dataset, Draw
+from labeldep_cli.datasets.draw import Draw
+from labeldep_cli.datasets.split import SPLITS, Dataset
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.progress import Reporter

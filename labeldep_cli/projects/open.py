@@ -15,7 +15,8 @@ from labeldep_cli.config import (
     Workspace,
 )
 from labeldep_cli.datasets import registry
-from labeldep_cli.datasets.split import Dataset, Draw
+from labeldep_cli.datasets.draw import Draw
+from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import BackboneError
 from labeldep_cli.features.coverage import SplitFiles
 from labeldep_cli.models.backbones import find_backbone

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.config import Machine
+from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.label_space import UNKNOWN, LabelSpace
 from labeldep_cli.datasets.scenes.draw import DATASET_SEED, LABELS, draw
-from labeldep_cli.datasets.split import Dataset, Draw, Split
+from labeldep_cli.datasets.split import Dataset, Split
 from labeldep_cli.files import lock, make_folder, storing
 from labeldep_cli.progress import Reporter
 

@@ -768,7 +768,9 @@ def test_a_start_that_does_not_fit(work: Work) -> None:
     onto = ("--from", start, "--out", start, "--fresh")
     refused(run(*work.adversarial, *onto), "is the run to start from: .* would overwrite it", "--out FOLDER")
     refused(
-        run(*work.adversarial, "--from", start, "--hidden", 7), "has --hidden 0, asked for is 7", "Leave --hidden out"
+        run(*work.adversarial, "--from", start, "--hidden", 7),
+        "has --hidden 0, but --hidden 7 is requested",
+        "Leave --hidden out",
     )
     assert snapshot(work.folder) == before, "it was refused before anything was extracted or dropped"
 

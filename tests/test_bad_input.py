@@ -302,7 +302,7 @@ def test_a_decoding_process_that_is_killed(tmp_path: Path, made: Work, monkeypat
         (b"path,sea\na.jpg,2\n", "line 2, column 'sea': '2' is not a label value", "Write 1 .*, 0 .*, -1 or nothing"),
         (b"path,sea\n\xff.jpg,1\n", "is not UTF-8: byte 9 is 0xff", "Save it as UTF-8"),
         (b"path,split,sea\na.jpg,tran,1\n", "line 2: unknown split 'tran'", "A split is train, val or test"),
-        (b"path,sea\na.jpg\n", "line 2: 1 fields, but the header has 2", "one field a column"),
+        (b"path,sea\na.jpg\n", "line 2: 1 fields, but the header has 2", "one field per column"),
         (b"", "is empty", "Its first line is the header"),
     ],
 )

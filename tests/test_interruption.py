@@ -320,8 +320,8 @@ COMMANDS: dict[str, tuple[tuple[object, ...], tuple[int, ...]]] = {
 def test_commands_end_with_the_same_bytes(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(streamed, "_LEAST", 4)
-    monkeypatch.setattr(streamed, "_BLOCKS", 2)
+    monkeypatch.setattr(streamed, "_POOL_ROWS", 4)
+    monkeypatch.setattr(streamed, "_POOL_BLOCKS", 2)
     (command, *more), moments = COMMANDS[kind]
     line = (command, *words(sandbox), *more)
     whole = sandbox.json(*line, "--out", tmp_path / "whole")
@@ -353,7 +353,7 @@ def test_a_run_without_an_evaluation(sandbox: Sandbox) -> None:
         result = sandbox.run(*use)
         assert result.exit_code == 1
         assert result.stderr.startswith(f"error: {said}\n")
-        assert "the same command that began it" in result.stderr
+        assert "run its training command again" in result.stderr
     rows = {Path(row["run"]).name: row for row in sandbox.json("runs")["runs"]}
     assert (rows[name]["state"], rows[name]["step"], rows[name]["steps"]) == ("unfinished", 3, 60)
     assert rows[name]["best_step"] is None and rows[name]["val"] is None

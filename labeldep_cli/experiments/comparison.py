@@ -1,4 +1,4 @@
-"""The difference between runs: what a threshold gives, what the ranking and the critic give, with intervals."""
+"""Differences between runs, with intervals: under several thresholds, in the ranking, and for the critic's sets."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def open_paired(names: Sequence[str], run_workspace: RunWorkspace, split: str, r
         if not run.finished:
             raise LabeldepError(
                 f"{run.folder} is unfinished; only finished runs are compared",
-                "Finish its training: run the command that started it again.",
+                "Finish its training: run its training command again.",
             )
     for run in runs[1:]:
         _require_same_protocol(runs[0], run, run_workspace, split, reporter)

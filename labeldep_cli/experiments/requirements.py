@@ -124,7 +124,8 @@ def _require_rows(start: Run, project: Project) -> None:
         what = f"{leak.rows:,} of the {leak.of:,} rows that are {name} here"
         if not leak.certain:
             project.reporter.note(
-                f"{start.folder} was trained on {what}, if the same names are the same images: {leak.example!r} for one"
+                f"{start.folder} was trained on {what}, if the same names are the same images; "
+                f"for example {leak.example!r}"
             )
             continue
         raise CheckpointError(

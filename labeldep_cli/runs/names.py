@@ -159,7 +159,7 @@ def _without_checkpoint(folder: Path) -> CheckpointError:
         with suppress(OSError, ValueError):
             steps = (read_run_record(folder) or {}).get("steps")
             what += f" to use: it stopped at step {step} of {steps}, before its first evaluation"
-    return CheckpointError(what, "Continue its training: run the command that started it again.")
+    return CheckpointError(what, "Continue its training: run its training command again.")
 
 
 def _no_run(runs_dir: Path, scope: Scope) -> CheckpointError:

@@ -1,4 +1,4 @@
-"""Which rows and labels a run was trained on: `rows.safetensors` in its folder."""
+"""The rows and labels that a run was trained on: `rows.safetensors` in its folder."""
 
 from __future__ import annotations
 

@@ -124,8 +124,7 @@ def _require_rows(start: Run, project: Project) -> None:
         what = f"{leak.rows:,} of the {leak.of:,} rows that are {name} here"
         if not leak.certain:
             project.reporter.note(
-                f"{start.folder} was trained on {what}, if the same names are the same images; "
-                f"for example {leak.example!r}"
+                f"{start.folder} was trained on {what}, if equal names mean equal images, for example {leak.example!r}"
             )
             continue
         raise CheckpointError(

@@ -20,7 +20,7 @@ from labeldep_cli.experiments.requirements import (
     require_head,
     require_start,
 )
-from labeldep_cli.experiments.train_run import TrainedRun, default_folder, train_on
+from labeldep_cli.experiments.train_run import Trained, default_folder, train_on
 from labeldep_cli.progress import DeduplicatingReporter, Reporter
 from labeldep_cli.projects.open import open_project
 from labeldep_cli.projects.project import Project
@@ -33,7 +33,7 @@ from labeldep_cli.runs.run import Run
 
 def pretrain(
     workspace: Workspace, source: Source, machine: Machine, config: PretrainConfig, job: Job, reporter: Reporter
-) -> TrainedRun:
+) -> Trained:
     """Train G on the logistic loss (Sect. 3.2); missing features are extracted first.
 
     In full mode the head starts from the head-mode run of the same data set and backbone, if there is one.
@@ -71,7 +71,7 @@ def adversarial(
     start: str | None,
     job: Job,
     reporter: Reporter,
-) -> TrainedRun:
+) -> Trained:
     """Train G and D alternately (Sects. 3.2, 3.3), from a pretrained run; extract and pretrain first if necessary.
 
     `start` names the run to start from; a stage or a part of a name is searched among the runs of the same data set and

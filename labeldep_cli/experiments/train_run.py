@@ -52,7 +52,7 @@ from labeldep_cli.training.steps import LogisticStep, Step
 
 
 @dataclass(frozen=True)
-class TrainedRun:
+class Trained:
     """A finished run.
 
     Attributes:
@@ -90,7 +90,7 @@ def default_folder(project: Project, config: TrainingConfig) -> Path:
 
 def train_on(
     project: Project, config: TrainingConfig, start: Run | None, job: Job, images_read: bool = False
-) -> TrainedRun:
+) -> Trained:
     """Train a run on an open project, or return it if it is finished already.
 
     Args:
@@ -135,7 +135,7 @@ def train_on(
         provenance = protocol_of(run, project.dataset.split("val"), "step")
         result = _result(folder, project, val)
         images_read = images_read or bool(project.images_read)
-        return TrainedRun(folder, result, project.skipped(train, val), provenance, images_read, config.selection)
+        return Trained(folder, result, project.skipped(train, val), provenance, images_read, config.selection)
 
 
 def _claimed(folder: Path, record: dict[str, Any], job: Job, project: Project) -> bool:

@@ -320,8 +320,8 @@ COMMANDS: dict[str, tuple[tuple[object, ...], tuple[int, ...]]] = {
 def test_commands_end_with_the_same_bytes(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(streamed, "_LEAST", 4)
-    monkeypatch.setattr(streamed, "_BLOCKS", 2)
+    monkeypatch.setattr(streamed, "_POOL_ROWS", 4)
+    monkeypatch.setattr(streamed, "_POOL_BLOCKS", 2)
     (command, *more), moments = COMMANDS[kind]
     line = (command, *words(sandbox), *more)
     whole = sandbox.json(*line, "--out", tmp_path / "whole")

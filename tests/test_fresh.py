@@ -137,9 +137,9 @@ def test_it_is_refused_before_anything_is_moved(sandbox: Sandbox) -> None:
     assert (bytes_of(run), {path.name for path in run.parent.iterdir()}) == before
 
 
-@pytest.mark.parametrize("moves", range(3))
+@pytest.mark.parametrize("moves", range(4))
 def test_a_kill_amid_the_moves_loses_nothing(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, moves: int) -> None:
-    """It comes before `best` is moved, before `last` is, or after both."""
+    """It comes before `best`, `last` or the record of rows is moved, or after all three."""
     run = sandbox.folder / "runs" / "mine"
     pretrain(sandbox, run)
     before, kept = bytes_of(run), run.with_name(dated(run))
@@ -153,7 +153,7 @@ def test_a_kill_amid_the_moves_loses_nothing(sandbox: Sandbox, monkeypatch: pyte
 
     with monkeypatch.context() as patch:
         patch.setattr(claims.shutil, "move", killed)
-        with pytest.raises(KeyboardInterrupt) if moves < 2 else nullcontext():
+        with pytest.raises(KeyboardInterrupt) if moves < 3 else nullcontext():
             clear_folder(run, True, SilentReporter())
     assert bytes_of(run) | bytes_of(kept) == before
     pretrain(sandbox, run, "--fresh")
@@ -238,7 +238,7 @@ class TestWords:
         make_features(other)
         refused = sandbox.run("adversarial", "--dataset", other, *rows[2:], "--from", "pretrain")
         assert refused.exit_code == 1
-        assert "there is no run 'pretrain' of other-" in refused.stderr
+        assert f"there is no run 'pretrain' of {other}" in refused.stderr
         assert f"to be named in full: {run_of(sandbox, 'pretrain').name}" in refused.stderr
 
     def test_clean_takes_exact_names_alone(self, sandbox: Sandbox) -> None:

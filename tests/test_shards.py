@@ -475,8 +475,8 @@ class TestCommands:
         pretrained = run_json(folder, "pretrain", *words, "--steps", 2, code=3)
         trained = run_json(folder, "adversarial", *words, "--steps", 2, "--critic-layers", 2, code=3 if mode else 0)
         name = "pets-" + shard_names.dataset_name(Path(shards))[-6:] + "-squeezenet1_1" + ("-full" if mode else "")
-        assert Path(pretrained["run"]).name == f"{name}-pretrain"
-        assert Path(trained["run"]).name == f"{name}-adversarial"
+        assert Path(pretrained["run"]).name == f"{name}-pretrain-seed1"
+        assert Path(trained["run"]).name == f"{name}-adversarial-seed1"
         monkeypatch.chdir(folder)  # the run knows where its shards lie
         scores = run_json(folder, "eval", trained["run"])
         assert scores["n_images"] == 8 and scores["n_labels"] == 3 and scores["skipped"] == []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from labeldep_cli.features.store.layout import segment_bytes
 from labeldep_cli.features.store.segment import Part, Segment, opened
-from labeldep_cli.features.store.store import KIND, FeatureStore
+from labeldep_cli.features.store.store import KIND, WEIGHTS, FeatureStore
 from labeldep_cli.features.store.write import SegmentWriter, rescue
 from labeldep_cli.files import storing
 
@@ -132,7 +132,14 @@ def remove_store(store: FeatureStore) -> None:
     segments = [path for part in PARTS for path in store.folder.glob(f"{part}-*.h5")]
     locks = [path for part in PARTS for path in store.folder.glob(f".{part}-*.lock")]
     # `kind.json` is removed near the end, so that the folder is still recognised as a store after a kill.
-    for path in (*segments, *leftovers(store), *locks, store.folder / KIND, store.folder / LOCK):
+    for path in (
+        *segments,
+        *leftovers(store),
+        *locks,
+        store.folder / WEIGHTS,
+        store.folder / KIND,
+        store.folder / LOCK,
+    ):
         with storing(path):
             path.unlink(missing_ok=True)
     if not any(store.folder.iterdir()):

@@ -239,7 +239,7 @@ class TestWords:
         refused = sandbox.run("adversarial", "--dataset", other, *rows[2:], "--from", "pretrain")
         assert refused.exit_code == 1
         assert f"there is no run 'pretrain' of {other}" in refused.stderr
-        assert f"to be named in full: {run_of(sandbox, 'pretrain').name}" in refused.stderr
+        assert f"name one of them in full: {run_of(sandbox, 'pretrain').name}" in refused.stderr
 
     def test_clean_takes_exact_names_alone(self, sandbox: Sandbox) -> None:
         result = sandbox.run("runs", "clean", "pretrain", "--yes")

@@ -71,7 +71,7 @@ def fit(
 
     The first interruption (Ctrl-C in the main thread) ends training after the update in progress and writes `last` at
     that step. A second one ends training immediately and leaves `last` unchanged. An interruption during an evaluation
-    cancels the evaluation. With several processes, interruptions are not deferred.
+    cancels the evaluation and writes `last`. With several processes, interruptions are not deferred.
 
     Args:
         step: makes one update of the networks.
@@ -204,7 +204,7 @@ def _conclude(state: State, measured: _Measured, schedule: Schedule) -> None:
 
 
 def _gradient(generator: Generator) -> dict[str, float]:
-    """The norm of G's gradient at its last update, without cost at other updates; empty if G is frozen."""
+    """The norm of G's gradient at its last update; empty if G is frozen. Computed only for records, not each step."""
     gradients = [p.grad for p in generator.parameters() if p.grad is not None]
     return {"generator_gradient": float(get_total_norm(gradients))} if gradients else {}
 

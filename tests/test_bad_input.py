@@ -613,7 +613,7 @@ def test_wrong_usage(made: Work) -> None:
 def test_predict_without_anything_readable(made: Work, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no image")
     result = run("predict", tmp_path / "text.jpg", tmp_path / "gone.jpg", *made.runs, "--json")
-    refused(result, "no image could be read, of 2 that were named", "Name image files, folders")
+    refused(result, "none of the 2 images could be read", "Name image files, folders")
     assert [json.loads(line)["skipped"] for line in result.stdout.splitlines()] == ["not an image", "missing file"]
     (tmp_path / "empty").mkdir()
     refused(run("predict", tmp_path / "empty", *made.runs), "no images were named", "folders that hold some")
@@ -776,7 +776,9 @@ def test_a_start_that_does_not_fit(work: Work) -> None:
 def test_config_that_is_none(made: Work, tmp_path: Path) -> None:
     for path in (made.table, tmp_path / "gone.json", tmp_path, made.cache):
         refused(
-            run(*made.pretrain, "--config", path), f"{path} is no config.json of a run", "--config runs/RUN/config.json"
+            run(*made.pretrain, "--config", path),
+            f"{path} is not the config.json of a run",
+            "--config runs/RUN/config.json",
         )
 
 
@@ -815,7 +817,7 @@ def interrupt_when(process: subprocess.Popen[bytes], ready: Callable[[], bool], 
     assert "Traceback" not in told
     assert (
         told.splitlines()[-1]
-        == "interrupted: the work so far is kept, the same command (without --fresh) goes on from there"
+        == "interrupted: the work so far is kept, the same command (without --fresh) continues from there"
     )
     return told
 

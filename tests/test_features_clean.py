@@ -263,7 +263,7 @@ def test_a_store_that_a_process_writes_stays(album: Album) -> None:
         assert json.loads(album.run("features", "--json")[0])["stores"][0]["in_use"] is True
         text, _ = album.run("features", "clean", "--yes")
         holder.stdin.close()
-    assert item["in_use"] is True and item["removed"] is False and "in use: stays" in text
+    assert item["in_use"] is True and item["removed"] is False and "kept: in use" in text
     assert album.files == files
     assert album.clean("--yes")[0]["removed"] is True
 

@@ -15,7 +15,7 @@ from labeldep_cli.cli import next_command, predict
 @pytest.fixture
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if stderr were a terminal."""
-    monkeypatch.setattr(next_command, "_is_read", lambda: True)
+    monkeypatch.setattr(next_command, "_is_interactive", lambda: True)
 
 
 @pytest.fixture

@@ -366,9 +366,7 @@ def test_broken_ready_features(tmp_path: Path, make: Callable[[Path], Path], wha
 def test_ready_features_and_images_are_told_apart(tmp_path: Path, work: Work) -> None:
     features = npz(tmp_path / "x.npz")
     refused(run("extract", "--dataset", features), "holds ready features, no images", "labeldep pretrain --dataset")
-    refused(
-        run("pretrain", "--dataset", features, "--backbone", "vgg16"), "they take no backbone", "Leave --backbone out"
-    )
+    refused(run("pretrain", "--dataset", features, "--backbone", "vgg16"), "need no backbone", "Leave --backbone out")
     succeeded(run("pretrain", "--dataset", features, "--device", "cpu", *work.runs, "--steps", 2))
     refused(run("predict", features, *work.runs), "was trained on ready features and cannot label images", "--run RUN")
     refused(
@@ -690,7 +688,7 @@ def test_labels_that_have_changed_since_the_run_was_trained(tmp_path: Path) -> N
     spoilt = arrays["Y"].copy()
     spoilt[19, 1] = 1 - spoilt[19, 1]
     np.savez(tmp_path / "x.npz", **{**arrays, "Y": spoilt})
-    what = "has changed since .* was trained, and is taken as it is now: test: 1 label of 1 row differs\n"
+    what = "has changed since .* was trained; its current state is used: test: 1 label of 1 row differs\n"
     for split in ("test", "val"):
         assert re.search(what, succeeded(run("eval", *runs, "--split", split)).stderr)
     np.savez(tmp_path / "x.npz", **arrays)

@@ -311,7 +311,7 @@ def test_a_file_of_the_old_format_is_named(album: Album) -> None:
     old = album.work / "data" / "features" / "coco-resnet101-train.h5"
     old.write_bytes(b"")
     _, said = album.run("features", "clean", "--yes")
-    assert f"is of a format that is no longer read: rm {old}" in said and old.exists()
+    assert f"has an old format that is no longer read: rm {old}" in said and old.exists()
 
 
 def test_ready_features_are_no_images(album: Album) -> None:

@@ -414,10 +414,10 @@ def test_a_session_of_requests(sandbox: Sandbox, photos: Path) -> None:
     exchanges: list[tuple[object, dict[str, object]]] = [
         ({"path": good}, expected),
         ({"path": broken, "id": "x"}, {"id": "x", "path": broken, "skipped": "not an image"}),
-        ("{", {"error": "no JSON"}),
-        ("[1]", {"error": "no JSON object"}),
-        ("", {"error": "no JSON"}),
-        ("[" * 100_000, {"error": "no JSON"}),
+        ("{", {"error": "not JSON"}),
+        ("[1]", {"error": "not a JSON object"}),
+        ("", {"error": "not JSON"}),
+        ("[" * 100_000, {"error": "not JSON"}),
         ({"id": 5}, {"id": 5, "error": "found: none"}),
         ({"id": 6, "path": good, "threshold": 0.1}, {"id": 6, "error": "'threshold'"}),
         ({"id": [7], "path": 7}, {"id": [7], "error": "a path is a string"}),
@@ -452,7 +452,7 @@ def test_a_session_in_which_all_went_well_ends_with_0(sandbox: Sandbox, photos: 
     assert len(result.stdout.splitlines()) == 2
     refused = CliRunner().invoke(app, ["predict", "--stdin-json"], env=where, input=b'{"path": "\xff"}\n' + lines)
     assert refused.exit_code == 3
-    assert "no JSON" in json.loads(refused.stdout.splitlines()[0])["error"]
+    assert "not JSON" in json.loads(refused.stdout.splitlines()[0])["error"]
 
 
 def _rounded(value: object) -> object:

@@ -297,7 +297,11 @@ class TestWhichFile:
         ("[adversarial]\nbeta1 = 2\n", "[adversarial] beta1: 2 is not between 0 and 0.999999", ""),
         ("[adversarial]\nalpha = 'x'\n", "[adversarial] alpha: 'x' is not a number", ""),
         ("[adversarial]\nfull = 'yes'\n", "[adversarial] full: 'yes' is neither true nor false", ""),
-        ("[adversarial]\ncritic = 'wgan'\n", "[adversarial] critic: 'wgan' is not one of wgan-gp, nce, none", "wgan-gp"),
+        (
+            "[adversarial]\ncritic = 'wgan'\n",
+            "[adversarial] critic: 'wgan' is not one of wgan-gp, nce, none",
+            "wgan-gp",
+        ),
         ("[adversarial]\nmax-memory = 'much'\n", "[adversarial] max-memory: 'much' is no size", ""),
         ("[defaults]\ndataset = 5\n", "[defaults] dataset: 5 is not text", ""),
         ("[defaults]\nruns-dir = 5\n", "[defaults] runs-dir: 5 is not text", ""),

@@ -229,7 +229,7 @@ class ExtractConfig:
         "Number format that the backbone computes in; auto: as in the existing cache, else float16 on a GPU, float32 "
         "on a CPU.",
     )
-    compile: bool = setting(False, "Compile the backbone first: takes up to a minute, faster for large data sets.")
+    compile: bool = setting(False, "Compile the backbone first: takes up to a minute, speeds up large data sets.")
     draft: bool | None = setting(
         None,
         "Decode large JPEGs at reduced scale, never below the size that is needed.",

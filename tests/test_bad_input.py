@@ -614,7 +614,7 @@ def test_predict_without_anything_readable(made: Work, tmp_path: Path) -> None:
     refused(result, "none of the 2 images could be read", "Name image files, folders")
     assert [json.loads(line)["skipped"] for line in result.stdout.splitlines()] == ["not an image", "missing file"]
     (tmp_path / "empty").mkdir()
-    refused(run("predict", tmp_path / "empty", *made.runs), "no images were named", "folders that hold some")
+    refused(run("predict", tmp_path / "empty", *made.runs), "no images were named", "folders with images")
 
 
 def test_predict_a_file_name_that_is_not_utf8(made: Work, tmp_path: Path) -> None:

@@ -295,7 +295,7 @@ class TestRuns:
         [
             (("--checkpoint-activations",), "use it only with --full"),
             (("--full", "--train-bn", "--accumulate", 2), "parts of a batch"),
-            (("--full", "--train-bn", "--checkpoint-activations"), "every batch twice"),
+            (("--full", "--train-bn", "--checkpoint-activations"), "twice for every batch"),
             (("--accumulate", 0), "--accumulate"),
         ],
     )

@@ -293,9 +293,9 @@ class TestRuns:
     @pytest.mark.parametrize(
         ("words", "told"),
         [
-            (("--checkpoint-activations",), "it goes with --full"),
+            (("--checkpoint-activations",), "use it only with --full"),
             (("--full", "--train-bn", "--accumulate", 2), "parts of a batch"),
-            (("--full", "--train-bn", "--checkpoint-activations"), "every batch twice"),
+            (("--full", "--train-bn", "--checkpoint-activations"), "twice for every batch"),
             (("--accumulate", 0), "--accumulate"),
         ],
     )

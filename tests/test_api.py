@@ -389,7 +389,7 @@ def test_labels_that_are_none_do_not_reach_the_critic(kind: str) -> None:
     critic = LabelDependencyLoss(3, 4, critic=kind)  # type: ignore[arg-type]
     before = critic.network.score[-1].weight.detach().clone()
     y = torch.tensor([[0.0, 1.0, float("nan")], [1.0, 0.0, -1.0]])
-    with pytest.raises(ValueError, match="labels are 0, 1, or -1"):
+    with pytest.raises(ValueError, match="labels must be 0, 1, or -1"):
         critic.step(torch.zeros(2, 3), torch.zeros(2, 4), y)
     with pytest.raises(ValueError, match="at least one row"):
         critic.step(torch.zeros(0, 3), torch.zeros(0, 4), torch.zeros(0, 3))

@@ -302,7 +302,7 @@ def test_a_decoding_process_that_is_killed(tmp_path: Path, made: Work, monkeypat
         (b"path,sea\na.jpg,2\n", "line 2, column 'sea': '2' is not a label value", "Write 1 .*, 0 .*, -1 or nothing"),
         (b"path,sea\n\xff.jpg,1\n", "is not UTF-8: byte 9 is 0xff", "Save it as UTF-8"),
         (b"path,split,sea\na.jpg,tran,1\n", "line 2: unknown split 'tran'", "A split is train, val or test"),
-        (b"path,sea\na.jpg\n", "line 2: 1 fields, but the header has 2", "one field a column"),
+        (b"path,sea\na.jpg\n", "line 2: 1 fields, but the header has 2", "one field per column"),
         (b"", "is empty", "Its first line is the header"),
     ],
 )
@@ -768,7 +768,9 @@ def test_a_start_that_does_not_fit(work: Work) -> None:
     onto = ("--from", start, "--out", start, "--fresh")
     refused(run(*work.adversarial, *onto), "is the run to start from: .* would overwrite it", "--out FOLDER")
     refused(
-        run(*work.adversarial, "--from", start, "--hidden", 7), "has --hidden 0, asked for is 7", "Leave --hidden out"
+        run(*work.adversarial, "--from", start, "--hidden", 7),
+        "has --hidden 0, but --hidden 7 is requested",
+        "Leave --hidden out",
     )
     assert snapshot(work.folder) == before, "it was refused before anything was extracted or dropped"
 

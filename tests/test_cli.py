@@ -319,7 +319,7 @@ def test_a_head_that_does_not_fit_is_left(tmp_path: Path) -> None:
     features = ("--features-dir", tmp_path / "others")
     result = sandbox.run("pretrain", *words, *full, *features)
     assert result.exit_code == 0, result.stderr
-    assert "the head starts afresh" in result.stderr
+    assert "the head starts from scratch" in result.stderr
 
 
 def test_no_critic_and_no_generator_is_no_training(sandbox: Sandbox) -> None:

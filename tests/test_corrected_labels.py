@@ -465,7 +465,7 @@ def test_before_and_after_are_compared(trained: Sandbox, edit: Edit, kind: str, 
     assert result.exit_code == 0, result.stderr
     note = (
         f"{kind} and after: trained on other rows: {kind} 36, after 40; trained on other labels: 1 label of 1 row; "
-        "their test had other labels: 2 labels of 2 rows, both are scored on those of now"
+        "their test had other labels: 2 labels of 2 rows; both are scored on the present ones"
     )
     assert note in result.stderr.splitlines()
     assert json.loads(result.stdout)["n_images"] == 12

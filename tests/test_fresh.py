@@ -13,7 +13,7 @@ from sandbox import Sandbox, make_table
 
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.runs import claims
-from labeldep_cli.runs.claims import make_way
+from labeldep_cli.runs.claims import clear_folder
 from labeldep_cli.runs.layout import BEST, CONFIG, METRICS, RESULT
 
 SMALL = ("--backbone", "scenesnet", "--workers", 0, "--steps", 3)
@@ -154,7 +154,7 @@ def test_a_kill_amid_the_moves_loses_nothing(sandbox: Sandbox, monkeypatch: pyte
     with monkeypatch.context() as patch:
         patch.setattr(claims.shutil, "move", killed)
         with pytest.raises(KeyboardInterrupt) if moves < 3 else nullcontext():
-            make_way(run, True, SilentReporter())
+            clear_folder(run, True, SilentReporter())
     assert bytes_of(run) | bytes_of(kept) == before
     pretrain(sandbox, run, "--fresh")
     kept = kept if moves else kept.with_name(f"{kept.name}-2")

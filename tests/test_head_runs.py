@@ -79,7 +79,7 @@ def test_a_start_with_another_head_is_refused(sandbox: Sandbox) -> None:
     sandbox.json("pretrain", "--dataset", sandbox.table, *SEES, "--steps", "2", "--out", sandbox.folder / "plain")
     words = ("adversarial", "--dataset", sandbox.table, *SEES, "--from", sandbox.folder / "plain", "--head", "gcn")
     result = sandbox.run(*words)
-    assert result.exit_code == 1 and "has --head linear, asked for is gcn" in result.stderr
+    assert result.exit_code == 1 and "has --head linear, but --head gcn is requested" in result.stderr
 
 
 def test_full_mode_fine_tunes_the_backbone_under_a_spatial_head(sandbox: Sandbox) -> None:

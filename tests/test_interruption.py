@@ -353,7 +353,7 @@ def test_a_run_without_an_evaluation(sandbox: Sandbox) -> None:
         result = sandbox.run(*use)
         assert result.exit_code == 1
         assert result.stderr.startswith(f"error: {said}\n")
-        assert "the same command that began it" in result.stderr
+        assert "run its training command again" in result.stderr
     rows = {Path(row["run"]).name: row for row in sandbox.json("runs")["runs"]}
     assert (rows[name]["state"], rows[name]["step"], rows[name]["steps"]) == ("unfinished", 3, 60)
     assert rows[name]["best_step"] is None and rows[name]["val"] is None

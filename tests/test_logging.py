@@ -26,7 +26,7 @@ from labeldep_cli.cli.view import View
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.progress import CombinedObserver, SilentReporter, TrainingProgress
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
-from labeldep_cli.runs.tensorboard import Events, Recorded, require_tensorboard
+from labeldep_cli.runs.tensorboard import Events, RecordingReporter, require_tensorboard
 
 CRITIC = ("--critic-layers", 1, "--critic-width", 16, "--critic-projection", 8, "--batch-size", 16)
 LINE = re.compile(r"step (\d+) of (\d+): (?:(.+); )?val mAP [\d.]+, CF1 [\d.]+, exact match [\d.]+, labels per image ")
@@ -336,7 +336,7 @@ def test_a_recorded_training_is_watched_by_both(tmp_path: Path) -> None:
             self.notes += (text,)
 
     reporter = Heard()
-    recorder = Recorded(reporter, tmp_path)
+    recorder = RecordingReporter(reporter, tmp_path)
     recorder.note("a note")
     with recorder.training(TrainingProgress("run", 10)) as watch:
         watch.advance()

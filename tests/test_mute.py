@@ -140,7 +140,7 @@ class TestWhatIsSaid:
         words = ("adversarial", "--dataset", sandbox.folder / "four.npz", *SMALL, "--alpha", 1000)
         result = sandbox.run(*words, "--out", sandbox.folder / "loud")
         assert "the critic was mute: it made up" in result.stderr
-        assert "it has more say with a smaller --alpha, or trained longer" in result.stderr
+        assert "a smaller --alpha or longer training gives it more influence" in result.stderr
         records = [json.loads(line) for line in (sandbox.folder / "loud" / METRICS).read_text().splitlines()]
         assert all(0 < record["critic_share"] < 0.02 for record in records[1:])
 

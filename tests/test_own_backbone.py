@@ -181,7 +181,7 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path, row: Backbone) -> None:
 
 
 def test_rows_that_say_too_little_are_refused() -> None:
-    with pytest.raises(ValueError, match="give feature_dim"):
+    with pytest.raises(ValueError, match="set feature_dim"):
         Backbone("toy", build=Toy, has_classifier=False)
     with pytest.raises(ValueError, match="path or a url"):
         WeightsFile(sha256="0" * 64)

@@ -134,7 +134,7 @@ def test_the_page_holds_the_scores_of_eval(sandbox: Sandbox, page: Path) -> None
         scores = sandbox.json("eval", "critic", *flags)
         assert f"<td>{scores['CF1']:.2f}</td>" in text
     assert scores["provenance"]["ids_sha256"][:12] in text
-    assert "no control stands beside it" in text
+    assert "there is no control to compare it with" in text
     assert not re.search(r"(?:src|href)=\"(?!data:|#)", text), "nothing is fetched"
     assert str(sandbox.folder) not in text, "no path of this machine"
 

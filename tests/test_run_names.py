@@ -130,7 +130,7 @@ class TestScope:
     def test_what_lies_outside_is_named(self, runs):
         error = refused("full-adv", runs, Scope("coco", "resnet101"))
         assert "there is no run 'full-adv' of coco, resnet101: " in error.what
-        assert error.remedy.endswith("to be named in full: pets-ab12cd-vgg16-full-adversarial")
+        assert error.remedy.endswith("name one of them in full: pets-ab12cd-vgg16-full-adversarial")
 
     def test_the_newest_is_of_it_too(self, runs):
         assert find_run(None, runs, Scope("pets-ab12cd")) == runs / "pets-ab12cd-vgg16-critic"

@@ -99,7 +99,7 @@ class TestSegments:
         add(store, 1, 2, 3)
         add(store, 3, 1, part="crops")
         coverage = covered(store, 1, 2, 3)
-        assert coverage.lacking("crops").tolist() == [1] and not coverage.has_crops
+        assert coverage.missing_rows("crops").tolist() == [1] and not coverage.has_crops
         add(store, 2, part="crops")
         cache = covered(store, 1, 2, 3).cache((F,))
         assert cache.views == 21
@@ -121,7 +121,7 @@ class TestSegments:
         appender.append(contents(1, 2), features(1, 2), np.array([0, Reason.NOT_FINITE], np.uint8))
         appender.finish()
         coverage = covered(store, 1, 2)
-        assert coverage.reasons.tolist() == [0, Reason.NOT_FINITE] and len(coverage.lacking("test")) == 0
+        assert coverage.reasons.tolist() == [0, Reason.NOT_FINITE] and len(coverage.missing_rows("test")) == 0
         (skip,) = coverage.cache((F,)).skipped(named=False)
         assert (skip.path, skip.reason) == ("2.png", "features not finite in 16 bits")
 
@@ -183,7 +183,7 @@ class TestKilledOrFull:
         (partial,) = store.partials("test")
         assert (covered(store, 100).cache((F,)).features() == features(100)).all(), "the old rows are readable"
         assert rescue(partial, KIND) == 8
-        assert covered(store, *range(12), 100).lacking("test").tolist() == [8, 9, 10, 11]
+        assert covered(store, *range(12), 100).missing_rows("test").tolist() == [8, 9, 10, 11]
         assert (covered(store, *range(8), 100).cache((F,)).features() == features(*range(8), 100)).all()
         assert not list(store.folder.glob("*.partial")) and not list(store.folder.glob(".*"))
 
@@ -412,8 +412,8 @@ class TestCoverage:
         bad = {bytes(contents(4)[0]).ljust(32, b"\0"): int(Reason.BROKEN)}
         coverage = Coverage.of(store.reopened(), split_of(Path("/nowhere"), 1, 3, 4, 2, 5), files, bad)
         assert coverage.reasons.tolist() == [0, 0, Reason.BROKEN, 0, Reason.MISSING]
-        assert coverage.lacking("test").tolist() == [1]
-        assert coverage.lacking("crops").tolist() == [0, 1], "of a file that is gone nothing more can be computed"
+        assert coverage.missing_rows("test").tolist() == [1]
+        assert coverage.missing_rows("crops").tolist() == [0, 1], "of a file that is gone nothing more can be computed"
         assert coverage.without_files().reasons.tolist() == [0, 0, Reason.BROKEN, Reason.MISSING, Reason.MISSING]
 
     def test_what_is_read_is_known(self, tmp_path: Path) -> None:

@@ -102,9 +102,9 @@ class TestCsv:
             ("path,sea\n", r"mine.csv has no rows"),
             ("file,sea\na,1\n", r"has no column 'path'; its columns are file, sea"),
             ("path,split\na,train\n", r"has no label column"),
-            ("path,sea,sea\na,1,1\n", r"the column 'sea' stands twice"),
+            ("path,sea,sea\na,1,1\n", r"there are two columns 'sea'"),
             (",path,sea\n0,a,1\n", r"column 1 has no name\n.*index=False"),
-            ("path,labels,sea\na,x,1\n", r"the column 'labels' stands beside 'sea'"),
+            ("path,labels,sea\na,x,1\n", r"has a column 'labels' and also 'sea'"),
             ("path,sea,sky\na,1,1\nb,1,2\n", r"mine.csv, line 3, column 'sky': '2' is not a label value"),
             ("path,sea\na,0.5\n", r"line 2, column 'sea': '0.5' is not a label value"),
             ("path,sea\na,yes\n", r"line 2, column 'sea': 'yes' is not a label value\nWrite 1 \(present\)"),
@@ -202,7 +202,9 @@ class TestNames:
             table.load(file.parent, draw)
 
     def test_an_unknown_suffix(self, write, draw):
-        with pytest.raises(DatasetError, match=r"'.xlsx' is none that labeldep reads\nIt reads .csv, .jsonl, .json"):
+        with pytest.raises(
+            DatasetError, match=r"labeldep does not read files with the suffix '.xlsx'\nIt reads .csv, .jsonl, .json"
+        ):
             table.load(write("mine.xlsx", "x"), draw)
 
     def test_a_new_format_is_one_row(self, write, draw, monkeypatch):
@@ -211,7 +213,7 @@ class TestNames:
             return Rows.of_label_sets([path for path, *_ in lines], [labels for _, *labels in lines], None)
 
         file = write("m/labels.txt", "\n".join(f"{k}.jpg sea{' sun' * (k % 2)}" for k in range(40)))
-        with pytest.raises(DatasetError, match=r"suffix '.txt' is none that labeldep reads"):
+        with pytest.raises(DatasetError, match=r"does not read files with the suffix '.txt'"):
             registry.load(str(file), file.parent, draw, SilentReporter())
         monkeypatch.setitem(FORMATS, ".txt", FileFormat("word list", read))
         dataset = registry.load(str(file), file.parent, draw, SilentReporter())

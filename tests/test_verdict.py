@@ -55,10 +55,10 @@ def test_nothing_is_sure() -> None:
 def test_a_gain_is_taken_apart() -> None:
     first, second, third = verdict.gain_taken_apart((40.0, 50.0, 60.0), (42.0, 51.0, 61.0), (49.0, 52.5, 61.5))
     assert first == (
-        "At 0.5 the adversarial model's CF1 is +9.0 beside the baseline's; training as long without a critic alone "
-        "gives +2.0, a tuned threshold alone +10.0."
+        "At 0.5 the adversarial model's CF1 is +9.0 compared with the baseline's; training as long without a critic "
+        "alone gives +2.0, a tuned threshold alone +10.0."
     )
-    assert second == "At tuned thresholds it is +1.5 CF1 and +0.5 mAP beside the control."
+    assert second == "At tuned thresholds it is +1.5 CF1 and +0.5 mAP compared with the control."
     assert third == "So 1.5 CF1 is what the critic gained in training here, on one seed."
 
 
@@ -69,15 +69,15 @@ def test_a_gain_without_ranking_or_too_small_is_none() -> None:
     )
     for adversarial in ((49.0, 51.4, 61.5), (49.0, 52.5, 61.0)):
         assert verdict.gain_taken_apart((40.0, 50.0, 60.0), (42.0, 51.0, 61.0), adversarial)[2] == nothing
-    assert "exactly right by -0.7 points beside" in verdict.gain_at_test_time(-0.7)
+    assert "exactly right by -0.7 points compared with" in verdict.gain_at_test_time(-0.7)
 
 
 def test_a_run_beside_its_control_or_without_one() -> None:
     gains = (("CF1", "p > 0.5", 1.0), ("mAP", "", -0.5), ("exact_match", "tuned", 0.0))
     assert verdict.gain_over_control("B", "A", gains, ("x-control", "x-adversarial")) == (
-        "B beside its control A, which trained on without a critic: CF1 +1.0 (p > 0.5), mAP -0.5, exact match +0.0 "
-        "(tuned). That much is the critic's, if it is more than chance: labeldep compare x-control x-adversarial puts "
-        "intervals to it."
+        "B compared with its control A, which trained on without a critic: CF1 +1.0 (p > 0.5), mAP -0.5, exact match "
+        "+0.0 (tuned). This gain comes from the critic, if it is more than chance: labeldep compare x-control "
+        "x-adversarial computes its intervals."
     )
-    assert verdict.lacks_control("B").startswith("B was trained with a critic, and no control stands beside it: ")
+    assert verdict.lacks_control("B").startswith("B was trained with a critic, and there is no control to compare ")
     assert verdict.unfinished("A") == "A is unfinished: this is its best so far."

@@ -24,7 +24,7 @@ from labeldep_cli.config import (
 )
 
 if TYPE_CHECKING:
-    from labeldep_cli.experiments.train_run import Trained
+    from labeldep_cli.experiments.train_run import TrainedRun
 
 _READY_FEATURES = (".npz", ".h5")
 """How files of ready features end."""
@@ -155,7 +155,7 @@ def _require_score(training: TrainingConfig) -> None:
         raise typer.BadParameter("it waits for a better score: name one, such as --select mAP", param_hint="--patience")
 
 
-def _kept(trained: Trained) -> str:
+def _kept(trained: TrainedRun) -> str:
     """Which evaluation a run has kept, and why."""
     step = f"step {trained.result['best_step']} of {trained.result['steps']}"
     if trained.provenance["stage"] == "critic":
@@ -165,7 +165,7 @@ def _kept(trained: Trained) -> str:
     return f"{step} is the best on val by its {trained.select.replace('_', ' ')}"
 
 
-def _show(trained: Trained, json: bool) -> None:
+def _show(trained: TrainedRun, json: bool) -> None:
     from labeldep_cli.reports.tables import SUMMARY, protocol, summary
 
     if json:
@@ -179,6 +179,6 @@ def _show(trained: Trained, json: bool) -> None:
     name_skipped(trained.skipped)
 
 
-def _end(trained: Trained) -> NoReturn:
+def _end(trained: TrainedRun) -> NoReturn:
     # Over a cache, the extraction has answered for what it skipped; where this command looked itself, it answers.
     raise typer.Exit(exit_code(trained.images_read and bool(trained.skipped)))

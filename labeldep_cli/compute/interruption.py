@@ -1,4 +1,4 @@
-"""Interruptions by Ctrl-C and SIGTERM: at once, or at a point where the work can be taken up again."""
+"""Interruptions by Ctrl-C and SIGTERM: immediate, or deferred to a point from which the work can be resumed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from types import FrameType
 
 
 class Deferral:
-    """The interruptions of a block of work, which ends itself soon after one was requested.
+    """The interruptions of a block of work that ends itself soon after a request.
 
     Args:
         announce: tells the user, at the first request, that the work ends soon.
 
     Attributes:
-        requested: an interruption has come, and the block is to end.
+        requested: whether an interruption was requested, so that the block must end.
     """
 
     def __init__(self, announce: Callable[[], None]) -> None:
@@ -27,10 +27,10 @@ class Deferral:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """A part of the block that changes nothing which must be kept: there an interruption raises immediately.
+        """A part of the block without results that must be saved: here an interruption raises immediately.
 
         Raises:
-            KeyboardInterrupt: at an interruption, which `requested` then says nothing of.
+            KeyboardInterrupt: an interruption was requested; `requested` stays False.
         """
         self._at_once = True
         try:
@@ -39,25 +39,25 @@ class Deferral:
             self._at_once = False
 
     def accept(self) -> bool:
-        """Note an interruption; False where it must raise: a second one, or one in a part that ends at once."""
+        """Record an interruption; False if it must raise: a second one, or one within `at_once`."""
         if self._at_once or self.requested:
             return False
         self.requested = True
-        # The handler may run amid a print to the same stream, which refuses a second one.
+        # The handler may run during a print to the same stream, which refuses another print meanwhile.
         with suppress(RuntimeError):
             self._announce()
         return True
 
 
 _deferral: Deferral | None = None
-"""That of the main thread, which alone runs signal handlers."""
+"""The current deferral of the main thread; only this thread runs signal handlers."""
 
 
 def interrupt() -> None:
-    """Interrupt the work of this process, as a signal handler.
+    """Interrupt the work of this process. Signal handlers call this.
 
     Raises:
-        KeyboardInterrupt: unless a `deferred` block ends itself soon.
+        KeyboardInterrupt: unless a `deferred` block accepts the interruption, and ends itself soon.
     """
     if _deferral is None or not _deferral.accept():
         raise KeyboardInterrupt
@@ -65,46 +65,46 @@ def interrupt() -> None:
 
 @contextmanager
 def deferred(announce: Callable[[], None], enabled: bool = True) -> Iterator[Deferral]:
-    """A block that the first Ctrl-C (or `interrupt`) does not end: it reads `requested`, and ends itself.
+    """A block that the first Ctrl-C (or `interrupt`) does not end: the block reads `requested`, and ends itself.
 
-    The second one raises KeyboardInterrupt at once. In another thread than the main one, or where somebody else
-    handles SIGINT, nothing changes: `requested` stays False.
+    The second one raises KeyboardInterrupt immediately. Outside the main thread nothing is deferred. If the program has
+    its own handler of SIGINT, that handler stays.
 
     Args:
         announce: as for `Deferral`.
-        enabled: False for a block like any other.
+        enabled: False to defer nothing.
     """
     global _deferral
     deferral = Deferral(announce)
     if not enabled or threading.current_thread() is not threading.main_thread():
         yield deferral
         return
-    mine = os.getpid()
+    pid = os.getpid()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if os.getpid() == mine:  # a forked worker inherits this handler, and leaves the end to its parent
+        if os.getpid() == pid:  # a forked worker inherits this handler; its parent decides when it ends
             interrupt()
 
-    handled = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     _deferral = deferral
-    if handled:
+    if is_default:
         signal.signal(signal.SIGINT, handle)
     try:
         yield deferral
     finally:
-        if handled:
+        if is_default:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         _deferral = None
 
 
 def leave_to_parent(worker: int) -> None:
-    """Have a worker process outlive signals that a whole process group gets: its parent may still need its results.
+    """Let a worker process survive signals to its whole process group, because its parent may still need its results.
 
-    Ctrl-C and the first SIGTERM are ignored; the second SIGTERM, which a parent sends that does not wait, ends it. A
-    worker whose parent is gone ends by itself.
+    Ctrl-C and the first SIGTERM are ignored. The second SIGTERM, which comes from a parent that does not wait, ends the
+    worker. A worker without a parent ends by itself.
 
     Args:
-        worker: its number, as a DataLoader gives it.
+        worker: number of the worker, as a DataLoader passes it.
     """
     signals = 0
 

@@ -1,4 +1,4 @@
-"""A data set as a run with labels of its own sees it."""
+"""Align a data set with a run that has other labels, and join its splits."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ from labeldep_cli.datasets.split import SPLITS, Dataset, Split
 from labeldep_cli.errors import DatasetError
 
 _NAMED = 5
-"""Labels that a note names."""
+"""Maximum number of labels that a note names."""
 
 
 def aligned(dataset: Dataset, space: LabelSpace, owner: str) -> tuple[Dataset, tuple[str, ...]]:
-    """Bring a data set's labels into the order of other ones, by name.
+    """Select and reorder the label columns of a data set to match other labels, by name.
 
     Args:
-        dataset: as it was read.
-        space: the labels that are wanted.
-        owner: whose labels they are, for the messages ("the run x").
+        dataset: the data set, as it was read.
+        space: the requested labels.
+        owner: whose labels these are, for messages ("the run x").
 
     Returns:
-        The data set with these labels, those that it lacks being unknown everywhere; and what was left out or lacks,
-        one sentence each.
+        The data set with the requested labels; labels that it does not have are unknown in every row. And one sentence
+        each on missing labels and on labels that were left out.
 
     Raises:
         DatasetError: the two have no label in common.
     """
-    mine = dataset.space
-    if mine.names == space.names:
+    present = dataset.space
+    if present.names == space.names:
         return dataset, ()
-    column_of = {name: column for column, name in enumerate(mine.names)}
+    column_of = {name: column for column, name in enumerate(present.names)}
     shared = [name for name in space.names if name in column_of]
     if not shared:
         raise DatasetError(
             f"{dataset.name} has none of the labels of {owner}: "
-            f"it has {_some(mine.names)}, {owner} {_some(space.names)}",
+            f"it has {_some(present.names)}, {owner} {_some(space.names)}",
             "Name the labels as the run does, or name another run.",
         )
-    lacking = [name for name in space.names if name not in column_of]
-    further = [name for name in mine.names if name not in set(space.names)]
+    missing = [name for name in space.names if name not in column_of]
+    extra = [name for name in present.names if name not in set(space.names)]
     notes = []
-    if lacking:
+    if missing:
         notes.append(
-            f"{dataset.name} lacks {len(lacking)} of the {len(space)} labels of {owner}, which are unknown here: "
-            + _some(lacking)
+            f"{dataset.name} lacks {len(missing)} of the {len(space)} labels of {owner}, which are unknown here: "
+            + _some(missing)
         )
-    if further:
+    if extra:
         notes.append(
-            f"{owner} does not know {len(further)} of the {len(mine)} labels of {dataset.name}: {_some(further)}"
+            f"{owner} does not know {len(extra)} of the {len(present)} labels of {dataset.name}: {_some(extra)}"
         )
     columns = [column_of.get(name, -1) for name in space.names]
     splits = {name: _with_columns(split, columns, space) for name, split in dataset.splits.items()}
@@ -70,12 +70,12 @@ def _some(names: list[str] | tuple[str, ...]) -> str:
 
 
 def undivided(dataset: Dataset) -> Dataset:
-    """The same rows without a division, where the data set brings neither val nor test: every split is all rows."""
+    """Join all rows into every split, if both val and test were drawn; otherwise return the data set unchanged."""
     if not {"val", "test"} <= dataset.drawn:
         return dataset
     parts = [dataset.splits[name] for name in SPLITS]
     first = parts[0]
-    whole = Split(
+    all_rows = Split(
         "all",
         tuple(path for part in parts for path in part.paths),
         np.concatenate([part.labels for part in parts]),
@@ -85,12 +85,12 @@ def undivided(dataset: Dataset) -> Dataset:
         None if first.rows is None else np.concatenate([part.rows for part in parts if part.rows is not None]),
         _joined([part.members for part in parts if part.members is not None]),
     )
-    splits = {name: replace(whole, name=name) for name in SPLITS}
+    splits = {name: replace(all_rows, name=name) for name in SPLITS}
     return replace(dataset, splits=splits, drawn=frozenset(), undivided=True)
 
 
 def _joined(parts: list[Members]) -> Members | None:
-    """Places within the same tars, one part after the other."""
+    """Join members of the same tars, one part after the other."""
     if not parts:
         return None
     tar, offset, size = (np.concatenate([getattr(part, name) for part in parts]) for name in ("tar", "offset", "size"))

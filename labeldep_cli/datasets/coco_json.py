@@ -1,4 +1,4 @@
-"""A user's own labels as a COCO-format JSON."""
+"""Read a user's own labels from a COCO-format JSON."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from labeldep_cli.datasets.rows import Rows
 
 
 def read(file: Path) -> Rows:
-    """Read a COCO-format JSON; an image without annotations is one without labels, which a note says.
+    """Read a COCO-format JSON. An image without annotations has no labels; a note reports such images.
 
     Raises:
-        DatasetError: the file is no COCO-format JSON; it names what is wrong in it.
+        DatasetError: the file is no COCO-format JSON; names the problem.
     """
-    found = load_json(file)
-    empty = int((~found.annotated).sum())
-    # Unlike COCO's own images, which the papers leave out, a user's image without annotations is one without labels.
-    notes = (f"{empty} of {len(found.files)} images have no annotation: they count as images without labels",)
-    return Rows(found.files, found.labels, found.space.names, None, notes=notes if empty else ())
+    content = load_json(file)
+    empty = int((~content.annotated).sum())
+    # In COCO itself, papers leave images without annotations out. In a user's file they are images without labels.
+    notes = (f"{empty} of {len(content.files)} images have no annotation: they count as images without labels",)
+    return Rows(content.files, content.labels, content.space.names, None, notes=notes if empty else ())

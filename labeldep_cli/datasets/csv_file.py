@@ -1,4 +1,4 @@
-"""A user's own labels as a CSV."""
+"""Read a user's own labels from a CSV."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from labeldep_cli.datasets.text_file import read_text
 from labeldep_cli.errors import DatasetError
 
 _CODES = {"1": 1, "0": 0, "-1": 255, "": 255, "1.0": 1, "0.0": 0, "-1.0": 255}
-"""Cells of a multi-hot column as bytes (255 is int8's -1); pandas writes 1.0 where a column has gaps."""
+"""The values of a multi-hot column as bytes; 255 is -1 as int8. pandas writes 1.0 if a column has empty cells."""
 
 
 def read(file: Path) -> Rows:
     """Read a CSV: `path[,split],label,label,...` multi-hot, or `path[,split],labels` with `;` between names.
 
     Raises:
-        DatasetError: the file is malformed; it names the line, the column and what is wrong there.
+        DatasetError: the file is malformed; names the line, the column and the problem.
     """
     reader = csv.reader(io.StringIO(read_text(file), newline=""))
     try:
@@ -39,7 +39,13 @@ def read(file: Path) -> Rows:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Where a CSV keeps what: the columns of path, split (or none) and labels; `width` columns in all."""
+    """The columns of a CSV.
+
+    Attributes:
+        path, split, labels: the numbers of these columns; `split` is None if there is none.
+        names: names of the label columns.
+        width: number of columns.
+    """
 
     path: int
     split: int | None
@@ -49,7 +55,7 @@ class _Columns:
 
     @property
     def listed(self) -> bool:
-        """Whether one column `labels` lists names, rather than one column a label."""
+        """Whether one column `labels` lists names; otherwise there is one column per label."""
         return self.names == ("labels",)
 
 
@@ -61,7 +67,7 @@ def _columns(file: Path, header: list[str]) -> _Columns:
                 f"{file}: column {number} has no name", "Name it or remove it (pandas: to_csv(..., index=False))."
             )
         if name in names[: number - 1]:
-            raise DatasetError(f"{file}: the column {name!r} stands twice", "Merge the two, or rename one.")
+            raise DatasetError(f"{file}: there are two columns {name!r}", "Merge the two, or rename one.")
     if "path" not in names:
         raise DatasetError(
             f"{file} has no column 'path'; its columns are {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}",
@@ -69,11 +75,11 @@ def _columns(file: Path, header: list[str]) -> _Columns:
         )
     labels = tuple(i for i, name in enumerate(names) if name not in ("path", "split"))
     if not labels:
-        raise DatasetError(f"{file} has no label column", "Add one column a label, or one column `labels`.")
+        raise DatasetError(f"{file} has no label column", "Add one column per label, or one column `labels`.")
     if "labels" in names and len(labels) > 1:
         raise DatasetError(
-            f"{file}: the column 'labels' stands beside {names[next(i for i in labels if names[i] != 'labels')]!r}",
-            "Keep either one column a label, or the one column `labels`.",
+            f"{file} has a column 'labels' and also {names[next(i for i in labels if names[i] != 'labels')]!r}",
+            "Keep either one column per label, or the single column `labels`.",
         )
     split = names.index("split") if "split" in names else None
     return _Columns(names.index("path"), split, labels, tuple(names[i] for i in labels), len(names))
@@ -88,7 +94,7 @@ def _rows(file: Path, reader: Any, columns: _Columns) -> Iterator[tuple[int, str
         if len(row) != columns.width:
             raise DatasetError(
                 f"{file}, line {line}: {len(row)} fields, but the header has {columns.width}",
-                "Give every row one field a column; quote a field that holds a comma.",
+                "Give every row one field per column; quote a field that contains a comma.",
             )
         path = row[columns.path].strip()
         if not path:
@@ -117,7 +123,7 @@ def _read_multi_hot(file: Path, reader: Any, columns: _Columns) -> Rows:  # noqa
 
 
 def _strip_cells(file: Path, line: int, cells: list[str], columns: _Columns) -> bytes:
-    """The values of a row with blanks around them, or an error that names the first bad one."""
+    """The values of a row with spaces around its cells; DatasetError if a cell is not a label value."""
     for name, cell in zip(columns.names, cells, strict=True):
         if cell.strip() not in _CODES:
             raise DatasetError(

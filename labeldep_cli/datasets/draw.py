@@ -1,4 +1,4 @@
-"""Drawing the splits that a data set does not bring itself."""
+"""Draw the splits that a data set does not define."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Draw:
     Attributes:
         val_fraction: share of the training rows held out for selection and thresholds.
         test_fraction: share of all rows held out for testing if the data set has no test split.
-        seed: of the draw only, so that trainings with different seeds have the same splits.
+        seed: seed of this draw only, so that trainings with different seeds have the same splits.
     """
 
     val_fraction: float
@@ -34,7 +34,7 @@ def hold_out(n: int, fraction: float, seed: int, purpose: str) -> tuple[NDArray[
     Args:
         n: number of rows.
         fraction: share to hold out, rounded to the nearest row, at least one row and at most n - 1.
-        seed: of the draw.
+        seed: seed of the draw.
         purpose: makes draws with the same seed independent ("val", "test").
 
     Returns:
@@ -55,14 +55,14 @@ def hold_out_by_name(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw rows to hold out by a keyed hash of each row's name, independent of the other rows.
 
-    So rows that are added later move no earlier row to another split. The share is therefore only approximate: with n
+    So adding rows later moves no earlier row to another split. For this reason the share is only approximate: with n
     rows its standard deviation is sqrt(fraction * (1 - fraction) / n). If the hash would hold out no row, the row with
     the lowest hash is held out; if it would hold out all, the row with the highest hash is kept.
 
     Args:
-        names: of the N rows, all different.
+        names: names of the N rows, all different.
         fraction: the share to hold out.
-        seed: of the draw.
+        seed: seed of the draw.
         purpose: makes draws with the same seed independent ("val", "test").
 
     Returns:

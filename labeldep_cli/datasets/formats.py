@@ -1,4 +1,4 @@
-"""FORMATS: the one table of files that a user's own data may come in."""
+"""FORMATS: the table of file formats for a user's own data."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from labeldep_cli.datasets.rows import Rows
 
 @dataclass(frozen=True)
 class FileFormat:
-    """A kind of file.
+    """A file format.
 
     Attributes:
-        title: as a message names it.
-        read: maps a file to its rows. Raises `DatasetError`: it names the file, the place and what is wrong there.
+        title: its name in messages.
+        read: maps a file to its rows. Raises `DatasetError`, which names the file, the line and the problem.
     """
 
     title: str
@@ -30,4 +30,4 @@ FORMATS: Mapping[str, FileFormat] = {
     ".npz": FileFormat(".npz", ready_features.read_rows),
     ".h5": FileFormat(".h5", ready_features.read_rows),
 }
-"""By the suffix of the file, in small letters."""
+"""Formats by the suffix of the file, in lower case."""

@@ -1,4 +1,4 @@
-"""A user's own labels as a JSONL."""
+"""Read a user's own labels from a JSONL."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from labeldep_cli.errors import DatasetError
 
 
 def read(file: Path) -> Rows:
-    """Read a JSONL: `{"path": ..., "labels": [...]}` a line, with an optional `"split"`.
+    """Read a JSONL: one `{"path": ..., "labels": [...]}` per line, with an optional `"split"`.
 
     Raises:
-        DatasetError: the file is malformed; it names the line and what is wrong there.
+        DatasetError: the file is malformed; names the line and the problem.
     """
     paths: list[str] = []
     splits: list[str] = []
@@ -39,7 +39,7 @@ def read(file: Path) -> Rows:
 
 
 def _json_row(file: Path, number: int, line: str) -> dict[str, Any]:
-    """Parse one line of a JSONL and check the types of what it holds."""
+    """Parse one line of a JSONL and check the types of its values."""
     where = f"{file}, line {number}"
     form = 'A line is {"path": "a.jpg", "labels": ["sea", "sunset"]}, with an optional "split".'
     try:

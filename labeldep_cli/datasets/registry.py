@@ -1,4 +1,4 @@
-"""DATASETS: the one table of names that `--dataset` takes; anything else is a path to the user's own data."""
+"""DATASETS: the table of names for `--dataset`; anything else is the path of the user's own data."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class DatasetRow:
     """A named data set.
 
     Attributes:
-        load: maps the data folder, the draw and the reporter to the data set; imports its module only when called, so
-            that `--help` costs no numpy.
+        load: maps the data folder, the draw and the reporter to the data set; it imports the data set's module only
+            when called, so that `--help` does not import numpy.
         help: one line for the help text.
-        download: what `data --download` fetches it from: its official archives, or its own list of URLs, which the user
-            brings; None where there is nothing to fetch.
-        needs: what lies below the data folder where the data set is laid out ("a|b": either); nothing where it comes
-            with labeldep.
+        download: the source of `data --download`: the official archives, or the data set's list of URLs, which the user
+            provides; None if there is nothing to download.
+        needs: files and folders below the data folder that the data set needs ("a|b": either of them); empty if it is
+            part of labeldep.
     """
 
     load: Callable[[Path, Draw, Reporter], Dataset]
@@ -35,8 +35,8 @@ class DatasetRow:
     download: Literal["archives", "urls"] | None = None
     needs: tuple[str, ...] = ()
 
-    def lacking(self, data_dir: Path) -> list[str]:
-        """What is missing at a glance: no file is opened."""
+    def missing_files(self, data_dir: Path) -> list[str]:
+        """The needed files and folders that do not exist; no file is opened."""
         return [
             str(data_dir / need.split("|")[0])
             for need in self.needs
@@ -95,17 +95,17 @@ DATASETS: Mapping[str, DatasetRow] = MappingProxyType(
 
 
 def load(name: str, data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
-    """Load a data set by its name or path, and tell the user what was left out or drawn.
+    """Load a data set by its name or path, and report which rows were left out and which splits were drawn.
 
     Args:
-        name: a row of DATASETS, the path of the user's own data (see `table.load`), or a pattern of shards (see
+        name: a name in DATASETS, the path of the user's own data (see `table.load`), or a pattern of shards (see
             `shards.load`).
-        data_dir: the folder that holds the named data sets.
-        draw: how to draw the splits that the data set lacks.
-        reporter: takes the data set's notes.
+        data_dir: folder of the named data sets.
+        draw: how to draw the splits that the data set does not define.
+        reporter: receives the data set's notes.
 
     Raises:
-        DatasetError: no such data set, or it is missing or malformed.
+        DatasetError: there is no such data set, or it is missing or malformed.
     """
     from labeldep_cli.datasets import shards, table
     from labeldep_cli.datasets.formats import FORMATS
@@ -129,5 +129,5 @@ def load(name: str, data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
 
 
 def _is_path(name: str, suffixes: tuple[str, ...]) -> bool:
-    looks_like_one = "/" in name or "\\" in name or name.lower().endswith(suffixes)
-    return looks_like_one or (name != "" and Path(name).expanduser().exists())
+    looks_like_path = "/" in name or "\\" in name or name.lower().endswith(suffixes)
+    return looks_like_path or (name != "" and Path(name).expanduser().exists())

@@ -12,23 +12,23 @@ from labeldep_cli.errors import DatasetError, nearest
 
 
 def load(path: Path, draw: Draw) -> Dataset:
-    """Load a user's own data set; splits that it does not name are drawn from train.
+    """Load a user's own data set; splits that it does not define are drawn from train.
 
     Args:
         path: a CSV (`path[,split],label,label,...` multi-hot, or `path[,split],labels` with `;` between names), a JSONL
-            (`{"path": ..., "labels": [...]}` a line), a COCO-format JSON, an `.npz` or `.h5` of ready features (`X`
-            [N, F], `Y` [N, L], `label_names`, optional `split`), or a folder holding `labels.csv`. Image paths are
-            relative to the file.
-        draw: how to draw the splits that are lacking.
+            (one `{"path": ..., "labels": [...]}` per line), a COCO-format JSON, an `.npz` or `.h5` of ready features
+            (`X` [N, F], `Y` [N, L], `label_names`, optional `split`), or a folder that contains `labels.csv`. Image
+            paths are relative to the file.
+        draw: how to draw missing splits.
 
     Raises:
-        DatasetError: the file is missing or malformed; it names the file, the line and what is wrong there.
+        DatasetError: the file is missing or malformed; names the file, the line and the problem.
     """
     file = _find(path)
     row = FORMATS.get(file.suffix.lower())
     if row is None:
         raise DatasetError(
-            f"{file}: the suffix {file.suffix!r} is none that labeldep reads", f"It reads {', '.join(FORMATS)}."
+            f"{file}: labeldep does not read files with the suffix {file.suffix!r}", f"It reads {', '.join(FORMATS)}."
         )
     return as_dataset(row.read(file), file, dataset_name(file), draw)
 
@@ -40,7 +40,7 @@ def dataset_name(file: Path) -> str:
 
 
 def _find(path: Path) -> Path:
-    """The file to read: the path itself, or the `labels.csv` of a folder."""
+    """The file to read: the path itself, or `labels.csv` if it is a folder."""
     if path.is_dir():
         if not (path / "labels.csv").is_file():
             others = sorted(p.name for p in path.iterdir() if p.suffix.lower() in FORMATS)

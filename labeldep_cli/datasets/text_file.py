@@ -1,4 +1,4 @@
-"""A user's file as text."""
+"""Read a user's file as text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from labeldep_cli.errors import DatasetError
 
 
 def read_text(file: Path) -> str:
-    """The file as text; a byte order mark is dropped.
+    """The text of a file, without a byte order mark.
 
     Raises:
         DatasetError: it cannot be read, or is not UTF-8.

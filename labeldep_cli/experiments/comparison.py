@@ -1,4 +1,4 @@
-"""The difference between runs, taken apart, with intervals."""
+"""Differences between runs, with intervals: under several thresholds, in the ranking, and for the critic's sets."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from labeldep_cli.experiments.verdict import beyond_threshold
 from labeldep_cli.runs.run import Run
 
 _Scores = dict[str, NDArray[np.float64]]
-"""By metric, under each weighting of the images [W]."""
+"""Scores by metric, one for each weighting of the images: [W]."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A run beside the first one.
+    """The difference of a run from the first one.
 
     Attributes:
-        run: its folder.
-        sets: by rule (those of RULES; with a critic also CRITIC and CRITIC_AT_HALF) and metric, the difference of
-            scores of predicted sets.
-        ranking: of mAP.
-        labels_per_image: by rule, of this run.
+        run: folder of the run.
+        sets: differences of the scores of predicted sets, by rule (those of RULES; with a critic also CRITIC and
+            CRITIC_AT_HALF) and metric.
+        ranking: the difference of mAP.
+        labels_per_image: this run's mean number of predicted labels, by rule.
     """
 
     run: Path
@@ -50,19 +50,20 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What of the difference no threshold gives, in one line."""
+        """The part of the difference that no threshold gives, in one line."""
         return beyond_threshold(self.run.name, self.sets, self.ranking)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs beside the first of them.
+    """Runs compared with the first of them.
 
     Attributes:
         dataset, split, n_images: what they are compared on.
-        reference: the first run's folder.
-        labels_per_image: that the rule "equal labels" gives every run: the true number on val.
-        differences: of the other runs.
+        reference: folder of the first run.
+        labels_per_image: the number of labels per image that the rule "equal labels" gives every run: the true number
+            on val.
+        differences: those of the other runs.
     """
 
     dataset: str
@@ -73,7 +74,7 @@ class Comparison:
     differences: tuple[Difference, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """One object; differences in points, with the ends of their intervals."""
+        """One object; differences in points, with the bounds of their intervals."""
         return {
             "dataset": self.dataset,
             "split": self.split,
@@ -83,51 +84,51 @@ class Comparison:
             "equal_labels_per_image": self.labels_per_image,
             "differences": [
                 {
-                    "run": str(one.run),
-                    "mAP": one.ranking.to_json(),
+                    "run": str(difference.run),
+                    "mAP": difference.ranking.to_json(),
                     "sets": {
                         rule: {metric: i.to_json() for metric, i in metrics.items() if metric != "labels_per_image"}
-                        | {"labels_per_image": one.labels_per_image[rule]}  # this run's own, no difference
-                        for rule, metrics in one.sets.items()
+                        | {"labels_per_image": difference.labels_per_image[rule]}  # the run's value, not a difference
+                        for rule, metrics in difference.sets.items()
                     },
-                    "verdict": one.verdict,
+                    "verdict": difference.verdict,
                 }
-                for one in self.differences
+                for difference in self.differences
             ],
         }
 
 
-def differences(seen: Iterable[SplitPredictions], seed: int) -> Comparison:
+def differences(predictions: Iterable[SplitPredictions], seed: int) -> Comparison:
     """Compare runs with the first one.
 
     Args:
-        seen: what two runs or more say of the same rows; each is looked at once, in turn.
+        predictions: those of two or more runs for the same rows; read one after the other, each once.
         seed: of the resampling.
     """
     runs: list[Run] = []
-    scored: list[_Scored] = []
+    scores: list[_RunScores] = []
     target = 0.0
-    for one in seen:
-        if not scored:
-            target = float(one.run.facts["val"]["true_labels_per_image"])
-            dataset, split, n_images = one.project.dataset.name, one.split, len(one.logits)
-        runs.append(one.run)
-        scored.append(_score(one, target, seed, scored[0] if scored else None))
-    found = tuple(_difference(run, one, scored[0]) for run, one in zip(runs[1:], scored[1:], strict=True))
-    return Comparison(dataset, split, n_images, runs[0].folder, target, found)
+    for predicted in predictions:
+        if not scores:
+            target = float(predicted.run.facts["val"]["true_labels_per_image"])
+            dataset, split, n_images = predicted.project.dataset.name, predicted.split, len(predicted.logits)
+        runs.append(predicted.run)
+        scores.append(_score(predicted, target, seed, scores[0] if scores else None))
+    others = tuple(_difference(run, mine, scores[0]) for run, mine in zip(runs[1:], scores[1:], strict=True))
+    return Comparison(dataset, split, n_images, runs[0].folder, target, others)
 
 
-def _score(seen: SplitPredictions, target: float, seed: int, reference: _Scored | None) -> _Scored:
-    """Score a run under every rule; None for the reference itself, whose critic has nothing to stand beside."""
-    scored = _Scored(seen.logits, seen.inputs.labels.numpy(), weights(len(seen.logits), seed))
-    scored.by_threshold(float(seen.run.facts["thresholds"]["tuned"]), target)
-    if reference is not None and seen.run.facts["critic"] is not None:
-        scored.beside(reference, seen.decided(DecisionConfig("rerank"))[1])
-    return scored
+def _score(predicted: SplitPredictions, target: float, seed: int, reference: _RunScores | None) -> _RunScores:
+    """Score a run under every rule; `reference` is None for the reference itself, whose critic is not compared."""
+    scores = _RunScores(predicted.logits, predicted.inputs.labels.numpy(), weights(len(predicted.logits), seed))
+    scores.add_thresholds(float(predicted.run.facts["thresholds"]["tuned"]), target)
+    if reference is not None and predicted.run.facts["critic"] is not None:
+        scores.add_critic(predicted.decided(DecisionConfig("rerank"))[1], reference)
+    return scores
 
 
-class _Scored:
-    """A run's scores by rule, under each weighting of the images, and the reference's that they stand beside.
+class _RunScores:
+    """A run's scores by rule under each weighting of the images, and the scores of the reference for comparison.
 
     Args:
         logits: [N, L].
@@ -144,16 +145,16 @@ class _Scored:
         self.references: dict[str, _Scores] = {}
         self.labels_per_image: dict[str, float] = {}
 
-    def by_threshold(self, tuned: float, labels_per_image: float) -> None:
+    def add_thresholds(self, tuned: float, labels_per_image: float) -> None:
         """Score the sets of RULES."""
         thresholds = (DEFAULT_THRESHOLD, tuned, threshold_for(self.p, labels_per_image))
         for rule, threshold in zip(RULES, thresholds, strict=True):
             self._add(rule, self.p > threshold)
 
-    def beside(self, reference: _Scored, chosen: NDArray[np.bool_]) -> None:
-        """Score the critic's sets [N, L], and the reference's that are a match for them."""
+    def add_critic(self, critic_sets: NDArray[np.bool_], reference: _RunScores) -> None:
+        """Score the critic's sets [N, L], and the sets of the reference that they are compared with."""
         for rule in (CRITIC, CRITIC_AT_HALF):
-            self._add(rule, chosen)
+            self._add(rule, critic_sets)
         threshold = threshold_for(reference.p, self.labels_per_image[CRITIC])
         self.references[CRITIC] = set_scores(reference.p > threshold, self.labels, self.w)
         self.references[CRITIC_AT_HALF] = reference.sets["p > 0.5"]
@@ -164,16 +165,16 @@ class _Scored:
 
 
 def threshold_for(p: NDArray[np.float64], labels_per_image: float) -> float:
-    """The threshold that gives so many labels an image: it looks at predictions only, never at the truth."""
+    """The threshold that gives a number of labels per image; it depends on the predictions only, not on the truth."""
     count = min(max(round(labels_per_image * len(p)), 1), p.size - 1)
     ranked = np.sort(p, axis=None)
     return float((ranked[-count] + ranked[-count - 1]) / 2)
 
 
-def _difference(run: Run, mine: _Scored, first: _Scored) -> Difference:
-    theirs = {**first.sets, **mine.references}
+def _difference(run: Run, mine: _RunScores, first: _RunScores) -> Difference:
+    references = {**first.sets, **mine.references}
     sets = {
-        rule: {metric: interval(scores[metric], theirs[rule][metric]) for metric in METRICS}
+        rule: {metric: interval(scores[metric], references[rule][metric]) for metric in METRICS}
         for rule, scores in mine.sets.items()
     }
     return Difference(run.folder, sets, interval(mine.ranking, first.ranking), mine.labels_per_image)

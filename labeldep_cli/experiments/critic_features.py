@@ -2,7 +2,7 @@
 
 Each update of the paper's critic takes three batches, and G uses only one of them. With z read from a cache, the
 frozen CNN never runs during training, and the images of the other two batches are not decoded. The cache rounds to 16
-bits, which changes the numbers a little, so a run continues the way it began. Val and test images always pass the
+bits, which changes the numbers a little, so a run continues the way it started. Val and test images always pass the
 CNN, as in `predict`.
 """
 
@@ -20,25 +20,25 @@ from labeldep_cli.inputs.images import ImageInputs
 from labeldep_cli.projects.project import Project
 
 
-def reads_cache(project: Project, config: TrainingConfig, train: Inputs, begun: Mapping[str, Any]) -> bool:
-    """Whether D's features come from the cache; `begun` is the record of a run to continue, empty for a new run."""
-    if begun:
-        return bool(begun.get("cached_z", False))
-    return _asks_for_z(config, train) and _cache(project, train) is not None
+def reads_cache(project: Project, config: TrainingConfig, train: Inputs, record: Mapping[str, Any]) -> bool:
+    """Whether D's features come from the cache; `record` is that of a run to continue, empty for a new run."""
+    if record:
+        return bool(record.get("cached_z", False))
+    return _needs_z(config, train) and _cache(project, train) is not None
 
 
-def give_z(project: Project, config: TrainingConfig, train: Inputs, cached_z: bool) -> None:
-    """Let the training rows read z from the cache if this run uses it, or report the command that computes one.
+def use_cached_z(project: Project, config: TrainingConfig, train: Inputs, cached_z: bool) -> None:
+    """Let the training rows read z from the cache if `cached_z` is set; else report the command that computes one.
 
     Raises:
-        CacheError: the run began with a cache that is missing now, or has too few views.
+        CacheError: the run started with a cache that is missing now, or has too few views.
     """
-    if not isinstance(train, ImageInputs) or not _asks_for_z(config, train):
+    if not isinstance(train, ImageInputs) or not _needs_z(config, train):
         return
     cache = _cache(project, train)
     if cached_z and cache is None:
         raise CacheError(
-            f"this run began with D's features read from {project.workspace.features}; some are missing now",
+            f"this run started with D's features read from {project.workspace.features}; some are missing now",
             f"Run: {_command(project, train)}\nor start again without them: the same command with --fresh.",
         )
     if cached_z and cache is not None:
@@ -49,7 +49,7 @@ def give_z(project: Project, config: TrainingConfig, train: Inputs, cached_z: bo
         )
 
 
-def _asks_for_z(config: TrainingConfig, train: Inputs) -> bool:
+def _needs_z(config: TrainingConfig, train: Inputs) -> bool:
     return isinstance(train, ImageInputs) and isinstance(config, AdversarialConfig) and config.critic != "none"
 
 

@@ -20,7 +20,7 @@ def note_reach(config: AdversarialConfig, n_labels: int, reporter: Reporter, com
         config: settings of the adversarial stage.
         n_labels: L.
         reporter: takes the note.
-        command: put before the note if the settings are those of another command.
+        command: words before the note, if the settings are those of another command.
     """
     reach = config.critic_reach(n_labels)
     if reach is None or reach >= MUTE_REACH:
@@ -29,7 +29,7 @@ def note_reach(config: AdversarialConfig, n_labels: int, reporter: Reporter, com
     reporter.note(
         f"{command}the critic is all but mute: with --alpha {config.alpha:g} and --label-reduction "
         f"{config.label_reduction} over {n_labels} labels it can move no probability by more than {reach:.2g}; "
-        f"give it more say: {remedy}a smaller --alpha"
+        f"give it more weight: {remedy}a smaller --alpha"
     )
 
 
@@ -44,7 +44,7 @@ def note_share(history: Sequence[Mapping[str, Any]], reporter: Reporter) -> None
     if shares and max(shares) < MUTE_SHARE:
         reporter.note(
             f"the critic was mute: it made up {100 * max(shares):.2g} % of the gradient at G's logits at most; "
-            "it has more say with a smaller --alpha, or trained longer"
+            "a smaller --alpha or longer training gives it more influence"
         )
 
 

@@ -67,8 +67,8 @@ def score_held_out(run: Run, inputs: Inputs, split: str, device: torch.device) -
     logits = collect_logits(run.generator(device), inputs)
     evidence = None
     if run.facts["critic"] is not None:
-        written = inputs.device_labels > 0  # an unknown label is left out of the set, as in training
-        evidence = critic_evidence(run.critic(device), written, collect_features(inputs)).cpu().numpy()
+        annotated = inputs.device_labels > 0  # an unknown label is left out of the set, as in training
+        evidence = critic_evidence(run.critic(device), annotated, collect_features(inputs)).cpu().numpy()
     return HeldOutScores(inputs.paths, [split] * len(inputs.paths), inputs.labels.numpy(), logits, evidence)
 
 
@@ -76,7 +76,7 @@ def cross_fit(project: Project, config: AuditConfig, job: Job) -> tuple[HeldOutS
     """Score all rows of a data set, each by networks trained on the other folds.
 
     Args:
-        project: data and backbone; features are extracted first where they are missing.
+        project: data and backbone; missing features are extracted first.
         config: number of folds, and training settings.
         job: the folder of the folds' runs.
 
@@ -121,7 +121,7 @@ def _draws(n: int, config: AuditConfig) -> Iterator[NDArray[np.int64]]:
 
 
 def _one_split(project: Project, parts: Sequence[Inputs]) -> Split:
-    """All usable rows as ready features."""
+    """All usable rows as one split of ready features."""
     labels = np.concatenate([part.labels.numpy() for part in parts])
     paths = tuple(path for part in parts for path in part.paths)
     features = np.empty((len(labels), parts[0].feature_dim), dtype=np.float32)
@@ -134,7 +134,7 @@ def _one_split(project: Project, parts: Sequence[Inputs]) -> Split:
 
 
 def _fold(project: Project, all_rows: Split, rows: NDArray[np.int64], config: AuditConfig) -> Project:
-    """A project whose test split is the fold."""
+    """A project whose test split is the fold; train and val are drawn from the other rows."""
     others = np.setdiff1d(np.arange(len(all_rows)), rows)
     train, val = hold_out(len(others), config.held_out, config.seed, "val")
     drawn = {"train": others[train], "val": others[val], "test": rows}
@@ -144,7 +144,7 @@ def _fold(project: Project, all_rows: Split, rows: NDArray[np.int64], config: Au
 
 
 def _trained(fold: Project, config: AuditConfig, job: Job) -> Run:
-    """Train a fold's G, and with G fixed a critic that is a density ratio."""
+    """Train a fold's G; then, with G fixed, a critic that is a density ratio."""
     folder = job.out or Path()
     first = PretrainConfig(**config.training).resolved()
     train_on(fold, first, None, Job(folder / "pretrain", job.fresh, keep=False))

@@ -1,4 +1,4 @@
-"""Runs side by side: on the same rows of the same split, or not at all."""
+"""Predictions of several runs for the same rows of the same split. Runs on different rows are refused."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from labeldep_cli.runs.run import Run
 
 
 def open_paired(names: Sequence[str], run_workspace: RunWorkspace, split: str, reporter: Reporter) -> list[Run]:
-    """Open runs that were trained to their end, and whose rows of a split are the same.
+    """Open finished runs that have the same rows in a split.
 
     Args:
-        names: of the runs.
-        run_workspace: where they lie, and which data set they are to score.
-        split: that is to be scored.
-        reporter: takes notes: what differs in the rows and labels that they were trained on.
+        names: names of the runs.
+        run_workspace: the folder of the runs, and the data set to score.
+        split: name of the split to score.
+        reporter: receives notes on differences between the rows and labels that the runs were trained on.
 
     Raises:
-        LabeldepError: there is no such run; one is unfinished; the protocol of one is not that of the first.
+        LabeldepError: there is no such run; one is unfinished; the protocol of one differs from that of the first.
     """
     runs = [open_run(name, run_workspace.runs_dir, run_workspace.scope, reporter) for name in names]
     for run in runs:
         if not run.finished:
             raise LabeldepError(
-                f"{run.folder} is unfinished, which is no match for a finished run",
-                "Let it train on: the same command that began it.",
+                f"{run.folder} is unfinished; only finished runs are compared",
+                "Finish its training: run its training command again.",
             )
     for run in runs[1:]:
         _require_same_protocol(runs[0], run, run_workspace, split, reporter)
@@ -49,32 +49,32 @@ def open_paired(names: Sequence[str], run_workspace: RunWorkspace, split: str, r
 def predict_paired(
     runs: Sequence[Run], run_workspace: RunWorkspace, machine: Machine, split: str, reporter: Reporter
 ) -> Iterator[SplitPredictions]:
-    """Pass a split through one run after the other; arguments as in `open_paired`.
+    """Yield the predictions of one run after the other for a split; arguments as in `open_paired`.
 
     Raises:
-        LabeldepError: data or weights have changed; two runs see different images or labels.
+        LabeldepError: data or weights have changed; two runs have different images or labels.
     """
     first: _ScoredRows | None = None
     reporter = DeduplicatingReporter(reporter)  # every run opens the data set through its own backbone
     for run in runs:
-        seen = predict_split(run, run_workspace, machine, split, None, reporter)
-        # Ready features are called after their places, and all of them can be used.
-        usable = () if run.has_features else tuple(seen.inputs.paths)
-        here = _ScoredRows(run.folder, split, seen.data.now.splits[split], usable)
-        first = first or here
-        first.require_same(here)
-        yield seen
+        predictions = predict_split(run, run_workspace, machine, split, None, reporter)
+        # Ready features are named by their positions, and all of them are usable.
+        usable = () if run.has_features else tuple(predictions.inputs.paths)
+        scored = _ScoredRows(run.folder, split, predictions.data.now.splits[split], usable)
+        first = first or scored
+        first.require_same(scored)
+        yield predictions
 
 
 @dataclass(frozen=True)
 class _ScoredRows:
-    """What a run scores; features and networks are not held for it.
+    """The rows that a run scores, without features and networks.
 
     Attributes:
-        folder: of the run.
-        split: the name of the split.
-        rows: all of its rows.
-        usable: the names of the images that can be read.
+        folder: folder of the run.
+        split: name of the split.
+        rows: all rows of the split.
+        usable: names of the images that can be read.
     """
 
     folder: Path
@@ -83,7 +83,7 @@ class _ScoredRows:
     usable: tuple[str, ...]
 
     def require_same(self, other: _ScoredRows) -> None:
-        """Refuse a run that does not score the same rows with the same labels: runs are paired by row.
+        """Refuse a run that does not score the same rows with the same labels, since runs are paired row by row.
 
         Raises:
             LabeldepError: names both runs.
@@ -97,12 +97,12 @@ class _ScoredRows:
         if what:
             raise LabeldepError(
                 f"the data sets of {folders} differ now: other {what} of {self.split}",
-                "Score both on one: --dataset DATASET",
+                "Score both on the same data set: --dataset DATASET",
             )
         if self.usable != other.usable:
             raise LabeldepError(
                 f"{folders} do not see the same images of {self.split}",
-                "Extract both backbones' features anew: the images that can be read have changed (--fresh).",
+                "Extract the features of both backbones again (--fresh): the images that can be read have changed.",
             )
 
 
@@ -116,47 +116,49 @@ def _require_same_protocol(first: Run, other: Run, run_workspace: RunWorkspace, 
         return
     if run_workspace.dataset is None:
         _require_same_rows(first, other, mine, theirs, split)
-    found = changes(mine, theirs)
-    if run_workspace.dataset is not None:  # the rows that are scored are compared when it is open
-        found.pop(split, None)
-    if words := _differences(first, other, found, mine, theirs, split):
+    by_split = changes(mine, theirs)
+    if run_workspace.dataset is not None:  # the rows to score are compared once this data set is open
+        by_split.pop(split, None)
+    if words := _differences(first, other, by_split, mine, theirs, split):
         reporter.note(words)
 
 
 def _require_same_rows(first: Run, other: Run, mine: Rows, theirs: Rows, split: str) -> None:
-    """Refuse runs that were trained with other rows of a split."""
-    missing = np.setdiff1d(mine.splits[split].ids, theirs.splits[split].ids)
-    further = np.setdiff1d(theirs.splits[split].ids, mine.splits[split].ids)
-    if not (len(missing) or len(further)):
+    """Refuse two runs whose data sets had different rows in a split."""
+    only_mine = np.setdiff1d(mine.splits[split].ids, theirs.splits[split].ids)
+    only_theirs = np.setdiff1d(theirs.splits[split].ids, mine.splits[split].ids)
+    if not (len(only_mine) or len(only_theirs)):
         return
     if not (same_dataset(mine, theirs) or same_dataset(theirs, mine)):
         _require_same_name(first, other)
-    told = [
+    parts = [
         f"{counted(len(ids), 'row')} of {run.folder.name} alone{_example(run, split, ids)}"
-        for run, ids in ((first, missing), (other, further))
+        for run, ids in ((first, only_mine), (other, only_theirs))
         if len(ids)
     ]
-    _refuse(first, other, f"other rows of {split}: {'; '.join(told)}")
+    _refuse(first, other, f"other rows of {split}: {'; '.join(parts)}")
 
 
-def _differences(first: Run, other: Run, found: Mapping[str, SplitChange], mine: Rows, theirs: Rows, split: str) -> str:
-    """What differs in the data that two runs were trained on, in a sentence; empty where nothing does."""
+def _differences(
+    first: Run, other: Run, by_split: Mapping[str, SplitChange], mine: Rows, theirs: Rows, split: str
+) -> str:
+    """The differences of the data that two runs were trained on, in a sentence; empty if there are none."""
     names = [run.folder.name for run in (first, other)]
     a, b = names if names[0] != names[1] else [str(run.folder) for run in (first, other)]
     words = []
-    for name, change in found.items():
+    for name, change in by_split.items():
         use = {"train": "trained on other", "val": "validated on other"}.get(name, f"their {name} had other")
         if change.added or change.removed:
             words.append(f"{use} rows: {a} {len(mine.splits[name].ids):,}, {b} {len(theirs.splits[name].ids):,}")
         if change.cells:
             words.append(f"{use} labels: {counted(change.cells, 'label')} of {counted(change.rows, 'row')}")
         if name == split:
-            words[-1] += ", both are scored on those of now"
+            words[-1] += "; both are scored on the present ones"
     return f"{a} and {b}: {'; '.join(words)}" if words else ""
 
 
 def _example(run: Run, split: str, ids: NDArray[np.int64]) -> str:
-    """The name of one of some rows, as far as the run's data set is still there: ", such as 'a.jpg'"."""
+    """An example of some rows, if the run's data set can still be read: ", such as 'a.jpg'"."""
     source = run.source()
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
     try:
@@ -164,14 +166,14 @@ def _example(run: Run, split: str, ids: NDArray[np.int64]) -> str:
     except (DatasetError, StorageError):
         return ""
     for part in (dataset.splits[split], *dataset.splits.values()):
-        here = np.flatnonzero(np.isin(row_ids(part), ids))
-        if len(here):
-            return f", such as {part.paths[here[0]]!r}"
+        rows = np.flatnonzero(np.isin(row_ids(part), ids))
+        if len(rows):
+            return f", such as {part.paths[rows[0]]!r}"
     return ""
 
 
 def _require_same_fingerprints(first: Run, other: Run) -> None:
-    """Compare runs of which one does not say which rows it was trained on: all of them have to be the same."""
+    """Compare two runs by fingerprint if one has not stored its rows: then all splits have to be the same."""
     _require_same_name(first, other)
     mine, theirs = (_fingerprints(run) for run in (first, other))
     if differences := changed(theirs, mine):

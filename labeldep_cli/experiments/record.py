@@ -19,7 +19,7 @@ from labeldep_cli.runs.run import Run
 def config_record(
     project: Project, config: TrainingConfig, start: Run | None, train: Inputs, cached_z: bool
 ) -> dict[str, Any]:
-    """The run's config.json: the one file with a path or a clock. `cached_z`: D's features come from the cache."""
+    """The run's config.json, its only file with paths and times. `cached_z`: D's features come from the cache."""
     source = {f.name: getattr(project.source, f.name) for f in fields(Source)}
     if not project.dataset.named:
         source["dataset"] = str(Path(project.source.dataset).absolute())
@@ -48,7 +48,7 @@ def config_record(
 
 
 def _weights_sha256(project: Project) -> str | None:
-    """Of the weights on disk, else the cache's own word."""
+    """The SHA-256 of the weights file; if it is not on this disk, the one that the feature store has recorded."""
     if project.weights is None:
         return None
     if project.weights.sha256 is not None:

@@ -1,4 +1,4 @@
-"""What a training run must fit: loss and head, the run that it starts from, the processes that share it."""
+"""Checks before a training run: loss and head, the run that it starts from, the number of processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from labeldep_cli.runs.run import Run
 
 
 def require_loss(config: TrainingConfig) -> None:
-    """Refuse a loss of independent labels for a head that has its own.
+    """Refuse a loss of independent labels for a head that has its own loss.
 
     Raises:
         LabeldepError: names both.
@@ -30,22 +30,22 @@ def require_loss(config: TrainingConfig) -> None:
 
 
 SMALL_VAL = 100
-"""Images below which one of them is more than a point of exact match."""
+"""Below this number of images, a single image is more than one point of exact match."""
 
 
 def note_small_val(project: Project, val: Inputs) -> None:
-    """Say that little is chosen well on few images, and how to have more."""
+    """Warn that few val images make a poor choice, and name a remedy."""
     if len(val.labels) < SMALL_VAL:
         drawn = "val" in project.dataset.drawn
         more = f"hold out more: --val-fraction (now {project.source.val_fraction:g})" if drawn else "add rows to it"
         project.reporter.note(
             f"val has only {len(val.labels)} images: the best evaluation and the thresholds that are chosen on it are "
-            f"largely chance; {more}"
+            f"largely random; {more}"
         )
 
 
 def require_full_batches(config: TrainingConfig, world: World) -> None:
-    """Refuse to take batch statistics of a part of a batch.
+    """Refuse batch normalisation in training mode if several processes share a batch.
 
     Raises:
         LabeldepError: names the flag.
@@ -58,28 +58,28 @@ def require_full_batches(config: TrainingConfig, world: World) -> None:
 
 
 def require_head(run: Run, config: AdversarialConfig) -> None:
-    """Refuse a start with another head than the one asked for, or one that a critic in training cannot teach.
+    """Refuse to start from a run whose head is not the requested one, or cannot be trained by a critic.
 
     Raises:
         CheckpointError: names both sides.
     """
-    for name, asked, has in (("head", config.head, run.head_kind), ("hidden", config.hidden, run.facts["hidden"])):
-        if asked not in (None, has):
+    for name, requested, has in (("head", config.head, run.head_kind), ("hidden", config.hidden, run.facts["hidden"])):
+        if requested not in (None, has):
             raise CheckpointError(
-                f"{run.folder} has --{name} {has}, asked for is {asked}",
+                f"{run.folder} has --{name} {has}, but --{name} {requested} is requested",
                 f"Leave --{name} out, or name a run with such a head: "
-                f"pretrain --{name} {asked} --out FOLDER, then --from FOLDER",
+                f"pretrain --{name} {requested} --out FOLDER, then --from FOLDER",
             )
     if HEADS[run.head_kind].sequential and config.critic != "none" and not config.freeze_generator:
         raise CheckpointError(
             f"{run.folder} has --head {run.head_kind}, which picks labels one after the other: "
             "no gradient of a critic flows through the set that it picks",
-            "Train the critic beside it (--freeze-generator), or the control (--critic none).",
+            "Train the critic alone (--freeze-generator), or the control (--critic none).",
         )
 
 
 def require_start(start: Run, project: Project, full: bool, folder: Path) -> None:
-    """Refuse a start that does not fit, before anything is extracted: folder, labels, backbone, weights, mode.
+    """Refuse to start from a run that does not fit (folder, labels, backbone, weights, mode), before any extraction.
 
     Raises:
         CheckpointError: names both sides.
@@ -90,12 +90,12 @@ def require_start(start: Run, project: Project, full: bool, folder: Path) -> Non
             "Name another folder: --out FOLDER",
         )
     start.space.require_same(project.dataset.space, f"the run {start.folder.name}", "the data set")
-    mine = project.row and project.row.name
-    if start.facts["backbone"] != mine:
-        other = f", or use --backbone {start.facts['backbone']}" if start.facts["backbone"] and mine else ""
+    backbone = project.row and project.row.name
+    if start.facts["backbone"] != backbone:
+        other = f", or use --backbone {start.facts['backbone']}" if start.facts["backbone"] and backbone else ""
         raise CheckpointError(
             f"{start.folder} was trained on {start.facts['backbone'] or 'ready'} features, "
-            f"but these are {mine or 'ready'} ones",
+            f"but these are {backbone or 'ready'} ones",
             f"Name a run on the same features with --from{other}.",
         )
     if project.weights is not None:
@@ -108,10 +108,10 @@ def require_start(start: Run, project: Project, full: bool, folder: Path) -> Non
 
 
 def _require_rows(start: Run, project: Project) -> None:
-    """Refuse a start that was trained on what is val or test here; say where other rows or labels have changed.
+    """Refuse a run that was trained on rows that are val or test here; report other changes of rows or labels.
 
     Raises:
-        CheckpointError: names the split, how many rows and one of them.
+        CheckpointError: names the split, the number of such rows and one of them.
     """
     trained, now = read_rows(start.folder), Rows.of(project.dataset)
     if trained is None:
@@ -124,7 +124,8 @@ def _require_rows(start: Run, project: Project) -> None:
         what = f"{leak.rows:,} of the {leak.of:,} rows that are {name} here"
         if not leak.certain:
             project.reporter.note(
-                f"{start.folder} was trained on {what}, if the same names are the same images: {leak.example!r} for one"
+                f"{start.folder} was trained on {what}, if the same names are the same images; "
+                f"for example {leak.example!r}"
             )
             continue
         raise CheckpointError(
@@ -138,28 +139,29 @@ def _require_rows(start: Run, project: Project) -> None:
 
 
 def _note_unknown_rows(start: Run, project: Project) -> None:
-    """Say of a run from before its rows were kept that it may have been trained on what is val or test here."""
-    theirs, splits = start.config["dataset"], project.dataset.splits
-    if theirs["name"] != project.dataset.name:
+    """Report that a run of an older version, without stored rows, may have been trained on val or test rows."""
+    recorded, splits = start.config["dataset"], project.dataset.splits
+    if recorded["name"] != project.dataset.name:
         return
-    others = [name for name in SPLITS if theirs["fingerprints"][name] != splits[name].fingerprint]
-    if others:
+    changed = [name for name in SPLITS if recorded["fingerprints"][name] != splits[name].fingerprint]
+    if changed:
         project.reporter.note(
             f"{start.folder} does not say which rows it was trained on, as runs of older versions do not, and "
-            f"{', '.join(others)} of {project.dataset.name} {'has' if len(others) == 1 else 'have'} changed since: "
+            f"{', '.join(changed)} of {project.dataset.name} {'has' if len(changed) == 1 else 'have'} changed since: "
             "it may have been trained on rows that are val or test here"
         )
 
 
 def require_same_preprocessing(start: Run, project: Project, train: Inputs) -> None:
-    """Refuse a start on features of another width, or of images that were prepared in another way.
+    """Refuse to start from a run with features of another width, or of images with other preprocessing.
 
     Raises:
         CheckpointError: names both.
     """
     if project.row is not None and start.facts["preprocessing"] != project.preprocessing:
         raise CheckpointError(
-            f"{start.folder} saw images through {start.facts['preprocessing']}, but here it is {project.preprocessing}",
+            f"the images of {start.folder} were preprocessed by {start.facts['preprocessing']}, "
+            f"but here by {project.preprocessing}",
             f"Run: {replace(project, extraction=ExtractConfig(draft=not project.draft)).extract_command} --fresh",
         )
     if start.facts["feature_dim"] != train.feature_dim:

@@ -1,11 +1,11 @@
-"""The names of the decisions under which the sets of two runs are compared."""
+"""The names of the decision rules under which the label sets of two runs are compared."""
 
 from __future__ import annotations
 
 RULES = ("p > 0.5", "tuned", "equal labels")
-"""The decisions under which sets are compared (docs/protocol.md: "A gain is three gains"): the threshold 0.5, each
-run's own tuned on val, and the one that gives each run as many labels an image as val truly has."""
+"""The decision rules under which sets are compared (docs/protocol.md: "A gain is three gains"): the threshold 0.5,
+each run's threshold tuned on val, and the threshold that gives each run as many labels per image as val truly has."""
 
 CRITIC, CRITIC_AT_HALF = "critic", "critic, p > 0.5"
-"""The sets that a run's critic chooses, beside the reference's own under the threshold that gives as many labels an
-image, and under 0.5. Only of runs with a critic."""
+"""Rules for runs with a critic only. The sets that the critic chooses are compared with the reference's sets: under the
+threshold that gives as many labels per image, and under 0.5."""

@@ -1,4 +1,4 @@
-"""What a run says of a split: logits once, then scores under any decision."""
+"""A run's predictions for a split: logits computed once, then scores under any decision rule."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Evaluation:
     """Scores of a run on a split, with their protocol.
 
     Attributes:
-        folder: of the run.
+        folder: folder of the run.
         dataset, split: their names.
-        rule: which labels made the predicted sets.
+        rule: the decision rule that made the predicted sets.
         scores: those of docs/protocol.md, 0..100.
         skipped: rows of the split without an image that can be read.
-        provenance: all else that the numbers depend on.
-        images_read: the images themselves were read, rather than a finished cache.
+        provenance: everything else that the numbers depend on.
+        images_read: whether images were read; False if a finished cache was enough.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class Evaluation:
     images_read: bool
 
     def to_json(self) -> dict[str, Any]:
-        """The keys of the contract."""
+        """The JSON object that `eval --json` prints."""
         return {
             "run": str(self.folder),
             "dataset": self.dataset,
@@ -72,21 +72,21 @@ def evaluate_with(
     reporter: Reporter,
 ) -> tuple[Evaluation, ...]:
     """Score a run under several decision rules with one pass over the split; arguments as in `evaluate_run`."""
-    seen = predict_split(run, run_workspace, machine, split, weights, reporter)
-    return tuple(seen.evaluated(decision)[0] for decision in decisions)
+    predictions = predict_split(run, run_workspace, machine, split, weights, reporter)
+    return tuple(predictions.evaluated(decision)[0] for decision in decisions)
 
 
 @dataclass(frozen=True)
 class SplitPredictions:
-    """What a run's generator says of a split, before any label set is decided on.
+    """The logits of a run's generator for a split, before label sets are decided on.
 
     Attributes:
         run: the run.
         project: its data set and backbone.
-        split: the name of the split.
-        inputs: its usable rows.
-        logits: of those rows, float32 [N, L].
-        data: what the data set has to do with the one that the run was trained on.
+        split: name of the split.
+        inputs: the usable rows of the split.
+        logits: those of the usable rows, float32 [N, L].
+        data: how the data set relates to the one that the run was trained on.
     """
 
     run: Run
@@ -98,11 +98,11 @@ class SplitPredictions:
 
     @cached_property
     def features(self) -> Tensor:
-        """Z of the rows as the critic sees it, float32 [N, F]; in full mode a pass over the images, so made once."""
+        """Z of the rows, the critic's input, float32 [N, F]; kept, because full mode needs a pass over the images."""
         return collect_features(self.inputs)
 
     def decided(self, decision: DecisionConfig) -> tuple[Decision, NDArray[np.bool_]]:
-        """The rule that is asked for, and the label sets [N, L] that it makes."""
+        """The requested decision rule, and the label sets [N, L] that it makes."""
         rule = decision_of(decision, self.run, self.project.device)
         return rule, rule.decide(self.logits, lambda: self.features)
 
@@ -113,8 +113,8 @@ class SplitPredictions:
         provenance = protocol_of(self.run, self.project.dataset.split(self.split), decision.ap)
         provenance["labels_changed"] = self.data.to_json()
         names = (self.run.folder, self.project.dataset.name, self.split)
-        found = Evaluation(*names, rule, scores, self.inputs.skipped, provenance, bool(self.project.images_read))
-        return found, predicted
+        images_read = bool(self.project.images_read)
+        return Evaluation(*names, rule, scores, self.inputs.skipped, provenance, images_read), predicted
 
 
 def predict_split(
@@ -123,7 +123,7 @@ def predict_split(
     """Pass a split through a run's generator once; arguments as in `evaluate_run`.
 
     Raises:
-        LabeldepError: its data set is gone, its weights have changed, or it was trained on rows of the split.
+        LabeldepError: the data set is missing, the weights have changed, or the run was trained on rows of the split.
     """
     project, data = open_run_data(run, run_workspace, weights, machine, reporter)
     data.require_unseen(split, reporter)

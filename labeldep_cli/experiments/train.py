@@ -20,7 +20,7 @@ from labeldep_cli.experiments.requirements import (
     require_head,
     require_start,
 )
-from labeldep_cli.experiments.train_run import Trained, default_folder, train_on
+from labeldep_cli.experiments.train_run import TrainedRun, default_folder, train_on
 from labeldep_cli.progress import DeduplicatingReporter, Reporter
 from labeldep_cli.projects.open import open_project
 from labeldep_cli.projects.project import Project
@@ -33,10 +33,10 @@ from labeldep_cli.runs.run import Run
 
 def pretrain(
     workspace: Workspace, source: Source, machine: Machine, config: PretrainConfig, job: Job, reporter: Reporter
-) -> Trained:
-    """Train G on the logistic loss (Sect. 3.2), extracting features first where they are missing.
+) -> TrainedRun:
+    """Train G on the logistic loss (Sect. 3.2); missing features are extracted first.
 
-    In full mode the head starts from the head-mode run of the same data set and backbone, where there is one.
+    In full mode the head starts from the head-mode run of the same data set and backbone, if there is one.
 
     Raises:
         LabeldepError: data, weights, caches, disk or an existing run do not allow it; a loss that is not finite.
@@ -51,14 +51,14 @@ def pretrain(
 
 
 def _head_run(project: Project, config: PretrainConfig) -> Run | None:
-    """The head-mode run whose head full mode starts from; nobody asked for it, so one that does not fit is left."""
+    """The head-mode run whose head full mode starts from; None if there is none, or if it does not fit."""
     run = _existing(project, replace(config, full=False))
     if run is None or config.hidden not in (None, run.facts["hidden"]):
         return None
     try:
         require_start(run, project, config.full, default_folder(project, config))
     except CheckpointError as error:
-        project.reporter.note(f"the head starts afresh: {error.what}")
+        project.reporter.note(f"the head starts from scratch: {error.what}")
         return None
     return run
 
@@ -71,22 +71,20 @@ def adversarial(
     start: str | None,
     job: Job,
     reporter: Reporter,
-) -> Trained:
-    """Train G and D in turn (Sects. 3.2, 3.3), from a pretrained run; extract and pretrain first where that is missing.
+) -> TrainedRun:
+    """Train G and D alternately (Sects. 3.2, 3.3), from a pretrained run; extract and pretrain first if necessary.
 
-    `start` names the run to start from, stages and parts of names among those of the same data set and backbone; None
-    for the pretrain run of the same data set, backbone and mode.
+    `start` names the run to start from; a stage or a part of a name is searched among the runs of the same data set and
+    backbone. None means the pretrained run of the same data set, backbone and mode.
 
     Raises:
         LabeldepError: as for `pretrain`; a start that does not fit.
     """
-    reporter = DeduplicatingReporter(
-        reporter
-    )  # pretraining first would open the same data set again, and say the same of it
+    reporter = DeduplicatingReporter(reporter)  # pretraining opens the same data set again, with the same notes
     project = open_project(workspace, source, machine, reporter)
     if config.full:
         _ = project.images
-    before = PretrainConfig(
+    pretraining = PretrainConfig(
         full=config.full,
         head=config.head,
         hidden=config.hidden,
@@ -96,11 +94,11 @@ def adversarial(
         seed=config.seed,
     )
     scope = Scope(project.dataset.name, project.source.backbone)
-    run = open_run(start, workspace.runs_dir, scope, reporter) if start else _existing(project, before)
+    run = open_run(start, workspace.runs_dir, scope, reporter) if start else _existing(project, pretraining)
     images_read = False
     if run is None:
-        alike = Job(tensorboard=job.tensorboard)
-        first = pretrain(workspace, source, machine, _first(project, before), alike, reporter)
+        first_job = Job(tensorboard=job.tensorboard)
+        first = pretrain(workspace, source, machine, _pretrain_config(project, pretraining), first_job, reporter)
         run, images_read = open_run(str(first.folder), workspace.runs_dir), first.images_read
     require_head(run, config)
     config = replace(config, head=run.head_kind, hidden=run.facts["hidden"])
@@ -108,18 +106,18 @@ def adversarial(
 
 
 def _existing(project: Project, config: TrainingConfig) -> Run | None:
-    """The finished run in a config's default folder: what starts from an unfinished one hangs on its interruption."""
+    """The run in a config's default folder, if finished: else the result would depend on when it was interrupted."""
     folder = default_folder(project, config)
     finished = result_of(folder) is not None and (folder / BEST).is_file()
     return open_run(str(folder), project.workspace.runs_dir) if finished else None
 
 
-def _first(project: Project, config: PretrainConfig) -> PretrainConfig:
-    """How to pretrain first: as an unfinished run was begun, else as asked for."""
+def _pretrain_config(project: Project, config: PretrainConfig) -> PretrainConfig:
+    """The settings for pretraining first: those of an unfinished run in the default folder, else `config`."""
     folder = default_folder(project, config)
     if (folder / CONFIG).exists():
         project.reporter.note(f"the pretrained run {folder} is unfinished: going on with it first")
-        begun: PretrainConfig = pick(PretrainConfig, read_config(folder)["settings"])
-        return begun
+        recorded: PretrainConfig = pick(PretrainConfig, read_config(folder)["settings"])
+        return recorded
     project.reporter.note(f"no pretrained run {folder} yet: pretraining first")
     return config

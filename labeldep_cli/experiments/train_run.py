@@ -18,7 +18,7 @@ from labeldep_cli.config import (
     TrainingConfig,
 )
 from labeldep_cli.datasets.split import Skipped
-from labeldep_cli.experiments.critic_features import give_z, reads_cache
+from labeldep_cli.experiments.critic_features import reads_cache, use_cached_z
 from labeldep_cli.experiments.critic_influence import note_reach_after, note_share
 from labeldep_cli.experiments.record import config_record
 from labeldep_cli.experiments.requirements import (
@@ -39,29 +39,29 @@ from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs_together
 from labeldep_cli.projects.project import Project
-from labeldep_cli.runs.claims import Job, begun, blocks_of, claim, make_way
+from labeldep_cli.runs.claims import Job, blocks_of, claim, clear_folder, existing_record
 from labeldep_cli.runs.find import open_run
 from labeldep_cli.runs.layout import LOCK
 from labeldep_cli.runs.provenance import protocol_of
 from labeldep_cli.runs.record import result_of
 from labeldep_cli.runs.run import Run
-from labeldep_cli.runs.tensorboard import Recorded, make_up, require_tensorboard
+from labeldep_cli.runs.tensorboard import RecordingReporter, require_tensorboard, write_missing_events
 from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.fit import Schedule, fit
 from labeldep_cli.training.steps import LogisticStep, Step
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRun:
     """A finished run.
 
     Attributes:
-        folder: of the run.
+        folder: folder of the run.
         result: its result.json: steps, best_step, val, thresholds, stopped_early.
         skipped: rows that training and validation left out.
         provenance: what the scores on val depend on.
-        images_read: this command read images itself, rather than a finished cache alone.
-        select: which evaluation it keeps, where G was trained.
+        images_read: whether this command read images; False if a finished cache was enough.
+        select: which evaluation is kept, if G was trained.
     """
 
     folder: Path
@@ -72,7 +72,7 @@ class Trained:
     select: str
 
     def to_json(self) -> dict[str, Any]:
-        """The keys of the contract."""
+        """The JSON object that `--json` prints."""
         return {
             "run": str(self.folder),
             **self.result,
@@ -82,7 +82,7 @@ class Trained:
 
 
 def default_folder(project: Project, config: TrainingConfig) -> Path:
-    """A run's default folder: RUNS/DATASET-BACKBONE[-HEAD][-full]-STAGE[-seedN]; seed 0 has no end of its own."""
+    """A run's default folder: RUNS/DATASET-BACKBONE[-HEAD][-full]-STAGE[-seedN]; for seed 0 there is no -seedN."""
     head = f"-{config.head}" if config.head not in (None, DEFAULT_HEAD) else ""
     full, seed = "-full" if config.full else "", f"-seed{config.seed}" if config.seed else ""
     return project.workspace.runs_dir / f"{project.name}{head}{full}-{config.stage}{seed}"
@@ -90,15 +90,15 @@ def default_folder(project: Project, config: TrainingConfig) -> Path:
 
 def train_on(
     project: Project, config: TrainingConfig, start: Run | None, job: Job, images_read: bool = False
-) -> Trained:
-    """Train a run on an open project, or find it finished.
+) -> TrainedRun:
+    """Train a run on an open project, or return it if it is finished already.
 
     Args:
         project: data, backbone and machine.
-        config: resolved.
-        start: the run that it starts from; None for a fresh G.
-        job: where it is written.
-        images_read: images were read on the way here.
+        config: settings, resolved.
+        start: the run that it starts from; None for a new G.
+        job: where and how the run is written.
+        images_read: whether the command has read images before.
 
     Raises:
         LabeldepError: as for `pretrain`; a start that does not fit.
@@ -113,45 +113,50 @@ def train_on(
     world = project.world
     make_folder(folder)
     with lock(folder / LOCK, str(folder)) if world.first else nullcontext():
-        # A run goes on with the views that it began with, though the cache may hold more by now; and with its order.
-        before = world.broadcast({} if job.fresh else begun(folder))
-        views = config.views or before.get("views")
-        train, val = ensure_inputs_together(project, {"train": views, "val": 1}, config.full, blocks_of(before))
+        # A run continues with the views and the row order that it started with, even if the cache has more views now.
+        existing = world.broadcast({} if job.fresh else existing_record(folder))
+        views = config.views or existing.get("views")
+        train, val = ensure_inputs_together(project, {"train": views, "val": 1}, config.full, blocks_of(existing))
         note_small_val(project, val)
         note_reach_after(config, len(project.dataset.space), project.reporter)
         if start is not None:
             require_same_preprocessing(start, project, train)
-        cached_z = world.broadcast(reads_cache(project, config, train, before))
+        cached_z = world.broadcast(reads_cache(project, config, train, existing))
         record = config_record(project, config, start, train, cached_z)
         if not _claimed(folder, record, job, project):
-            give_z(project, config, train, cached_z)
-            reporter = Recorded(project.reporter, folder) if job.tensorboard and world.first else project.reporter
+            use_cached_z(project, config, train, cached_z)
+            reporter = project.reporter
+            if job.tensorboard and world.first:
+                reporter = RecordingReporter(reporter, folder)
             _fit(project, config, start, train, val, record, folder, reporter)
         elif job.tensorboard and world.first:
-            make_up(folder)
+            write_missing_events(folder)
         run = open_run(str(folder), project.workspace.runs_dir)
         provenance = protocol_of(run, project.dataset.split("val"), "step")
         result = _result(folder, project, val)
         images_read = images_read or bool(project.images_read)
-        return Trained(folder, result, project.skipped(train, val), provenance, images_read, config.selection)
+        return TrainedRun(folder, result, project.skipped(train, val), provenance, images_read, config.selection)
 
 
 def _claimed(folder: Path, record: dict[str, Any], job: Job, project: Project) -> bool:
-    """Make the folder this run's own; whether it is finished already. The first of several processes answers for all.
+    """Reserve the folder for this run, in the first process only.
+
+    Returns:
+        Whether the run is finished already; the same in all processes.
 
     Raises:
-        CheckpointError: it holds a run of other settings.
+        CheckpointError: the folder contains a run with other settings.
     """
     finished = False
     if project.world.first:
         if job.fresh:
-            make_way(folder, job.keep, project.reporter)
+            clear_folder(folder, job.keep, project.reporter)
         finished = claim(folder, record, project.reporter, project.dataset)
     return project.world.broadcast(finished)
 
 
 def _result(folder: Path, project: Project, val: Inputs) -> dict[str, Any]:
-    """result.json, its `val` with the keys that every evaluation has."""
+    """The run's result.json, with the keys of every evaluation added to its `val`."""
     result = result_of(folder) or {}
     skipped = [skip.to_json() for skip in val.skipped]
     return {**result, "val": {"dataset": project.dataset.name, "split": "val", **result["val"], "skipped": skipped}}
@@ -178,7 +183,7 @@ def _fit(
 
 
 def _facts(project: Project, config: TrainingConfig, record: Mapping[str, Any], train: Inputs) -> dict[str, Any]:
-    """What every checkpoint of the run says of itself."""
+    """The facts that every checkpoint of the run stores."""
     return {
         "stage": config.stage,
         "full": config.full,
@@ -204,23 +209,23 @@ def _critic_shape(config: TrainingConfig) -> dict[str, Any] | None:
 
 
 def _generator(project: Project, config: TrainingConfig, start: Run | None, train: Inputs) -> Generator:
-    """G as it begins: encoder and head from the start, from the frozen backbone, or fresh."""
+    """G before the first update: encoder and head of the run to start from; else the frozen backbone and a new head."""
     if start is not None and start.full:
         generator = start.generator(project.device)
         generator.encoder = _trainable(generator.encoder, config)
         return generator
-    head = start.head() if start else _fresh_head(config, train)
+    head = start.head() if start else _new_head(config, train)
     return Generator(_trainable(train.encoder, config), head).to(project.device)
 
 
 def _trainable(encoder: nn.Module, config: TrainingConfig) -> nn.Module:
-    """G's own encoder: a copy of the frozen one that learns, or the identity over features."""
+    """G's encoder: a trainable copy of the frozen backbone, or the identity for features."""
     if not isinstance(encoder, Encoder | InferenceEncoder):
         return encoder
     return encoder.trainable_copy(config.train_bn, config.checkpoint_activations)
 
 
-def _fresh_head(config: TrainingConfig, train: Inputs) -> Head:
+def _new_head(config: TrainingConfig, train: Inputs) -> Head:
     kind = config.head or DEFAULT_HEAD
     head = seeded_head(kind, train.feature_dim, len(train.space), int(config.hidden or 0), config.seed)
     head.fit_to_labels(train.labels)
@@ -238,5 +243,5 @@ def _step(generator: Generator, train: Inputs, config: TrainingConfig, world: Wo
 
 def _schedule(config: TrainingConfig, train: Inputs, steps: int) -> Schedule:
     per_epoch = math.ceil(len(train.labels) / config.rows_per_batch)
-    # A head's epoch may take milliseconds: then most of the time would go into evaluations and checkpoints.
+    # In head mode an epoch may take milliseconds. Without a minimum, evaluations and checkpoints would take most time.
     return Schedule(steps, per_epoch, config.patience, 1 if config.full else 50, config.selection)

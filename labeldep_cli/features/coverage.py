@@ -88,20 +88,20 @@ class Coverage:
         locations["crops"] = store.locate(files.contents, "crops")
         test = locations["test"]
         is_known = files.contents != b""
-        reasons = np.where(~test.there & ~files.exists, np.uint8(Reason.MISSING), test.reason).astype(np.uint8)
-        for row in np.flatnonzero(~test.there & is_known) if unusable else ():
+        reasons = np.where(~test.present & ~files.exists, np.uint8(Reason.MISSING), test.reason).astype(np.uint8)
+        for row in np.flatnonzero(~test.present & is_known) if unusable else ():
             reasons[row] = unusable.get(bytes(files.contents[row]).ljust(CONTENT.itemsize, b"\0"), reasons[row])
         return Coverage(store, split, reasons, locations, files.exists)
 
-    def lacking(self, part: Part) -> NDArray[np.int64]:
+    def missing_rows(self, part: Part) -> NDArray[np.int64]:
         """The rows whose views of this part have to be computed, ascending."""
-        missing = (self.reasons == 0) & ~self.locations[part].there
+        missing = (self.reasons == 0) & ~self.locations[part].present
         return np.flatnonzero(missing & self.exists if part == "crops" else missing)
 
     @property
     def has_crops(self) -> bool:
         """Whether every usable row has its crops."""
-        return bool(self.locations["crops"].there[self.reasons == 0].all())
+        return bool(self.locations["crops"].present[self.reasons == 0].all())
 
     def cache(self, shape: tuple[int, ...]) -> FeatureCache:
         """The features of the split, once none is missing."""
@@ -117,5 +117,5 @@ class Coverage:
 
     def without_files(self) -> Coverage:
         """A copy in which rows count as missing if their crops are not stored and their files no longer exist."""
-        gone = (self.reasons == 0) & ~self.locations["crops"].there & ~self.exists
+        gone = (self.reasons == 0) & ~self.locations["crops"].present & ~self.exists
         return replace(self, reasons=np.where(gone, np.uint8(Reason.MISSING), self.reasons).astype(np.uint8))

@@ -1,6 +1,6 @@
-"""Backbones: classifiers without their classifier.
+"""Backbones: classification networks without their classifier layer.
 
-No import of torch at the top: a shell completes the names of BACKBONES, and wants them at once.
+torch is not imported at the top, because shell completion reads the names of BACKBONES and must be fast.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Channels = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """The default weights of a backbone that torchvision does not have: a state dict of what its row builds.
+    """The default weights of a backbone that torchvision does not have: a state dict of the network that `build` makes.
 
     Attributes:
-        path: the file; None for one that is downloaded, which lies where torchvision's do.
-        url: where it is downloaded from; empty where the file is always there.
-        sha256: of the file, checked before use; None where any content will do.
+        path: the file; None for a downloaded file, which is stored next to torchvision's downloads.
+        url: where it is downloaded from; empty if the file is always on the disk.
+        sha256: SHA-256 of the file, checked before use; None to accept any content.
     """
 
     path: Path | None = None
@@ -38,10 +38,10 @@ class WeightsFile:
     sha256: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a row of which nobody could say where its weights lie.
+        """Refuse weights without a place.
 
         Raises:
-            ValueError: neither path nor url.
+            ValueError: there is neither a path nor a url.
         """
         if self.path is None and not self.url:
             raise ValueError("weights need a path or a url")
@@ -52,16 +52,17 @@ class Backbone:
     """One row of BACKBONES.
 
     Attributes:
-        name: as the user writes it; torchvision's own where `build` is None.
-        feature_dim: F; None where it is read off the classifier that is taken off.
-        side: height and width in pixels of the images it sees.
-        mean, std: of RGB in 0..1; an image is normalised with them.
-        build: makes the network, with weights drawn by chance: normalised images [B, 3, side, side] -> features [B, F],
-            or class scores where it has a classifier. None for torchvision's builder.
-        build_options: for torchvision's builder.
-        has_classifier: the last linear (or 1x1 convolutional) layer is a classifier, and is taken off once the weights
-            are loaded.
-        weights: what `--weights default` loads; None for torchvision's, or where a network of its own has none.
+        name: as the user writes it; torchvision's name if `build` is None.
+        feature_dim: F; None to take it from the classifier that is removed.
+        side: height and width of the input images, in pixels.
+        mean, std: those of RGB in 0..1, for the normalisation of images.
+        build: builds the network with random weights: normalised images [B, 3, side, side] -> features [B, F], or class
+            scores if it has a classifier. None for torchvision's builder.
+        build_options: options of torchvision's builder.
+        has_classifier: whether the last linear (or 1x1 convolutional) layer is a classifier. It is removed after the
+            weights are loaded.
+        weights: the weights of `--weights default`. None for torchvision's weights, or if a network with its own
+            `build` has none.
     """
 
     name: str
@@ -75,22 +76,22 @@ class Backbone:
     weights: WeightsFile | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a row whose width nobody could say.
+        """Refuse a row of unknown feature width.
 
         Raises:
-            ValueError: neither a width nor a classifier to read it off.
+            ValueError: there is neither a width nor a classifier to take it from.
         """
         if self.feature_dim is None and not self.has_classifier:
-            raise ValueError(f"{self.name} has no classifier to read its width off: give feature_dim")
+            raise ValueError(f"{self.name} has no classifier to take its feature width from: set feature_dim")
 
     @property
     def preprocessing(self) -> str:
-        """What happens to an image before the backbone: part of every store's identity."""
+        """The preprocessing of images before the backbone; part of every store's identity."""
         return f"pillow bilinear {self.side}x{self.side}, mean {self.mean}, std {self.std}"
 
     @property
     def drafted(self) -> str:
-        """The same with JPEGs decoded at reduced scale."""
+        """The same preprocessing, with JPEGs decoded at reduced scale."""
         return f"JPEG at reduced scale, {self.preprocessing}"
 
 
@@ -103,7 +104,7 @@ def _scenesnet() -> nn.Module:
 # torchvision's published weights of these two expect the input scaling of the original TensorFlow models.
 _PORTED = {"transform_input": True, "aux_logits": True, "init_weights": False}
 
-# Only `--weights none` sees this: under untrained batch norms the sums of many random residual blocks leave 16 bits.
+# Only matters for `--weights none`: with untrained batch norms, sums of many random residual blocks overflow 16 bits.
 _RESIDUAL = {"zero_init_residual": True}
 
 BACKBONES: Mapping[str, Backbone] = {
@@ -127,10 +128,10 @@ BACKBONES: Mapping[str, Backbone] = {
 
 
 def find_backbone(name: str) -> Backbone:
-    """The row of a backbone, or one made up for any other classification model of torchvision.
+    """The row of a backbone, or a default row for any other classification model of torchvision.
 
     Raises:
-        BackboneError: no such model; names the near ones.
+        BackboneError: there is no such model; suggests similar names.
     """
     if name in BACKBONES:
         return BACKBONES[name]
@@ -143,7 +144,7 @@ def find_backbone(name: str) -> Backbone:
 
 
 def classifier(row: Backbone) -> nn.Module:
-    """The network as its row builds it, an output layer still on, with weights drawn by chance."""
+    """The network as its row builds it, with random weights and with its classifier, if it has one."""
     if row.build is not None:
         return row.build()
     import torchvision
@@ -152,8 +153,8 @@ def classifier(row: Backbone) -> nn.Module:
     return network
 
 
-def take_off_classifier(row: Backbone, network: nn.Module) -> int:
-    """Make a backbone of a classifier, in place; a network that has none stays as it is.
+def to_backbone(row: Backbone, network: nn.Module) -> int:
+    """Turn a network into a backbone in place: its classifier is removed, if it has one.
 
     Returns:
         F.
@@ -162,24 +163,24 @@ def take_off_classifier(row: Backbone, network: nn.Module) -> int:
 
 
 def architecture(row: Backbone) -> nn.Module:
-    """The backbone without weights or classifier, to load a checkpoint's own weights into."""
+    """The backbone without its classifier, with random weights: a checkpoint's weights are loaded into it."""
     network = classifier(row)
-    take_off_classifier(row, network)
+    to_backbone(row, network)
     return network
 
 
 def remove_classifier(module: nn.Module) -> int:
     """Replace the last linear (or 1x1 convolutional) layer by the identity.
 
-    What comes before it stays: for VGG-16 the 4096-d penultimate layer, for the ResNets and Inception-v3 the pooled
-    2048-d one (Sect. 4.1 removes "the output layer"), for SqueezeNet the pooled 512 channels.
+    So the output is that of the layer before: for VGG-16 the 4096-d penultimate layer, for the ResNets and Inception-v3
+    the pooled 2048-d layer (Sect. 4.1 removes "the output layer"), for SqueezeNet the pooled 512 channels.
 
     Returns:
-        F, the width of what that layer took in.
+        F, the input width of the removed layer.
     """
     from torch import nn
 
-    path, layer = [found for found in module.named_modules() if isinstance(found[1], nn.Linear | nn.Conv2d)][-1]
+    path, layer = [entry for entry in module.named_modules() if isinstance(entry[1], nn.Linear | nn.Conv2d)][-1]
     parent, _, leaf = path.rpartition(".")
     setattr(module.get_submodule(parent), leaf, nn.Identity())
     return int(layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)

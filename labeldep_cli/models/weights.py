@@ -1,4 +1,4 @@
-"""Where a backbone's weights come from: torchvision, its row, a file, or chance."""
+"""The weights of a backbone: from torchvision, from its row in BACKBONES, from a file, or random."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from torch import Tensor, nn
 from labeldep_cli.compute.seeded import seeded
 from labeldep_cli.errors import BackboneError
 from labeldep_cli.files import lock, make_folder, sha256
-from labeldep_cli.models.backbones import Backbone, WeightsFile, classifier, take_off_classifier
+from labeldep_cli.models.backbones import Backbone, WeightsFile, classifier, to_backbone
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.progress import Reporter
 
 RANDOM_SEED = 0
-"""Of the weights that `--weights none` draws."""
+"""Seed of the random weights of `--weights none`."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where a backbone's weights come from.
+    """The source of a backbone's weights.
 
     Attributes:
         spec: "default", the name of torchvision weights, "none", or an absolute path.
         path: their file; None for random weights.
-        sha256: of that file (of the recipe, for random weights); None while the file is not on this disk.
-        url: where they are published; empty for others.
+        sha256: SHA-256 of that file; for random weights, of the words that describe them. None while the file is not
+            on this disk.
+        url: where published weights are downloaded from; empty for other weights.
     """
 
     spec: str
@@ -44,12 +45,12 @@ class Weights:
 
 @dataclass(frozen=True)
 class LoadedBackbone:
-    """A backbone with its weights, its classifier taken off.
+    """A backbone with its weights and without its classifier.
 
     Attributes:
         module: normalised images [B, 3, side, side] -> features [B, F], or regions [B, S, F].
-        shape: of one image's features: (F,) or (S, F).
-        weights_sha256: of its weights.
+        shape: shape of one image's features: (F,) or (S, F).
+        weights_sha256: as in `Weights`.
     """
 
     module: nn.Module
@@ -62,7 +63,7 @@ class LoadedBackbone:
         return self.shape[-1]
 
     def with_regions(self, row: Backbone) -> LoadedBackbone:
-        """The same network, giving its last feature map as regions.
+        """The same network, with its last feature map as output, as regions.
 
         Raises:
             BackboneError: it has no such map.
@@ -79,7 +80,7 @@ def locate_weights(row: Backbone, weights: str) -> Weights:
         weights: "default", the name of torchvision weights ("IMAGENET1K_V1"), "none", or the path of a state dict.
 
     Raises:
-        BackboneError: the path does not exist; default weights that are not those of the row, or of which it has none.
+        BackboneError: the path does not exist; the backbone has no default weights; their file has another SHA-256.
     """
     if weights == "none":
         recipe = f"random weights of {row.name}, seed {RANDOM_SEED}"
@@ -92,7 +93,7 @@ def locate_weights(row: Backbone, weights: str) -> Weights:
         path = _downloaded(entry.url)
         return Weights(weights, path, sha256(path) if path.is_file() else None, entry.url)
     if weights == "default":
-        raise BackboneError(f"{row.name} has no default weights", "Name their file: --weights PATH")
+        raise BackboneError(f"{row.name} has no default weights", "Name a weights file: --weights PATH")
     path = Path(weights).expanduser().absolute()
     if not path.is_file():
         default = ("default",) if row.weights or row.build is None else ()
@@ -104,17 +105,17 @@ def locate_weights(row: Backbone, weights: str) -> Weights:
 
 
 def _default_of(row: Backbone, file: WeightsFile) -> Weights:
-    """The weights that a row names."""
+    """The default weights of a row."""
     path = file.path or _downloaded(file.url)
     if not path.is_file():
         if not file.url:
-            raise BackboneError(f"the weights of {row.name} are not at {path}", "Name where they lie: --weights PATH")
+            raise BackboneError(f"the weights of {row.name} are not at {path}", "Name the file: --weights PATH")
         return Weights("default", path, None, file.url)
     return Weights("default", path, _checked(row, file, path), file.url)
 
 
 def _checked(row: Backbone, file: WeightsFile, path: Path) -> str:
-    """The SHA-256 of a row's own weights, as its row says."""
+    """The SHA-256 of a row's default weights; BackboneError if the row names another one."""
     digest = sha256(path)
     if file.sha256 not in (None, digest):
         raise BackboneError(
@@ -131,9 +132,9 @@ class PublishedFile:
     """The default weights that torchvision publishes for a backbone.
 
     Attributes:
-        path: where they lie, or would be downloaded to.
-        url: where they come from.
-        megabytes: of the file, in units of 1024 x 1024 bytes, as torchvision says; None where it does not.
+        path: where they are, or would be downloaded to.
+        url: where they are downloaded from.
+        megabytes: size of the file in units of 1024 x 1024 bytes, according to torchvision; None if it does not say.
     """
 
     path: Path
@@ -142,23 +143,23 @@ class PublishedFile:
 
 
 def published_file(row: Backbone) -> PublishedFile:
-    """Where a backbone's default weights lie, without reading them."""
+    """The place of a backbone's default weights; the file is not read."""
     entry = torchvision.models.get_model_weights(row.name).DEFAULT
     return PublishedFile(_downloaded(entry.url), entry.url, entry.meta.get("_file_size"))
 
 
 def _downloaded(url: str) -> Path:
-    """Where a download lies, or will."""
+    """The path of a downloaded file, whether it exists or not."""
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
 
 
 def load_backbone(row: Backbone, weights: Weights, reporter: Reporter) -> LoadedBackbone:
-    """Build a backbone, load its weights (strictly), take its classifier off.
+    """Build a backbone, load its weights strictly, and remove its classifier.
 
-    Published weights are downloaded first where they are missing, which is said aloud.
+    Missing published weights are downloaded first, with a note to the reporter.
 
     Raises:
-        BackboneError: weights of another architecture, or a pickle that would run code; a download that fails.
+        BackboneError: the weights are of another architecture, or a pickle that would run code; the download fails.
     """
     with seeded(RANDOM_SEED):
         module = classifier(row)
@@ -168,17 +169,17 @@ def load_backbone(row: Backbone, weights: Weights, reporter: Reporter) -> Loaded
             _download(row, weights, weights.path, reporter)
         digest = digest or sha256(weights.path)
         _load_strictly(module, weights.path, row.name)
-    feature_dim = take_off_classifier(row, module)
+    feature_dim = to_backbone(row, module)
     if row.feature_dim not in (None, feature_dim):
         raise BackboneError(
             f"{row.name} has {feature_dim} features here, not {row.feature_dim} as its row in BACKBONES says",
-            "Use another version of torchvision, or mend the row.",
+            "Use another version of torchvision, or correct the row.",
         )
     return LoadedBackbone(module.eval(), (feature_dim,), str(digest))
 
 
 def _download(row: Backbone, weights: Weights, path: Path, reporter: Reporter) -> None:
-    """Fetch weights; of several processes on a machine one does, and the others wait."""
+    """Download weights. If several processes on a machine do so, one downloads and the others wait."""
     with lock(path.with_name(f".{path.name}.lock"), str(path), patience=math.inf):
         if not path.is_file():
             _fetch(row, weights, path, reporter)
@@ -195,7 +196,7 @@ def _fetch(row: Backbone, weights: Weights, path: Path, reporter: Reporter) -> N
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash is a RuntimeError
         raise BackboneError(
             f"cannot download the weights of {row.name}: {getattr(error, 'reason', error)}",
-            f"Fetch {weights.url} where there is a network and name the file: --weights PATH\n"
+            f"Download {weights.url} where there is a network and name the file: --weights PATH\n"
             f"(or put it at {path}). Random weights: --weights none",
         ) from error
 
@@ -208,7 +209,7 @@ def _load_strictly(module: nn.Module, path: Path, name: str) -> None:
         problems = [line.strip() for line in str(error).splitlines()[1:]]
         raise BackboneError(
             f"{path} is no state dict of {name}: {problems[0][:160] if problems else error}",
-            "Name the weights of this very architecture, classifier included, or another --backbone.",
+            "Name weights of exactly this architecture, with its classifier, or another --backbone.",
         ) from None
 
 
@@ -216,7 +217,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a state dict without running any code in it.
 
     Args:
-        path: a .safetensors file, or one that torch.save wrote; a dict under the key "state_dict" is taken too.
+        path: a .safetensors file, or a file of torch.save; the state dict may be under the key "state_dict".
 
     Raises:
         BackboneError: the file is broken, holds no tensors, or is a pickle that would run code.
@@ -228,15 +229,15 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on the pickle's protocol; the error below says enough
+            warnings.simplefilter("ignore")  # torch's warnings on the pickle's protocol; the error below is enough
             state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise BackboneError(f"there is no weights file {path}", "Name where it lies now: --weights PATH") from None
+        raise BackboneError(f"there is no weights file {path}", "Name its present place: --weights PATH") from None
     except pickle.UnpicklingError as error:
         raise BackboneError(
             f"{path} holds more than tensors (or is broken) and was not loaded: a pickle can run code", remedy
         ) from error
-    except Exception as error:  # what torch and safetensors raise on broken files is not one kind
+    except Exception as error:  # torch and safetensors raise many kinds of exceptions for broken files
         raise BackboneError(f"{path} is no readable weights file", remedy) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]

@@ -177,7 +177,7 @@ def _weights(name: str) -> dict[str, Any]:
 
 def _dataset(name: str, data_dir: Path) -> dict[str, Any]:
     row = DATASETS[name]
-    return {"name": name, "embedded": not row.needs, "needs": len(row.needs), "lacking": row.lacking(data_dir)}
+    return {"name": name, "embedded": not row.needs, "needs": len(row.needs), "lacking": row.missing_files(data_dir)}
 
 
 def _caches(features: Path) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def open_dataset(name: str, data_dir: Path) -> DatasetOffer:
 def dataset_offers(data_dir: Path) -> list[DatasetOffer] | list[NamedOffer]:
     """The data sets in the working directory; where there are none, the named ones that are laid out."""
     return list(_opened(_tables(), data_dir)) or [
-        NamedOffer(name, row.help) for name, row in DATASETS.items() if not row.lacking(data_dir)
+        NamedOffer(name, row.help) for name, row in DATASETS.items() if not row.missing_files(data_dir)
     ]
 
 

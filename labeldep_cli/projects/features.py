@@ -162,10 +162,10 @@ def _extract_part(
     """
     world = project.world
     coverage = Coverage.of(store, split, files, world.broadcast(project.known.reasons()))
-    rows = coverage.lacking(part)
+    rows = coverage.missing_rows(part)
     if again.any():
         rows = np.flatnonzero(again & files.exists)
-    n_stored = int(coverage.locations[part].there[coverage.reasons == 0].sum())
+    n_stored = int(coverage.locations[part].present[coverage.reasons == 0].sum())
     views = "crops" if part == "crops" else "images"
     if not len(rows):
         return ExtractionResult(rows, np.zeros(0, CONTENT), np.zeros(0, np.uint8), Pace())
@@ -222,7 +222,7 @@ def views_in_use(project: Project, name: str) -> int:
     store = project.existing_store()
     if store is None:
         return 1
-    return N_VIEWS if store.locate(project.files(name).contents, "crops").there.any() else 1
+    return N_VIEWS if store.locate(project.files(name).contents, "crops").present.any() else 1
 
 
 def _note_old_file(project: Project, split: Split) -> None:

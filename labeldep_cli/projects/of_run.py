@@ -114,7 +114,7 @@ class RunData:
             return
         what = f"{leak.rows:,} of the {leak.of:,} rows of {name} are rows that {self.run.folder} was trained on"
         if not leak.certain:
-            reporter.note(f"{what}, if the same names are the same images: {leak.example!r} for one")
+            reporter.note(f"{what}, if the same names are the same images; for example {leak.example!r}")
             return
         drawn = f"{name} was drawn anew, since rows came or went" if name in self.dataset.drawn else "They have moved"
         raise DatasetError(

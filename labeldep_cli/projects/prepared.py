@@ -133,7 +133,7 @@ def _holds_most(store: FeatureStore, workspace: Workspace, dataset: Dataset, fil
         for name, split in dataset.splits.items():
             if name not in files:
                 files[name] = SplitFiles.of(split, known)
-            count += int(store.locate(files[name].contents, "test").there.sum())
+            count += int(store.locate(files[name].contents, "test").present.sum())
             total += len(split)
     except CacheError:  # whoever reads it is told
         return False

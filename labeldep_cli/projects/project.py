@@ -247,7 +247,7 @@ class Project:
         best, most = None, 0
         for store in stores:
             splits = (name for name in SPLITS if len(self.dataset.splits[name]))
-            count = sum(int(store.locate(self.files(name).contents, "test").there.sum()) for name in splits)
+            count = sum(int(store.locate(self.files(name).contents, "test").present.sum()) for name in splits)
             if count > most:
                 best, most = store, count
         return best
@@ -286,7 +286,7 @@ class Project:
         coverage = Coverage.of(store, self.dataset.split(name), self.files(name), self.known.reasons())
         if views > 1:
             coverage = coverage.without_files()
-        if len(coverage.lacking("test")) or (views > 1 and len(coverage.lacking("crops"))):
+        if len(coverage.missing_rows("test")) or (views > 1 and len(coverage.missing_rows("crops"))):
             return None
         shape = store.shape()
         return None if shape is None else coverage.cache(shape)

@@ -27,7 +27,7 @@ from labeldep_cli.experiments.comparison import threshold_for
 from labeldep_cli.experiments.rules import RULES
 from labeldep_cli.experiments.scores import Evaluation, SplitPredictions, predict_split
 from labeldep_cli.experiments.train import adversarial, pretrain
-from labeldep_cli.experiments.train_run import Trained
+from labeldep_cli.experiments.train_run import TrainedRun
 from labeldep_cli.progress import Reporter, SilentReporter
 from labeldep_cli.projects.project import Project
 from labeldep_cli.reproduction.matrix import BASELINE, CRITIC, Training
@@ -162,7 +162,7 @@ class Bench:
         workspace = replace(self.project.workspace, runs_dir=training.workspace(self.out, seed))
         return workspace, replace(self.project.source, backbone=training.model.backbone), self.project.machine
 
-    def _collect_skipped(self, trained: Trained) -> None:
+    def _collect_skipped(self, trained: TrainedRun) -> None:
         if trained.images_read:
             self.skipped |= {skip.path: skip for skip in trained.skipped}
 

@@ -1,1 +1,1 @@
-"""All that knows a run's folder."""
+"""Everything about the contents of a run's folder."""

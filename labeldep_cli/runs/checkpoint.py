@@ -87,9 +87,9 @@ def load(path: Path, needs: Iterable[str] = ()) -> tuple[dict[str, Tensor], dict
         raise broken(path) from error
     if facts.pop("format", None) != FORMAT:
         raise CheckpointError(f"{path} is a checkpoint of another version of labeldep", _REMEDY)
-    lacking = [name for name in needs if name not in facts]
-    if lacking:
-        raise CheckpointError(f"{path} is a checkpoint of another kind: it has no {', '.join(lacking)}", _REMEDY)
+    missing = [name for name in needs if name not in facts]
+    if missing:
+        raise CheckpointError(f"{path} is a checkpoint of another kind: it has no {', '.join(missing)}", _REMEDY)
     return tensors, facts
 
 

@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, and whether it is finished."""
+"""Reserve a folder for a run: check which run it contains, and whether that run is finished."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from labeldep_cli.runs.rows import Rows, read_rows, save_rows
 
 @dataclass(frozen=True)
 class Job:
-    """Where a run is written, and how. None of it tells runs apart.
+    """Where and how a run is written. None of this is part of the run's identity.
 
     Attributes:
-        out: its folder; None for the default one.
-        fresh: what stands there makes way first.
-        tensorboard: TensorBoard's events are written too.
-        keep: a finished run that makes way is kept under another name; False for those that a command trains for
-            itself.
+        out: folder of the run; None for the default folder.
+        fresh: empty the folder first.
+        tensorboard: also write TensorBoard events.
+        keep: with `fresh`, keep a finished run under another name. False for runs that a command trains for its own
+            use.
     """
 
     out: Path | None = None
@@ -44,13 +44,13 @@ class Job:
     keep: bool = True
 
 
-def make_way(folder: Path, keep: bool, reporter: Reporter) -> None:
-    """Empty a folder for a new run: a finished run is kept under a dated name if `keep` is set, another one removed.
+def clear_folder(folder: Path, keep: bool, reporter: Reporter) -> None:
+    """Empty a folder for a new run. If `keep` is set, a finished run in it is kept under a dated name.
 
     Raises:
-        StorageError: the place is not writable.
+        StorageError: the folder is not writable.
     """
-    kept = _put_aside(folder) if keep and _is_finished(folder) else None
+    kept = _move_aside(folder) if keep and _is_finished(folder) else None
     if kept:
         compare = shlex.join(["labeldep", "compare", str(kept), str(folder)])
         reporter.note(f"the finished run {folder} is kept as {kept}; when the new one is done: {compare}")
@@ -64,13 +64,14 @@ def make_way(folder: Path, keep: bool, reporter: Reporter) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _put_aside(folder: Path) -> Path | None:
-    """Move a finished run's files into a new folder beside its own, named after the time when it was begun.
+def _move_aside(folder: Path) -> Path | None:
+    """Move a finished run's files into a new folder next to its own, named after the time when the run was started.
 
-    Before a kill can part `best` from the old folder, the new one has all that makes it a finished run.
+    `best` moves after the small files have been copied. So if a kill interrupts the move, the folder that has `best`
+    is always complete as a finished run.
 
     Returns:
-        The new folder; None where config.json is missing or broken: no command takes such a run.
+        The new folder; None if config.json is missing or broken, because no command can use such a run.
     """
     try:
         record = read_config(folder)
@@ -84,8 +85,8 @@ def _put_aside(folder: Path) -> Path | None:
     with storing(kept):
         for name in (CONFIG, METRICS, RESULT):
             if (folder / name).exists():
-                with atomic_write(kept / name) as beside:
-                    shutil.copyfile(folder / name, beside)
+                with atomic_write(kept / name) as temporary:
+                    shutil.copyfile(folder / name, temporary)
         for name in (BEST, *(name for name in OWN if not (kept / name).exists() and name != BEST)):
             if (folder / name).exists():
                 shutil.move(folder / name, kept / name)
@@ -101,38 +102,39 @@ def _is_finished(folder: Path) -> bool:
 
 
 def claim(folder: Path, record: dict[str, Any], reporter: Reporter, dataset: Dataset | None = None) -> bool:
-    """Make a folder this run's own, or find that it is already.
+    """Reserve a folder for a run, or check that it already contains this run.
 
     Args:
-        folder: of the run.
-        record: its config.json.
-        reporter: takes notes.
-        dataset: that it is trained on: its rows and labels are kept, too; None to keep none.
+        folder: folder of the run.
+        record: the run's config.json.
+        reporter: receives notes.
+        dataset: the data set that the run is trained on; its rows and labels are stored too. None to store none.
 
     Returns:
-        Whether the run is finished; if not, training is to begin or go on.
+        Whether the run is finished. If not, training starts or continues.
 
     Raises:
-        CheckpointError: it holds a run of other settings; names them.
+        CheckpointError: the folder contains a run with other settings; names them.
     """
     if (folder / CONFIG).exists():
         other = read_config(folder)
         differences = changed(_identity(record), _identity(other))
         if differences:
-            remedy = "Train into another folder (--out FOLDER), or begin again in this one (--fresh)."
+            remedy = "Train into another folder (--out FOLDER), or start again in this one (--fresh)."
             kept = _kept_start(other)
             if kept and not changed(_identity({**record, "start": other["start"]}), _identity(other)):
                 remedy = f"It started from {kept}: --from {shlex.quote(str(kept))}\n{remedy}"
             words = _with_rows_in_words(differences, folder, dataset)
             raise CheckpointError(f"{folder} holds a run with other settings: {'; '.join(words)}", remedy)
-        if dataset is not None and not (folder / ROWS).exists():  # from before rows were kept, or killed before it
+        if dataset is not None and not (folder / ROWS).exists():  # a run of an older version, or killed before saving
             save_rows(folder, dataset)
         if _is_finished(folder):
             reporter.note(f"{folder} is finished already; its result:")
             return True
     elif any((folder / name).exists() for name in (LAST, BEST)):
         raise CheckpointError(
-            f"{folder} holds checkpoints but no {CONFIG}", "Train into another folder (--out), or drop them (--fresh)."
+            f"{folder} holds checkpoints but no {CONFIG}",
+            "Train into another folder (--out), or remove them (--fresh).",
         )
     else:
         write_json(folder / CONFIG, record)
@@ -142,7 +144,7 @@ def claim(folder: Path, record: dict[str, Any], reporter: Reporter, dataset: Dat
 
 
 def _kept_start(record: Mapping[str, Any]) -> Path | None:
-    """The run that another one started from, where `--fresh` has put it aside since."""
+    """The folder of the run that this one started from, if `--fresh` has moved it aside since."""
     if not record["start"]:
         return None
     run = Path(record["start"]["run"])
@@ -151,31 +153,31 @@ def _kept_start(record: Mapping[str, Any]) -> Path | None:
 
 
 def _with_rows_in_words(differences: list[str], folder: Path, dataset: Dataset | None) -> list[str]:
-    """The differences, that of the rows' fingerprints in words where the run says which rows it was trained on."""
+    """Replace the difference of the rows' fingerprints by words, if the run has stored which rows it was trained on."""
     kept = None if dataset is None else read_rows(folder)
     if dataset is None or kept is None:
         return differences
     now = Rows.of(dataset)
     parts = [in_words(changes(kept, now)), _label_names(kept.space.names, now.space.names)]
     words = "; ".join(part for part in parts if part) or "rows: another order"
-    return [f"the data have changed ({words})" if one.startswith(f"{_ROWS} ") else one for one in differences]
+    return [f"the data have changed ({words})" if text.startswith(f"{_ROWS} ") else text for text in differences]
 
 
-def _label_names(there: tuple[str, ...], here: tuple[str, ...]) -> str:
-    """How the names of the labels differ, in words; empty where they do not."""
-    if set(there) == set(here):
-        return "" if there == here else "labels: another order"
-    parts = (("new", set(here) - set(there)), ("gone", set(there) - set(here)))
+def _label_names(before: tuple[str, ...], now: tuple[str, ...]) -> str:
+    """How the names of the labels differ, in words; empty if they do not differ."""
+    if set(before) == set(now):
+        return "" if before == now else "labels: another order"
+    parts = (("new", set(now) - set(before)), ("gone", set(before) - set(now)))
     return "labels: " + ", ".join(f"{len(names)} {kind}" for kind, names in parts if names)
 
 
-def begun(folder: Path) -> dict[str, Any]:
-    """The record of the run in this folder, unfinished or finished; empty where there is none."""
+def existing_record(folder: Path) -> dict[str, Any]:
+    """The config.json of the run in this folder, unfinished or finished; empty if there is no run."""
     return read_config(folder) if (folder / CONFIG).exists() else {}
 
 
 def blocks_of(record: Mapping[str, Any]) -> dict[str, Blocks]:
-    """How the run of a record reads its training rows, by split; empty where it holds them all."""
+    """The blocks in which a run reads its training rows, by split; empty if it keeps all rows in memory."""
     blocks = record.get("blocks")
     return {"train": Blocks(**blocks)} if blocks else {}
 
@@ -183,17 +185,18 @@ def blocks_of(record: Mapping[str, Any]) -> dict[str, Blocks]:
 _ROWS = "rows"
 
 _LEFT_OUT = ("dataset", "weights", "checkpoint_activations")
-"""Settings that do not tell runs apart. Data set and weights go by fingerprint: the same files under another path are
-the same. No number depends on whether activations are kept: a run may go on the other way, where memory ran out."""
+"""Settings that are not part of a run's identity. Data set and weights are compared by fingerprint, so the same files
+under another path are the same. Checkpointing of activations changes no number, so a run may continue with it after
+memory ran out."""
 
 
 _BEFORE = {"label_reduction": LABEL_REDUCTION_BEFORE, "max_gradient_norm": 0.0}
-"""What a run was trained with that knows nothing of these settings."""
+"""Values of these settings in runs of older versions, which did not have them."""
 
 
 def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two runs the same: settings and fingerprints, without paths, versions, device or clock."""
-    # A run of an older version knows nothing of a newer setting: it was trained with what is now its default, or not.
+    """What identifies a run: settings and fingerprints, without paths, versions, device and time."""
+    # The record of an older version lacks newer settings. It was trained with their defaults, except for _BEFORE.
     known = {**AdversarialConfig(head=DEFAULT_HEAD).settings(), **_BEFORE, **record["settings"]}
     settings = {f"--{name.replace('_', '-')}": value for name, value in known.items() if name not in _LEFT_OUT}
     weights, start, blocks = record["weights"], record["start"], record.get("blocks")

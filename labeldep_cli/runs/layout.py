@@ -24,11 +24,12 @@ SCRATCH = ".checkpoint.writing"
 
 
 FACTS_KEY = "labeldep"
-"""The key of a checkpoint's metadata that holds its facts; one only: several come in random order."""
+"""The key of a checkpoint's metadata that holds its facts. There is one key only: safetensors writes several in random
+order."""
 
 
 def facts_in_head(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself, from the head of its file, without torch; nothing where that is broken."""
+    """The facts of a checkpoint, from the head of its file, without torch; empty if the file is missing or broken."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))

@@ -33,7 +33,7 @@ class RunRow:
         name: its name for `eval`, `predict` and other commands: the folder relative to the runs folder.
         stage: pretrain, adversarial, control or critic.
         dataset: name of its data set.
-        backbone: None over ready features.
+        backbone: name of the backbone; None for ready features.
         full: whether the backbone was trained too.
         head: kind of the head, which turns features into logits.
         critic: wgan-gp or nce; None without one.
@@ -44,7 +44,7 @@ class RunRow:
         val: SCORES at that step, for sets at p > 0.5; None in the same case.
         bytes: size of its folder.
         changed: when its best checkpoint was written (if it has none, its config.json), ISO 8601 in UTC.
-        started: when it was begun, ISO 8601 in UTC.
+        started: when it was started, ISO 8601 in UTC.
     """
 
     run: Path
@@ -82,7 +82,7 @@ def list_runs(runs_dir: Path, reporter: Reporter) -> list[RunRow]:
             if record is not None:
                 rows.append(_row(folder, runs_dir, record))
         except (OSError, ValueError, KeyError, TypeError):
-            reporter.note(f"left out: the files of {folder} are broken; train it anew with --fresh, or remove it")
+            reporter.note(f"left out: the files of {folder} are broken; train it again with --fresh, or remove it")
     return sorted(rows, key=lambda row: row.started, reverse=True)
 
 
@@ -118,9 +118,9 @@ def _config_of(record: Mapping[str, Any]) -> TrainingConfig:
 
 
 def started_of(folder: Path, record: Mapping[str, Any]) -> datetime:
-    """When a run was begun, by the record of its config.json: the times of its files change where it is copied.
+    """When a run was started, from its config.json; the times of its files change when it is copied.
 
-    Of one whose config.json does not say it: when the first of its files was written that is there.
+    If config.json does not contain the time, it is that of the run's first existing file.
     """
     with suppress(ValueError, KeyError, TypeError):
         started = datetime.fromisoformat(record["started"])

@@ -1,4 +1,4 @@
-"""Which run a word means: a folder, a name, a stage, a part of a name, or the newest one; without torch."""
+"""Find the run that a word means: a folder, a name, a stage, a part of a name, or the newest run; without torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from labeldep_cli.runs.listing import (
 NEWEST = "@newest"
 
 _KEPT = re.compile(r"-\d{4}-\d\d-\d\dT\d{4}(-\d+)?$")
-"""The end of the name of a run that `--fresh` has kept (`claims.make_way`)."""
+"""The end of the name of a run that `--fresh` has kept (`claims.clear_folder`)."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class KnownRun:
     """A run in the runs dir.
 
     Attributes:
-        folder: of the run.
-        name: the folder as seen from the runs dir.
-        started: when it was begun.
-        record: its config.json; empty where that is broken.
+        folder: folder of the run.
+        name: the folder, relative to the runs dir.
+        started: when it was started.
+        record: its config.json; empty if that is broken.
     """
 
     folder: Path
@@ -49,17 +49,17 @@ class KnownRun:
 
     @property
     def usable(self) -> bool:
-        """Whether it has an evaluation that can be used."""
+        """Whether it has a best checkpoint."""
         return (self.folder / BEST).is_file()
 
     @property
     def stage(self) -> str | None:
-        """Pretrain, adversarial, control or critic; None where its record is broken."""
+        """Pretrain, adversarial, control or critic; None if its record is broken."""
         return stage_of(self.record) if self.record else None
 
     @property
     def kept(self) -> bool:
-        """Whether `--fresh` has put it aside."""
+        """Whether `--fresh` has moved it aside."""
         return bool(_KEPT.search(self.name))
 
     @property
@@ -68,7 +68,7 @@ class KnownRun:
         return "/" in self.name
 
     def within(self, scope: Scope) -> bool:
-        """Whether it is of a scope's data set and backbone; ready features have no backbone."""
+        """Whether it belongs to a scope's data set and backbone; ready features have no backbone."""
         if scope == EVERYWHERE:
             return True
         settings = self.record.get("settings", {})
@@ -78,8 +78,8 @@ class KnownRun:
 
 
 def known_runs(runs_dir: Path) -> list[KnownRun]:
-    """The runs in a folder and one level below it, the newest first; those with a broken record among them."""
-    found = []
+    """The runs in a folder and one level below it, the newest first, including those with a broken record."""
+    runs = []
     for folder in run_folders(runs_dir):
         with suppress(OSError):  # a folder that may not be entered
             if not any((folder / name).is_file() for name in (CONFIG, BEST)):
@@ -89,47 +89,47 @@ def known_runs(runs_dir: Path) -> list[KnownRun]:
                 record = read_run_record(folder)
             if record is None and (folder / BEST).is_file():
                 record = {}
-            if record is not None:  # else it is another program's
+            if record is not None:  # otherwise the folder belongs to another program
                 name = folder.relative_to(runs_dir).as_posix()
-                found.append(KnownRun(folder, name, started_of(folder, record), record))
-    return sorted(found, key=lambda run: run.started, reverse=True)
+                runs.append(KnownRun(folder, name, started_of(folder, record), record))
+    return sorted(runs, key=lambda run: run.started, reverse=True)
 
 
 def find_run(name: str | None, runs_dir: Path, scope: Scope = EVERYWHERE) -> Path:
     """The folder of a run.
 
     Args:
-        name: a folder, a name in the runs dir, a stage, a part of a name, in this order; "@newest" or None for the
-            newest run.
-        runs_dir: where runs lie.
-        scope: stages, parts and the newest are looked up among its runs alone.
+        name: a folder, a name in the runs dir, a stage or a part of a name, tried in this order; "@newest" or None for
+            the newest run.
+        runs_dir: folder of the runs.
+        scope: restricts the search by stage, by part of a name and for the newest run to the runs of this scope.
 
     Raises:
-        CheckpointError: there is no such run, it has no checkpoint yet, or several are meant; names them.
+        CheckpointError: there is no such run, it has no checkpoint yet, or several match; names them.
     """
-    if name is not None and (folder := exact(name, runs_dir)) is not None:
+    if name is not None and (folder := exact_run(name, runs_dir)) is not None:
         return folder
     runs = [run for run in known_runs(runs_dir) if run.within(scope)]
     if name is None or name == NEWEST:
         newest = next((run for run in runs if run.usable and not run.nested), None)
         if newest is None:
-            raise _none_at_all(runs_dir, scope)
+            raise _no_run(runs_dir, scope)
         return newest.folder
     of_stage = [run for run in runs if run.stage == name and not run.nested]
-    meant = of_stage or [run for run in runs if name and name in run.name]
-    meant = [run for run in meant if run.usable] or meant
-    meant = [run for run in meant if not run.kept] or meant
-    if not meant:
+    matches = of_stage or [run for run in runs if name and name in run.name]
+    matches = [run for run in matches if run.usable] or matches
+    matches = [run for run in matches if not run.kept] or matches
+    if not matches:
         raise _unknown(name, runs_dir, scope)
-    if len(meant) > 1:
-        raise _ambiguous(name, meant, runs_dir, scope)
-    if not meant[0].usable:
-        raise _without_checkpoint(meant[0].folder)
-    return meant[0].folder
+    if len(matches) > 1:
+        raise _ambiguous(name, matches, runs_dir, scope)
+    if not matches[0].usable:
+        raise _without_checkpoint(matches[0].folder)
+    return matches[0].folder
 
 
-def exact(name: str, runs_dir: Path) -> Path | None:
-    """The run of a folder, or of a name in the runs dir; None where there is none.
+def exact_run(name: str, runs_dir: Path) -> Path | None:
+    """The folder of a run by its path, or by its name in the runs dir; None if there is no such run.
 
     Raises:
         CheckpointError: it has no checkpoint yet.
@@ -143,7 +143,7 @@ def exact(name: str, runs_dir: Path) -> Path | None:
 
 
 def _same_place(dataset: str, recorded: object) -> bool:
-    """Whether a data set's path is a recorded one, by its table or by the folder of that."""
+    """Whether a path leads to a recorded data set: to its table, or to the folder of its labels.csv."""
 
     def place(path: str) -> str:
         real = Path(os.path.realpath(Path(path).expanduser()))
@@ -159,14 +159,14 @@ def _without_checkpoint(folder: Path) -> CheckpointError:
         with suppress(OSError, ValueError):
             steps = (read_run_record(folder) or {}).get("steps")
             what += f" to use: it stopped at step {step} of {steps}, before its first evaluation"
-    return CheckpointError(what, "Let it train on: the same command that began it.")
+    return CheckpointError(what, "Continue its training: run its training command again.")
 
 
-def _none_at_all(runs_dir: Path, scope: Scope) -> CheckpointError:
+def _no_run(runs_dir: Path, scope: Scope) -> CheckpointError:
     remedy = (
         f"Train one: labeldep adversarial --dataset {scope.dataset or 'DATASET'} "
         "(or see it all at once: labeldep demo).\n"
-        "If yours lie elsewhere: --runs-dir FOLDER"
+        "If your runs are elsewhere: --runs-dir FOLDER"
     )
     others = [run.name for run in known_runs(runs_dir) if run.usable]
     if others:
@@ -176,10 +176,10 @@ def _none_at_all(runs_dir: Path, scope: Scope) -> CheckpointError:
 
 def _unknown(name: str, runs_dir: Path, scope: Scope) -> CheckpointError:
     runs = [run for run in known_runs(runs_dir) if run.usable]
-    remedy = f"{runs_dir.absolute()} holds no trained run at all; if yours lie elsewhere: --runs-dir FOLDER"
+    remedy = f"{runs_dir.absolute()} holds no trained run at all; if your runs are elsewhere: --runs-dir FOLDER"
     outside = [run.name for run in runs if not run.within(scope) and (run.stage == name or (name and name in run.name))]
     if outside:
-        remedy = f"Of other data or another backbone, to be named in full: {', '.join(outside)}"
+        remedy = f"These are of other data or another backbone; name one of them in full: {', '.join(outside)}"
     elif runs:
         remedy = nearest(Path(name).name, [run.name for run in runs if not run.nested])
     return CheckpointError(
@@ -189,20 +189,20 @@ def _unknown(name: str, runs_dir: Path, scope: Scope) -> CheckpointError:
     )
 
 
-def _ambiguous(name: str, meant: Sequence[KnownRun], runs_dir: Path, scope: Scope) -> CheckpointError:
+def _ambiguous(name: str, matches: Sequence[KnownRun], runs_dir: Path, scope: Scope) -> CheckpointError:
     scores = {row.run: row.val["mAP"] for row in list_runs(runs_dir, SilentReporter()) if row.val}
-    width = max(len(run.name) for run in meant)
+    width = max(len(run.name) for run in matches)
     lines = [
         f"{run.name:{width}}  {run.stage or '-':11}  {format_started(run.started)}  "
         + (f"val mAP {scores[run.folder]:.1f}" if run.folder in scores else "no evaluation")
-        for run in meant
+        for run in matches
     ]
-    what = f"{name!r} may mean any of {len(meant)} runs{scope.words} in {runs_dir}"
+    what = f"{name!r} may mean any of {len(matches)} runs{scope.words} in {runs_dir}"
     return CheckpointError(what, "\n".join(["Name one of them in full:", *lines]))
 
 
 def is_run(name: str, runs_dir: Path) -> bool:
-    """Whether a run of that folder or name has been begun, or the word stands for a stage or the newest run."""
+    """Whether a word is the folder or name of a run, finished or not, or stands for a stage or the newest run."""
     if name in (*STAGES, NEWEST) and not Path(name).exists():
         return True
     for folder in (Path(name), runs_dir / name):

@@ -1,4 +1,4 @@
-"""Which rows and labels a run was trained on: `rows.safetensors` in its folder."""
+"""The rows and labels that a run was trained on: `rows.safetensors` in its folder."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from labeldep_cli.runs.layout import ROWS
 
 @dataclass(frozen=True)
 class SplitRows:
-    """The rows of a split, known by numbers.
+    """The rows of a split, identified by numbers.
 
     Attributes:
-        ids: int64 [N], no two alike: hashes of the rows' names, or of their features where the data set brings those.
+        ids: int64 [N], all different: hashes of the rows' names, or of their features if the data set consists of ready
+            features.
         labels: int8 [N, L]; 1 present, 0 absent, -1 unknown.
     """
 
@@ -38,7 +39,7 @@ class Rows:
     Attributes:
         space: the L labels.
         splits: by name.
-        has_features: rows are known by their features instead of their names.
+        has_features: rows are identified by their features instead of their names.
     """
 
     space: LabelSpace
@@ -58,11 +59,11 @@ class Rows:
 
 
 def row_ids(split: Split) -> NDArray[np.int64]:
-    """Number the rows of a split by what they are, so that they are recognised wherever they stand.
+    """Number the rows of a split by their content, so that a row is recognised at any position and in any split.
 
-    An image is known by its path as the data set writes it. Ready features have no names but their places, which change
-    when a row is added: they are known by their numbers. Of rows that are alike the second, third, ... have ids of
-    their own.
+    An image is identified by its path as the data set writes it. Rows of ready features have no names, and their
+    positions change when a row is added, so they are identified by the values of their features. If rows are equal, the
+    second, third, ... get different ids.
 
     Returns:
         int64 [N]: 8 bytes of BLAKE2b.
@@ -73,9 +74,9 @@ def row_ids(split: Split) -> NDArray[np.int64]:
         ids = _hashed(row.tobytes() for block in split.feature_blocks() for row in block)
     order = np.argsort(ids, kind="stable")
     ranked = ids[order]
-    place = np.arange(len(ids))
-    first = np.maximum.accumulate(np.where(np.append(True, ranked[1:] != ranked[:-1])[: len(ids)], place, 0))
-    ids[order] += place - first
+    rank = np.arange(len(ids))
+    first = np.maximum.accumulate(np.where(np.append(True, ranked[1:] != ranked[:-1])[: len(ids)], rank, 0))
+    ids[order] += rank - first
     return ids
 
 
@@ -87,10 +88,10 @@ def _hashed(contents: Iterable[bytes]) -> NDArray[np.int64]:
 
 
 def save_rows(folder: Path, dataset: Dataset) -> None:
-    """Write down which rows and labels a run is trained on: 8 bytes and one or two bits a label for each row.
+    """Store which rows and labels a run is trained on: 8 bytes per row, and one or two bits per row and label.
 
     Raises:
-        StorageError: the disk is full, read-only or forbidden.
+        StorageError: the disk is full, read-only or without permission.
     """
     rows = Rows.of(dataset)
     tensors: dict[str, torch.Tensor] = {}
@@ -103,7 +104,7 @@ def save_rows(folder: Path, dataset: Dataset) -> None:
 
 
 def read_rows(folder: Path) -> Rows | None:
-    """The rows and labels that a run was trained on; None for a run from before they were kept.
+    """The rows and labels that a run was trained on; None for a run of an older version, which did not store them.
 
     Raises:
         CheckpointError: the file is broken.

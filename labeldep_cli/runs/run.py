@@ -1,4 +1,4 @@
-"""A trained run: its networks, and what its checkpoint says of itself."""
+"""A trained run: its settings, its networks and the facts in its checkpoint."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from labeldep_cli.runs.record import LABEL_REDUCTION_BEFORE, result_of
 
 @dataclass(frozen=True)
 class Run:
-    """A run with a best checkpoint.
+    """A run that has a best checkpoint.
 
     Attributes:
-        folder: of the run.
+        folder: folder of the run.
         config: its config.json.
-        facts: what its best checkpoint says of itself.
+        facts: the facts stored in its best checkpoint.
     """
 
     folder: Path
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether it was trained to its end."""
+        """Whether its training is finished."""
         return result_of(self.folder) is not None
 
     @property
@@ -64,13 +64,13 @@ class Run:
 
     @property
     def head_kind(self) -> HeadKind:
-        """What turns its features into logits; runs from before there was a choice are linear."""
+        """The kind of its head, which turns features into logits; runs from before there was a choice are linear."""
         kind: HeadKind = self.facts.get("head", DEFAULT_HEAD)
         return kind
 
     @property
     def label_reduction(self) -> LabelReduction:
-        """How its training read Eq. 1's cross-entropy: averaged or summed over labels."""
+        """Whether its training averaged or summed the cross-entropy of Eq. 1 over labels."""
         reduction: LabelReduction = self.facts.get("label_reduction", LABEL_REDUCTION_BEFORE)
         return reduction
 
@@ -91,11 +91,11 @@ class Run:
 
     @property
     def draft(self) -> bool:
-        """Whether it saw JPEGs decoded at reduced scale."""
+        """Whether it was trained on JPEGs decoded at reduced scale."""
         return not self.has_features and self.facts["preprocessing"] == find_backbone(self.facts["backbone"]).drafted
 
     def source(self) -> Source:
-        """Which data, through which backbone, it was trained on."""
+        """The data set and backbone that it was trained with."""
         source: Source = pick(Source, self.config["settings"])
         return source
 
@@ -104,11 +104,11 @@ class Run:
         return self._head(self._tensors())
 
     def generator(self, device: torch.device) -> Generator:
-        """Its generator, loaded: over features in head mode, over images in full mode."""
+        """Its generator, loaded: its input is features in head mode and images in full mode."""
         return self.full_generator(device) if self.full else Generator(nn.Identity(), self.head()).to(device).eval()
 
     def full_generator(self, device: torch.device) -> Generator:
-        """The generator of a full-mode run: the checkpoint holds its whole backbone."""
+        """The generator of a full-mode run, whose checkpoint contains the backbone too."""
         tensors = self._tensors()
         row = find_backbone(self.facts["backbone"])
         with seeded(0):
@@ -119,7 +119,7 @@ class Run:
         return generator.to(device).eval()
 
     def critic(self, device: torch.device) -> Discriminator:
-        """Its critic, loaded; only where `facts["critic"]` says that there is one."""
+        """Its critic, loaded; only for a run whose `facts["critic"]` is not None."""
         critic = seeded_critic(len(self.space), self.facts["feature_dim"], self.facts["critic"], seed=0)
         checkpoint.unpack("critic", self._tensors(), critic, self.best)
         return critic.to(device).eval()
@@ -129,30 +129,30 @@ class Run:
 
         Args:
             row: its backbone.
-            path: where they lie now; None for where the run found them. Such as are no longer there pass: cached
-                features and a full-mode checkpoint need none.
+            path: the file of the weights; None for the file that the run was trained with. If that file no longer
+                exists, it is not an error: cached features and a full-mode checkpoint need no weights.
 
         Raises:
-            CheckpointError: the file is not the one that it was trained with; names both hashes.
+            CheckpointError: the file is not the one that the run was trained with; names both hashes.
         """
         spec = self.source().weights or DEFAULT_WEIGHTS
         if path is None and spec not in ("default", "none") and Path(spec).is_absolute() and not Path(spec).is_file():
             return Weights(spec, Path(spec), self.facts["weights_sha256"])
-        found = locate_weights(row, path or spec)
-        self.require_weights(found)
-        return found
+        weights = locate_weights(row, path or spec)
+        self.require_weights(weights)
+        return weights
 
-    def require_weights(self, found: Weights) -> None:
-        """Refuse weights other than those that the run was trained with; published ones not yet on this disk pass.
+    def require_weights(self, weights: Weights) -> None:
+        """Refuse weights other than those that the run was trained with. Weights that are not downloaded yet pass.
 
         Raises:
             CheckpointError: names both hashes.
         """
-        mine = self.facts["weights_sha256"]
-        if found.sha256 is not None and found.sha256 != mine:
+        expected = self.facts["weights_sha256"]
+        if weights.sha256 is not None and weights.sha256 != expected:
             raise CheckpointError(
-                f"the weights {found.path or found.spec} have SHA-256 {found.sha256[:12]}, "
-                f"but {self.folder} was trained with {str(mine)[:12]}",
+                f"the weights {weights.path or weights.spec} have SHA-256 {weights.sha256[:12]}, "
+                f"but {self.folder} was trained with {str(expected)[:12]}",
                 "Name the weights that it was trained with: --weights PATH",
             )
 

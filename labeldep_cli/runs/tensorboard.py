@@ -21,7 +21,7 @@ def require_tensorboard() -> None:
         LabeldepError: it is not; the error says how to install it.
     """
     try:
-        import torch.utils.tensorboard  # noqa: F401 - whether it can be imported
+        import torch.utils.tensorboard  # noqa: F401 - only to test that it can be imported
     except ImportError as error:
         raise LabeldepError(
             "--tensorboard needs the package tensorboard, which is not installed",
@@ -29,12 +29,12 @@ def require_tensorboard() -> None:
         ) from error
 
 
-class Recorded(ForwardingReporter):
+class RecordingReporter(ForwardingReporter):
     """A reporter that also writes every training to TensorBoard events.
 
     Args:
         reporter: receives all reports too.
-        run: the run's folder.
+        run: folder of the run.
     """
 
     def __init__(self, reporter: Reporter, run: Path) -> None:
@@ -52,7 +52,7 @@ class Events:
     """An observer that writes scalars: `train/LOSS` when losses are reported, `val/SCORE` at each evaluation.
 
     The events agree with the checkpoint from which a run continues. Events after it, left by a kill, are discarded. If
-    a run was begun without events, those of its earlier evaluations are written first.
+    a run was started without events, those of its earlier evaluations are written first.
 
     Args:
         folder: the folder of the events.
@@ -104,7 +104,7 @@ class Events:
                 self._writer.add_scalar(tag, value, step)
 
 
-def make_up(run: Path) -> None:
+def write_missing_events(run: Path) -> None:
     """Write the events of a finished run that was trained without `--tensorboard`, from its metrics.jsonl."""
     if _has_events(run / TENSORBOARD):
         return

@@ -1,4 +1,4 @@
-"""The adversarial step (Sect. 3.3): D in turns with G. How a step is called, and shared out: `training.steps`."""
+"""The adversarial step (Sect. 3.3): updates of D and G. `training.steps` explains the interface of steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from labeldep_cli.training.steps import generator_request, share_of
 from labeldep_cli.training.updates import Part, adam, parts_of, update_in_parts
 
 _QUALITY_DRAWS = 16
-"""Samples of G a validation image: they make the estimate steady where val is small."""
+"""Samples of G per validation image. More samples make the estimate less noisy if val is small."""
 
 
 class AdversarialStep:
@@ -35,7 +35,7 @@ class AdversarialStep:
         generator: G.
         critic: D.
         inputs: the training rows; their encoder is D's frozen f_ext.
-        config: every symbol of the paper.
+        config: the paper's settings.
         world: the processes that train together.
     """
 
@@ -58,7 +58,7 @@ class AdversarialStep:
         self.objective = CRITICS[config.critic](config)
 
     def requests(self, first: int) -> Iterator[Sequence[Request]]:
-        """For each update of D the batches of its objective, then one for G."""
+        """The batches of the objective for each update of D, then one for G."""
         for step in count(first):
             for key in self._critic_keys(step):
                 yield [share_of(self._critic_request(name, key), self.world) for name in self.objective.batches]
@@ -78,7 +78,7 @@ class AdversarialStep:
         return {"generator": self.generator, "critic": self.critic}
 
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        """G's and D's."""
+        """The optimizers of G and D."""
         return {"optimizer_g": self.optimizer_g, "optimizer_d": self.optimizer_d}
 
     @torch.no_grad()
@@ -86,7 +86,8 @@ class AdversarialStep:
         """How well D separates real sets from hard samples of G on validation rows, higher is better.
 
         Returns:
-            The quality of D's objective; None where G is trained too, and its own score chooses the best evaluation.
+            The quality as D's objective defines it; None if G is trained too, since then G's score selects the best
+            evaluation.
         """
         if not self.config.freeze_generator:
             return None
@@ -112,7 +113,7 @@ class AdversarialStep:
         """One update of D.
 
         Args:
-            batches: one for each of the objective's.
+            batches: one for each batch name of the objective.
 
         Returns:
             Its losses, detached.
@@ -132,7 +133,7 @@ class AdversarialStep:
         return self.objective.update(self.critic, self.optimizer_d, inputs, self.world)
 
     def _other_labels(self, batch: Batch) -> Tensor:
-        """The labels [B, L] of the rows that were drawn for a batch of mismatched pairs."""
+        """The labels [B, L] of the other rows that were drawn for a batch of mismatched pairs."""
         (others,) = batch.draws
         return self.inputs.device_labels[others].to(batch.y)
 
@@ -147,7 +148,7 @@ class AdversarialStep:
                 y = batch.y[rows]
                 with mixed_precision(self.inputs.device):
                     logits = self.generator(batch.x[rows])  # [B / K, L]
-                leaf = logits.detach().requires_grad_()  # Eq. 2's two terms pull at the logits: each is measured
+                leaf = logits.detach().requires_grad_()  # the gradients of Eq. 2's two terms are measured separately
                 fake_set = sampled(leaf, y, noise[rows], config.inverse_temperature, config.sampling)
                 fooling = share * losses.generator_loss(self.critic(fake_set, z[rows]))  # Eq. 3
                 logistic = share * of_logits(leaf, y)
@@ -167,18 +168,18 @@ class AdversarialStep:
 
     @torch.no_grad()
     def _features(self, batch: Batch) -> Tensor:
-        """Z = f_ext(x), [B, F], unless the batch brings it; D sees full precision under mixed precision too."""
+        """Z = f_ext(x), [B, F], or the batch's own z; in full precision for D, even under mixed precision."""
         if batch.z is not None:
             return batch.z
         return pooled(self._in_parts(self.inputs.encoder, batch, self.inputs.feature_dim))
 
     def _in_parts(self, network: nn.Module, batch: Batch, width: int) -> Tensor:
-        """What a network makes of x, in as many passes as G's update takes, so that none needs more memory."""
-        if len(batch.rows) == 0:  # of a batch of fewer rows than processes; not every network takes none
+        """The outputs of a network for x, in as many parts as G's update has, so that they need no more memory."""
+        if len(batch.rows) == 0:  # the batch has fewer rows than there are processes; not every network accepts 0 rows
             return batch.y.new_zeros(0, width)
         with mixed_precision(self.inputs.device):
-            made = [network(part).to(batch.y.dtype) for part in batch.x.chunk(self.config.accumulate)]
-        return torch.cat(made) if len(made) > 1 else made[0]
+            outputs = [network(part).to(batch.y.dtype) for part in batch.x.chunk(self.config.accumulate)]
+        return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
 
     def _critic_keys(self, step: int) -> Iterator[int]:
         """The numbers of the critic's updates at a step of G; those of the warm-up are negative."""
@@ -187,15 +188,15 @@ class AdversarialStep:
         yield from range(step * self.config.critic_steps, (step + 1) * self.config.critic_steps)
 
     def _critic_request(self, name: BatchName, key: int) -> Request:
-        """One of the batches of D's update `key`, over all processes."""
-        step = max(key, 0) // self.config.critic_steps  # the warm-up's keys are negative: it belongs to step 0
+        """One of the global batches of D's update `key`."""
+        step = max(key, 0) // self.config.critic_steps  # the keys of the warm-up are negative; it belongs to step 0
         rows = self.order.critic_rows(step, f"critic {name}", key)
         views = random_views(len(rows), self.inputs.n_views, self.config.seed, f"critic {name} views", key)
         needs_x = name == self.objective.sampled_batch
         return Request(rows, views, len(rows), needs_x, self._critic_draws(name, key, rows))
 
     def _critic_draws(self, name: BatchName, key: int, rows: Tensor) -> tuple[Tensor, ...]:
-        """What an update of D draws for one of its batches: rows of y', or the objective's noise."""
+        """The random numbers of an update of D for one of its batches: the rows of y', or the objective's noise."""
         if name == "mismatched":
             return (mismatched_rows(self.inputs.labels, rows, self.config.seed, "mismatched labels", key),)
         if name != self.objective.sampled_batch:
@@ -204,13 +205,13 @@ class AdversarialStep:
         return tuple(self._noise(purpose, key, *shape) for purpose, shape in shapes.items())
 
     def _generator_request(self, step: int) -> Request:
-        """G's batch at a step, with the noise of its samples, over all processes."""
+        """G's global batch at a step, with the noise for its samples."""
         request = generator_request(self.inputs, self.order, step)
         noise = self._noise("generator noise", step, request.global_batch_size, self.inputs.labels.shape[1])
         return request._replace(draws=(noise,))
 
     def _val_requests(self, val: Inputs) -> Iterator[Sequence[Request]]:
-        """All validation rows in order, with the noise of hard samples."""
+        """All validation rows in order, with the noise for hard samples."""
         for number, request in enumerate(requests_in_order(val)):
             noise = self._noise("val noise", number, request.global_batch_size, _QUALITY_DRAWS, val.labels.shape[1])
             yield [request._replace(draws=(noise,))]
@@ -221,14 +222,14 @@ class AdversarialStep:
 
 
 def critic_share(by_critic: Tensor, by_labels: Tensor) -> Tensor:
-    """The critic's part of the gradient at G's logits: its norm over the sum of both norms.
+    """The critic's share of the gradient at G's logits: its norm divided by the sum of both norms.
 
     Args:
         by_critic: squared norm of the gradient of L_G (Eq. 3) with respect to the logits of a batch, scalar.
-        by_labels: that of alpha times the logistic loss.
+        by_labels: squared norm of the gradient of alpha times the logistic loss, scalar.
 
     Returns:
-        Scalar in [0, 1]; near 0 for a critic that is mute beside the labels.
+        Scalar in [0, 1]; near 0 if the critic has almost no influence compared with the labels.
     """
     critic, labels = by_critic.sqrt(), by_labels.sqrt()
     return critic / (critic + labels).clamp(min=torch.finfo(critic.dtype).tiny)

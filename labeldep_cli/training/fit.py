@@ -1,4 +1,4 @@
-"""The one training loop, for both stages and both modes."""
+"""The training loop, the same for both stages and both modes."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Schedule:
     """How long to train.
 
     Attributes:
-        steps: generator updates in all.
+        steps: total number of generator updates.
         steps_per_epoch: ceil(N / batch size).
-        patience: evaluations without a better one; 0 for no limit.
-        min_interval: steps between evaluations at least.
-        select: the evaluation to keep: the last one, or the one with the best such score on val.
+        patience: training stops after this number of evaluations without a better one; 0 for no limit.
+        min_interval: minimum number of steps between evaluations.
+        select: the evaluation to keep: "last", or the score on val whose best value decides.
     """
 
     steps: int
@@ -47,11 +47,11 @@ class Schedule:
 
     @property
     def interval(self) -> int:
-        """Steps between evaluations: whole epochs, of at least `min_interval` steps together."""
+        """Steps between evaluations: the smallest number of epochs that has at least `min_interval` steps."""
         return self.steps_per_epoch * -(-self.min_interval // self.steps_per_epoch)
 
     def is_due(self, state: State) -> bool:
-        """Whether the networks are to be evaluated as they stand."""
+        """Whether an evaluation is due at the present step."""
         at_interval = state.step % self.interval == 0 or state.step == self.steps
         return at_interval and state.history[-1]["step"] < state.step
 
@@ -67,27 +67,28 @@ def fit(
     reporter: Reporter,
     world: World = ALONE,
 ) -> State:
-    """Train until the schedule ends, evaluating and checkpointing on the way; go on from `last` where there is one.
+    """Train until the schedule ends, with evaluations and checkpoints; continue from `last` if it exists.
 
-    An interruption (Ctrl-C in the main thread) ends it after the update under way, with `last` at that step; a second
-    one at once, with `last` as it was. An evaluation ends at once. Several processes are interrupted as they come.
+    The first interruption (Ctrl-C in the main thread) ends training after the update in progress and writes `last` at
+    that step. A second one ends training immediately and leaves `last` unchanged. An interruption during an evaluation
+    cancels the evaluation. With several processes, interruptions are not deferred.
 
     Args:
-        step: what an update is.
+        step: makes one update of the networks.
         generator: G, which the step trains.
-        train, val: their inputs; the best evaluation is chosen on val.
-        schedule: when to stop.
-        folder: of the run; its four files are written here.
-        facts: what every checkpoint of this run says of itself (JSON values).
-        reporter: looks on; no number depends on it.
+        train, val: inputs of the splits; the best evaluation is chosen on val.
+        schedule: when to evaluate and when to stop.
+        folder: folder of the run; its four files are written here.
+        facts: what every checkpoint of this run stores about the run (JSON values).
+        reporter: receives progress and notes; no number depends on it.
         world: the processes that train together; the first one writes.
 
     Returns:
-        The closing state.
+        The final state.
 
     Raises:
-        TrainingError: a loss that is not finite; names the step and the last good checkpoint.
-        KeyboardInterrupt: it was interrupted.
+        TrainingError: a loss is not finite; names the step and the last good checkpoint.
+        KeyboardInterrupt: training was interrupted.
     """
     with world.first_alone():
         state = resume(step, folder, reporter, world)
@@ -146,7 +147,7 @@ def _finish(
     reporter: Reporter,
     world: World,
 ) -> None:
-    """Choose the weight of the best critic for test time, keep it in `best`, and write the result."""
+    """Choose the weight of the best critic at test time, store it in `best`, and write the result."""
     if "critic" in step.networks():
         reporter.note("choosing the critic's weight for test time on val")
     beta = step.beta(val)
@@ -155,18 +156,18 @@ def _finish(
             if beta is not None:
                 checkpoint.save(folder / BEST, packed_networks(step), {**facts, **state.best, "beta": beta})
             result = {"steps": state.step, "best_step": state.best["step"], "stopped_early": state.stopped}
-            closing = {name: state.best[name] for name in ("val", "thresholds")}
-            write_json(folder / RESULT, {**result, **closing, "beta": beta})
+            chosen = {name: state.best[name] for name in ("val", "thresholds")}
+            write_json(folder / RESULT, {**result, **chosen, "beta": beta})
 
 
 class _Measured(NamedTuple):
-    """An evaluation, before the state knows of it.
+    """An evaluation that is not yet part of the state.
 
     Attributes:
-        losses: their means since the evaluation before, and the critic's quality where it chooses.
-        scores: of G on val.
-        thresholds: found on val.
-        quality: of D; None where G's own score chooses the best evaluation.
+        losses: means of the losses since the previous evaluation; also the critic's quality if it selects.
+        scores: scores of G on val.
+        thresholds: thresholds tuned on val.
+        quality: quality of D; None if G's score selects the best evaluation.
     """
 
     losses: Mapping[str, float]
@@ -178,15 +179,15 @@ class _Measured(NamedTuple):
 def _measure(
     state: State, tally: Tally, step: Step, generator: Generator, val: Inputs, folder: Path, world: World
 ) -> _Measured:
-    """Score G (or D, where it alone is trained) on val; nothing is changed."""
+    """Score G on val (and D, if only D is trained); nothing is changed."""
     losses = {**tally.means(), **(_gradient(generator) or state.unevaluated.get("gradient", {}))}
     scores, thresholds = _val_scores(generator, val, state.step, folder, world)
-    quality = world.broadcast(step.quality(val))  # processes on unlike machines may differ in a last digit
+    quality = world.broadcast(step.quality(val))  # on different machines the last digits may differ
     return _Measured(losses if quality is None else {**losses, "critic_val": quality}, scores, thresholds, quality)
 
 
 def _conclude(state: State, measured: _Measured, schedule: Schedule) -> None:
-    """Add the record of an evaluation, and see whether it is the best yet, or the last."""
+    """Add an evaluation to the state: its record, whether it is the best so far, and whether training stops."""
     losses, scores, thresholds, quality = measured
     _record(state, losses, scores)
     state.unevaluated = {}
@@ -203,14 +204,14 @@ def _conclude(state: State, measured: _Measured, schedule: Schedule) -> None:
 
 
 def _gradient(generator: Generator) -> dict[str, float]:
-    """The norm of G's gradient at its last update, which costs nothing at the others; none where G is frozen."""
+    """The norm of G's gradient at its last update, without cost at other updates; empty if G is frozen."""
     gradients = [p.grad for p in generator.parameters() if p.grad is not None]
     return {"generator_gradient": float(get_total_norm(gradients))} if gradients else {}
 
 
 def _record(state: State, losses: Mapping[str, float], scores: Mapping[str, Any]) -> None:
-    kept = {name: value for name, value in scores.items() if name != "per_label"}
-    state.history.append({"step": state.step, **losses, "val": kept})
+    overall = {name: value for name, value in scores.items() if name != "per_label"}
+    state.history.append({"step": state.step, **losses, "val": overall})
 
 
 def _val_scores(
@@ -233,7 +234,7 @@ def _save_interrupted(
     facts: Mapping[str, Any],
     reporter: Reporter,
 ) -> None:
-    """Write `last` between two evaluations, with what the next one tells of the updates since the one before."""
+    """Write `last` between two evaluations, with the losses and the gradient that the next evaluation records."""
     gradient = _gradient(generator) or state.unevaluated.get("gradient", {})
     state.unevaluated = {"losses": tally.losses(), "gradient": gradient}
     save(state, step, folder, facts)

@@ -1,4 +1,4 @@
-"""The label-set critic for a training loop of one's own: any PyTorch classifier, of images or of anything else.
+"""The label-set critic for your own training loop, with any PyTorch classifier of images or anything else.
 
 B batch, L labels, F feature width.
 """
@@ -35,22 +35,22 @@ _PURPOSE = "label dependency"
 
 
 class LabelDependencyLoss:
-    """The critic D beside a classifier of your own: D's training, and what D adds to the classifier's loss.
+    """The critic D for your own classifier: it trains D, and computes the term that D adds to the classifier's loss.
 
     ```
     critic = LabelDependencyLoss(n_labels, feature_dim)
     for x, y in batches:
         features = frozen(x)                                      # [B, F]
         logits = classifier(x)                                    # [B, L]
-        critic.step(logits, features, y)                          # D's own updates
+        critic.step(logits, features, y)                          # the updates of D
         loss = bce(logits, y) + critic.generator_loss(logits, features)
         loss.backward()
     ```
 
-    **What goes where.** Eq. 2 is L_G = -mean D(y_hat, x) + alpha * cross-entropy, which is averaged over images and,
-    by `label_reduction`, averaged or summed over labels. `generator_loss` is its first term over alpha, in the units of
-    your cross-entropy, so that the sum above is L_G times a constant and the cross-entropy keeps the weight, and your
-    learning rate the meaning, that they have without D:
+    **Scale of the terms.** Eq. 2 is L_G = -mean D(y_hat, x) + alpha * cross-entropy. Its cross-entropy is averaged over
+    images, and averaged or summed over labels (`label_reduction`). `generator_loss` is the first term divided by alpha,
+    in the units of your cross-entropy. So the sum above is L_G times a constant, and your cross-entropy and your
+    learning rate keep the scale that they have without D:
 
     | `bce_reduction` | your cross-entropy | `generator_loss` | with `label_reduction="sum"` |
     |---|---|---|---|
@@ -58,33 +58,33 @@ class LabelDependencyLoss:
     | "image" | summed over labels, averaged over images | -mean D * L / alpha | -mean D / alpha |
     | "sum" | summed over all B * L entries | -mean D * B * L / alpha | -mean D * B / alpha |
 
-    **How it differs from `labeldep adversarial`.** There each update of D draws three batches (matched, generated and
-    mismatched pairs); here the one batch at hand serves for all three: noise, interpolation and mismatches are drawn
-    anew for each of the `critic_steps` updates, rows are not. For rows too, set `critic_steps=1` and call `step` with
-    several batches.
+    **Difference from `labeldep adversarial`.** There each update of D draws three batches (matched, generated and
+    mismatched pairs). Here the batch that you pass is used for all three: for each of the `critic_steps` updates noise,
+    interpolation and mismatches are drawn again, but not the rows. For new rows too, set `critic_steps=1` and call
+    `step` with several batches.
 
-    It is no `nn.Module`: as a part of your model its weights would be among `parameters()`, and your optimizer would
-    train D to be fooled. Save it by `state_dict`, move it by `to`. D computes in full precision under autocast too.
-    Draws belong to `seed` and to the calls made so far, and never touch the global generator.
+    This is not an `nn.Module`. As a part of your model, its weights would be among `parameters()`, and your optimizer
+    would train D to be fooled. Save it with `state_dict`, move it with `to`. D computes in full precision, even under
+    autocast. Random numbers depend on `seed` and on the number of draws so far; the global generator is not used.
 
     Args:
         n_labels: L.
-        feature_dim: F, of what D sees of an image or text: best of a frozen network, as in the paper.
-        bce_reduction: of the cross-entropy that `generator_loss` is added to.
-        label_reduction: of the cross-entropy in Eq. 2, which alpha weighs: with "sum" the critic has 1 / L of the say.
-        critic: "wgan-gp", the paper's; or "nce", a density ratio, made for `rerank`.
+        feature_dim: F, the width of D's features of an image or text; best those of a frozen network, as in the paper.
+        bce_reduction: reduction of the cross-entropy that `generator_loss` is added to.
+        label_reduction: reduction of Eq. 2's cross-entropy over labels; with "sum" the critic has 1 / L of the weight.
+        critic: "wgan-gp", the paper's critic; or "nce", a density ratio, made for `rerank`.
         alpha, lambda_gp, critic_steps, inverse_temperature, noise_samples, critic_layers, critic_width,
             critic_projection, sampling, negatives, conditional, critic_lr, critic_beta1, critic_beta2, leaky_slope,
             max_gradient_norm: as in `labeldep_cli.config.AdversarialConfig`.
-        seed: of D's initial weights and of all draws.
+        seed: seed of D's initial weights and of all random numbers.
 
     Attributes:
-        network: D itself: (label sets [B, L] or [B, K, L], features [B, F]) -> scores [B] or [B, K].
-        optimizer: D's Adam.
+        network: D: (label sets [B, L] or [B, K, L], features [B, F]) -> scores [B] or [B, K].
+        optimizer: D's Adam optimizer.
         config: all settings.
 
     Raises:
-        ValueError: a critic of another kind, another reduction, or an alpha that is not above 0.
+        ValueError: an unknown critic or reduction, or a setting that is out of range.
     """
 
     def __init__(
@@ -150,26 +150,26 @@ class LabelDependencyLoss:
         self._staging = Staging(torch.device("cpu"))
 
     def step(self, logits: Tensor, features: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Update D `critic_steps` times; nothing flows back into logits or features.
+        """Update D `critic_steps` times; no gradient flows back into logits or features.
 
         Args:
-            logits: of the classifier, [B, L].
+            logits: those of the classifier, [B, L].
             features: z of the same rows, [B, F].
-            y: their labels [B, L], 0 or 1; -1 where unknown, which every set leaves out.
+            y: labels of these rows [B, L], 0 or 1; -1 if unknown. Unknown labels are left out of every label set.
 
         Returns:
             The losses of the last update, scalars without a gradient: "critic" (L_D of Eq. 4), "penalty" (Eq. 5) and
-            "wasserstein" (mean D(y, x) - mean D(y_hat, x)); of a density ratio "critic" and "margin".
+            "wasserstein" (mean D(y, x) - mean D(y_hat, x)); for a density ratio "critic" and "margin".
 
         Raises:
-            TrainingError: logits or features that are not finite; D is left as it was.
-            ValueError: shapes that do not fit.
+            TrainingError: logits or features are not finite; D is unchanged.
+            ValueError: the shapes do not fit.
         """
-        z, logits = self._fitting(features, logits.detach())
+        z, logits = self._checked(features, logits.detach())
         y = checked_labels(y, logits)
         require_finite({"logits": logits, "features": z})
         objective = self._objective
-        labels = y.cpu() if "mismatched" in objective.batches else None  # once: it waits for the device
+        labels = y.cpu() if "mismatched" in objective.batches else None  # only once, since it waits for the device
         record: dict[str, Tensor] = {}
         with torch.autocast(z.device.type, enabled=False):
             for _ in range(self.config.critic_steps):
@@ -178,22 +178,22 @@ class LabelDependencyLoss:
         return {name: record[name] for name in objective.loss_names}
 
     def generator_loss(self, logits: Tensor, features: Tensor, y: Tensor | None = None) -> Tensor:
-        """What the classifier pays for label sets that D does not believe: Eq. 3, in the units of `bce_reduction`.
+        """The classifier's adversarial loss, Eq. 3, in the units of `bce_reduction`: high if D rejects its label sets.
 
-        Its gradient goes into the logits alone, not into D or the features.
+        Its gradient flows into the logits only, not into D or the features.
 
         Args:
-            logits: of the classifier, [B, L].
+            logits: those of the classifier, [B, L].
             features: z of the same rows, [B, F].
-            y: labels [B, L]; only needed where some are unknown (-1), which are left out of every set.
+            y: labels [B, L]; only needed if some are unknown (-1), so that they are left out of every label set.
 
         Returns:
             Scalar.
 
         Raises:
-            ValueError: shapes that do not fit.
+            ValueError: the shapes do not fit.
         """
-        z, logits = self._fitting(features, logits)
+        z, logits = self._checked(features, logits)
         config = self.config
         fixed = {name: parameter.detach() for name, parameter in self.network.named_parameters()}
         with torch.autocast(z.device.type, enabled=False):
@@ -206,41 +206,41 @@ class LabelDependencyLoss:
             )
 
     def rerank(self, logits: Tensor, features: Tensor, beta: float) -> Tensor:
-        """The critic at test time: each row's label set with the best log p(y|x) + beta * D(y, x).
+        """Decide with the critic at test time: each row's label set with the best log p(y|x) + beta * D(y, x).
 
         Args:
-            logits: of the classifier, [N, L].
+            logits: those of the classifier, [N, L].
             features: z, [N, F].
-            beta: weight of D, as `tune_beta` finds it; 0 gives the sets of the threshold 0.5.
+            beta: weight of D, chosen by `tune_beta`; 0 gives the label sets of the threshold 0.5.
 
         Returns:
             bool [N, L].
         """
-        z, logits = self._fitting(features, logits.detach())
+        z, logits = self._checked(features, logits.detach())
         return rerank(self.network, logits, z, beta)
 
     def tune_beta(self, logits: Tensor, features: Tensor, y: Tensor) -> float:
         """Choose the weight of D for `rerank` on VALIDATION rows, by the share of label sets that are right.
 
         Args:
-            logits: of the classifier, [N, L].
+            logits: those of the classifier, [N, L].
             features: z, [N, F].
-            y: labels [N, L]; -1 where unknown, which counts nowhere.
+            y: labels [N, L]; -1 if unknown. Unknown labels are ignored.
 
         Returns:
-            The weight, 0 where D helps nothing.
+            The weight; 0 if D does not help.
         """
-        z, logits = self._fitting(features, logits.detach())
+        z, logits = self._checked(features, logits.detach())
         return tune_beta(self.network, logits, z, checked_labels(y, logits), self._objective.expected_beta)
 
     def to(self, device: torch.device | str) -> LabelDependencyLoss:
-        """Move D and its Adam; call it before `load_state_dict` or after, it makes no difference."""
+        """Move D and its optimizer to a device; possible before or after `load_state_dict`."""
         self.network.to(device)
-        self.optimizer.load_state_dict(self.optimizer.state_dict())  # moves its moments to where the weights are
+        self.optimizer.load_state_dict(self.optimizer.state_dict())  # moves Adam's moments to the device of the weights
         return self
 
     def state_dict(self) -> dict[str, Any]:
-        """What it takes to go on as if nothing had happened; saved, `torch.load(weights_only=True)` reads it."""
+        """The complete state, to continue later; once saved, `torch.load(weights_only=True)` can read it."""
         return {
             "critic": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -248,33 +248,33 @@ class LabelDependencyLoss:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave; RuntimeError where the shapes are others."""
+        """Load a state from `state_dict`; RuntimeError if the shapes differ."""
         self.network.load_state_dict(state["critic"])
         self.optimizer.load_state_dict(state["optimizer"])
         self._draws = int(state["draws"])
 
     def _update_inputs(self, logits: Tensor, z: Tensor, y: Tensor, labels: Tensor | None) -> UpdateInputs:
-        """What one update of D takes, drawn anew: the one batch at hand serves as each of the objective's.
+        """The inputs of one update of D, with new random numbers; the rows are the same in each batch of the objective.
 
         Args:
-            logits: of the classifier, [B, L].
+            logits: those of the classifier, [B, L].
             z: features [B, F].
             y: labels [B, L].
-            labels: the same on the CPU; None without mismatched pairs.
+            labels: the same labels on the CPU; None without mismatched pairs.
         """
         shapes = self._objective.noise_shapes(len(y), self.n_labels)
         drawn = [self._noise(*shape) for shape in shapes.values()]
         if labels is not None:
             rows = torch.arange(len(labels))
             drawn.append(mismatched_rows(labels, rows, self.config.seed, f"{_PURPOSE} rows", self._next()))
-        there = self._staged(drawn, z)
-        noise = there[: len(shapes)]
-        other_labels = None if labels is None else y[there[-1]]
+        staged = self._staged(drawn, z)
+        noise = staged[: len(shapes)]
+        other_labels = None if labels is None else y[staged[-1]]
         batches = dict.fromkeys(self._objective.batches, Examples(y, z))
         return UpdateInputs(batches, logits, noise, other_labels, len(y))
 
     def _weight(self, batch: int) -> float:
-        """What turns the adversarial term of Eq. 2 into the units of the user's cross-entropy."""
+        """The factor that converts the adversarial term of Eq. 2 into the units of the user's cross-entropy."""
         summed = {"mean": 1 / self.n_labels, "image": 1.0, "sum": float(batch)}[self.bce_reduction]
         over_labels = float(self.n_labels) if self.config.label_reduction == "mean" else 1.0
         return summed * over_labels / self.config.alpha
@@ -284,17 +284,17 @@ class LabelDependencyLoss:
         return self._draws
 
     def _noise(self, *shape: int) -> Tensor:
-        """Uniform noise of a shape, on [0, 1), in D's precision."""
+        """Uniform noise on [0, 1) of a shape, in D's precision."""
         return uniform(shape, self.config.seed, _PURPOSE, self._next()).to(self.network.project_labels.weight.dtype)
 
     def _staged(self, drawn: list[Tensor], like: Tensor) -> list[Tensor]:
-        """Draws on the device of some other tensor."""
+        """Copy random numbers to the device of another tensor."""
         if self._staging.device != like.device:
             self._staging = Staging(like.device)
         return self._staging(drawn)
 
-    def _fitting(self, features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Features without a gradient, and logits, in D's precision; ValueError where they do not fit D."""
+    def _checked(self, features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Features without a gradient, and logits, both in D's precision; ValueError if they do not fit D."""
         weight = self.network.project_labels.weight
         require_fitting(logits, features, self.n_labels, self.feature_dim, weight.device)
         return features.detach().to(weight.dtype), logits.to(weight.dtype)

@@ -1,4 +1,4 @@
-"""What `LabelDependencyLoss` refuses: settings, shapes and values that would train nothing, or something else.
+"""The checks of `LabelDependencyLoss`: settings, shapes and values with which it would train nothing, or wrongly.
 
 B batch, L labels, F feature width.
 """
@@ -17,13 +17,13 @@ from labeldep_cli.errors import TrainingError
 
 
 def require_fitting(logits: Tensor, features: Tensor, n_labels: int, feature_dim: int, device: torch.device) -> None:
-    """Refuse tensors that a critic cannot take.
+    """Refuse tensors with shapes or devices that do not fit the critic.
 
     Args:
         logits: [B, L].
         features: [B, F].
         n_labels, feature_dim: L and F of the critic.
-        device: that it lies on.
+        device: device of the critic.
 
     Raises:
         ValueError: names the shapes, or the devices.
@@ -41,39 +41,39 @@ def require_fitting(logits: Tensor, features: Tensor, n_labels: int, feature_dim
 
 
 def checked_labels(y: Tensor, logits: Tensor) -> Tensor:
-    """Labels [B, L] in the precision, and on the device, of their logits [B, L].
+    """Labels [B, L] in the precision and on the device of their logits [B, L].
 
     Raises:
-        ValueError: another shape, no row, or values other than 0, 1 and -1.
+        ValueError: the shapes differ, there are no rows, or a value is not 0, 1 or -1.
     """
     if y.shape != logits.shape or not len(y):
         raise ValueError(f"labels {tuple(y.shape)} for logits {tuple(logits.shape)}; at least one row")
     y = y.to(logits)
     if not ((y == 0) | (y == 1) | (y == -1)).all():
-        raise ValueError("labels are 0, 1, or -1 where unknown; found others")
+        raise ValueError("labels must be 0, 1, or -1 if unknown; there are other values")
     return y
 
 
-def require_finite(given: dict[str, Tensor]) -> None:
-    """Refuse tensors that are not finite; one look at all of them, for which the host waits.
+def require_finite(tensors: dict[str, Tensor]) -> None:
+    """Refuse tensors with values that are not finite. All are checked together, so the host waits only once.
 
     Raises:
-        TrainingError: names the first.
+        TrainingError: names the first of these tensors.
     """
-    finite = torch.stack([tensor.isfinite().all() for tensor in given.values()]).tolist()
+    finite = torch.stack([tensor.isfinite().all() for tensor in tensors.values()]).tolist()
     if not all(finite):
         raise TrainingError(
-            f"LabelDependencyLoss.step: the {list(given)[finite.index(False)]} are not finite",
+            f"LabelDependencyLoss.step: the {list(tensors)[finite.index(False)]} are not finite",
             "Leave such a batch out, lower the learning rate, or compute in more than 16 bits.",
         )
 
 
 def require_sensible(config: AdversarialConfig, positive: Sequence[str]) -> None:
-    """Refuse settings that would train nothing, or something else.
+    """Refuse settings with which the critic would train nothing, or wrongly.
 
     Args:
         config: all settings.
-        positive: those of the critic's kind that must be above 0.
+        positive: names of further settings that must be above 0 for this kind of critic.
 
     Raises:
         ValueError: names the setting.

@@ -1,4 +1,4 @@
-"""Where a run stands, and how that is kept on the disk."""
+"""The state of a training, and how it is stored on the disk."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
 from labeldep_cli.training.steps import Step
 
 _PROGRESS = ("step", "history", "best", "stopped")
-"""The fields of a state that every `last` holds."""
+"""The fields of a state that every `last` contains."""
 
 
 @dataclass
 class State:
-    """Where a run stands; `last.safetensors` is its only truth.
+    """The state of a training. On the disk it is defined by `last.safetensors` alone.
 
     Attributes:
-        step: generator updates made.
-        history: one record an evaluation, the lines of metrics.jsonl.
-        best: the best evaluation: its step, the value that chose it, scores on val, thresholds found on val. Empty
-            before the first.
-        stopped: `--patience` ended the run.
-        unevaluated: of a run that was interrupted between two evaluations: what the next record tells of the updates
-            since the last one ("losses" by name, one number an update; the "gradient" of the last update).
+        step: number of generator updates so far.
+        history: one record per evaluation, the lines of metrics.jsonl.
+        best: the best evaluation: its step, the value that selected it, scores on val, thresholds tuned on val. Empty
+            before the first evaluation after an update.
+        stopped: whether `--patience` ended the training.
+        unevaluated: for a run that was interrupted between two evaluations, what the next record needs from the updates
+            since the previous one: "losses" by name, one number per update, and the "gradient" of the last update.
     """
 
     step: int = 0
@@ -44,7 +44,7 @@ class State:
 
 
 def save(state: State, step: Step, folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write `last`, then what follows from it: `best` after `last`, so that `last` can always rebuild it."""
+    """Write `last`, then `best` and metrics.jsonl. In this order, both can always be rebuilt from `last`."""
     networks = packed_networks(step)
     optimizers = {
         name: value
@@ -65,10 +65,10 @@ def _write_metrics(state: State, folder: Path) -> None:
 
 
 def resume(step: Step, folder: Path, reporter: Reporter, world: World) -> State:
-    """Load `last` into the networks; the first process cuts everything else to fit it.
+    """Load `last` into the networks. The first process also changes or removes the other files to fit it.
 
     Raises:
-        CheckpointError: `last` is broken, or `best` is and cannot be rebuilt.
+        CheckpointError: `last` is broken, or `best` is broken and cannot be rebuilt.
     """
     if world.first:
         checkpoint.sweep(folder)
@@ -89,22 +89,22 @@ def resume(step: Step, folder: Path, reporter: Reporter, world: World) -> State:
     if not state.best:
         (folder / BEST).unlink(missing_ok=True)
     elif checkpoint.read_facts(folder / BEST).get("step") != state.best["step"]:
-        # A kill between `last` and `best` leaves `last` as the best: `best` is written before the next step.
+        # `best` is written before the next step. So after a kill between `last` and `best`, `last` is the best.
         if state.best["step"] != state.step:
             raise CheckpointError(
                 f"{folder / BEST} is missing or broken, and {LAST} (step {state.step}) is past it "
                 f"(step {state.best['step']})",
-                "Put it back, or train anew: the same command with --fresh.",
+                "Put it back, or train again from scratch: the same command with --fresh.",
             )
-        own = {key: value for key, value in facts.items() if key not in (*_PROGRESS, "unevaluated")}
+        run_facts = {key: value for key, value in facts.items() if key not in (*_PROGRESS, "unevaluated")}
         networks = {name: value for name, value in tensors.items() if name.partition(".")[0] in step.networks()}
-        checkpoint.save(folder / BEST, networks, {**own, **state.best})
+        checkpoint.save(folder / BEST, networks, {**run_facts, **state.best})
     _write_metrics(state, folder)
     return state
 
 
 def load_best(step: Step, folder: Path) -> None:
-    """Load the best evaluation into the networks.
+    """Load the best checkpoint into the networks.
 
     Raises:
         CheckpointError: it is missing or broken.
@@ -115,5 +115,5 @@ def load_best(step: Step, folder: Path) -> None:
 
 
 def packed_networks(step: Step) -> dict[str, Tensor]:
-    """What a checkpoint keeps of the networks."""
+    """The weights of the networks, as a checkpoint stores them."""
     return {name: value for key, net in step.networks().items() for name, value in checkpoint.pack(key, net).items()}

@@ -1,13 +1,13 @@
-"""One update of the networks: what every step is, and the logistic step (Sect. 3.2).
+"""One update of the networks: the interface of every step, and the logistic step (Sect. 3.2).
 
-A step is called with its number and a stream that brings the batches of each of its updates; `requests` says which
-ones, and brings all that is drawn for them. So images are decoded ahead of their use, draws travel to the device in one
-copy an update, and an update itself is a function of tensors that lie there: it draws nothing and waits for nothing.
+A step is called with its number and a stream of batches. `requests` names the batches of each of its updates, together
+with all random numbers for them. So images are decoded ahead of their use, random numbers are copied to the device once
+per update, and an update is a function of tensors on the device: it draws nothing and waits for nothing.
 
-Where several processes train together, all draws are those of the global batch, of which each process takes its
-share; every loss is a part of a mean over the global batch, and losses and gradients are summed over the processes. So
-they compute what one would. (DistributedDataParallel would average gradients of unequal shares alike, and is wrong for
-a loss that autograd.grad has passed through, as the penalty's.)
+If several processes train together, random numbers are drawn for the global batch, and each process takes its share of
+the rows. Every loss is a part of a mean over the global batch, and losses and gradients are summed over the processes.
+So the result is that of one process. (DistributedDataParallel would give gradients of unequal shares equal weight, and
+it is wrong for a loss that contains autograd.grad, such as the gradient penalty.)
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from labeldep_cli.training.updates import Part, adam, parts_of, update_in_parts
 
 
 class Step(Protocol):
-    """What `fit` runs.
+    """The interface between `fit` and the two kinds of training.
 
     Attributes:
-        order: of the training rows.
+        order: the order of the training rows.
     """
 
     order: Order
 
     def requests(self, first: int) -> Iterator[Sequence[Request]]:
-        """The batches of each update of steps first, first + 1, ...: endless."""
+        """The batches of each update of the steps first, first + 1, ..., without end."""
 
     def __call__(self, step: int, batches: Iterator[Sequence[Batch]]) -> Mapping[str, Tensor]:
-        """Make one update of G (and those of D before it); the losses, detached."""
+        """Update D, if there is one, and then G once; returns the losses, detached."""
 
     def quality(self, val: Inputs) -> float | None:
-        """What chooses the best evaluation, higher is better; None for the generator's own score."""
+        """The value that selects the best evaluation, higher is better; None if the generator's score selects it."""
 
     def beta(self, val: Inputs) -> float | None:
         """The critic's weight at test time, chosen on val; None without a critic."""
 
     def networks(self) -> Mapping[str, nn.Module]:
-        """What a checkpoint keeps."""
+        """The networks that every checkpoint stores."""
 
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        """What a checkpoint to go on from keeps too."""
+        """The optimizers, which are also stored in the checkpoint from which training continues."""
 
 
 class LogisticStep:
@@ -64,7 +64,8 @@ class LogisticStep:
         generator: G.
         inputs: the training rows.
         config: batch size, learning rate, seed.
-        weight: of the loss; alpha for the control, so that it differs from the adversarial stage by the critic alone.
+        weight: weight of the loss; alpha for the control, so that only the critic distinguishes it from the adversarial
+            stage.
         world: the processes that train together.
     """
 
@@ -80,7 +81,7 @@ class LogisticStep:
         self.optimizer = adam(generator, config.learning_rate, (config.beta1, config.beta2))
 
     def requests(self, first: int) -> Iterator[Sequence[Request]]:
-        """One batch a step: epochs of permuted rows."""
+        """One batch per step, in epochs of permuted rows."""
         for step in count(first):
             yield [share_of(generator_request(self.inputs, self.order, step), self.world)]
 
@@ -99,7 +100,7 @@ class LogisticStep:
         return update_in_parts(self.optimizer, (name,), parts(), self.world, self.config.max_gradient_norm)
 
     def quality(self, val: Inputs) -> float | None:
-        """None: the generator's own score chooses the best evaluation."""
+        """None: the generator's score selects the best evaluation."""
         return None
 
     def beta(self, val: Inputs) -> float | None:
@@ -111,18 +112,18 @@ class LogisticStep:
         return {"generator": self.generator}
 
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
-        """G's."""
+        """The optimizer of G."""
         return {"optimizer_g": self.optimizer}
 
 
 def generator_request(inputs: Inputs, order: Order, step: int) -> Request:
-    """G's batch at a step, over all processes."""
+    """G's global batch at a step."""
     rows = order.generator_rows(step)
     return Request(rows, random_views(len(rows), inputs.n_views, order.seed, "views", step), len(rows))
 
 
 def share_of(request: Request, world: World) -> Request:
-    """This process's rows of a batch, and what was drawn for them."""
+    """This process's rows of a global batch, with the random numbers drawn for them."""
     rows, views, global_batch_size, needs_x, draws = request
     part = world.share(global_batch_size)
     return Request(rows[part], views[part], global_batch_size, needs_x, tuple(drawn[part] for drawn in draws))

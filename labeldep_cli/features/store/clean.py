@@ -1,4 +1,4 @@
-"""Removing rows from a store, or a store: what stays is written into new segments before the old ones go."""
+"""Remove rows from a store, or a whole store. Rows to keep are copied into new segments before old ones are deleted."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from labeldep_cli.features.store.write import SegmentWriter, rescue
 from labeldep_cli.files import storing
 
 LOCK = ".lock"
-"""The file that who writes a store holds."""
+"""The lock file of a store, held by the process that writes it."""
 
 PARTS: tuple[Part, ...] = ("crops", "test")
-"""The crops go first: whole images without crops are a store as any other."""
+"""In the order of removal. Crops come first: a store without crops is valid."""
 
 _BLOCK = 64 * 2**20
-"""Bytes that are copied at a time, about."""
+"""Approximate number of bytes that are copied at a time."""
 
 
 class UnneededRows(NamedTuple):
-    """Rows of a store that can go.
+    """Rows of a store that can be removed.
 
     Attributes:
-        images: that are gone, and whose whole images or crops lie in the store.
-        again: rows whose image was computed again later.
-        bytes: of all these rows.
+        images: number of images in the store that no longer exist.
+        again: number of rows of other images that were computed again later.
+        bytes: total size of all these rows.
     """
 
     images: int
@@ -44,7 +44,7 @@ def unneeded_rows(store: FeatureStore, gone: NDArray[np.bytes_]) -> UnneededRows
 
     Args:
         store: the store.
-        gone: CONTENT [G], images that nobody has any more.
+        gone: CONTENT [G], images that no longer exist.
 
     Raises:
         CacheError: a segment is broken.
@@ -61,14 +61,14 @@ def unneeded_rows(store: FeatureStore, gone: NDArray[np.bytes_]) -> UnneededRows
 
 
 def remove_rows(store: FeatureStore, gone: NDArray[np.bytes_]) -> None:
-    """Remove the rows of images that are gone, and those that count no more; the caller holds the store's lock.
+    """Remove the rows of images that no longer exist, and superseded rows; the caller holds the store's lock.
 
-    Segment by segment, what stays is written into a new one before the old one goes: all other rows are readable at
-    every moment, and a kill leaves at most some of them twice.
+    In each segment, the rows to keep are written into a new segment before the old one is deleted. So all other rows
+    are readable at every moment, and after a kill at most some of them are stored twice.
 
     Raises:
         CacheError: a segment is broken.
-        StorageError: the place is not writable, or lacks the room for one segment more.
+        StorageError: the folder is not writable, or the disk has no space for one more segment.
     """
     for part in PARTS:
         for segment, kept in zip(store.segments(part), store.rows_to_keep(part, gone), strict=True):
@@ -81,7 +81,7 @@ def remove_rows(store: FeatureStore, gone: NDArray[np.bytes_]) -> None:
 
 
 def _copy(store: FeatureStore, segment: Segment, kept: NDArray[np.bool_]) -> None:
-    """Write some rows of a segment into a new one, bit for bit."""
+    """Copy some rows of a segment into a new segment, unchanged."""
     writer = SegmentWriter.begin(
         store.folder, segment.part, int(kept.sum()), segment.shape, store.kind, segment.versions
     )
@@ -97,22 +97,23 @@ def _copy(store: FeatureStore, segment: Segment, kept: NDArray[np.bool_]) -> Non
 
 
 def _blocks(segment: Segment, command: str) -> Iterator[tuple[int, NDArray[np.float16]]]:
-    each = max(_BLOCK // segment_bytes(1, segment.part, segment.shape), 1)
+    """Yield (first row, features of some rows) through all rows of a segment."""
+    rows = max(_BLOCK // segment_bytes(1, segment.part, segment.shape), 1)
     with opened(segment.path, command) as file:
-        for start in range(0, len(segment), each):
-            yield start, np.asarray(file["features"][start : start + each])
+        for start in range(0, len(segment), rows):
+            yield start, np.asarray(file["features"][start : start + rows])
 
 
 def leftovers(store: FeatureStore) -> list[Path]:
-    """What kills left in a store that nobody writes: segments under way, and copies amid their writing."""
+    """The files that kills left in a store: unfinished segments and unfinished copies. No process may be writing it."""
     return sorted([*store.folder.glob("*.h5.partial"), *store.folder.glob(".*.writing")])
 
 
 def clear_leftovers(store: FeatureStore) -> None:
-    """Make segments of what is complete of segments under way, and remove the rest; the caller holds the store's lock.
+    """Turn the complete rows of unfinished segments into segments, remove the rest; the caller holds the store's lock.
 
     Raises:
-        StorageError: the place is not writable, or lacks the room.
+        StorageError: the folder is not writable, or the disk has no space.
     """
     for path in leftovers(store):
         if path.name.endswith(".partial"):
@@ -123,22 +124,16 @@ def clear_leftovers(store: FeatureStore) -> None:
 
 
 def remove_store(store: FeatureStore) -> None:
-    """Remove a store; the caller holds its lock. Files that are not the store's stay, and its folder with them.
+    """Remove a store; the caller holds its lock. Other files in the folder are kept, and then the folder too.
 
     Raises:
-        StorageError: the place is not writable.
+        StorageError: the folder is not writable.
     """
     segments = [path for part in PARTS for path in store.folder.glob(f"{part}-*.h5")]
     locks = [path for part in PARTS for path in store.folder.glob(f".{part}-*.lock")]
-    # The name of the store last, so that after a kill it is known for one.
-    for path in (
-        *segments,
-        *leftovers(store),
-        *locks,
-        store.folder / WEIGHTS,
-        store.folder / KIND,
-        store.folder / LOCK,
-    ):
+    own = (WEIGHTS, KIND, LOCK)
+    # `kind.json` is removed near the end, so that the folder is still recognised as a store after a kill.
+    for path in (*segments, *leftovers(store), *locks, *(store.folder / name for name in own)):
         with storing(path):
             path.unlink(missing_ok=True)
     if not any(store.folder.iterdir()):

@@ -1,4 +1,4 @@
-"""What, besides an image's pixels, its features depend on."""
+"""The identity of a store: everything except the image that its features depend on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import cast
 from labeldep_cli.config import Precision
 
 FORMAT = 2
-"""Of stores; format 1 was a file a split, with labels in it."""
+"""Version of the store's format. Format 1 was one file per split, with the labels in it."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class FeatureKind:
     """The identity of a store.
 
     Attributes:
-        backbone: its name.
-        weights_sha256: of the weights' file (of the recipe, for random weights).
-        preprocessing: what happens to an image before the backbone, in words and numbers.
-        compute_dtype: of the forward pass; "float32 compiled" where torch.compile made it.
-        spatial: regions of the last feature map instead of pooled features.
+        backbone: name of the backbone.
+        weights_sha256: SHA-256 of the weights file; for random weights, of the words that describe them.
+        preprocessing: the preprocessing of images before the backbone, in words and numbers.
+        compute_dtype: dtype of the forward pass; "float32 compiled" if torch.compile was used.
+        spatial: whether the features are regions of the last feature map instead of pooled features.
     """
 
     backbone: str
@@ -39,12 +39,12 @@ class FeatureKind:
 
     @property
     def precision(self) -> Precision:
-        """The dtype's name alone."""
+        """The name of the dtype, without "compiled"."""
         return cast(Precision, self.compute_dtype.split()[0])
 
     @property
     def compiled(self) -> bool:
-        """Whether torch.compile made the forward pass."""
+        """Whether the forward pass used torch.compile."""
         return self.compute_dtype.endswith("compiled")
 
     def to_json(self) -> str:

@@ -1,4 +1,4 @@
-"""Which file holds which bytes, so that an image is found without being read again."""
+"""A database of the SHA-256 of files, so that an image can be identified without reading its file again."""
 
 from __future__ import annotations
 
@@ -21,53 +21,54 @@ CREATE TABLE IF NOT EXISTS unreadable (sha256 BLOB PRIMARY KEY, reason INTEGER) 
 """
 
 _AT_ONCE = 500
-"""Keys of a query: SQLite takes 999 at least."""
+"""Keys per query. SQLite accepts at least 999."""
 
 _RACY, _COARSE_RACY = 50 * 10**6, 2 * 10**9
-"""Nanoseconds: a file that changed so shortly before it was read may change again and keep its time. The second is
-for times in whole seconds, as some file systems have them."""
+"""Nanoseconds. A file that changed less than this before it was read may change again and keep its time. The second
+value is for file systems with times in whole seconds."""
 
 _WAIT = 60.0
-"""Seconds for another process that writes."""
+"""Seconds to wait for another process that writes."""
 
 
 class KnownFiles:
-    """The memory of the files in a folder of stores. It only saves time: where it is lost, files are read again.
+    """The files that were read for the stores in a folder. This only saves time: if it is lost, files are read again.
 
     Args:
-        folder: of the stores.
+        folder: folder of the stores.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
 
     def contents(self, states: Sequence[FileState | None], keys: Sequence[bytes]) -> list[bytes | None]:
-        """The SHA-256 of each image's bytes as far as it is known; None where the file has to be read.
+        """The SHA-256 of each image's bytes if it is known; None if the file has to be read.
 
         Args:
-            states: of the files now; None for one that is not there.
-            keys: their names. Of a file that is gone the last known bytes count: its features are still its features.
+            states: states of the files now; None for a file that does not exist.
+            keys: keys of the files. For a file that no longer exists, the last known SHA-256 is returned, so that its
+                features can still be used.
         """
         known: dict[bytes, tuple[int, int, bytes]] = {}
         with self._reading() as database:
             if database is not None:
                 for start in range(0, len(keys), _AT_ONCE):
-                    some = keys[start : start + _AT_ONCE]
-                    marks = ",".join("?" * len(some))
+                    batch = keys[start : start + _AT_ONCE]
+                    marks = ",".join("?" * len(batch))
                     rows = database.execute(
                         f"SELECT key, size, mtime_ns, sha256 FROM files WHERE key IN ({marks})",
-                        some,
+                        batch,
                     )
                     known |= {key: (size, mtime, sha256) for key, size, mtime, sha256 in rows}
-        found: list[bytes | None] = []
+        contents: list[bytes | None] = []
         for state, key in zip(states, keys, strict=True):
             size, mtime, sha256 = known.get(key, (None, None, None))
             same = state is None or (state.size, state.mtime_ns) == (size, mtime)
-            found.append(sha256 if same else None)
-        return found
+            contents.append(sha256 if same else None)
+        return contents
 
     def files(self) -> list[tuple[FileState, bytes]]:
-        """All files that were ever read, as they were then, and the SHA-256 of their bytes."""
+        """The state of each file when it was last read, and the SHA-256 of its bytes."""
         with self._reading() as database:
             if database is None:
                 return []
@@ -75,15 +76,15 @@ class KnownFiles:
             return [(FileState(key, size, mtime), sha256) for key, size, mtime, sha256 in rows]
 
     def reasons(self) -> dict[bytes, int]:
-        """Why images could not be used, by the SHA-256 of their bytes."""
+        """The reasons why images could not be used, by the SHA-256 of their bytes."""
         with self._reading() as database:
             return {} if database is None else dict(database.execute("SELECT sha256, reason FROM unreadable"))
 
     def remember(self, identities: Iterable[Identity], reasons: Iterable[tuple[bytes, int]] = ()) -> None:
-        """Remember files that were just read, and bytes that could not be used."""
+        """Store the identities of files that were just read, and the reasons why images could not be used."""
         now = time.time_ns()
         rows = [
-            (state.key, state.size, -1 if _may_change_unseen(state, now) else state.mtime_ns, sha256)
+            (state.key, state.size, -1 if _is_racy(state, now) else state.mtime_ns, sha256)
             for state, sha256 in identities
         ]
         self._write(
@@ -92,20 +93,20 @@ class KnownFiles:
         )
 
     def forget_reasons(self, contents: Iterable[bytes]) -> None:
-        """Forget that images could not be used, so that they are tried again."""
+        """Remove the reasons of images, so that they are tried again."""
         self._write(("DELETE FROM unreadable WHERE sha256 = ?", [(content,) for content in contents]))
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        """A connection that writes nothing; None where there is no memory yet, or it is broken."""
-        database = self._opened()
+        """A read-only connection; None if the database does not exist or is broken."""
+        database = self._open()
         if database is None:
             yield None
             return
         with closing(database):
             yield database
 
-    def _opened(self) -> sqlite3.Connection | None:
+    def _open(self) -> sqlite3.Connection | None:
         if not self.path.exists():
             return None
         try:
@@ -121,22 +122,22 @@ class KnownFiles:
         return database
 
     def _write(self, *statements: tuple[str, Sequence[tuple[object, ...]]]) -> None:
-        """Write in one transaction. Where nothing can be written, nothing is: files are read again then."""
+        """Write in one transaction. If it fails, nothing is written, and the files are read again next time."""
         try:
             with closing(sqlite3.connect(self.path, timeout=_WAIT)) as database:
-                # A kill never harms it. A machine that loses its power may, and then it is begun anew.
+                # A kill does no harm without sync. A power failure may break the file; then a new one is started.
                 database.execute("PRAGMA synchronous = OFF")
                 database.executescript(_TABLES)
                 with database:
                     for statement, rows in statements:
                         database.executemany(statement, rows)
         except sqlite3.OperationalError:
-            return  # read-only, full, or locked for longer than anyone should wait
+            return  # read-only, full, or locked for longer than _WAIT
         except sqlite3.DatabaseError:  # broken
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
 
 
-def _may_change_unseen(state: FileState, now: int) -> bool:
-    """Whether a file may be written again without a new time."""
+def _is_racy(state: FileState, now: int) -> bool:
+    """Whether a file has changed so recently that it may change again without a new time."""
     return state.mtime_ns > now - (_RACY if state.mtime_ns % 10**9 else _COARSE_RACY)

@@ -1,4 +1,4 @@
-"""How a segment lies in its HDF5 file: laid out at full size, and opened so that a full disk raises an exception."""
+"""The HDF5 file of a segment: created at full size, and opened so that a full disk raises an exception."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from labeldep_cli.features.store.segment import CONTENT, VIEWS, Header, Part
 from labeldep_cli.files import storage_error
 
 _STRUCTURE = 16_384
-"""Bytes: more than what HDF5 writes beside the arrays."""
+"""An upper limit of the bytes that HDF5 writes in addition to the arrays."""
 
 
 def segment_bytes(rows: int, part: Part, shape: tuple[int, ...]) -> int:
-    """The size of a segment in bytes, but for a few KiB of structure."""
+    """The size of a segment in bytes, without a few KiB of HDF5's structure."""
     return rows * (2 * VIEWS[part] * int(np.prod(shape)) + CONTENT.itemsize + 2)
 
 
 def partial_of(path: Path) -> Path:
-    """What a segment is called under way."""
+    """The path of a segment while it is unfinished."""
     return path.with_name(path.name + ".partial")
 
 
 def lay_out(partial: Path, rows: int, shape: tuple[int, ...], kind: FeatureKind, header: Header) -> None:
-    """Lay a segment out at full size: contiguous arrays, their room taken.
+    """Create a segment at full size: contiguous arrays, with their disk space reserved.
 
     Raises:
-        StorageError: the place is not writable, or lacks the room.
+        StorageError: the folder is not writable, or the disk has no space.
     """
     text = header.to_json(kind).encode()
     try:
-        take_room(partial, segment_bytes(rows, header.part, shape) + len(text) + _STRUCTURE)
+        reserve_space(partial, segment_bytes(rows, header.part, shape) + len(text) + _STRUCTURE)
         with h5py.File(partial, "w", locking=False) as file:
             arrays: dict[str, tuple[tuple[int, ...], Any]] = {
                 "features": ((rows, VIEWS[header.part], *shape), np.float16),
@@ -49,19 +49,19 @@ def lay_out(partial: Path, rows: int, shape: tuple[int, ...], kind: FeatureKind,
             for name, (dimensions, dtype) in arrays.items():
                 allocate(file, name, dimensions, dtype)
             file.flush()
-            file["header"][()] = text  # last: without it the file is no segment yet
-        take_room(partial, partial.stat().st_size)
+            file["header"][()] = text  # last: without it the file is not a segment
+        reserve_space(partial, partial.stat().st_size)
     except (OSError, RuntimeError) as error:
-        with suppress(OSError):  # the same fault as the one being told
+        with suppress(OSError):  # probably the error that is being reported
             partial.unlink(missing_ok=True)
         raise unwritable(partial, error) from error
 
 
-def take_room(partial: Path, size: int) -> None:
-    """Have the system reserve a file's bytes: HDF5 cannot recover from a disk that fills up under it, and crashes.
+def reserve_space(partial: Path, size: int) -> None:
+    """Reserve disk space for a file, in bytes: if the disk fills up while HDF5 writes, HDF5 crashes.
 
-    Called before HDF5 lays the file out (which cuts it to nothing again), so that a full disk is told by an exception,
-    and again before the first row is computed.
+    Called before HDF5 creates the file, so that a full disk raises an exception, and again before the first row is
+    computed, since HDF5 truncates the file when it creates it.
     """
     partial.touch()
     with partial.open("r+b") as stream:
@@ -70,21 +70,21 @@ def take_room(partial: Path, size: int) -> None:
 
 
 def open_to_write(partial: Path) -> Any:  # noqa: ANN401 - h5py is untyped
-    """Open a segment to write on, without HDF5's buffer for small writes and without its lock.
+    """Open a segment to write more rows, without HDF5's buffer for small writes and without its lock.
 
-    A write that waits in that buffer fails where a data set is closed, out of reach of an exception, and HDF5 then
-    crashes. The lock is a flock: decoding workers that outlive a killed parent for some seconds keep it, and the work
-    done would look unreadable. `files.lock` guards the segment.
+    A write that waits in that buffer fails only when a data set is closed. No exception can be raised there, and HDF5
+    crashes. HDF5's lock is a flock: decoding workers that survive a killed parent for some seconds keep it, and the
+    finished rows would look unreadable. `files.lock` protects the segment instead.
     """
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_sieve_buf_size(0)
     access.set_file_locking(False, True)
-    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)  # as h5py.File has it
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)  # as in h5py.File
     return h5py.File(h5py.h5f.open(os.fsencode(partial), h5py.h5f.ACC_RDWR, access))
 
 
 def allocate(file: Any, name: str, shape: tuple[int, ...], dtype: Any) -> None:  # noqa: ANN401 - h5py is untyped
-    """Create a contiguous data set with its room taken at once; fresh room on disk reads as zeros."""
+    """Create a contiguous data set and allocate its space immediately; new space on the disk reads as zeros."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_layout(h5py.h5d.CONTIGUOUS)
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -96,5 +96,5 @@ def allocate(file: Any, name: str, shape: tuple[int, ...], dtype: Any) -> None: 
 
 
 def unwritable(path: Path, error: Exception) -> StorageError:
-    """What HDF5 raises while it writes, as an error that a user can mend."""
+    """Turn an exception of HDF5 during a write into an error with a remedy."""
     return storage_error(path, error if isinstance(error, OSError) else OSError(str(error)))

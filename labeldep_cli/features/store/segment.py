@@ -1,4 +1,4 @@
-"""A finished segment of a store: some images' features in one HDF5 file."""
+"""A finished segment of a store: the features of some images in one HDF5 file."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from labeldep_cli.features.store.kind import FeatureKind
 from labeldep_cli.features.views import N_VIEWS
 
 Part = Literal["test", "crops"]
-"""Which views a segment holds: view 0, or all the others."""
+"""The views that a segment contains: view 0 ("test"), or all others ("crops")."""
 
 VIEWS: Mapping[Part, int] = {"test": 1, "crops": N_VIEWS - 1}
 
 CONTENT = np.dtype("S32")
-"""The SHA-256 of an image's bytes. NumPy compares these padded with zeros, so that no digest is like another."""
+"""The SHA-256 of an image's bytes. NumPy pads these with zeros before it compares them, so digests stay distinct."""
 
 _GAP = 64
-"""Rows: a hole that is read over rather than around."""
+"""Rows. A gap of at most this size between two rows is read too, to save a second read."""
 
 _BLOCK = 64 * 2**20
-"""Bytes that are read at a time where rows have to be sorted in."""
+"""Bytes that are read at a time if the rows have to be sorted."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Segment:
 
     Attributes:
         path: its file.
-        part: which views it holds.
-        contents: CONTENT [n], which image each row is.
-        reasons: uint8 [n]; 0 for a usable row, else the `Reason` why 16 bits cannot hold its features.
-        shape: of one view's features: (F,), or (S, F) for regions.
-        versions: of the packages that made it.
+        part: the views that it contains.
+        contents: CONTENT [n], the image of each row.
+        reasons: uint8 [n]; 0 for a usable row, else the `Reason` why its features do not fit into 16 bits.
+        shape: shape of one view's features: (F,), or (S, F) for regions.
+        versions: versions of the packages that made it.
     """
 
     path: Path
@@ -54,12 +54,12 @@ class Segment:
 
     @staticmethod
     def open(path: Path, kind: FeatureKind, command: str) -> Segment:
-        """Open a segment; its features stay on disk until they are asked for.
+        """Open a segment; its features stay on the disk until they are requested.
 
         Args:
             path: its file.
-            kind: of the store.
-            command: that makes lost features anew, for the messages.
+            kind: kind of the store.
+            command: the command that computes lost features again, for error messages.
 
         Raises:
             CacheError: the file is truncated, foreign, unfinished or of another kind.
@@ -84,11 +84,11 @@ class Segment:
 
 @dataclass(frozen=True)
 class Header:
-    """What a segment says of itself.
+    """The description that a segment stores of itself.
 
     Attributes:
-        part: which views it holds.
-        versions: of the packages that made it; told, never compared.
+        part: the views that it contains.
+        versions: versions of the packages that made it; for information, never compared.
     """
 
     part: Part
@@ -101,7 +101,7 @@ class Header:
 
 
 def opened(path: Path, command: str) -> Any:  # noqa: ANN401 - h5py is untyped
-    """Open a segment to read from, or CacheError that names the command which makes it anew."""
+    """Open a segment for reading, or raise a CacheError that names the command to compute it again."""
     try:
         return h5py.File(path, "r", locking=False)
     except FileNotFoundError:
@@ -111,13 +111,13 @@ def opened(path: Path, command: str) -> Any:  # noqa: ANN401 - h5py is untyped
 
 
 def header_of(file: Any, path: Path, kind: FeatureKind, command: str) -> Header:  # noqa: ANN401 - h5py is untyped
-    """What a segment says of itself, or CacheError for another HDF5 file."""
+    """The header of a segment, or CacheError for another HDF5 file."""
     try:
         value = json.loads(file["header"][()].decode())
         header = Header(value["part"], dict(value["versions"]))
-        n, views, *each = file["features"].shape
+        n, views, *shape = file["features"].shape
         shapes = (file["contents"].shape, file["done"].shape, file["skipped"].shape)
-        fits = views == VIEWS[header.part] and len(each) == 1 + kind.spatial and file["features"].dtype == np.float16
+        fits = views == VIEWS[header.part] and len(shape) == 1 + kind.spatial and file["features"].dtype == np.float16
         if shapes != ((n, CONTENT.itemsize), (n,), (n,)) or not fits:
             raise ValueError("shapes do not agree")
     except (KeyError, ValueError, TypeError, AttributeError, OSError, RuntimeError) as error:
@@ -130,7 +130,7 @@ def header_of(file: Any, path: Path, kind: FeatureKind, command: str) -> Header:
 
 
 def contents_in(file: Any) -> NDArray[np.bytes_]:  # noqa: ANN401 - h5py is untyped
-    """Which images the rows of an open segment are, CONTENT [n]."""
+    """The images of the rows of an open segment, CONTENT [n]."""
     return as_contents(np.asarray(file["contents"][:]))
 
 
@@ -140,14 +140,14 @@ def as_contents(digests: NDArray[np.uint8]) -> NDArray[np.bytes_]:
 
 
 def read_rows(stored: Any, path: Path, rows: NDArray[np.int64], into: NDArray[np.float16], command: str) -> None:  # noqa: ANN401
-    """Read rows of an open segment's features in whatever order.
+    """Read rows of an open segment's features, in any order.
 
     Args:
         stored: its HDF5 data set, [n, V, *shape].
-        path: of the segment, for the message.
+        path: path of the segment, for error messages.
         rows: int64 [B].
-        into: float16 [B, v, *shape]: the first v views of each.
-        command: that makes lost features anew.
+        into: float16 [B, v, *shape]; receives the first v views of each row.
+        command: the command that computes lost features again, for error messages.
 
     Raises:
         CacheError: they cannot be read, or are not finite.
@@ -165,12 +165,12 @@ def read_rows(stored: Any, path: Path, rows: NDArray[np.int64], into: NDArray[np
 def read_view(stored: Any, path: Path, row: int, view: int, command: str) -> NDArray[np.float16]:  # noqa: ANN401
     """Read one view of one row, float16 [*shape]; arguments and errors as for `read_rows`."""
     try:
-        found = np.asarray(stored[row, view])
+        features = np.asarray(stored[row, view])
     except (OSError, RuntimeError) as error:
         raise CacheError(f"{path} cannot be read: {error}", f"Run: {command}") from error
-    if not np.isfinite(found).all():
+    if not np.isfinite(features).all():
         raise CacheError(f"{path} holds NaN or infinite features, first in row {row}", f"Run: {command}")
-    return found
+    return features
 
 
 def _read_run(
@@ -181,14 +181,14 @@ def _read_run(
     into: NDArray[np.float16],
     command: str,
 ) -> None:
-    """Read ascending rows that lie close together to their locations in `into`."""
+    """Read ascending rows that are close together into their locations in `into`."""
     if len(rows) == 0:
         return
     first, end, views = int(rows[0]), int(rows[-1]) + 1, into.shape[1]
     begin, stop = int(locations[0]), int(locations[-1]) + 1
-    straight = end - first == len(rows) == stop - begin and bool((np.diff(locations) == 1).all())
+    contiguous = end - first == len(rows) == stop - begin and bool((np.diff(locations) == 1).all())
     try:
-        if straight and into.flags.c_contiguous:
+        if contiguous and into.flags.c_contiguous:
             stored.read_direct(into, np.s_[first:end, :views], np.s_[begin:stop])
         else:
             into[locations] = stored[first:end, :views][rows - first]

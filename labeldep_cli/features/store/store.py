@@ -1,4 +1,4 @@
-"""A store as a whole: which images it holds, and where."""
+"""A feature store: which images it contains, and where their features are."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from labeldep_cli.features.store.segment import CONTENT, Part, Segment
 from labeldep_cli.files import make_folder, storing, write_text
 
 KIND = "kind.json"
-"""The file that says what a folder is the store of."""
+"""The file with the kind of the store."""
 
 WEIGHTS = "weights.json"
-"""The file that says where the weights lay, as `--weights` takes them: it saves the user saying so again."""
+"""The file that records where the weights were, as `--weights` takes them, so that the user need not repeat it."""
 
 NOWHERE = -1
 
 
 class RowLocations(NamedTuple):
-    """Where images lie in a store.
+    """The locations of images in a store.
 
     Attributes:
-        segment: int64 [N], the number of the segment; NOWHERE for an image that is not there.
-        row: int64 [N], its row there.
-        reason: uint8 [N]; why the row is not usable, or 0.
+        segment: int64 [N], the number of the segment; NOWHERE for an image that is not in the store.
+        row: int64 [N], the row in this segment.
+        reason: uint8 [N]; the `Reason` why the row is not usable, or 0.
     """
 
     segment: NDArray[np.int64]
@@ -41,19 +41,19 @@ class RowLocations(NamedTuple):
     reason: NDArray[np.uint8]
 
     @property
-    def there(self) -> NDArray[np.bool_]:
-        """Which images are in the store, usable or not."""
+    def present(self) -> NDArray[np.bool_]:
+        """Whether each image is in the store, usable or not: bool [N]."""
         return np.asarray(self.segment != NOWHERE)
 
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """The finished segments of a store, as they were when it was opened.
+    """The finished segments of a store at the time when it was opened.
 
     Attributes:
-        folder: of the store; it may not exist yet.
-        kind: what its features depend on.
-        command: that makes lost features anew, for the messages.
+        folder: folder of the store; it may not exist yet.
+        kind: everything except the images that its features depend on.
+        command: the command that computes lost features again, for error messages.
     """
 
     folder: Path
@@ -62,35 +62,35 @@ class FeatureStore:
 
     @staticmethod
     def all_in(folder: Path) -> list[FeatureStore]:
-        """The stores in a folder, by name; other folders are passed over."""
-        found = []
+        """The stores in a folder, sorted by name; other folders are ignored."""
+        stores = []
         for path in sorted(folder.glob(f"*/{KIND}")):
             with suppress(OSError, ValueError, KeyError, TypeError):
-                found.append(FeatureStore(path.parent, FeatureKind.from_json(path.read_text(encoding="utf-8"))))
-        return found
+                stores.append(FeatureStore(path.parent, FeatureKind.from_json(path.read_text(encoding="utf-8"))))
+        return stores
 
     def create(self) -> None:
-        """Make the folder, where it is missing.
+        """Create the folder, if it does not exist.
 
         Raises:
-            StorageError: the place is not writable.
+            StorageError: the folder is not writable.
         """
         make_folder(self.folder)
         if not (self.folder / KIND).exists():
             write_text(self.folder / KIND, self.kind.to_json() + "\n")
 
     def remember_weights(self, spec: str) -> None:
-        """Remember where the weights lie, as `--weights` takes them.
+        """Record where the weights are, as `--weights` takes them.
 
         Raises:
-            StorageError: the place is not writable.
+            StorageError: the folder is not writable.
         """
         specs = list(dict.fromkeys((spec, *self.weights_specs())))
         if specs != self.weights_specs():
             write_text(self.folder / WEIGHTS, json.dumps(specs) + "\n")
 
     def weights_specs(self) -> list[str]:
-        """Where the weights lay, the last place first; none where nobody knows."""
+        """The recorded places of the weights, the latest first; empty if none is recorded."""
         with suppress(OSError, ValueError):
             specs = json.loads((self.folder / WEIGHTS).read_text(encoding="utf-8"))
             if isinstance(specs, list):
@@ -98,7 +98,7 @@ class FeatureStore:
         return []
 
     def segments(self, part: Part) -> tuple[Segment, ...]:
-        """The segments of one part, the oldest first.
+        """The segments of a part, the oldest first.
 
         Raises:
             CacheError: one of them is broken; names it.
@@ -107,34 +107,34 @@ class FeatureStore:
 
     @cached_property
     def _parts(self) -> dict[Part, tuple[Segment, ...]]:
-        return {"test": self._opened("test"), "crops": self._opened("crops")}
+        return {"test": self._open("test"), "crops": self._open("crops")}
 
-    def _opened(self, part: Part) -> tuple[Segment, ...]:
+    def _open(self, part: Part) -> tuple[Segment, ...]:
         return tuple(Segment.open(path, self.kind, self.command) for path in sorted(self.folder.glob(f"{part}-*.h5")))
 
     def partials(self, part: Part) -> list[Path]:
-        """Segments under way, or left by a kill."""
+        """Unfinished segments: in progress, or left by a kill."""
         return sorted(self.folder.glob(f"{part}-*.h5.partial"))
 
     @cached_property
     def _orders(self) -> dict[Part, tuple[NDArray[np.bytes_], RowLocations]]:
-        """By part, all images, ascending, and where they lie."""
+        """By part: all images in ascending order, and their locations."""
         return {part: _order(self.segments(part)) for part in self._parts}
 
     @property
     def empty(self) -> bool:
-        """Whether there is no image in it."""
+        """Whether the store contains no image."""
         return not any(len(segment) for segment in self.segments("test"))
 
     def locate(self, contents: NDArray[np.bytes_], part: Part) -> RowLocations:
-        """Where images lie.
+        """Find images in the store.
 
         Args:
             contents: CONTENT [N]; empty for an image whose bytes are not known.
-            part: which views.
+            part: the views to find.
         """
         known, locations = self._orders[part]
-        at = np.searchsorted(known, contents, side="right") - 1  # of equal ones the last: the latest segment's
+        at = np.searchsorted(known, contents, side="right") - 1  # the last of equal entries is in the latest segment
         hit = (at >= 0) & (contents != b"")
         hit[hit] = known[at[hit]] == contents[hit]
         at = np.where(hit, at, 0)
@@ -148,10 +148,10 @@ class FeatureStore:
         )
 
     def drop_broken(self) -> None:
-        """Remove segments that cannot be read: no feature can be had from them.
+        """Remove segments that cannot be read.
 
         Raises:
-            StorageError: the place is not writable.
+            StorageError: the folder is not writable.
         """
         for path in sorted(self.folder.glob("*.h5")):
             try:
@@ -161,28 +161,31 @@ class FeatureStore:
                     path.unlink(missing_ok=True)
 
     def shape(self) -> tuple[int, ...] | None:
-        """Of one view's features, (F,) or (S, F); None for an empty store."""
+        """The shape of one view's features, (F,) or (S, F); None for an empty store."""
         return next((segment.shape for part in self._parts for segment in self.segments(part)), None)
 
     def drop_superseded(self) -> None:
-        """Remove segments all of whose images lie in later ones too; who reads them at the moment reads on.
+        """Remove segments whose images are all in later segments too. Processes that have them open can read on.
 
         Raises:
-            StorageError: the place is not writable.
+            StorageError: the folder is not writable.
         """
         for part in self._parts:
-            kept = set(self._latest(part).segment.tolist())
+            needed = set(self._latest(part).segment.tolist())
             for number, segment in enumerate(self.segments(part)):
-                if number not in kept:
+                if number not in needed:
                     with storing(segment.path):
                         segment.path.unlink(missing_ok=True)
 
     def rows_to_keep(self, part: Part, gone: NDArray[np.bytes_]) -> list[NDArray[np.bool_]]:
-        """By segment, bool [n]: the rows that count (of two rows of one image the later) and whose image is not gone.
+        """Select the rows to keep: those of images that still exist; if an image has several rows, the latest.
 
         Args:
             part: which views.
-            gone: CONTENT [G], images that nobody has any more.
+            gone: CONTENT [G], images that no longer exist.
+
+        Returns:
+            By segment, bool [n].
         """
         kept = [np.zeros(len(segment), bool) for segment in self.segments(part)]
         latest = self._latest(part)
@@ -192,16 +195,18 @@ class FeatureStore:
         return kept
 
     def _latest(self, part: Part) -> RowLocations:
+        """The location of each image's latest row."""
         known, locations = self._orders[part]
         last = np.append(known[1:] != known[:-1], True) if len(known) else np.zeros(0, bool)
         return RowLocations(locations.segment[last], locations.row[last], locations.reason[last])
 
     def reopened(self) -> FeatureStore:
-        """The store as it is now."""
+        """The store, opened again, with the segments that exist now."""
         return FeatureStore(self.folder, self.kind, self.command)
 
 
 def _order(segments: Sequence[Segment]) -> tuple[NDArray[np.bytes_], RowLocations]:
+    """All images in ascending order, equal ones from the oldest segment to the latest; and their locations."""
     if not segments:
         nothing = np.zeros(0, np.int64)
         return np.empty(0, CONTENT), RowLocations(nothing, nothing, np.zeros(0, np.uint8))
@@ -219,9 +224,9 @@ def require_one_shape(store: FeatureStore, shape: tuple[int, ...]) -> None:
     Raises:
         CacheError: names both.
     """
-    found = store.shape()
-    if found is not None and found != shape:
+    stored = store.shape()
+    if stored is not None and stored != shape:
         raise CacheError(
-            f"{store.folder} holds features of shape {list(found)}, but the backbone gives {list(shape)} now",
+            f"{store.folder} holds features of shape {list(stored)}, but the backbone gives {list(shape)} now",
             f"Move the folder away, and run: {store.command}",
         )

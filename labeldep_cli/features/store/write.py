@@ -1,4 +1,4 @@
-"""A segment under way: filled from its first row on, named when complete."""
+"""Write segments: an unfinished segment is filled row by row, and gets its final name when it is complete."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from labeldep_cli.features.store.segment import Header, Part, header_of
 from labeldep_cli.files import lock, publish, storage_error, storing
 
 LARGEST = 10**9
-"""Bytes of a segment, about: after a kill so much is copied at most."""
+"""Approximate maximum size of a segment in bytes. After a kill, at most this much is copied."""
 
 
 class Appender:
-    """Appends rows to a store, one segment after the other.
+    """Appends rows to a store, in one segment after the other.
 
     Args:
-        folder: of the store.
-        part: which views are appended.
-        rows: so many at most.
-        shape: of one view's features.
-        kind: of the store.
-        versions: of the packages that make them.
+        folder: folder of the store.
+        part: the views to append.
+        rows: maximum number of rows.
+        shape: shape of one view's features.
+        kind: kind of the store.
+        versions: versions of the packages that compute the features.
     """
 
     def __init__(
@@ -58,19 +58,19 @@ class Appender:
             start = stop
 
     def finish(self) -> None:
-        """Finish the segment under way."""
+        """Finish the current segment."""
         if self._writer is not None:
             self._writer.finish()
             self._writer = None
 
     def abandon(self) -> None:
-        """Close the segment under way after an error; what is written stays."""
+        """Close the current segment after an error; written rows are kept."""
         if self._writer is not None:
             self._writer.abandon()
             self._writer = None
 
     def reserve(self) -> None:
-        """Take the room of the first segment now, so that a full disk is told before anything is computed."""
+        """Reserve the space of the first segment now, so that a full disk is reported before anything is computed."""
         if self._rows:
             self._current()
 
@@ -84,72 +84,72 @@ class Appender:
 
 
 class SegmentWriter:
-    """A segment under way. Rows are appended; `finish` gives the file its name.
+    """An unfinished segment. Rows are appended; `finish` gives the file its final name.
 
-    Rows are written and flushed before their bits are set and flushed, so that a kill -9 loses at most the rows under
-    way. Which image a row is stands in the file: a row may be any image's.
+    Rows are written and flushed before the bits that mark them as done, so a kill -9 loses at most the rows in
+    progress. Each row stores the SHA-256 of its image, so rows may come in any order.
     """
 
-    def __init__(self, path: Path, part: Part, file: Any, held: ExitStack) -> None:  # noqa: ANN401 - h5py is untyped
+    def __init__(self, path: Path, part: Part, file: Any, locks: ExitStack) -> None:  # noqa: ANN401 - h5py is untyped
         self.path = path
         self.part = part
         self._file = file
-        self._held = held
+        self._locks = locks
         self.filled = int(np.asarray(file["done"][:]).sum())
 
     @staticmethod
     def begin(
         folder: Path, part: Part, rows: int, shape: tuple[int, ...], kind: FeatureKind, versions: Mapping[str, str]
     ) -> SegmentWriter:
-        """Begin a segment with room for so many rows.
+        """Create a segment with room for a number of rows.
 
         Args:
-            folder: of the store.
-            part: which views it is for.
-            rows: at most so many are appended.
-            shape: of one view's features: (F,), or (S, F) for regions.
-            kind: of the store.
-            versions: of the packages that make it.
+            folder: folder of the store.
+            part: the views that it contains.
+            rows: maximum number of rows.
+            shape: shape of one view's features: (F,), or (S, F) for regions.
+            kind: kind of the store.
+            versions: versions of the packages that compute the features.
 
         Raises:
-            StorageError: the place is not writable, or lacks the room.
+            StorageError: the folder is not writable, or the disk has no space.
         """
         path = _next_name(folder, part)
-        held = ExitStack()
+        locks = ExitStack()
         try:
-            held.enter_context(lock(_lock_of(path), str(path)))
+            locks.enter_context(lock(_lock_of(path), str(path)))
             partial = partial_of(path)
             lay_out(partial, rows, shape, kind, Header(part, versions))
-            return SegmentWriter(path, part, open_to_write(partial), held)
+            return SegmentWriter(path, part, open_to_write(partial), locks)
         except BaseException:
-            held.close()
+            locks.close()
             raise
 
     @property
     def partial(self) -> Path:
-        """What the file is called until it is complete."""
+        """The path of the file until it is complete."""
         return partial_of(self.path)
 
     @property
     def room(self) -> int:
-        """Rows that can still be appended."""
+        """The number of rows that can still be appended."""
         return len(self._file["done"]) - self.filled
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one view's features."""
+        """The shape of one view's features."""
         return tuple(self._file["features"].shape[2:])
 
     def append(self, contents: NDArray[np.bytes_], features: NDArray[np.float16], reasons: NDArray[np.uint8]) -> None:
         """Append rows.
 
         Args:
-            contents: CONTENT [B], which images they are.
-            features: float16 [B, V, *shape]; 0 where not usable.
+            contents: CONTENT [B], the images of the rows.
+            features: float16 [B, V, *shape]; 0 for a row that is not usable.
             reasons: uint8 [B]; 0 for a usable row.
 
         Raises:
-            StorageError: the disk is full; the rows written before stay.
+            StorageError: the disk is full; rows written before are kept.
         """
         rows = slice(self.filled, self.filled + len(features))
         try:
@@ -164,10 +164,10 @@ class SegmentWriter:
         self.filled = rows.stop
 
     def finish(self) -> None:
-        """Close the segment and give it its name; room that was not needed is given back.
+        """Close the segment and give it its final name, without the unused rows.
 
         Raises:
-            StorageError: the place is not writable, or lacks the room.
+            StorageError: the folder is not writable, or the disk has no space.
         """
         complete = self._trimmed() if self.room and self.filled else self.partial
         self._close()
@@ -176,16 +176,16 @@ class SegmentWriter:
                 publish(complete, self.path)
             self.partial.unlink(missing_ok=True)
             _lock_of(self.path).unlink(missing_ok=True)
-        self._held.close()
+        self._locks.close()
 
     def abandon(self) -> None:
-        """Close the file after an error, without a second one; what is written stays for the next process."""
+        """Close the file after an error, without raising another one; written rows are kept for the next process."""
         with suppress(OSError, RuntimeError):
             self._file.close()
-        self._held.close()
+        self._locks.close()
 
     def _trimmed(self) -> Path:
-        """A copy of the rows that are there."""
+        """A copy of the segment with its filled rows only."""
         copy = self.path.with_name(f".{self.path.name}.writing")
         text = self._file["header"][()]
         try:
@@ -211,32 +211,32 @@ class SegmentWriter:
 
 
 def rescue(partial: Path, kind: FeatureKind) -> int:
-    """Make a segment of what a kill left of one; nothing happens to one that another process writes.
+    """Finish a segment that a kill left unfinished; a segment that another process is writing is not touched.
 
     Returns:
-        The rows that were rescued.
+        The number of rows that were rescued.
 
     Raises:
-        StorageError: the place is not writable, or lacks the room.
+        StorageError: the folder is not writable, or the disk has no space.
     """
     path = partial.with_name(partial.name.removesuffix(".partial"))
-    held = ExitStack()
+    locks = ExitStack()
     try:
-        held.enter_context(lock(_lock_of(path), str(path), patience=0.0))
+        locks.enter_context(lock(_lock_of(path), str(path), patience=0.0))
     except StorageError:
         return 0
-    with held:
+    with locks:
         try:
             file = open_to_write(partial)
             header = header_of(file, partial, kind, "")
         except (CacheError, OSError) as error:
-            if isinstance(error, OSError) and error.errno:  # HDF5 names none where it cannot make out the content
+            if isinstance(error, OSError) and error.errno:  # HDF5 sets no errno if the content is not HDF5
                 raise storage_error(partial, error) from error
             with storing(partial):
                 partial.unlink(missing_ok=True)
                 _lock_of(path).unlink(missing_ok=True)
             return 0
-        writer = SegmentWriter(path, header.part, file, held.pop_all())
+        writer = SegmentWriter(path, header.part, file, locks.pop_all())
         writer.finish()
         return writer.filled
 
@@ -246,7 +246,7 @@ def _lock_of(path: Path) -> Path:
 
 
 def _next_name(folder: Path, part: Part) -> Path:
-    """Claim the next number, in whichever of several processes."""
+    """Reserve the next number for a segment; safe if several processes do so at the same time."""
     taken = [int(path.name.split("-")[1].split(".")[0]) for path in folder.glob(f"{part}-*.h5*")]
     number = max(taken, default=0) + 1
     while True:

@@ -1,6 +1,6 @@
-"""What `from labeldep_cli import ...` gives: the names that stay stable, described in docs/api.md.
+"""The public Python API: the names that stay stable, described in docs/api.md.
 
-It imports torch. `labeldep_cli` itself imports this module when one of the names is first asked for.
+This module imports torch. `labeldep_cli` imports it when one of the names is first used.
 """
 
 from labeldep_cli.errors import LabeldepError

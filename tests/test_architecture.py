@@ -135,7 +135,7 @@ def test_no_file_grows_without_a_reason():
     ("source", "arrow"),
     [
         ("from labeldep_cli.training import fit", "imports training.fit from training"),
-        ("def f():\n    from labeldep_cli.cli.show import tell", "imports cli.show from cli"),
+        ("def f():\n    from labeldep_cli.cli.show import print_note", "imports cli.show from cli"),
         ("import labeldep_cli.projects.project", "imports projects.project from projects"),
     ],
 )

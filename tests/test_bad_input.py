@@ -366,9 +366,7 @@ def test_broken_ready_features(tmp_path: Path, make: Callable[[Path], Path], wha
 def test_ready_features_and_images_are_told_apart(tmp_path: Path, work: Work) -> None:
     features = npz(tmp_path / "x.npz")
     refused(run("extract", "--dataset", features), "holds ready features, no images", "labeldep pretrain --dataset")
-    refused(
-        run("pretrain", "--dataset", features, "--backbone", "vgg16"), "they take no backbone", "Leave --backbone out"
-    )
+    refused(run("pretrain", "--dataset", features, "--backbone", "vgg16"), "need no backbone", "Leave --backbone out")
     succeeded(run("pretrain", "--dataset", features, "--device", "cpu", *work.runs, "--steps", 2))
     refused(run("predict", features, *work.runs), "was trained on ready features and cannot label images", "--run RUN")
     refused(
@@ -613,7 +611,7 @@ def test_wrong_usage(made: Work) -> None:
 def test_predict_without_anything_readable(made: Work, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no image")
     result = run("predict", tmp_path / "text.jpg", tmp_path / "gone.jpg", *made.runs, "--json")
-    refused(result, "no image could be read, of 2 that were named", "Name image files, folders")
+    refused(result, "none of the 2 images could be read", "Name image files, folders")
     assert [json.loads(line)["skipped"] for line in result.stdout.splitlines()] == ["not an image", "missing file"]
     (tmp_path / "empty").mkdir()
     refused(run("predict", tmp_path / "empty", *made.runs), "no images were named", "folders that hold some")
@@ -690,7 +688,7 @@ def test_labels_that_have_changed_since_the_run_was_trained(tmp_path: Path) -> N
     spoilt = arrays["Y"].copy()
     spoilt[19, 1] = 1 - spoilt[19, 1]
     np.savez(tmp_path / "x.npz", **{**arrays, "Y": spoilt})
-    what = "has changed since .* was trained, and is taken as it is now: test: 1 label of 1 row differs\n"
+    what = "has changed since .* was trained; its current state is used: test: 1 label of 1 row differs\n"
     for split in ("test", "val"):
         assert re.search(what, succeeded(run("eval", *runs, "--split", split)).stderr)
     np.savez(tmp_path / "x.npz", **arrays)
@@ -778,7 +776,9 @@ def test_a_start_that_does_not_fit(work: Work) -> None:
 def test_config_that_is_none(made: Work, tmp_path: Path) -> None:
     for path in (made.table, tmp_path / "gone.json", tmp_path, made.cache):
         refused(
-            run(*made.pretrain, "--config", path), f"{path} is no config.json of a run", "--config runs/RUN/config.json"
+            run(*made.pretrain, "--config", path),
+            f"{path} is not the config.json of a run",
+            "--config runs/RUN/config.json",
         )
 
 
@@ -817,7 +817,7 @@ def interrupt_when(process: subprocess.Popen[bytes], ready: Callable[[], bool], 
     assert "Traceback" not in told
     assert (
         told.splitlines()[-1]
-        == "interrupted: the work so far is kept, the same command (without --fresh) goes on from there"
+        == "interrupted: the work so far is kept, the same command (without --fresh) continues from there"
     )
     return told
 

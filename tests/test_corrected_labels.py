@@ -282,7 +282,7 @@ def test_a_corrected_label(trained: Sandbox, edit: Edit, kind: str, split: str) 
     assert result.exit_code == 0, result.stderr
     (note,) = [line for line in result.stderr.splitlines() if "changed" in line]
     assert re.search(
-        rf"has changed since .*{kind} was trained, and is taken as it is now: {split}: 2 labels of 2 rows", note
+        rf"has changed since .*{kind} was trained; its current state is used: {split}: 2 labels of 2 rows", note
     )
     found = json.loads(result.stdout)
     assert found["provenance"]["labels_changed"] == {split: {"rows": 2, "cells": 2, "added": 0, "removed": 0}}
@@ -334,7 +334,7 @@ def test_dependency_audit_and_export_go_on(trained: Sandbox, edit: Edit) -> None
     for command in (("dependency", "images"), ("audit", "images", "--out", trained.folder / "audit")):
         result = trained.run(*command)
         assert result.exit_code == 0, result.stderr
-        assert result.stderr.count("is taken as it is now: val: 1 label of 1 row differs") == 1
+        assert result.stderr.count("its current state is used: val: 1 label of 1 row differs") == 1
     out = ("--format", "torch", "--out", trained.folder / "images.pt2")
     assert trained.json("export", "images", *out)["checked"]["from"] == "images of its test split"
 
@@ -347,7 +347,7 @@ def test_a_data_set_that_moved(trained: Sandbox, tmp_path: Path, kind: str) -> N
     shutil.move(file.parent, tmp_path / "new")
     try:
         result = trained.run("eval", kind)
-        assert result.exit_code == 1 and "say where it lies now: --dataset NEW" in result.stderr
+        assert result.exit_code == 1 and "name its new place: --dataset NEW" in result.stderr
         result = trained.run("eval", kind, "--dataset", tmp_path / "new" / file.name, "--json")
         compared = trained.json("compare", kind, kind, "--dataset", tmp_path / "new" / file.name)
     finally:
@@ -415,9 +415,9 @@ def test_a_data_set_that_does_not_fit(trained: Sandbox, tmp_path: Path) -> None:
     np.savez(tmp_path / "narrow.npz", X=x[:, :2], Y=y, label_names=np.array(LABELS))
     for run, dataset, what in (
         ("ready", tmp_path / "strange.npz", "has none of the labels of the run ready: it has owl, elk, emu"),
-        ("ready", tmp_path / "narrow.npz", "trained on ready features, 4 a row, and .* holds ready features, 2 a row"),
-        ("images", tmp_path / "narrow.npz", "trained on images, and .* holds ready features"),
-        ("ready", trained.table, "trained on ready features, 4 a row, and .* holds images"),
+        ("ready", tmp_path / "narrow.npz", "trained on ready features, 4 a row, but .* has ready features, 2 a row"),
+        ("images", tmp_path / "narrow.npz", "trained on images, but .* has ready features"),
+        ("ready", trained.table, "trained on ready features, 4 a row, but .* has images"),
         ("ready", tmp_path / "gone.npz", "there is no file"),
     ):
         result = trained.run("eval", run, "--dataset", dataset)
@@ -445,7 +445,7 @@ def test_other_rows_in_the_same_place(trained: Sandbox, edit: Edit) -> None:
     data.write()
     result = trained.run("eval", "ready")
     assert result.exit_code == 1
-    assert re.search(r"is no longer what .*ready was trained on: 0 of its 60 rows are there", result.stderr)
+    assert re.search(r"is no longer the data set that .*ready was trained on: 0 of 60 rows are the same", result.stderr)
     result = trained.run("eval", "ready", "--dataset", data.file)
     assert result.exit_code == 0 and "is not the data set that" in result.stderr
 
@@ -552,7 +552,8 @@ def test_a_run_from_before(trained: Sandbox, edit: Edit, old: Path, tmp_path: Pa
     result = trained.run("eval", old, "--json")
     assert result.exit_code == 0
     assert re.search(
-        "old does not say which rows .* test has changed since: it may have been trained on", result.stderr
+        "old was trained by an older version that did not record its rows.* test has changed since: the run may have been trained on",
+        result.stderr,
     )
     assert json.loads(result.stdout)["provenance"]["labels_changed"] is None
     assert "does not say" not in trained.run("eval", old, "--split", "val").stderr

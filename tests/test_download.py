@@ -614,12 +614,12 @@ def test_paths_of_the_list(tmp_path):
     [
         (("nuswide", "--download"), "labeldep data nuswide --download NUS-WIDE-urls.txt"),
         (("coco", "--download", "urls.txt"), "URLS does not go with coco"),
-        (("coco", "urls.txt"), "URLS goes with --download"),
-        (("coco", "--mirror", "http://x"), "--mirror goes with --download"),
+        (("coco", "urls.txt"), "URLS is only for --download"),
+        (("coco", "--mirror", "http://x"), "--mirror is only for --download"),
         (("nuswide", "--download", "urls.txt", "--keep-archives"), "--keep-archives does not go with nuswide"),
         (("coco", "--download", "--retry-gone"), "--retry-gone does not go with coco"),
-        (("scenes", "--download"), "there is nothing to fetch for 'scenes'"),
-        (("coco", "--download", "--mirror", "ftp://x"), "'ftp://x' is no http:// or https:// URL"),
+        (("scenes", "--download"), "'scenes' cannot be downloaded"),
+        (("coco", "--download", "--mirror", "ftp://x"), "'ftp://x' is not an http:// or https:// URL"),
     ],
 )
 def test_wrong_usage(tmp_path, words, told):

@@ -263,7 +263,7 @@ def test_a_store_that_a_process_writes_stays(album: Album) -> None:
         assert json.loads(album.run("features", "--json")[0])["stores"][0]["in_use"] is True
         text, _ = album.run("features", "clean", "--yes")
         holder.stdin.close()
-    assert item["in_use"] is True and item["removed"] is False and "in use: stays" in text
+    assert item["in_use"] is True and item["removed"] is False and "kept: in use" in text
     assert album.files == files
     assert album.clean("--yes")[0]["removed"] is True
 
@@ -311,7 +311,7 @@ def test_a_file_of_the_old_format_is_named(album: Album) -> None:
     old = album.work / "data" / "features" / "coco-resnet101-train.h5"
     old.write_bytes(b"")
     _, said = album.run("features", "clean", "--yes")
-    assert f"is of a format that is no longer read: rm {old}" in said and old.exists()
+    assert f"has an old format that is no longer read: rm {old}" in said and old.exists()
 
 
 def test_ready_features_are_no_images(album: Album) -> None:

@@ -246,7 +246,7 @@ class TestWords:
         assert result.exit_code == 1 and "there is no run 'pretrain'" in result.stderr
         assert run_of(sandbox, "pretrain").exists()
 
-    def test_the_listing_shows_when_each_was_begun(self, sandbox: Sandbox) -> None:
+    def test_the_listing_shows_when_each_was_started(self, sandbox: Sandbox) -> None:
         names = [row["name"] for row in sandbox.json("runs")["runs"]]
         assert names == [run_of(sandbox, stage).name for stage in ("adversarial", "pretrain")]
-        assert re.search(r"begun *\n", sandbox.run("runs").stdout)
+        assert re.search(r"started *\n", sandbox.run("runs").stdout)

@@ -293,7 +293,7 @@ class TestRuns:
     @pytest.mark.parametrize(
         ("words", "told"),
         [
-            (("--checkpoint-activations",), "it goes with --full"),
+            (("--checkpoint-activations",), "use it only with --full"),
             (("--full", "--train-bn", "--accumulate", 2), "parts of a batch"),
             (("--full", "--train-bn", "--checkpoint-activations"), "every batch twice"),
             (("--accumulate", 0), "--accumulate"),

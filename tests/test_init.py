@@ -178,8 +178,8 @@ class TestAsked:
             "there is no data set '7'",
             "there is no backbone 'resnet11'",
             "there is no weights file",
-            "'2' is no share",
-            "'many' is no share",
+            "'2' is not a share",
+            "'many' is not a share",
         ):
             assert error in result.stderr
         assert written() == {"dataset": "a.csv", "backbone": "resnet34", "weights": "none", "val-fraction": 0.2}
@@ -200,7 +200,7 @@ class TestTheFile:
         Path("labeldep.toml").write_text("[broken")
         result = run("init", "--yes")
         assert result.exit_code == ExitCode.ERROR
-        assert "labeldep.toml is there already" in result.stderr
+        assert "labeldep.toml exists already" in result.stderr
         assert "--fresh" in result.stderr
         assert Path("labeldep.toml").read_text() == "[broken"
         assert run("init", "--yes", "--fresh").exit_code == 0
@@ -231,6 +231,6 @@ class TestTheFile:
         assert written()["dataset"] == 'a "b" é.csv'
 
     def test_it_ends_with_the_next_command(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(next_command, "_is_read", lambda: True)
+        monkeypatch.setattr(next_command, "_is_interactive", lambda: True)
         table("labels.csv")
         assert run("init", "--yes").stderr.splitlines()[-1] == "next: labeldep extract"

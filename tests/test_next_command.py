@@ -15,7 +15,7 @@ from labeldep_cli.cli import next_command, predict
 @pytest.fixture
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if stderr were a terminal."""
-    monkeypatch.setattr(next_command, "_is_read", lambda: True)
+    monkeypatch.setattr(next_command, "_is_interactive", lambda: True)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_ready_features_are_not_extracted(sandbox: Sandbox) -> None:
 def test_after_predictions_only_where_they_are_shown(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sandbox.run("pretrain", "--dataset", "pets/labels.csv", *BACKBONE, "--steps", 2).exit_code == 0
     assert "next:" not in sandbox.run("predict", "pets/img/0.png").stderr
-    monkeypatch.setattr(predict, "_is_shown", lambda: True)
+    monkeypatch.setattr(predict, "_is_terminal", lambda: True)
     assert told(sandbox, "predict", "pets/img/0.png") == ["labeldep", "export"]
     name = only(sandbox.folder / "runs", "*-pretrain").name
     assert told(sandbox, "predict", "pets/img/0.png", "--run", name) == ["labeldep", "export", name]

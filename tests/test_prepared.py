@@ -65,7 +65,7 @@ def settled(sandbox: Sandbox, table: Path | None = None, **said: str) -> tuple[s
 class TestOnePreparedChoice:
     def test_is_taken_and_said(self, sandbox: Sandbox, prepared: Sandbox) -> None:
         weights = str(prepared.folder / "w.pth")
-        note = f"{SMALL} with {weights}: the features that are there; others with --backbone and --weights"
+        note = f"{SMALL} with {weights}: its features are on this disk; choose another with --backbone and --weights"
         assert settled(sandbox) == (SMALL, weights, [note])
 
     def test_its_path_is_short_below_the_working_directory(
@@ -73,13 +73,13 @@ class TestOnePreparedChoice:
     ) -> None:
         monkeypatch.chdir(prepared.folder)
         assert settled(sandbox)[2] == [
-            f"{SMALL} with w.pth: the features that are there; others with --backbone and --weights"
+            f"{SMALL} with w.pth: its features are on this disk; choose another with --backbone and --weights"
         ]
 
     def test_only_the_weights_were_forgotten(self, sandbox: Sandbox, prepared: Sandbox) -> None:
         backbone, weights, (note,) = settled(sandbox, backbone=SMALL)
         assert (backbone, weights) == (SMALL, str(prepared.folder / "w.pth"))
-        assert note.endswith("others with --weights")
+        assert note.endswith("choose another with --weights")
 
     def test_only_the_backbone_was_forgotten(self, sandbox: Sandbox) -> None:
         by_link = str(sandbox.folder / "w.pth")
@@ -132,7 +132,7 @@ def test_of_several_the_default_stays_and_they_are_named(sandbox: Sandbox, prepa
     sandbox.json("extract", *words)
     backbone, weights, (note,) = settled(sandbox)
     assert (backbone, weights) == (DEFAULT_BACKBONE, "default")
-    assert note.startswith(f"{DEFAULT_BACKBONE} is taken, but features or runs are there of ")
+    assert note.startswith(f"{DEFAULT_BACKBONE} is used, but there are features or runs with ")
     assert "squeezenet1_0 with random weights" in note
     assert f"{SMALL} with {prepared.folder / 'w.pth'}" in note
     assert note.endswith("choose with --backbone and --weights")
@@ -149,7 +149,7 @@ def test_a_run_prepares_as_features_do(sandbox: Sandbox, prepared: Sandbox) -> N
     assert (settings["backbone"], settings["weights"]) == (SMALL, str(prepared.folder / "w.pth"))
     shutil.rmtree(sandbox.folder / "data" / "features")
     assert settled(sandbox)[2] == [
-        f"{SMALL} with {prepared.folder / 'w.pth'}: as in the run that is there; others with --backbone and --weights"
+        f"{SMALL} with {prepared.folder / 'w.pth'}: as in the run on this disk; choose another with --backbone and --weights"
     ]
 
 

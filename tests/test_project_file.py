@@ -269,10 +269,14 @@ class TestWhichFile:
 @pytest.mark.parametrize(
     ("text", "error", "remedy"),
     [
-        ("[defaults\n", "labeldep.toml is no TOML: ", "KEY = VALUE"),
-        ("[adversrial]\nsteps = 3\n", "labeldep.toml: there is no command for the table [adversrial]", "'adversarial'"),
-        ("steps = 3\n", "labeldep.toml: steps stands in no table", "[defaults]"),
-        ("defaults = 3\n", "labeldep.toml: defaults stands in no table", "[defaults]"),
+        ("[defaults\n", "labeldep.toml is not valid TOML: ", "KEY = VALUE"),
+        (
+            "[adversrial]\nsteps = 3\n",
+            "labeldep.toml: the table [adversrial] is not the name of a command",
+            "'adversarial'",
+        ),
+        ("steps = 3\n", "labeldep.toml: steps is not in a table", "[defaults]"),
+        ("defaults = 3\n", "labeldep.toml: defaults is not in a table", "[defaults]"),
         (
             "[adversarial]\nstep = 3\n",
             "labeldep.toml, [adversarial] step: labeldep adversarial has no flag",
@@ -282,22 +286,26 @@ class TestWhichFile:
         ("[defaults]\nval-fractoin = 0.2\n", "[defaults] val-fractoin: no command has", "Did you mean 'val-fraction'"),
         (
             "[defaults]\nval-fraction = 0.2\nval_fraction = 0.3\n",
-            "[defaults] val_fraction: the flag stands there twice",
+            "[defaults] val_fraction: this flag is set twice",
             "",
         ),
-        ("[defaults]\nout = 'o'\n", "[defaults] out: every command writes something else", "table of one command"),
-        ("[adversarial]\nsteps = 'many'\n", "error: labeldep.toml, [adversarial] steps: 'many' is no integer", ""),
-        ("[adversarial]\nsteps = 2.5\n", "[adversarial] steps: 2.5 is no integer", ""),
-        ("[adversarial]\nsteps = true\n", "[adversarial] steps: True is no integer", ""),
+        ("[defaults]\nout = 'o'\n", "[defaults] out: this cannot be the same for all commands", "table of one command"),
+        ("[adversarial]\nsteps = 'many'\n", "error: labeldep.toml, [adversarial] steps: 'many' is not an integer", ""),
+        ("[adversarial]\nsteps = 2.5\n", "[adversarial] steps: 2.5 is not an integer", ""),
+        ("[adversarial]\nsteps = true\n", "[adversarial] steps: True is not an integer", ""),
         ("[adversarial]\nsteps = 0\n", "[adversarial] steps: 0 is not 1 or more", ""),
         ("[adversarial]\nbeta1 = 2\n", "[adversarial] beta1: 2 is not between 0 and 0.999999", ""),
-        ("[adversarial]\nalpha = 'x'\n", "[adversarial] alpha: 'x' is no number", ""),
+        ("[adversarial]\nalpha = 'x'\n", "[adversarial] alpha: 'x' is not a number", ""),
         ("[adversarial]\nfull = 'yes'\n", "[adversarial] full: 'yes' is neither true nor false", ""),
-        ("[adversarial]\ncritic = 'wgan'\n", "[adversarial] critic: 'wgan' is none of wgan-gp, nce, none", "wgan-gp"),
+        (
+            "[adversarial]\ncritic = 'wgan'\n",
+            "[adversarial] critic: 'wgan' is not one of wgan-gp, nce, none",
+            "wgan-gp",
+        ),
         ("[adversarial]\nmax-memory = 'much'\n", "[adversarial] max-memory: 'much' is no size", ""),
-        ("[defaults]\ndataset = 5\n", "[defaults] dataset: 5 is no text", ""),
-        ("[defaults]\nruns-dir = 5\n", "[defaults] runs-dir: 5 is no text", ""),
-        ("[adversarial]\nfrom = ['a']\n", "[adversarial] from: ['a'] is no text", ""),
+        ("[defaults]\ndataset = 5\n", "[defaults] dataset: 5 is not text", ""),
+        ("[defaults]\nruns-dir = 5\n", "[defaults] runs-dir: 5 is not text", ""),
+        ("[adversarial]\nfrom = ['a']\n", "[adversarial] from: ['a'] is not text", ""),
     ],
 )
 def test_what_is_wrong_is_named_with_its_remedy(given: list[Any], text: str, error: str, remedy: str) -> None:
@@ -314,7 +322,7 @@ def test_a_value_that_fits_another_command_only_is_told_to_the_one_that_it_does_
     assert "reached" in run("pretrain").stderr
     result = run("extract")
     assert result.exit_code == ExitCode.ERROR
-    assert "labeldep.toml, [defaults] views: 5 is none of 1, 21" in result.stderr
+    assert "labeldep.toml, [defaults] views: 5 is not one of 1, 21" in result.stderr
 
 
 def test_a_file_that_is_named_has_to_be_there() -> None:
@@ -346,4 +354,4 @@ class TestCompletion:
     def test_a_mistake_in_it_is_told_when_a_command_runs(self) -> None:
         write("[defaults\n")
         assert "eval" in self.complete("labeldep ev")
-        assert "is no TOML" in run("eval").stderr
+        assert "is not valid TOML" in run("eval").stderr

@@ -194,7 +194,7 @@ def test_ready_features_are_named_without_pictures_and_names_are_text(sandbox: S
     [
         (["ready", "elsewhere"], "ready and .*elsewhere have another protocol: .*rows"),
         (["base", "ready"], "base was trained on pets-.*, and .*ready on x-"),
-        (["base"] * 7, "7 runs are more than a page can tell apart: 6 at most"),
+        (["base"] * 7, "7 runs are too many for one page: it has colours for 6"),
         (["bse"], "there is no run 'bse'"),
     ],
 )

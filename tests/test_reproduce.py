@@ -229,7 +229,7 @@ def test_an_interrupted_matrix_ends_with_the_same_bytes(sandbox: Sandbox, monkey
         patch.setattr(Bench, "train", dying)
         result = sandbox.run(*reproduce_words(sandbox, "again"))
     assert result.exit_code == 130
-    assert "the same command (without --fresh) goes on" in result.stderr
+    assert "the same command (without --fresh) continues" in result.stderr
     done = {path: state for path, state in files_of(out / "runs").items() if (path.parent / "result.json").exists()}
     assert len({path.parent for path in done}) == 5
     (out / "runs" / "features-seed0" / "baseline" / "result.json").unlink()

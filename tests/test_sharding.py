@@ -221,9 +221,7 @@ class TestCommandLine:
     def test_a_command_of_one_process_is_refused(self) -> None:
         result = CliRunner().invoke(app, ["eval"])
         assert result.exit_code == 1 and result.stdout == ""
-        assert (
-            "error in process 1: labeldep eval is the work of one process, and torchrun has started 2" in result.stderr
-        )
+        assert "error in process 1: labeldep eval runs in one process, but torchrun has started 2" in result.stderr
 
     def test_only_the_first_process_prints(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert CliRunner().invoke(app, ["--version"]).stdout == ""

@@ -1,6 +1,6 @@
 """The command line: flags -> config -> one pipeline call -> print, exit code.
 
-It alone catches LabeldepError. No module here imports torch or numpy before a command runs.
+Only this room catches LabeldepError. No module here imports torch or numpy before a command runs.
 """
 
 from __future__ import annotations
@@ -39,29 +39,29 @@ from labeldep_cli.cli import (
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.command_flags import flags_of_command
 from labeldep_cli.cli.commands import command
-from labeldep_cli.cli.memory import lack_of_memory
-from labeldep_cli.cli.show import print_error, tell
+from labeldep_cli.cli.memory import out_of_gpu_memory
+from labeldep_cli.cli.show import print_error, print_note
 from labeldep_cli.errors import LabeldepError
 
 _RESUMABLE = ("extract", "pretrain", "adversarial", "demo", "reproduce", "audit")
 
 
 class _Commands(TyperGroup):
-    """All commands; turns the errors that a user can mend into a message and an exit code."""
+    """The group of all commands. It turns errors that a user can mend into a message and an exit code."""
 
     def main(self, *args: object, **kwargs: object) -> object:
-        """Run, catching what is raised while flags are read too."""
+        """Run a command line. Errors raised while flags are read are caught too."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="surrogateescape")  # a file name that is not UTF-8 is printed as it is
+                stream.reconfigure(errors="surrogateescape")  # prints the bytes of file names that are not UTF-8
         try:
-            with torchrun.one_speaks():
+            with torchrun.first_process_prints():
                 return super().main(*args, **kwargs)  # type: ignore[arg-type]
         except LabeldepError as error:
             print_error(error)
             sys.exit(ExitCode.ERROR)
-        except SystemExit as end:
-            if not end.code:
+        except SystemExit as exit_:
+            if not exit_.code:
                 torchrun.leave()
             raise
 
@@ -71,14 +71,14 @@ class _Commands(TyperGroup):
             with termination.as_interruption():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
-            kept = ": the work so far is kept, the same command (without --fresh) goes on from there"
-            tell(f"interrupted{kept if ctx.invoked_subcommand in _RESUMABLE else ''}")
+            kept = ": the work so far is kept, the same command (without --fresh) continues from there"
+            print_note(f"interrupted{kept if ctx.invoked_subcommand in _RESUMABLE else ''}")
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         except RuntimeError as error:
-            lack = lack_of_memory(error, self.commands.get(str(ctx.invoked_subcommand), self))
-            if lack is None:
+            explained = out_of_gpu_memory(error, self.commands.get(str(ctx.invoked_subcommand), self))
+            if explained is None:
                 raise
-            raise lack from error
+            raise explained from error
 
 
 app = typer.Typer(
@@ -93,12 +93,12 @@ app = typer.Typer(
 @cache
 def _flags() -> project_file.Commands:
     """The flags of each command that a project file may set."""
-    named = {str(info.name): info.callback for info in app.registered_commands}
-    return {name: flags_of_command(callback) for name, callback in named.items() if callback and name != "init"}
+    callbacks = {str(info.name): info.callback for info in app.registered_commands}
+    return {name: flags_of_command(callback) for name, callback in callbacks.items() if callback and name != "init"}
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"labeldep {__version__}")
         raise typer.Exit
 
@@ -107,7 +107,7 @@ def _version(wanted: bool) -> None:
 def labeldep(
     ctx: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     project: Annotated[
         Path | None,
@@ -115,8 +115,8 @@ def labeldep(
             envvar=project_file.VARIABLE,
             metavar="FILE",
             callback=project_file.loading(_flags),
-            help="Project file with the flags that all commands have in common, or its folder.",
-            show_default=f"{project_file.NAME} here, if there is one",
+            help="Project file that sets flags for all commands, or its folder.",
+            show_default=f"{project_file.NAME} in this folder, if there is one",
         ),
     ] = None,
 ) -> None:

@@ -11,8 +11,8 @@ import typer
 from labeldep_cli.cli import flags, project_file
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
-from labeldep_cli.cli.next_command import given, say_next
-from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table, tell
+from labeldep_cli.cli.next_command import passed_on, print_next
+from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_note, print_table
 from labeldep_cli.config import DRAW, AuditConfig, Machine, RunWorkspace, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from labeldep_cli.pipelines.audit import Audit
 
 SHOWN = 10
-"""Findings on the terminal."""
+"""Number of findings printed on the terminal."""
 
-_DATASET = "Data set for a run to audit: where its own lies now, or any other that has some of its labels."
+_DATASET = "Data set for a run to audit: its own at its new place, or another one that has some of its labels."
 
 
 def audit(
     ctx: typer.Context,
     what: Annotated[
         str,
-        typer.Argument(metavar="DATASET|RUN", help="A data set as for --dataset, or a run: folder, name or stage."),
+        typer.Argument(metavar="DATASET|RUN", help="Data set as for --dataset, or run: folder, name or stage."),
     ],
     *,
     source: Annotated[Source, Take(without=("dataset",))],
     split: Annotated[
         flags.SplitName | None,
-        typer.Option(help="The split of a run to audit: val or test; both if not given.", rich_help_panel=flags.WHAT),
+        typer.Option(help="Split to audit with a run: val or test; both if not given.", rich_help_panel=flags.WHAT),
     ] = None,
     moved: Annotated[RunWorkspace, Take("dataset", help={"dataset": _DATASET})],
     config: AuditConfig,
@@ -44,7 +44,7 @@ def audit(
     fresh: flags.Fresh = False,
     json: flags.Json = False,
 ) -> None:
-    """Find written labels that image and other labels speak against: likely mistakes, ranked, with a gallery."""
+    """Rank the annotated labels that are likely mistakes, given the image and its other labels; write a gallery."""
     from labeldep_cli.pipelines.audit import audit_dataset, audit_run
     from labeldep_cli.runs.claims import Job
     from labeldep_cli.runs.names import is_run
@@ -54,7 +54,7 @@ def audit(
         _refuse(
             ctx,
             ("backbone", *DRAW, "folds", "repeats", "steps", "hidden", "seed", "fresh"),
-            f"{what} is a run, trained already",
+            f"{what} is a run, which is trained already",
         )
         run_workspace = replace(
             project_file.scoped(ctx, moved),
@@ -63,62 +63,62 @@ def audit(
             features_dir=workspace.features_dir,
         )
         weights = source.weights if _is_moved(ctx, "weights") else None
-        found = audit_run(run_workspace, what, machine, split, weights, config, config.out, Terminal())
+        result = audit_run(run_workspace, what, machine, split, weights, config, config.out, Terminal())
     else:
-        _refuse(ctx, ("split", "dataset"), f"{what} is a data set, which is audited whole")
+        _refuse(ctx, ("split", "dataset"), f"{what} is a data set, and all of its splits are audited")
         if what not in DATASETS and not Path(what).exists():
-            tell(f"no run {what!r} in {workspace.runs_dir}: taken for a data set")
+            print_note(f"there is no run {what!r} in {workspace.runs_dir}: it is read as a data set")
         source = replace(source, dataset=what)
-        found = audit_dataset(workspace, source, machine, config, Job(config.out, fresh), Terminal())
-    _show(found, json)
-    name_skipped(found.skipped)
+        result = audit_dataset(workspace, source, machine, config, Job(config.out, fresh), Terminal())
+    _show(result, json)
+    name_skipped(result.skipped)
     if of_run:
-        say_next(ctx, "report", what, values={"runs_dir": workspace.runs_dir}, json=json)
-    else:  # once labels are corrected
-        say_next(ctx, "pretrain", values=given(ctx, source, workspace, machine), json=json)
-    raise typer.Exit(ExitCode.of(found.images_read and bool(found.skipped)))
+        print_next(ctx, "report", what, values={"runs_dir": workspace.runs_dir}, json=json)
+    else:  # to run once the labels are corrected
+        print_next(ctx, "pretrain", values=passed_on(ctx, source, workspace, machine), json=json)
+    raise typer.Exit(ExitCode.of(result.images_read and bool(result.skipped)))
 
 
 def _is_given(ctx: typer.Context, name: str) -> bool:
-    """Whether a flag stands on the command line."""
+    """Whether a flag is on the command line."""
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
 
 def _is_moved(ctx: typer.Context, name: str) -> bool:
-    """Whether a flag says of a run where something lies now: on the command line, or in the table [audit]."""
+    """Whether the command line or the table [audit] names a new place for a run's data or weights."""
     return _is_given(ctx, name) or project_file.of_call(ctx).is_own("audit", name)
 
 
 def _refuse(ctx: typer.Context, names: tuple[str, ...], why: str) -> None:
-    """Refuse flags that would do nothing."""
+    """Refuse flags that would have no effect."""
     for name in names:
         if _is_given(ctx, name):
             raise typer.BadParameter(f"{why}: leave it out", param_hint=f"--{name.replace('_', '-')}")
 
 
-def _show(found: Audit, json: bool) -> None:
+def _show(result: Audit, json: bool) -> None:
     if json:
-        print_json(found.to_json())
+        print_json(result.to_json())
         return
-    share = 100 * len(found.findings) / found.n_labels
+    share = 100 * len(result.findings) / result.n_labels
     typer.echo(
-        f"{found.of}: {len(found.findings)} of {found.n_labels} written labels ({share:.1f} %) on {found.n_images} "
-        "rows are likelier to be the other way"
+        f"{result.of}: {len(result.findings)} of {result.n_labels} written labels ({share:.1f} %) on {result.n_images} "
+        "rows are more likely wrong than right"
     )
     header = ["row", "label", "written", "score", "p(label)", "critic"]
     rows = [
         [
-            one.path,
-            one.label,
-            "present" if one.written else "absent",
-            f"{one.score:.2f}",
-            f"{one.probability:.3f}",
-            "-" if one.critic is None else f"{one.critic:+.2f}",
+            finding.path,
+            finding.label,
+            "present" if finding.written else "absent",
+            f"{finding.score:.2f}",
+            f"{finding.probability:.3f}",
+            "-" if finding.critic is None else f"{finding.critic:+.2f}",
         ]
-        for one in found.findings[:SHOWN]
+        for finding in result.findings[:SHOWN]
     ]
     if rows:
         print_table("the most suspicious", header, rows, text=3)
-    typer.echo("score: log-odds of the other way by image and other labels; critic: what the other labels add to p's.")
-    typer.echo(f"all of them: {found.table}; to look at: {found.gallery}")
+    typer.echo("score: log-odds that the label is wrong, by image and other labels; critic: what the other labels add.")
+    typer.echo(f"all of them: {result.table}; to look at: {result.gallery}")

@@ -1,4 +1,4 @@
-"""How a command ends, in one number."""
+"""The exit codes of the commands."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ class ExitCode(IntEnum):
 
     DONE = 0
     ERROR = 1
-    """A user can mend it: a message says how."""
+    """An error that the user can mend; a message says how."""
     USAGE = 2
-    """Wrong words on the command line; click ends so by itself."""
+    """A wrong flag or argument; click exits with this code by itself."""
     SKIPPED = 3
-    """Done, but inputs were skipped or missing."""
+    """The command is done, but inputs were skipped or missing."""
     INTERRUPTED = 130
-    """By Ctrl-C or SIGTERM, with the work so far kept."""
+    """Ended by Ctrl-C or SIGTERM; the work so far is kept."""
 
     @classmethod
     def of(cls, skipped: bool) -> ExitCode:
-        """Of a command that is done."""
+        """The code of a command that is done."""
         return cls.SKIPPED if skipped else cls.DONE

@@ -1,4 +1,4 @@
-"""What flags a command has, as data: their words, kinds and defaults, read off the function that Typer registers."""
+"""The flags of a command as data: names, types and defaults, read from the function that Typer registers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Flag:
     """A flag of a command, or its DATASET argument.
 
     Attributes:
-        name: of the function's parameter.
-        words: what turns it on or precedes its value, without dashes: ("from",).
-        off: what turns a switch off, without dashes; empty where nothing does.
-        kind: bool, int, float, str or Path.
-        default: where nobody says anything.
-        choices: the words or numbers that it takes; empty for any.
-        low, high: the range of a number, both ends in it.
-        parser: reads its text; what it raises says what is wrong.
-        envvar: the environment variable that gives it.
+        name: name of the function's parameter.
+        words: the flag's names without dashes, for example ("from",).
+        off: the name that turns a switch off, without dashes; empty if there is none.
+        kind: type of its value: bool, int, float, str or Path.
+        default: its value if it is not set anywhere.
+        choices: the words or numbers that it accepts; empty for any.
+        low, high: the range of a number, both ends included.
+        parser: reads its text; raises typer.BadParameter with a message if it cannot.
+        envvar: the environment variable that sets it.
     """
 
     name: str
@@ -47,19 +47,19 @@ class Flag:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """How a project file calls it: its words, with - for - and for _."""
+        """Its names in a project file: its words and `off`, with `_` in place of `-`."""
         return tuple(_key(word) for word in (*self.words, self.off) if word)
 
-    def fallback(self, given: object) -> object:
-        """Its value where no flag stands on the command line: the environment's, else `given`, else the default."""
+    def fallback(self, from_file: object) -> object:
+        """Its value without a flag on the command line: the environment's, else `from_file`, else the default."""
         environment = os.environ.get(self.envvar) if self.envvar else None
-        return environment or (self.default if given is None else given)
+        return environment or (self.default if from_file is None else from_file)
 
     def read(self, value: object) -> object:
-        """A value of a project file as Typer takes it.
+        """Convert a value of a project file to what Typer accepts.
 
         Raises:
-            ValueError: it is none of this flag; says what is wrong with it.
+            ValueError: the value does not fit this flag; the message says why.
         """
         if self.kind is bool:
             if not isinstance(value, bool):
@@ -69,18 +69,20 @@ class Flag:
             return self._parsed(value)
         if self.choices:
             if isinstance(value, bool) or str(value) not in self.choices:
-                raise ValueError(f"{value!r} is none of {', '.join(self.choices)}. {nearest(str(value), self.choices)}")
+                raise ValueError(
+                    f"{value!r} is not one of {', '.join(self.choices)}. {nearest(str(value), self.choices)}"
+                )
             return str(value)
         if self.kind in (int, float):
             return self._number(value)
         if not isinstance(value, str):
-            raise ValueError(f"{value!r} is no text between quotes")
+            raise ValueError(f"{value!r} is not text in quotes")
         return value
 
     def _parsed(self, value: object) -> str:
         parts = value if isinstance(value, list) else [value]
         if any(isinstance(part, bool) or not isinstance(part, str | int | float) for part in parts):
-            raise ValueError(f"{value!r} is no text between quotes")
+            raise ValueError(f"{value!r} is not text in quotes")
         text = ",".join(map(str, parts))
         try:
             if self.parser is not None:
@@ -92,7 +94,7 @@ class Flag:
     def _number(self, value: object) -> int | float:
         kinds = (int,) if self.kind is int else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds):
-            raise ValueError(f"{value!r} is no {'integer' if self.kind is int else 'number'}")
+            raise ValueError(f"{value!r} is not {'an integer' if self.kind is int else 'a number'}")
         low, high = self.low, self.high
         if (low is not None and value < low) or (high is not None and value > high):
             words = _RANGE_WORDS[low is not None, high is not None].format(low or 0.0, high or 0.0)
@@ -101,10 +103,10 @@ class Flag:
 
 
 def flags_of_command(function: Callable[..., None]) -> tuple[Flag, ...]:
-    """The flags of a command, and its argument DATASET, if it has that.
+    """The flags of a command, and its argument DATASET, if it has one.
 
     Args:
-        function: as `commands.command` makes it.
+        function: a command, as returned by `commands.command`.
     """
     flags = []
     for parameter in inspect.signature(function).parameters.values():
@@ -119,10 +121,10 @@ def flags_of_command(function: Callable[..., None]) -> tuple[Flag, ...]:
 
 def _flag(parameter: inspect.Parameter, annotation: object, info: Any) -> Flag:  # noqa: ANN401 - typer's OptionInfo
     kind, choices = _kind_of(annotation)
-    # Inside Annotated the first word stands where Typer has the default.
+    # Inside Annotated, Typer keeps the first name in the field of the default.
     declared = [word for word in (info.default, *(info.param_decls or ())) if isinstance(word, str)]
-    words = [word for one in declared if one.startswith("-") for word in one.split("/")[:1] if word.startswith("--")]
-    off = next((one.split("/")[1] for one in declared if "/" in one), "")
+    words = [name.split("/")[0] for name in declared if name.startswith("--")]
+    off = next((name.split("/")[1] for name in declared if "/" in name), "")
     return Flag(
         parameter.name,
         tuple(word.removeprefix("--") for word in words) or (parameter.name.replace("_", "-"),),
@@ -138,9 +140,9 @@ def _flag(parameter: inspect.Parameter, annotation: object, info: Any) -> Flag: 
 
 
 def _kind_of(annotation: object) -> tuple[type, tuple[str, ...]]:
-    """The kind of a flag's values without its None, and what it chooses from."""
+    """The type of a flag's values without None, and its choices."""
     if get_origin(annotation) in (Union, UnionType):
-        (annotation,) = (one for one in get_args(annotation) if one is not type(None))
+        (annotation,) = (part for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is Literal:
         return str, tuple(map(str, get_args(annotation)))
     return next((kind for kind in (bool, int, float, Path) if kind is annotation), str), ()

@@ -1,10 +1,10 @@
-"""Commands out of functions that take configs: each setting of a config becomes a flag of the command.
+"""Makes commands from functions that take configs: each setting of a config becomes a flag of the command.
 
     def data(*, source: Annotated[Source, Take("split_seed")], json: flags.Json = False) -> None: ...
 
     app.command("data")(command(data))     # labeldep data --split-seed 1 --json
 
-calls `data(source=Source(split_seed=1), json=True)`. What else the function takes stays as Typer reads it.
+calls `data(source=Source(split_seed=1), json=True)`. Other parameters of the function are left to Typer.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ T = TypeVar("T")
 
 
 class Take:
-    """Which settings of a config a command has as flags, and what it says of them in words of its own.
+    """Which settings of a config a command has as flags, and which help texts and defaults differ there.
 
     Args:
-        only: their names; all of the config's if none is given.
-        without: those that it does not have.
-        help: help texts in place of the settings' own.
-        default: defaults in place of the config's own.
+        only: names of the settings; none for all settings of the config.
+        without: names of settings to leave out.
+        help: help texts that replace those of the settings.
+        default: defaults that replace those of the config.
     """
 
     def __init__(
@@ -46,46 +46,50 @@ class Take:
         self.default = dict(default or {})
 
     def of(self, config: type[Any]) -> dict[str, Setting]:
-        """The settings that are taken.
+        """The selected settings of a config, by name.
 
         Raises:
-            TypeError: a name is none of a setting of the config.
+            TypeError: the config has no setting of such a name.
         """
         known = settings_of(config)
         if unknown := {*self.only, *self.without, *self.help, *self.default} - known.keys():
             raise TypeError(f"{config.__name__} has no setting {', '.join(sorted(unknown))}")
-        return {name: one for name, one in known.items() if name in (self.only or known) and name not in self.without}
+        return {
+            name: setting
+            for name, setting in known.items()
+            if name in (self.only or known) and name not in self.without
+        }
 
 
 @dataclass
 class _Group:
-    """A parameter of a function that is a config: its class, and how each of its flags' values is read."""
+    """A parameter of a function that takes a config: the config's class, and a reader for each flag's value."""
 
     config: type[Any]
     readers: dict[str, Callable[[Any], object]] = field(default_factory=dict)
 
     def build(self, values: Mapping[str, object]) -> object:
-        """The config; what is not given is as it is there."""
-        given = {name: values[name] for name in self.readers}
-        return self.config(**{name: self.readers[name](v) for name, v in given.items() if v is not None})
+        """Build the config; settings without a value keep the config's default."""
+        selected = {name: values[name] for name in self.readers}
+        return self.config(**{name: self.readers[name](v) for name, v in selected.items() if v is not None})
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """The same function with a flag for each setting of the configs that it takes, as Typer registers it.
+    """Replace each config parameter of a function by one parameter per setting, so that Typer can register it.
 
     Raises:
-        TypeError: two of its parameters would be the same flag.
+        TypeError: two of the new parameters have the same name.
     """
     groups: dict[str, _Group] = {}
     parameters: list[inspect.Parameter] = []
-    for own in inspect.signature(function, eval_str=True).parameters.values():
-        config, take = _config_of(own.annotation)
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        config, take = _config_of(parameter.annotation)
         if config is None:
-            parameters.append(own.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
             continue
-        groups[own.name] = group = _Group(config)
-        for name, one in take.of(config).items():
-            parameter, group.readers[name] = _flag(config, name, one, take)
+        groups[parameter.name] = group = _Group(config)
+        for name, setting in take.of(config).items():
+            parameter, group.readers[name] = _flag(config, name, setting, take)
             parameters.append(parameter)
 
     def run(**values: object) -> None:
@@ -94,8 +98,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         function(**{name: value for name, value in values.items() if name not in flags}, **configs)
 
     names = [parameter.name for parameter in parameters]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise TypeError(f"{function.__name__} has {', '.join(sorted(twice))} twice")
+    if duplicates := {name for name in names if names.count(name) > 1}:
+        raise TypeError(f"{function.__name__} has {', '.join(sorted(duplicates))} twice")
     run.__name__, run.__doc__, run.__module__ = function.__name__, function.__doc__, function.__module__
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     vars(run)["__signature__"] = inspect.Signature(parameters)
@@ -103,34 +107,38 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _config_of(annotation: object) -> tuple[type[Any] | None, Take]:
-    """The config that a parameter is annotated with, if it is one, and what is taken of it."""
-    kind, *further = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    """The config class in a parameter's annotation, if there is one, and the selection of its settings."""
+    kind, *metadata = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
     if not (isinstance(kind, type) and is_dataclass(kind)):
         return None, Take()
-    return kind, next((one for one in further if isinstance(one, Take)), Take())
+    return kind, next((item for item in metadata if isinstance(item, Take)), Take())
 
 
-def _flag(config: type[Any], name: str, one: Setting, take: Take) -> tuple[inspect.Parameter, Callable[[Any], object]]:
-    """A setting as a parameter that Typer reads, and what makes its value out of what Typer hands over."""
+def _flag(
+    config: type[Any], name: str, setting: Setting, take: Take
+) -> tuple[inspect.Parameter, Callable[[Any], object]]:
+    """A setting as a parameter that Typer reads, and the function that converts Typer's value to the setting's."""
     kind: object = get_type_hints(config)[name]
     default = take.default.get(name, next(f.default for f in fields(config) if f.name == name))
-    default_text = "" if name in take.default else one.default_text_of(config)
-    read: Callable[[Any], object] = _as_it_is
-    if one.parser:
+    default_text = "" if name in take.default else setting.default_text_of(config)
+    read: Callable[[Any], object] = _unchanged
+    if setting.parser:
         kind, default = str | None, default or None
-    elif one.choices:
-        kind, default, read = Literal[tuple(map(str, one.choices))], str(default), int
-    words = one.flag or f"--{name.replace('_', '-')}" + (f"/--no-{name.replace('_', '-')}" if default is True else "")
+    elif setting.choices:
+        kind, default, read = Literal[tuple(map(str, setting.choices))], str(default), int
+    words = setting.flag or f"--{name.replace('_', '-')}" + (
+        f"/--no-{name.replace('_', '-')}" if default is True else ""
+    )
     option = typer.Option(
         words,
-        help=take.help.get(name, one.help).replace("{datasets}", ", ".join(DATASETS)),
-        rich_help_panel=one.panel,
-        min=one.min,
-        max=one.max,
-        envvar=one.envvar,
-        metavar=one.metavar,
-        parser=refusing(one.parser) if one.parser else None,
-        autocompletion=getattr(complete, one.complete) if one.complete else None,
+        help=take.help.get(name, setting.help).replace("{datasets}", ", ".join(DATASETS)),
+        rich_help_panel=setting.panel,
+        min=setting.min,
+        max=setting.max,
+        envvar=setting.envvar,
+        metavar=setting.metavar,
+        parser=refusing(setting.parser) if setting.parser else None,
+        autocompletion=getattr(complete, setting.complete) if setting.complete else None,
         show_default=default_text or True,
     )
     parameter = inspect.Parameter(
@@ -139,12 +147,12 @@ def _flag(config: type[Any], name: str, one: Setting, take: Take) -> tuple[inspe
     return parameter, read
 
 
-def _as_it_is(value: T) -> T:
+def _unchanged(value: T) -> T:
     return value
 
 
 def refusing(parser: Callable[[str], T]) -> Callable[[str], T]:
-    """A parser whose ValueError is told as wrong usage."""
+    """Wrap a parser so that its ValueError is reported as wrong usage."""
 
     def read(text: str) -> T:
         try:

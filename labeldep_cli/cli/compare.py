@@ -8,13 +8,13 @@ import typer
 
 from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.commands import Take
-from labeldep_cli.cli.next_command import given, say_next
+from labeldep_cli.cli.next_command import passed_on, print_next
 from labeldep_cli.cli.project_file import scoped
 from labeldep_cli.cli.show import Terminal, print_json, print_table
 from labeldep_cli.config import Machine, ReportConfig, RunWorkspace
 
 _SHOWN = ("CF1", "OF1", "exact_match")
-"""Of the differences, what fits a terminal; --json has them all."""
+"""The scores whose differences fit on a terminal; --json has all."""
 
 
 def compare(
@@ -22,7 +22,9 @@ def compare(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN RUN...", help="Folders or names; all beside the first.", autocompletion=complete.run
+            metavar="RUN RUN...",
+            help="Runs to compare: folders, names or stages; each is compared with the first.",
+            autocompletion=complete.run,
         ),
     ],
     *,
@@ -31,23 +33,24 @@ def compare(
     machine: Machine,
     json: flags.Json = False,
 ) -> None:
-    """Take the difference between runs apart: what is left of it once a threshold has done its part?"""
+    """Compare runs, and separate what a threshold gives from what is left of the difference."""
     from labeldep_cli.evaluation.bootstrap import LEVEL
     from labeldep_cli.pipelines.compare import compare as run
 
-    found = run(scoped(ctx, run_workspace), runs, machine, options.split, options.seed, Terminal())
+    comparison = run(scoped(ctx, run_workspace), runs, machine, options.split, options.seed, Terminal())
     if json:
-        print_json(found.to_json())
+        print_json(comparison.to_json())
         return
     typer.echo(
-        f"{found.n_images} images of {found.dataset}, {options.split}; differences in points from {found.reference}, "
-        f"{LEVEL:g} % intervals; equal labels: {found.labels_per_image:.2f} an image, as val truly has"
+        f"{comparison.n_images} images of {comparison.dataset}, {options.split}; differences in points from "
+        f"{comparison.reference}, {LEVEL:g} % intervals; equal labels: {comparison.labels_per_image:.2f} an image, "
+        "as in the true labels of val"
     )
-    for one in found.differences:
+    for difference in comparison.differences:
         rows = [
-            [rule, *(metrics[name].text for name in _SHOWN), f"{one.labels_per_image[rule]:.2f}"]
-            for rule, metrics in one.sets.items()
+            [rule, *(metrics[name].text for name in _SHOWN), f"{difference.labels_per_image[rule]:.2f}"]
+            for rule, metrics in difference.sets.items()
         ]
-        print_table(str(one.run), ["decision", "CF1", "OF1", "exact match", "labels"], rows)
-        typer.echo(f"mAP {one.ranking.text}. {one.verdict}")
-    say_next(ctx, "report", *runs, values={**given(ctx, run_workspace, machine), "split": options.split})
+        print_table(str(difference.run), ["decision", "CF1", "OF1", "exact match", "labels"], rows)
+        typer.echo(f"mAP {difference.ranking.text}. {difference.verdict}")
+    print_next(ctx, "report", *runs, values={**passed_on(ctx, run_workspace, machine), "split": options.split})

@@ -1,4 +1,4 @@
-"""What a shell completes a word to; no module here imports torch, so that an answer comes at once."""
+"""Shell completion of words. No module here imports torch, so completion is fast."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from labeldep_cli.runs.names import NEWEST, KnownRun, known_runs
 
 
 def dataset(incomplete: str) -> list[str]:
-    """The named data sets; where none fits, the shell itself completes paths."""
+    """The named data sets. If none fits, the shell itself completes paths."""
     return _beginning(DATASETS, incomplete)
 
 
 def backbone(incomplete: str) -> list[str]:
-    """The backbones of the table."""
+    """The names of the table of backbones."""
     from labeldep_cli.models.backbones import BACKBONES
 
     return _beginning(BACKBONES, incomplete)
 
 
 def threshold(incomplete: str) -> list[str]:
-    """The two words."""
+    """The words for thresholds tuned on val."""
     return _beginning(TUNED, incomplete)
 
 
 def run(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The runs with a checkpoint, the newest first; then the stages that they have, and the word for the newest."""
+    """The runs with a checkpoint, newest first; then their stages, and the word for the newest run."""
     runs = [run for run in _runs(ctx) if run.usable]
     stages = [stage for stage in STAGES if any(run.stage == stage for run in runs)]
     return _beginning([*(run.name for run in runs), *stages, *([NEWEST] if runs else [])], incomplete)
 
 
 def any_run(ctx: typer.Context, incomplete: str) -> list[str]:
-    """All runs, the newest first."""
+    """All runs, newest first."""
     return _beginning((run.name for run in _runs(ctx)), incomplete)
 
 

@@ -11,7 +11,7 @@ import typer
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
-from labeldep_cli.cli.next_command import given, say_next
+from labeldep_cli.cli.next_command import passed_on, print_next
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
 from labeldep_cli.config import DRAW, DownloadConfig, Machine, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
@@ -25,32 +25,32 @@ _NAMES = "; ".join(f"{name}: {row.help}" for name, row in DATASETS.items())
 
 def data(
     ctx: typer.Context,
-    dataset: Annotated[str, typer.Argument(help=f"{_NAMES}; or a path, as for --dataset.")] = Source.dataset,
+    dataset: Annotated[str, typer.Argument(help=f"Data set: {_NAMES}; or a path, as for --dataset.")] = Source.dataset,
     urls: Annotated[
-        Path | None, typer.Argument(help="With --download, for nuswide: the data set's own NUS-WIDE-urls.txt.")
+        Path | None, typer.Argument(help="File NUS-WIDE-urls.txt of the data set nuswide, for --download.")
     ] = DownloadConfig.urls,
     *,
     download: Annotated[
         bool,
         typer.Option(
             "--download",
-            help="First fetch what is not there: coco's archives (20.4 GB), or nuswide's photos from URLS.",
+            help="Download what is missing first: coco's archives (20.4 GB), or nuswide's photos from URLS.",
             rich_help_panel=flags.DOWNLOAD,
         ),
     ] = False,
-    wish: DownloadConfig,
+    options: DownloadConfig,
     workspace: Annotated[Workspace, Take("data_dir")],
     draw: Annotated[Source, Take(*DRAW)],
     machine: Annotated[Machine, Take("workers")],
     json: flags.Json = False,
 ) -> None:
-    """Check a data set before spending hours on it."""
+    """Check a data set: counts, labels, missing, broken and duplicate images."""
     from labeldep_cli.pipelines.data import data as run
 
-    wish = replace(wish, urls=urls)
-    _require_fitting(dataset, download, wish)
+    options = replace(options, urls=urls)
+    _require_fitting(dataset, download, options)
     source = replace(draw, dataset=dataset)
-    report = run(workspace.data_dir, source, machine, Terminal(), wish if download else None)
+    report = run(workspace.data_dir, source, machine, Terminal(), options if download else None)
     if json:
         print_json(report.to_json())
     else:
@@ -58,38 +58,38 @@ def data(
     name_skipped(report.skipped)
     if report.splits["train"].on_disk:
         following = "pretrain" if report.has_features else "extract"
-        say_next(ctx, following, values=given(ctx, source, workspace), json=json)
+        print_next(ctx, following, values=passed_on(ctx, source, workspace), json=json)
     raise typer.Exit(ExitCode.of(bool(report.skipped)))
 
 
-def _require_fitting(dataset: str, download: bool, wish: DownloadConfig) -> None:
-    """Refuse what does not go together.
+def _require_fitting(dataset: str, download: bool, options: DownloadConfig) -> None:
+    """Refuse flags that do not fit the data set or each other.
 
     Raises:
         typer.BadParameter: names the flag.
     """
     kind = DATASETS[dataset].download if dataset in DATASETS else None
-    of_urls = {"URLS": wish.urls, "--retry-gone": wish.retry_gone}
-    of_archives = {"--keep-archives": wish.keep_archives}
+    of_urls = {"URLS": options.urls, "--retry-gone": options.retry_gone}
+    of_archives = {"--keep-archives": options.keep_archives}
     if not download:
-        given = [name for name, value in {**of_urls, **of_archives, "--mirror": wish.mirror}.items() if value]
-        if given:
-            raise typer.BadParameter(f"{given[0]} goes with --download")
+        unfitting = [name for name, value in {**of_urls, **of_archives, "--mirror": options.mirror}.items() if value]
+        if unfitting:
+            raise typer.BadParameter(f"{unfitting[0]} is only for --download")
         return
     if kind is None:
         raise typer.BadParameter(
-            f"there is nothing to fetch for {dataset!r}; for coco and nuswide there is", param_hint="--download"
+            f"{dataset!r} cannot be downloaded; only coco and nuswide can", param_hint="--download"
         )
     for name, value in (of_archives if kind == "urls" else of_urls).items():
         if value:
             raise typer.BadParameter(f"{name} does not go with {dataset}", param_hint="--download")
-    if kind == "urls" and wish.urls is None:
+    if kind == "urls" and options.urls is None:
         raise typer.BadParameter(
-            f"name the data set's own list: labeldep data {dataset} --download NUS-WIDE-urls.txt",
+            f"name the data set's list of URLs: labeldep data {dataset} --download NUS-WIDE-urls.txt",
             param_hint="--download",
         )
-    if wish.mirror is not None and not wish.mirror.startswith(("http://", "https://")):
-        raise typer.BadParameter(f"{wish.mirror!r} is no http:// or https:// URL", param_hint="--mirror")
+    if options.mirror is not None and not options.mirror.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"{options.mirror!r} is not an http:// or https:// URL", param_hint="--mirror")
 
 
 def _print(report: DataReport) -> None:
@@ -116,8 +116,8 @@ def _print(report: DataReport) -> None:
     for group in report.duplicates:
         leak = "  <- in different splits" if group.leaks else ""
         typer.echo(f"the same file: {', '.join(group.paths)}{leak}")
-    gone = sum(skip.reason == Reason.MISSING.text for skip in report.unreadable)
-    of_these = f" ({gone} of them not there)" if gone else ""
+    n_missing = sum(skip.reason == Reason.MISSING.text for skip in report.unreadable)
+    of_these = f" ({n_missing} of them not on disk)" if n_missing else ""
     typer.echo(
         f"missing {len(report.missing)}, unreadable {len(report.unreadable)}{of_these}, "
         f"duplicates {len(report.duplicates)}"

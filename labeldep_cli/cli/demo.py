@@ -8,7 +8,7 @@ import typer
 
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.commands import Take
-from labeldep_cli.cli.next_command import say_next
+from labeldep_cli.cli.next_command import print_next
 from labeldep_cli.cli.show import Terminal, print_json, print_table
 from labeldep_cli.config import Machine, Workspace
 
@@ -20,17 +20,17 @@ def demo(
     machine: Annotated[Machine, Take("device", "workers")],
     json: flags.Json = False,
 ) -> None:
-    """Run the whole chain on the embedded data set `scenes`; needs nothing else."""
+    """Train and evaluate all stages on the embedded data set `scenes`; needs nothing else."""
     from labeldep_cli.pipelines.demo import demo as run
     from labeldep_cli.reports import tables
 
-    found = run(workspace, machine, Terminal(lines=4))
-    record = found.to_json()
+    result = run(workspace, machine, Terminal(lines=4))
+    record = result.to_json()
     if json:
         print_json(record)
         return
     typer.echo("A few test images, as the critic labels them:")
-    for prediction, truth in zip(found.predictions, found.truth, strict=True):
+    for prediction, truth in zip(result.predictions, result.truth, strict=True):
         typer.echo(f"  {prediction.path}: {', '.join(label for label, _ in prediction.labels) or '(no label)'}")
         typer.echo(f"      truth: {', '.join(truth)}")
     scores = record["baseline"]
@@ -38,6 +38,6 @@ def demo(
     title = f"scenes (drawn images), test split: {scores['n_images']} images, {true}"
     print_table(title, ["model", "decision", *tables.DEMO], tables.demo_rows(record), text=2)
     typer.echo(tables.protocol("test", record["adversarial"]["provenance"]))
-    for sentence in found.verdict:
+    for sentence in result.verdict:
         typer.echo(sentence)
-    say_next(ctx, "init")
+    print_next(ctx, "init")

@@ -9,7 +9,7 @@ import typer
 
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.commands import Take
-from labeldep_cli.cli.next_command import given, name_of, say_next
+from labeldep_cli.cli.next_command import name_of, passed_on, print_next
 from labeldep_cli.cli.project_file import scoped
 from labeldep_cli.cli.show import Terminal, print_json, print_table
 from labeldep_cli.config import DecisionConfig, Machine, ReportConfig, RunWorkspace
@@ -24,12 +24,12 @@ def dependency(
     ctx: typer.Context,
     run: flags.Run = None,
     *,
-    of: Annotated[
+    options: Annotated[
         ReportConfig,
         Take(
             "split",
             "seed",
-            help={"split": "Split of the data set.", "seed": "Seed of the sampled sets and of the test."},
+            help={"split": "Split of the data set to measure on.", "seed": "Seed of the sampled sets and of the test."},
         ),
     ],
     decision: Annotated[DecisionConfig, Take(without=("ap",))],
@@ -37,19 +37,19 @@ def dependency(
     machine: Machine,
     json: flags.Json = False,
 ) -> None:
-    """Measure how the run's label sets differ from real ones: pairs, sizes, sets never seen."""
+    """Measure how a run's label sets differ from real ones: pairs, sizes, sets that training does not have."""
     from labeldep_cli.pipelines.dependency import dependency as measure
 
-    report = measure(scoped(ctx, run_workspace), run, machine, decision, of.split, of.seed, Terminal())
+    report = measure(scoped(ctx, run_workspace), run, machine, decision, options.split, options.seed, Terminal())
     if json:
         print_json(report.to_json())
     else:
         _print(report)
-        say_next(
+        print_next(
             ctx,
             "report",
             run or name_of(Path(report.folder), run_workspace.runs_dir),
-            values={**given(ctx, run_workspace, machine), "split": of.split},
+            values={**passed_on(ctx, run_workspace, machine), "split": options.split},
         )
 
 

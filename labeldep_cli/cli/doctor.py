@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from labeldep_cli.cli import flags, project_file
-from labeldep_cli.cli.next_command import say_next
+from labeldep_cli.cli.next_command import print_next
 from labeldep_cli.cli.show import Terminal, print_json
 from labeldep_cli.config import Workspace
 from labeldep_cli.files import format_size
@@ -25,27 +25,27 @@ def doctor(
     workspace: Workspace,
     json: flags.Json = False,
 ) -> None:
-    """Tell what this machine has, what lies on its disks, what would be downloaded, and what is amiss."""
+    """Report hardware, versions, weights, data sets and runs on this machine; warn about likely problems."""
     from labeldep_cli.pipelines.doctor import doctor as run
 
-    found = run(workspace, Terminal())
+    checkup = run(workspace, Terminal())
     file = project_file.of_call(ctx)
     if json:
-        print_json({**found.to_json(), "project_file": file.to_json() if file.path else None})
+        print_json({**checkup.to_json(), "project_file": file.to_json() if file.path else None})
         return
-    _print("versions", [_versions(found.versions)])
-    _print("extras", [_extra(name, packages) for name, packages in found.extras.items()])
-    _print("device", _device(found))
-    _print("threads", [_threads(found.threads)])
-    _print("weights", [_weights(file) for file in found.weights])
-    _print("data sets", [_dataset(row) for row in found.datasets])
-    _print("caches", _caches(found.caches))
+    _print("versions", [_versions(checkup.versions)])
+    _print("extras", [_extra(name, packages) for name, packages in checkup.extras.items()])
+    _print("device", _device(checkup))
+    _print("threads", [_threads(checkup.threads)])
+    _print("weights", [_weights(file) for file in checkup.weights])
+    _print("data sets", [_dataset(row) for row in checkup.datasets])
+    _print("caches", _caches(checkup.caches))
     _print("project", _project(file))
-    _print("runs", [_runs(found.runs)])
-    _print("disk", _disks(found))
-    for warned in found.warnings:
-        typer.echo(f"\nwarning: {warned.what}\n         {warned.remedy}")
-    say_next(ctx, "data" if file.path else "init")
+    _print("runs", [_runs(checkup.runs)])
+    _print("disk", _disks(checkup))
+    for warning in checkup.warnings:
+        typer.echo(f"\nwarning: {warning.what}\n         {warning.remedy}")
+    print_next(ctx, "data" if file.path else "init")
 
 
 def _print(title: str, lines: Iterable[str]) -> None:
@@ -67,11 +67,11 @@ def _extra(name: str, packages: Mapping[str, str | None]) -> str:
     return f"{name}: {_versions(packages)}"
 
 
-def _device(found: Checkup) -> list[str]:
-    gpus = [f"{gpu['name']}, {_size(gpu['free'])} of {_size(gpu['total'])} free" for gpu in found.device["gpus"]]
-    memory = found.memory
+def _device(checkup: Checkup) -> list[str]:
+    gpus = [f"{gpu['name']}, {_size(gpu['free'])} of {_size(gpu['total'])} free" for gpu in checkup.device["gpus"]]
+    memory = checkup.memory
     return [
-        *(gpus or [f"no GPU that torch can use; CPU with {found.device['cpu']}"]),
+        *(gpus or [f"no GPU that torch can use; CPU with {checkup.device['cpu']}"]),
         f"RAM {_size(memory['available'])} of {_size(memory['total'])} free; "
         f"/dev/shm {_size(memory['shm_free'])} of {_size(memory['shm_total'])} free",
     ]
@@ -94,27 +94,27 @@ def _dataset(row: Mapping[str, Any]) -> str:
     if row["embedded"]:
         return f"{row['name']}: comes with labeldep"
     if not row["lacking"]:
-        return f"{row['name']}: laid out (labeldep data {row['name']} checks it)"
+        return f"{row['name']}: on disk (labeldep data {row['name']} checks it)"
     if len(row["lacking"]) == row["needs"]:
-        return f"{row['name']}: not there (labeldep data {row['name']} tells how to get it)"
+        return f"{row['name']}: not on disk (labeldep data {row['name']} says how to get it)"
     return f"{row['name']}: lacks {', '.join(row['lacking'])}"
 
 
 def _caches(caches: Mapping[str, Any]) -> list[str]:
-    told = [
+    parts = [
         f"{len(caches[kind])} {kind}, {_size(sum(file['bytes'] for file in caches[kind]))}"
         for kind in ("finished", "unfinished")
     ]
-    return [f"{caches['folder']}: {'; '.join(told)}"]
+    return [f"{caches['folder']}: {'; '.join(parts)}"]
 
 
 def _project(file: project_file.ProjectFile) -> list[str]:
-    """The project file, and a line a table."""
+    """The project file's path, then one line per table."""
     if file.path is None:
         return [f"no {project_file.NAME} here (labeldep init writes one)"]
     tables = {project_file.DEFAULTS: file.common, **file.own}
-    said = {table: ", ".join(f"{key} = {value}" for key, value in values.items()) for table, values in tables.items()}
-    return [str(file.path.absolute()), *(f"[{table}] {values}" for table, values in said.items() if values)]
+    lines = {table: ", ".join(f"{key} = {value}" for key, value in values.items()) for table, values in tables.items()}
+    return [str(file.path.absolute()), *(f"[{table}] {values}" for table, values in lines.items() if values)]
 
 
 def _runs(runs: Mapping[str, Any]) -> str:
@@ -122,10 +122,10 @@ def _runs(runs: Mapping[str, Any]) -> str:
     return f"{runs['folder']}: {states}; {_size(runs['bytes'])} (labeldep runs)"
 
 
-def _disks(found: Checkup) -> list[str]:
-    """A line a disk."""
-    told: dict[str, list[str]] = {}
-    for disk in found.disks:
+def _disks(checkup: Checkup) -> list[str]:
+    """One line per disk."""
+    folders: dict[str, list[str]] = {}
+    for disk in checkup.disks:
         room = f"{_size(disk['free'])} of {_size(disk['total'])} free"
-        told.setdefault(room, []).append(f"{disk['what']} ({disk['folder']})")
-    return [f"{room}: {', '.join(places)}" for room, places in told.items()]
+        folders.setdefault(room, []).append(f"{disk['what']} ({disk['folder']})")
+    return [f"{room}: {', '.join(places)}" for room, places in folders.items()]

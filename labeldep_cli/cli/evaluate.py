@@ -10,7 +10,7 @@ import typer
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
-from labeldep_cli.cli.next_command import given, name_of, say_next
+from labeldep_cli.cli.next_command import name_of, passed_on, print_next
 from labeldep_cli.cli.project_file import scoped
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
 from labeldep_cli.config import DecisionConfig, Machine, ReportConfig, RunWorkspace
@@ -20,45 +20,44 @@ def evaluate(
     ctx: typer.Context,
     run: flags.Run = None,
     *,
-    of: Annotated[ReportConfig, Take("split", help={"split": "Split of the data set."})],
+    options: Annotated[ReportConfig, Take("split", help={"split": "Split of the data set to score."})],
     weights: flags.RunWeights = None,
     decision: DecisionConfig,
     per_label: Annotated[
-        bool, typer.Option("--per-label", help="Print one more row for each label.", rich_help_panel=flags.OUTPUT)
+        bool, typer.Option("--per-label", help="Print the scores of each label too.", rich_help_panel=flags.OUTPUT)
     ] = False,
     run_workspace: RunWorkspace,
     machine: Machine,
     json: flags.Json = False,
 ) -> None:
-    """Score a run on a split of its own data set, or of another one."""
+    """Score a run on a split of its data set, or of another one."""
     from labeldep_cli.pipelines.evaluate import evaluate_run
     from labeldep_cli.reports import tables
 
     moved = str(weights) if weights else None
-    found = evaluate_run(scoped(ctx, run_workspace), run, machine, decision, of.split, moved, Terminal())
-    record = found.to_json()
+    evaluation = evaluate_run(scoped(ctx, run_workspace), run, machine, decision, options.split, moved, Terminal())
+    record = evaluation.to_json()
     if json:
         print_json(record)
     else:
-        title = (
-            f"{found.folder} on {found.dataset}, {of.split}: {record['n_images']} images, {record['n_labels']} labels"
-        )
+        split = f"{evaluation.folder} on {evaluation.dataset}, {options.split}"
+        counts = f"{record['n_images']} images, {record['n_labels']} labels"
         rule = tables.decision(record["decision"])
-        print_table(f"{title}; {rule}", tables.SUMMARY, [tables.summary(record)], text=0)
+        print_table(f"{split}: {counts}; {rule}", tables.SUMMARY, [tables.summary(record)], text=0)
         typer.echo(f"true labels an image: {record['true_labels_per_image']:.2f}")
         if record["skipped_labels"]:
             typer.echo(
                 f"labels that never occur in this split, left out of the per-class means: {record['skipped_labels']}"
             )
-        typer.echo(tables.protocol(of.split, record["provenance"]))
+        typer.echo(tables.protocol(options.split, record["provenance"]))
         if per_label:
             print_table("", ["label", "precision", "recall", "f1", "AP", "images"], tables.per_label(record))
-    name_skipped(found.skipped)
-    say_next(
+    name_skipped(evaluation.skipped)
+    print_next(
         ctx,
         "report",
-        run or name_of(Path(found.folder), run_workspace.runs_dir),
-        values={**given(ctx, run_workspace, machine), "split": of.split},
+        run or name_of(Path(evaluation.folder), run_workspace.runs_dir),
+        values={**passed_on(ctx, run_workspace, machine), "split": options.split},
         json=json,
     )
-    raise typer.Exit(ExitCode.of(found.images_read and bool(found.skipped)))
+    raise typer.Exit(ExitCode.of(evaluation.images_read and bool(evaluation.skipped)))

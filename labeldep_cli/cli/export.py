@@ -14,7 +14,7 @@ from labeldep_cli.cli.show import Terminal, print_json
 from labeldep_cli.config import DEFAULT_EXPORT_FORMAT, ExportFormat, RunWorkspace
 from labeldep_cli.files import format_size
 
-_DATASET = "Data set whose test rows the file is compared with the run on, if the run's own has moved."
+_DATASET = "Data set whose test rows are used to compare the file with the run, if the run's own has moved."
 
 
 def export(
@@ -24,31 +24,34 @@ def export(
     kind: Annotated[
         ExportFormat,
         typer.Option(
-            "--format", help="onnx: for onnxruntime; torch: an ExportedProgram.", rich_help_panel=flags.OUTPUT
+            "--format",
+            help="Format of the file: onnx: for onnxruntime; torch: an ExportedProgram.",
+            rich_help_panel=flags.OUTPUT,
         ),
     ] = DEFAULT_EXPORT_FORMAT,
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="The file; ./RUN.onnx or ./RUN.pt2 if not given.", rich_help_panel=flags.OUTPUT
+            metavar="FILE", help="File to write; ./RUN.onnx or ./RUN.pt2 if not given.", rich_help_panel=flags.OUTPUT
         ),
     ] = None,
     weights: flags.RunWeights = None,
     run_workspace: Annotated[RunWorkspace, Take("dataset", "runs_dir", help={"dataset": _DATASET})],
     json: flags.Json = False,
 ) -> None:
-    """Write a run as one file to take elsewhere: images in, probabilities out."""
+    """Export a run to one file for use without labeldep: images in, probabilities out."""
     from labeldep_cli.pipelines.export import export as run_pipeline
 
-    made = run_pipeline(scoped(ctx, run_workspace), run, kind, out, str(weights) if weights else None, Terminal())
+    exported = run_pipeline(scoped(ctx, run_workspace), run, kind, out, str(weights) if weights else None, Terminal())
     if json:
-        print_json(made.to_json())
+        print_json(exported.to_json())
         return
-    facts = made.facts
+    facts = exported.facts
     shape = ", ".join(map(str, facts["input"]["shape"]))
-    form = f"ONNX, opset {made.opset}" if made.opset else "torch's ExportedProgram"
-    typer.echo(f"{made.path}: {format_size(made.size)}, {form}")
+    form = f"ONNX, opset {exported.opset}" if exported.opset else "torch's ExportedProgram"
+    typer.echo(f"{exported.path}: {format_size(exported.size)}, {form}")
     typer.echo(
         f"{facts['input']['name']} {facts['input']['dtype']} [{shape}] -> probabilities [N, {len(facts['labels'])}]"
     )
-    typer.echo(f"largest difference to the run's own probabilities: {made.difference:.1e}, {made.checked} {made.rows}")
+    checked = f"{exported.checked} {exported.rows}"
+    typer.echo(f"largest difference to the run's own probabilities: {exported.difference:.1e}, {checked}")

@@ -9,7 +9,7 @@ import typer
 
 from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.commands import Take
-from labeldep_cli.cli.show import Terminal, print_json, print_table, tell
+from labeldep_cli.cli.show import Terminal, print_json, print_note, print_table
 from labeldep_cli.config import Machine, Workspace
 from labeldep_cli.files import format_size
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def features(
     action: Annotated[
         Literal["list", "clean"],
-        typer.Argument(help="list the stores, or clean: remove features of images that no known file has any more."),
+        typer.Argument(
+            help="list: show the stores; clean: remove features whose images are no longer in any known file."
+        ),
     ] = "list",
     *,
     store: Annotated[
@@ -28,7 +30,7 @@ def features(
         typer.Option(
             "--store",
             metavar="NAME",
-            help="clean: remove this store, whatever lies in it, and nothing else; may be repeated.",
+            help="clean: remove only this store, with all its features; may be repeated.",
             rich_help_panel=flags.WHAT,
             show_default=False,
         ),
@@ -37,7 +39,7 @@ def features(
         list[str] | None,
         typer.Option(
             "--dataset",
-            help="clean: first look for this data set's images, which may have moved; may be repeated.",
+            help="clean: search for the images of this data set first, if they have moved; may be repeated.",
             autocompletion=complete.dataset,
             rich_help_panel=flags.WHAT,
             show_default=False,
@@ -48,7 +50,7 @@ def features(
         typer.Option(
             "--yes",
             "-y",
-            help="clean: remove without asking; without it, a script only gets the list.",
+            help="clean: remove without asking; without this flag, a script only prints the list.",
             rich_help_panel=flags.HOW,
         ),
     ] = False,
@@ -56,43 +58,45 @@ def features(
     machine: Annotated[Machine, Take("workers")],
     json: flags.Json = False,
 ) -> None:
-    """List the stores of features, with their sizes; or remove what no file on this disk needs."""
+    """List the stores of cached features with their sizes, or remove features that are no longer needed."""
     if action == "clean":
         _clean(workspace, tuple(store or ()), tuple(dataset or ()), machine, yes, json)
         return
-    for given, flag in ((store, "--store"), (dataset, "--dataset"), (yes, "--yes")):
-        if given:
-            raise typer.BadParameter("goes with: labeldep features clean", param_hint=flag)
+    for value, flag in ((store, "--store"), (dataset, "--dataset"), (yes, "--yes")):
+        if value:
+            raise typer.BadParameter("is only for: labeldep features clean", param_hint=flag)
     from labeldep_cli.pipelines.features import list_stores
 
     stores = list_stores(workspace)
     if json:
-        print_json({"features_dir": str(workspace.features), "stores": [one.to_json() for one in stores]})
+        print_json({"features_dir": str(workspace.features), "stores": [store.to_json() for store in stores]})
     elif stores:
         _print(stores)
     else:
-        tell(f"there are no features in {workspace.features} yet: labeldep extract --dataset DATASET computes some")
+        print_note(
+            f"there are no features in {workspace.features} yet: labeldep extract --dataset DATASET computes them"
+        )
 
 
 def _print(stores: list[StoreSummary]) -> None:
     cells = [
         [
-            one.folder.name,
-            f"{one.kind.backbone}{' regions' if one.kind.spatial else ''}",
-            one.kind.weights_sha256[:8],
-            one.kind.compute_dtype,
-            one.broken or ("being written" if one.in_use else "-" if one.last_used is None else _day(one)),
-            f"{one.images:,}",
-            f"{one.crops:,}",
-            format_size(one.bytes),
+            store.folder.name,
+            f"{store.kind.backbone}{' regions' if store.kind.spatial else ''}",
+            store.kind.weights_sha256[:8],
+            store.kind.compute_dtype,
+            store.broken or ("being written" if store.in_use else "-" if store.last_used is None else _day(store)),
+            f"{store.images:,}",
+            f"{store.crops:,}",
+            format_size(store.bytes),
         ]
-        for one in stores
+        for store in stores
     ]
     print_table("", ["store", "backbone", "weights", "computed in", "last used", "images", "crops", "size"], cells, 5)
 
 
-def _day(one: StoreSummary) -> str:
-    return "" if one.last_used is None else one.last_used.astimezone().strftime("%Y-%m-%d")
+def _day(store: StoreSummary) -> str:
+    return "" if store.last_used is None else store.last_used.astimezone().strftime("%Y-%m-%d")
 
 
 def _clean(
@@ -100,28 +104,28 @@ def _clean(
 ) -> None:
     from labeldep_cli.pipelines.features import find_cleaning
 
-    found = find_cleaning(workspace, stores, datasets, machine, Terminal())
+    cleaning = find_cleaning(workspace, stores, datasets, machine, Terminal())
     if not json:
-        _print_removals(found.removals, str(workspace.features))
+        _print_removals(cleaning.removals, str(workspace.features))
     asks = not yes and not json and sys.stdin.isatty() and sys.stderr.isatty()
-    free = any(not removal.in_use for removal in found.removals)
-    agreed = yes or (asks and free and typer.confirm("Remove them?", err=True))
-    gone = found.remove(Terminal()) if agreed else []
+    free = any(not removal.in_use for removal in cleaning.removals)
+    confirmed = yes or (asks and free and typer.confirm("Remove them?", err=True))
+    removed = cleaning.remove(Terminal()) if confirmed else []
     if json:
-        items = [{**removal.to_json(), "removed": removal in gone} for removal in found.removals]
+        items = [{**removal.to_json(), "removed": removal in removed} for removal in cleaning.removals]
         print_json({"features_dir": str(workspace.features), "items": items})
-    elif found.removals and not agreed:
-        tell("nothing was removed" + ("" if asks else ": add --yes"))
+    elif cleaning.removals and not confirmed:
+        print_note("nothing was removed" + ("" if asks else ": add --yes"))
 
 
 def _print_removals(removals: tuple[FeatureRemoval, ...], folder: str) -> None:
     if not removals:
-        tell(f"nothing to clean in {folder}")
+        print_note(f"nothing to clean in {folder}")
         return
     cells = [
         [
             removal.store.folder.name,
-            "in use: stays" if removal.in_use else removal.why,
+            "kept: in use" if removal.in_use else removal.why,
             f"{removal.images:,}",
             format_size(removal.bytes),
         ]

@@ -1,4 +1,4 @@
-"""Flags that several commands share and that are no setting of a config."""
+"""Flags that several commands share and that are not settings of a config."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from labeldep_cli.config import read_size as size_of
 from labeldep_cli.errors import LabeldepError
 
 WHERE, WHAT, HOW, OUTPUT, DOWNLOAD = "Where", "What", "How", "Output", "Download"
-"""Parts of a command's help, as `Setting.panel` names them."""
+"""Sections of a command's help, named by `Setting.panel`."""
 
 SplitName = Literal["train", "val", "test"]
 
 read_size = refusing(size_of)
-"""Bytes of "300MB", "8GB", "1.5GiB" or a plain number; what is no size is wrong usage."""
+"""Bytes of "300MB", "8GB", "1.5GiB" or a plain number; other text is wrong usage."""
 
 _OF_A_STAGE = ("epochs", "steps", "batch_size", "lr", "patience", "select")
-"""Settings that one command's run does not hand on to another command: a head is pretrained at another rate."""
+"""Settings that --config does not copy from another command's run: pretraining, for example, has another rate."""
 
 
 def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Make a run's settings the defaults of this call; flags that are given go before them."""
+    """Make a run's settings the defaults of this call; flags on the command line override them."""
     if path is not None:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            left = () if record["command"] == ctx.info_name else _OF_A_STAGE
-            taken = {name: v for name, v in record["settings"].items() if v is not None and name not in left}
+            left_out = () if record["command"] == ctx.info_name else _OF_A_STAGE
+            copied = {name: v for name, v in record["settings"].items() if v is not None and name not in left_out}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise LabeldepError(
-                f"{path} is no config.json of a run", "Name one: --config runs/RUN/config.json"
+                f"{path} is not the config.json of a run", "Name one: --config runs/RUN/config.json"
             ) from error
-        ctx.default_map = {**(ctx.default_map or {}), **taken}
+        ctx.default_map = {**(ctx.default_map or {}), **copied}
     return path
 
 
@@ -46,33 +46,33 @@ Config = Annotated[
         "--config",
         callback=_read_config,
         is_eager=True,
-        help="Take the settings of a run's config.json.",
+        help="File config.json of a run, whose settings become the defaults.",
         rich_help_panel=WHAT,
     ),
 ]
 Run = Annotated[
     str | None,
     typer.Argument(
-        help="A run: folder, name, stage or part of a name; @newest if not given.", autocompletion=complete.run
+        help="Run: folder, name, stage or part of a name; @newest if not given.", autocompletion=complete.run
     ),
 ]
 RunWeights = Annotated[
-    Path | None, typer.Option(help="Where the run's weights lie now, if they were moved.", rich_help_panel=WHAT)
+    Path | None, typer.Option(help="File of the run's backbone weights, if it has moved.", rich_help_panel=WHAT)
 ]
 RunFolder = Annotated[
     Path | None, typer.Option(help="Folder of the run, in place of RUNS/NAME.", rich_help_panel=WHERE)
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Drop what is there and begin anew.", rich_help_panel=HOW)]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Discard existing results and start again.", rich_help_panel=HOW)]
 FreshRun = Annotated[
     bool,
     typer.Option(
         "--fresh",
-        help="Begin anew: a finished run is kept under a dated name, an unfinished one is removed.",
+        help="Start again: a finished run is kept under a dated name, an unfinished one is removed.",
         rich_help_panel=HOW,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.", rich_help_panel=OUTPUT)]
 TensorBoard = Annotated[
     bool,
-    typer.Option("--tensorboard", help="Write TensorBoard's events too, to RUN/tensorboard.", rich_help_panel=OUTPUT),
+    typer.Option("--tensorboard", help="Write TensorBoard events to RUN/tensorboard.", rich_help_panel=OUTPUT),
 ]

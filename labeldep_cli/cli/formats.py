@@ -1,4 +1,4 @@
-"""The forms that label sets are printed in."""
+"""The formats in which label sets are printed."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Format = Literal["lines", "table", "csv", "jsonl"]
 
 
 class Form(Protocol):
-    """Shows label sets, one by one."""
+    """Prints label sets, one image at a time."""
 
-    def add(self, found: Prediction) -> None:
-        """Show an image's label set."""
+    def add(self, prediction: Prediction) -> None:
+        """Print an image's label set."""
 
     def skip(self, skipped: Skipped) -> None:
-        """Show that an image was skipped, where scripts look for it; people find it on stderr."""
+        """Print that an image was skipped, in formats for scripts; for people, stderr has it."""
 
     def end(self) -> None:
-        """Show what had to wait for the last image."""
+        """Print what could not be printed before the last image."""
 
 
 def open_form(form: Format, stream: TextIO, everything: bool) -> Form:
-    """A form that writes to a stream; `everything` adds the probabilities of all labels to JSON."""
+    """Create the printer of a format; `everything` adds the probabilities of all labels to JSON."""
     if form == "jsonl":
         return _JsonLines(stream, everything)
     if form == "csv":
@@ -44,9 +44,9 @@ class _Lines:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
-    def add(self, found: Prediction) -> None:
-        told = ", ".join(f"{label} {p:.2f}" for label, p in found.labels)
-        typer.echo(f"{found.path}: {told or '(no label)'}", file=self.stream)
+    def add(self, prediction: Prediction) -> None:
+        labels = ", ".join(f"{label} {p:.2f}" for label, p in prediction.labels)
+        typer.echo(f"{prediction.path}: {labels or '(no label)'}", file=self.stream)
 
     def skip(self, skipped: Skipped) -> None:
         pass
@@ -56,16 +56,16 @@ class _Lines:
 
 
 class _JsonLines:
-    """An object an image, skipped ones too."""
+    """One JSON object per image, also for skipped ones."""
 
     def __init__(self, stream: TextIO, everything: bool) -> None:
         self.stream = stream
         self.everything = everything
 
-    def add(self, found: Prediction | Skipped) -> None:
+    def add(self, prediction: Prediction | Skipped) -> None:
         from labeldep_cli.labelling.prediction import record
 
-        typer.echo(json_line(record(found, self.everything)), file=self.stream)
+        typer.echo(json_line(record(prediction, self.everything)), file=self.stream)
 
     def skip(self, skipped: Skipped) -> None:
         self.add(skipped)
@@ -75,16 +75,16 @@ class _JsonLines:
 
 
 class _Csv:
-    """A row an image, skipped ones too; labels and their probabilities stand in one cell each, `;` between them."""
+    """One row per image, also for skipped ones. Labels are in one cell, joined by `;`, probabilities in another."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.rows = csv.writer(stream, lineterminator="\n")
         self._write("path", "labels", "probabilities", "skipped")
 
-    def add(self, found: Prediction) -> None:
-        labels = ";".join(label for label, _ in found.labels)
-        self._write(found.path, labels, ";".join(repr(p) for _, p in found.labels), "")
+    def add(self, prediction: Prediction) -> None:
+        labels = ";".join(label for label, _ in prediction.labels)
+        self._write(prediction.path, labels, ";".join(repr(p) for _, p in prediction.labels), "")
 
     def skip(self, skipped: Skipped) -> None:
         self._write(skipped.path, "", "", skipped.reason)
@@ -94,11 +94,11 @@ class _Csv:
 
     def _write(self, *cells: str) -> None:
         self.rows.writerow(cells)
-        self.stream.flush()  # whoever reads a pipe waits for it
+        self.stream.flush()  # the reader of a pipe waits for it
 
 
 class _Table:
-    """For people: printed when all is done, as wide as the terminal."""
+    """A table for people, printed after the last image, as wide as the terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         from rich import box
@@ -109,11 +109,11 @@ class _Table:
         self.table.add_column("image", overflow="fold")
         self.table.add_column("labels", overflow="fold")
 
-    def add(self, found: Prediction) -> None:
+    def add(self, prediction: Prediction) -> None:
         from rich.text import Text
 
-        words = [part for label, p in found.labels for part in ((label, "bold"), f" {p:.2f}   ")]
-        self.table.add_row(Text(found.path), Text.assemble(*words) if words else Text("(no label)"))
+        words = [part for label, p in prediction.labels for part in ((label, "bold"), f" {p:.2f}   ")]
+        self.table.add_row(Text(prediction.path), Text.assemble(*words) if words else Text("(no label)"))
 
     def skip(self, skipped: Skipped) -> None:
         pass

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from labeldep_cli.cli import complete, flags, project_file
-from labeldep_cli.cli.next_command import say_next
-from labeldep_cli.cli.show import print_error, print_json, tell
+from labeldep_cli.cli.next_command import print_next
+from labeldep_cli.cli.show import print_error, print_json, print_note
 from labeldep_cli.config import DEFAULT_WEIGHTS, Workspace
 from labeldep_cli.errors import LabeldepError
 
@@ -28,7 +28,7 @@ def init(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="The data set, without being asked for it.",
+            help="Data set to use, instead of the question for it.",
             autocompletion=complete.dataset,
             rich_help_panel=flags.WHAT,
         ),
@@ -36,38 +36,40 @@ def init(
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="The backbone, without being asked for it.",
+            help="Backbone to use, instead of the question for it.",
             autocompletion=complete.backbone,
             rich_help_panel=flags.WHAT,
         ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="The backbone's weights, without being asked.", rich_help_panel=flags.WHAT)
+        str | None,
+        typer.Option(
+            help="Weights of the backbone to use, instead of the question for them.", rich_help_panel=flags.WHAT
+        ),
     ] = None,
     val_fraction: Annotated[
         float | None,
         typer.Option(
             min=0.0,
             max=0.9,
-            help="The share of train held out where there is no val split, without being asked.",
+            help="Share of train held out for val, if there is no val split, instead of the question for it.",
             rich_help_panel=flags.WHAT,
         ),
     ] = None,
     workspace: Workspace,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Take what is offered, without asking.", rich_help_panel=flags.HOW)
+        bool,
+        typer.Option("--yes", "-y", help="Accept the suggested answers without asking.", rich_help_panel=flags.HOW),
     ] = False,
     fresh: flags.Fresh = False,
     json: flags.Json = False,
 ) -> None:
-    """Write labeldep.toml, the data set and backbone that all commands here have in common, by asking for them."""
+    """Ask for data set and backbone, and write them to labeldep.toml for all commands in this folder."""
     from labeldep_cli.pipelines.init import write_project
 
     file = _target(ctx)
     if file.exists() and not fresh:
-        raise LabeldepError(
-            f"{file} is there already", "Change it by hand, or write it anew: the same command with --fresh"
-        )
+        raise LabeldepError(f"{file} exists already", "Edit it by hand, or replace it: the same command with --fresh")
     asker = _Asker(yes)
     offer = _dataset(asker, dataset, workspace)
     settings: dict[str, object] = {"dataset": offer.name}
@@ -84,7 +86,7 @@ def init(
         print_json({"file": str(file), "settings": {name: _plain(value) for name, value in settings.items()}})
     else:
         typer.echo(f"written: {file}")
-    say_next(ctx, "pretrain" if offer.dataset.has_features else "extract", json=json)
+    print_next(ctx, "pretrain" if offer.dataset.has_features else "extract", json=json)
 
 
 def _plain(value: object) -> object:
@@ -92,36 +94,36 @@ def _plain(value: object) -> object:
 
 
 def _target(ctx: typer.Context) -> Path:
-    """The file to write: the one that --project names, else the one in the working directory."""
+    """The file to write: the one named by --project, else labeldep.toml in the working directory."""
     named: Path | None = ctx.find_root().params.get("project")
     return project_file.locate(named) or Path(project_file.NAME)
 
 
 @dataclass(frozen=True)
 class _Asker:
-    """Asks on the terminal, or takes what is offered."""
+    """Asks questions on the terminal, or with `yes` accepts the suggested answers."""
 
     yes: bool
 
     def ask(self, flag: str, question: str, offered: object, read: Callable[[str], T]) -> T:
-        """The answer to a question.
+        """Ask a question and return the answer.
 
         Args:
-            flag: that answers it beforehand.
-            question: in words.
-            offered: what an empty answer means.
-            read: makes a value of the answer; where it refuses, the question comes again.
+            flag: the flag that can answer it in advance.
+            question: its text.
+            offered: the suggested answer, taken for an empty one.
+            read: converts the answer's text to a value. If it raises LabeldepError, the question is asked again.
 
         Raises:
-            LabeldepError: nobody is there to answer; or what is offered is refused.
+            LabeldepError: stdin is not a terminal; or with `yes`, the suggested answer is refused.
         """
         if self.yes:
             return read(str(offered))
         if not sys.stdin.isatty():
             raise LabeldepError(
-                f"labeldep init asks for {flag}, and stdin is no terminal",
-                "Take what it offers: labeldep init --yes\n"
-                "Or say it beforehand: --dataset, --backbone, --weights, --val-fraction",
+                f"labeldep init asks for {flag}, but stdin is not a terminal",
+                "Accept the suggested answers: labeldep init --yes\n"
+                "Or answer with flags: --dataset, --backbone, --weights, --val-fraction",
             )
         while True:
             try:
@@ -130,15 +132,15 @@ class _Asker:
                 print_error(error)
 
     def choose(self, flag: str, question: str, offers: Sequence[object], read: Callable[[str], T]) -> T:
-        """The same with a numbered list to choose from; the first is offered."""
+        """Ask a question with a numbered list of answers; the first is suggested."""
         if not self.yes:
-            for number, one in enumerate(offers, start=1):
-                tell(f"  {number}  {one}")
+            for number, offer in enumerate(offers, start=1):
+                print_note(f"  {number}  {offer}")
         return self.ask(flag, f"{question} (a number, or another)", 1, read)
 
 
 def _picked(answer: str, offers: Sequence[T]) -> T | None:
-    """The offer that a number names."""
+    """The offer with the number that was answered, if the answer is such a number."""
     return offers[int(answer) - 1] if answer.isdecimal() and 1 <= int(answer) <= len(offers) else None
 
 
@@ -148,18 +150,20 @@ def _dataset(asker: _Asker, named: str | None, workspace: Workspace) -> DatasetO
     offers: Sequence[DatasetOffer | NamedOffer] = [] if named is not None else dataset_offers(workspace.data_dir)
 
     def read(answer: str) -> DatasetOffer:
-        one = _picked(answer, offers)
-        return one if isinstance(one, DatasetOffer) else open_dataset(one.name if one else answer, workspace.data_dir)
+        offer = _picked(answer, offers)
+        if isinstance(offer, DatasetOffer):
+            return offer
+        return open_dataset(offer.name if offer else answer, workspace.data_dir)
 
-    found = read(named) if named is not None else asker.choose("--dataset", "data set", offers, read)
-    tell(str(found))
-    return found
+    chosen = read(named) if named is not None else asker.choose("--dataset", "data set", offers, read)
+    print_note(str(chosen))
+    return chosen
 
 
 def _backbone(
     asker: _Asker, offer: DatasetOffer, named: str | None, weights: str | None, workspace: Workspace
 ) -> dict[str, object]:
-    """Backbone and weights, as the file has them; weights that are the default need no line."""
+    """Backbone and weights as settings of the file; default weights are left out."""
     from labeldep_cli.models.backbones import find_backbone
     from labeldep_cli.models.weights import locate_weights
     from labeldep_cli.pipelines.init import BackboneOffer, backbone_offers
@@ -167,33 +171,34 @@ def _backbone(
     offers = backbone_offers(offer, workspace)
 
     def read(answer: str) -> BackboneOffer:
-        alike = next((one for one in offers if one.name == answer), None)
-        return _picked(answer, offers) or alike or BackboneOffer(find_backbone(answer).name, "", "named")
+        same_name = next((offer for offer in offers if offer.name == answer), None)
+        return _picked(answer, offers) or same_name or BackboneOffer(find_backbone(answer).name, "", "named")
 
-    found = read(named) if named is not None else asker.choose("--backbone", "backbone", offers, read)
+    chosen = read(named) if named is not None else asker.choose("--backbone", "backbone", offers, read)
 
     def read_weights(answer: str) -> str:
-        locate_weights(find_backbone(found.name), answer)
+        locate_weights(find_backbone(chosen.name), answer)
         return answer
 
-    spec = found.weights
+    spec = chosen.weights
     if weights is not None:
         spec = read_weights(weights)
     elif not spec:
         spec = asker.ask("--weights", "weights (default, none, or a path)", DEFAULT_WEIGHTS, read_weights)
-    return {"backbone": found.name, **({} if spec == DEFAULT_WEIGHTS else {"weights": spec})}
+    return {"backbone": chosen.name, **({} if spec == DEFAULT_WEIGHTS else {"weights": spec})}
 
 
-def _val_fraction(asker: _Asker, offer: DatasetOffer, said: float | None) -> float:
+def _val_fraction(asker: _Asker, offer: DatasetOffer, requested: float | None) -> float:
     def read(answer: str) -> float:
         try:
             share = float(answer)
         except ValueError:
             share = -1.0
         if not 0 <= share <= 0.9:
-            raise LabeldepError(f"{answer!r} is no share between 0 and 0.9", "0.2 holds a fifth of train out.")
+            raise LabeldepError(f"{answer!r} is not a share between 0 and 0.9", "0.2 holds out a fifth of train.")
         return share
 
-    if said is not None:
-        return said
-    return asker.ask("--val-fraction", "share of train to hold out for val, which it lacks", offer.val_fraction, read)
+    if requested is not None:
+        return requested
+    question = "there is no val split: share of train to hold out for it"
+    return asker.ask("--val-fraction", question, offer.val_fraction, read)

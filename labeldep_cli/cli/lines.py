@@ -1,4 +1,4 @@
-"""A training told in plain lines, where stderr is no terminal: few enough for a CI's log."""
+"""The progress of a training in plain lines, for stderr that is not a terminal; few enough for a CI's log."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from labeldep_cli.progress import TrainingProgress
 
 SCORES = {"mAP": ".1f", "CF1": ".1f", "exact_match": ".1f", "labels_per_image": ".2f"}
-"""The scores on val that are told, and their digits."""
+"""The scores on val that are printed, and their formats."""
 
 QUIET = 60.0
-"""Seconds without a line after which losses alone are told, where evaluations are far apart."""
+"""Seconds without a line after which losses alone are printed, if evaluations are far apart."""
 
 
 class Clock:
-    """How long a training takes, by its mean pace since it began or went on.
+    """Time spent and time left of a training, by its mean speed since it was started or resumed.
 
     Args:
         training: the training.
@@ -29,83 +29,84 @@ class Clock:
 
     @property
     def spent(self) -> timedelta:
-        """Since the start."""
+        """Time since the start."""
         return timedelta(seconds=round(time.monotonic() - self._start))
 
     def pace(self, step: int) -> float:
-        """Steps a second up to a step; 0 before the first."""
+        """Mean steps per second up to a step; 0 before the first step."""
         return (step - self._training.done) / max(time.monotonic() - self._start, 1e-9)
 
     def left(self, step: int) -> str:
-        """The time that is left at a step, in words; empty before the first step and after the last."""
+        """The time left at a step, for example "0:00:08 left"; empty before the first step and after the last."""
         pace, steps = self.pace(step), self._training.steps - step
         return f"{timedelta(seconds=round(steps / pace))} left" if pace and steps else ""
 
 
 class Lines:
-    """A observer that says a line for an evaluation, at even distances, and one at the end.
+    """An observer that prints lines for evaluations, evenly spread over the training, and one at the end.
 
     Args:
         training: the training.
-        many: lines in all, about; 0 for the closing one alone.
-        say: prints a line.
+        n_lines: approximate number of lines; 0 for the last one alone.
+        print_line: prints a line.
     """
 
-    def __init__(self, training: TrainingProgress, many: int, say: Callable[[str], None]) -> None:
-        self._training, self._many, self._say = training, many, say
+    def __init__(self, training: TrainingProgress, n_lines: int, print_line: Callable[[str], None]) -> None:
+        self._training, self._n_lines, self._print_line = training, n_lines, print_line
         self._clock = Clock(training)
         self._step = training.done
         self._best = next((record for record in training.history if record["step"] == training.best), None)
-        self._scored = self._share(training.done) if training.history or not many else -1
-        self._spoken, self._spoke_at = self._scored, time.monotonic()
+        self._scored = self._part(training.done) if training.history or not n_lines else -1
+        self._printed, self._printed_at = self._scored, time.monotonic()
 
     def advance(self, n: int = 1) -> None:
-        """Count."""
+        """Count steps."""
         self._step += n
 
     def losses(self, step: int, means: Mapping[str, float]) -> None:
-        """Say them where a part of the training has passed, and a while, without a line."""
-        if self._share(step) > self._spoken and time.monotonic() - self._spoke_at >= QUIET:
-            self._tell(step, means)
+        """Print losses if a part of the training and `QUIET` seconds have passed since the last line."""
+        if self._part(step) > self._printed and time.monotonic() - self._printed_at >= QUIET:
+            self._print(step, means)
 
     def evaluated(self, record: Mapping[str, Any], best: bool) -> None:
-        """Say losses and scores where a part of the training has passed since those that were said."""
+        """Print losses and scores if a part of the training has passed since the last scores that were printed."""
         if best:
             self._best = record
-        if self._share(record["step"]) > self._scored:
-            self._scored = self._share(record["step"])
-            self._tell(record["step"], record)
+        if self._part(record["step"]) > self._scored:
+            self._scored = self._part(record["step"])
+            self._print(record["step"], record)
 
     def close(self) -> None:
-        """Say what was reached, unless there was nothing left to do."""
+        """Print the last step and the best scores, unless the training was finished already."""
         if self._best is not None and self._step > self._training.done:
-            self._say(
+            self._print_line(
                 f"trained to step {self._step} of {self._training.steps} in {self._clock.spent}; "
                 f"the best, step {self._best['step']}: {scores_of(self._best)}"
             )
 
-    def _share(self, step: int) -> int:
-        return step * self._many // self._training.steps
+    def _part(self, step: int) -> int:
+        """Which of the `n_lines` equal parts of the training a step is in."""
+        return step * self._n_lines // self._training.steps
 
-    def _tell(self, step: int, record: Mapping[str, Any]) -> None:
+    def _print(self, step: int, record: Mapping[str, Any]) -> None:
         losses = ", ".join(f"{title(name)} {value:.4g}" for name, value in losses_of(record).items())
         parts = [losses, scores_of(record), self._clock.left(step)]
-        self._say(f"step {step} of {self._training.steps}: {'; '.join(part for part in parts if part)}")
-        self._spoken, self._spoke_at = self._share(step), time.monotonic()
+        self._print_line(f"step {step} of {self._training.steps}: {'; '.join(part for part in parts if part)}")
+        self._printed, self._printed_at = self._part(step), time.monotonic()
 
 
 def title(name: str) -> str:
-    """A quantity's name in metrics.jsonl, in words."""
+    """The name of a quantity in metrics.jsonl, with spaces for underscores."""
     return name.replace("_", " ")
 
 
 def losses_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """What a record says of training."""
+    """The training losses of a record of metrics.jsonl."""
     return {name: value for name, value in record.items() if name not in ("step", "val")}
 
 
 def scores_of(record: Mapping[str, Any]) -> str:
-    """What a record says of val, in words; empty where nothing was evaluated."""
+    """The scores on val of a record, as text; empty if it has none."""
     if "val" not in record:
         return ""
     return "val " + ", ".join(f"{title(name)} {record['val'][name]:{digits}}" for name, digits in SCORES.items())

@@ -1,4 +1,4 @@
-"""A GPU's lack of memory, told with what the command at hand can do about it. Without torch."""
+"""Turns a GPU's out-of-memory error into a message with the flags of this command that help. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from typing import Any
 
 from labeldep_cli.errors import LabeldepError
 
-_LACK = re.compile(
+_OUT_OF_MEMORY = re.compile(
     r"(CUDA|HIP)( error:)? out of memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED|Cuda failure 2|CUDA_ERROR_OUT_OF_MEMORY"
 )
-"""What torch's allocator, the driver, cuBLAS, cuDNN and NCCL say; only the first has an exception of its own."""
+"""Messages of torch's allocator, the driver, cuBLAS, cuDNN and NCCL; only the first has its own exception class."""
 
-_LESS = (
+_SAVINGS = (
     ("--batch-size", "a smaller --batch-size"),
     ("--accumulate", "--accumulate 4"),
     ("--checkpoint-activations", "--checkpoint-activations (with --full)"),
     ("--max-memory", "--max-memory 2GB (cached features beyond it are streamed)"),
 )
-_ELSEWHERE = "another GPU (--device cuda:N), or the CPU (--device cpu)"
+_OTHER_DEVICE = "another GPU (--device cuda:N), or the CPU (--device cpu)"
 
 
-def lack_of_memory(error: RuntimeError, command: Any) -> LabeldepError | None:  # noqa: ANN401 - click's, by typer
+def out_of_gpu_memory(error: RuntimeError, command: Any) -> LabeldepError | None:  # noqa: ANN401 - click's, by typer
     """The error for a user, if a GPU's memory ran out.
 
     Args:
-        error: what ended the command.
-        command: click's, whose flags the remedy names.
+        error: the exception that ended the command.
+        command: click's command; the remedy names those of its flags that save memory.
 
     Returns:
-        None where it is something else, a bug.
+        None if the exception has another cause.
     """
     torch = sys.modules.get("torch")
-    if not (_LACK.search(str(error)) or (torch is not None and isinstance(error, torch.OutOfMemoryError))):
+    if not (_OUT_OF_MEMORY.search(str(error)) or (torch is not None and isinstance(error, torch.OutOfMemoryError))):
         return None
     lines = str(error).splitlines() or [type(error).__name__]
-    told = next((line for line in lines if _LACK.search(line)), lines[0])
+    message = next((line for line in lines if _OUT_OF_MEMORY.search(line)), lines[0])
     flags = {flag for parameter in command.params for flag in parameter.opts}
-    less = [words for flag, words in _LESS if flag in flags]
-    remedies = ["End what else runs on that GPU (nvidia-smi lists it)"]
-    if less:
-        remedies.append(f"take less of it: {', '.join(less)}")
+    savings = [words for flag, words in _SAVINGS if flag in flags]
+    remedies = ["End other programs on that GPU (nvidia-smi lists them)"]
+    if savings:
+        remedies.append(f"use less memory: {', '.join(savings)}")
     if "--device" in flags:
-        remedies.append(f"take {_ELSEWHERE}")
-    return LabeldepError(f"the GPU has too little memory: {told.strip()}", "; or\n".join(remedies) + ".")
+        remedies.append(f"use {_OTHER_DEVICE}")
+    return LabeldepError(f"the GPU has too little memory: {message.strip()}", "; or\n".join(remedies) + ".")

@@ -15,7 +15,7 @@ from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.formats import Format, open_form
-from labeldep_cli.cli.next_command import given, say_next
+from labeldep_cli.cli.next_command import passed_on, print_next
 from labeldep_cli.cli.project_file import scoped
 from labeldep_cli.cli.show import Terminal, json_line, print_json
 from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
@@ -29,13 +29,15 @@ def predict(
     ctx: typer.Context,
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMG...", help="Files, folders, globs; - reads paths from stdin.", show_default=False),
+        typer.Argument(
+            metavar="IMG...", help="Images: files, folders, globs; - reads paths from stdin.", show_default=False
+        ),
     ] = None,
     *,
     run: Annotated[
         str | None,
         typer.Option(
-            help="A run: folder, name, stage or part of a name; @newest if not given.",
+            help="Run: folder, name, stage or part of a name; @newest if not given.",
             autocompletion=complete.run,
             rich_help_panel=flags.WHAT,
         ),
@@ -48,51 +50,54 @@ def predict(
         Format | None,
         typer.Option(
             "--format",
-            help="If not given: by the ending of --out, else a table on a terminal and lines in a pipe.",
+            help="Output format. If not given: by the ending of --out, else a table on a terminal, lines in a pipe.",
             rich_help_panel=flags.OUTPUT,
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="A file in place of stdout; there when all is done.", rich_help_panel=flags.OUTPUT),
+        typer.Option(help="File to write instead of stdout; complete when it appears.", rich_help_panel=flags.OUTPUT),
     ] = None,
     sidecars: Annotated[
         bool,
         typer.Option(
             "--sidecars",
-            help="Write IMG.labels.json beside each image, as --json prints it.",
+            help="Write IMG.labels.json next to each image, with the JSON that --json prints.",
             rich_help_panel=flags.OUTPUT,
         ),
     ] = False,
     annotate: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Write copies of the images with their labels drawn.", rich_help_panel=flags.OUTPUT
+            metavar="DIR",
+            help="Folder for copies of the images with their labels drawn on them.",
+            rich_help_panel=flags.OUTPUT,
         ),
     ] = None,
     stdin_json: Annotated[
         bool,
         typer.Option(
             "--stdin-json",
-            help='Stay, and answer JSON requests on stdin, one a line: {"path": FILE}, {"paths": [FILE, ...]} or '
-            '{"image": BASE64}, with any "id".',
+            help='Keep running and answer JSON requests from stdin, one per line: {"path": FILE}, '
+            '{"paths": [FILE, ...]} or {"image": BASE64}, each with any "id".',
             rich_help_panel=flags.OUTPUT,
         ),
     ] = False,
     everything: Annotated[
         bool,
-        typer.Option("--all", help="In JSON, the probabilities of all labels too.", rich_help_panel=flags.OUTPUT),
+        typer.Option("--all", help="Add the probabilities of all labels to JSON.", rich_help_panel=flags.OUTPUT),
     ] = False,
     json: Annotated[
-        bool, typer.Option("--json", help="The same as --format jsonl.", rich_help_panel=flags.OUTPUT)
+        bool,
+        typer.Option("--json", help="Print JSON, one object per line: --format jsonl.", rich_help_panel=flags.OUTPUT),
     ] = False,
 ) -> None:
-    """Label images."""
+    """Predict the label sets of images."""
     by = (scoped(ctx, run_workspace), run, machine, decision, str(weights) if weights else None)
     if stdin_json:
         if images or form or out or sidecars or annotate:
             raise typer.BadParameter(
-                "requests name the images, and answers go to stdout: it takes no IMG, --format, --out, --sidecars or "
+                "requests name the images and answers go to stdout: leave out IMG, --format, --out, --sidecars and "
                 "--annotate",
                 param_hint="--stdin-json",
             )
@@ -100,18 +105,18 @@ def predict(
     if not images:
         raise typer.BadParameter("name files, folders or globs, or - to read paths from stdin", param_hint="IMG...")
     if json and form not in (None, "jsonl"):
-        raise typer.BadParameter(f"--json prints JSON, not {form}: give one of the two", param_hint="--format")
+        raise typer.BadParameter(f"--json prints JSON, not {form}: leave out one of the two", param_hint="--format")
     piped = "-" in images
     form = "jsonl" if json else form or _form(out, piped)
     code = _label(by, images, form, out, sidecars, annotate, everything)
-    if not piped and _is_shown():
+    if not piped and _is_terminal():
         named = (run,) if run else ()
-        say_next(ctx, "export", *named, values=given(ctx, run_workspace), json=form == "jsonl")
+        print_next(ctx, "export", *named, values=passed_on(ctx, run_workspace), json=form == "jsonl")
     raise typer.Exit(code)
 
 
 _By = tuple[RunWorkspace, str | None, Machine, DecisionConfig, str | None]
-"""Where runs lie, the run, the machine, the decision, the weights: what labels."""
+"""The arguments that define a labeller: the runs' folder, the run, the machine, the decision, the weights."""
 
 
 def _label(
@@ -123,42 +128,46 @@ def _label(
     annotate: Path | None,
     everything: bool,
 ) -> ExitCode:
-    """Label images, show and write what is decision for; the exit code."""
+    """Label images, print the label sets and write the requested files.
+
+    Returns:
+        The exit code.
+    """
     from labeldep_cli.datasets.split import Skipped
     from labeldep_cli.labelling.copies import Copies
     from labeldep_cli.labelling.paths import expand
     from labeldep_cli.labelling.prediction import record
     from labeldep_cli.pipelines.predict import predict as run_pipeline
 
-    # Paths from a pipe are not waited for; all others are known from the start, and how many there are.
+    # Paths from a pipe are labelled as they arrive. All others are listed first, so that their number is known.
     paths = expand(_words(images)) if "-" in images else list(expand(images))
     copies = Copies(annotate, paths if isinstance(paths, list) else None) if annotate else None
-    reporter = Terminal(bars=out is not None or form == "table" or not _is_shown())
+    reporter = Terminal(bars=out is not None or form == "table" or not _is_terminal())
     done = skipped = 0
     with _destination(out) as stream:
-        shown = open_form(form, stream, everything)
+        printer = open_form(form, stream, everything)
         for item in run_pipeline(*by, paths, reporter):
-            found = copies.write(item) if copies and not isinstance(item, Skipped) else item
-            if isinstance(found, Skipped):
+            result = copies.write(item) if copies and not isinstance(item, Skipped) else item
+            if isinstance(result, Skipped):
                 skipped += 1
-                shown.skip(found)
-                typer.echo(f"skipped: {found.path}: {found.reason}", err=True)
+                printer.skip(result)
+                typer.echo(f"skipped: {result.path}: {result.reason}", err=True)
                 continue
             done += 1
             if sidecars:
-                write_text(Path(f"{found.path}.labels.json"), json_line(record(found, everything)) + "\n")
-            shown.add(found)
+                write_text(Path(f"{result.path}.labels.json"), json_line(record(result, everything)) + "\n")
+            printer.add(result)
         if not done:
             raise LabeldepError(
-                f"no image could be read, of {skipped} that were named" if skipped else "no images were named",
-                "Name image files, folders that hold some, or - to read paths from stdin.",
+                f"none of the {skipped} images could be read" if skipped else "no images were named",
+                "Name image files, folders with images, or - to read paths from stdin.",
             )
-        shown.end()
+        printer.end()
     return ExitCode.of(bool(skipped))
 
 
 def _serve(by: _By, everything: bool) -> ExitCode:
-    """Answer requests until stdin ends; the exit code."""
+    """Answer requests until stdin ends, and return the exit code."""
     from labeldep_cli.labelling.serve import complete
     from labeldep_cli.pipelines.serve import serve
 
@@ -169,41 +178,41 @@ def _serve(by: _By, everything: bool) -> ExitCode:
     return ExitCode.of(not all_complete)
 
 
-def _is_shown() -> bool:
+def _is_terminal() -> bool:
     """Whether what is printed goes to a terminal."""
     return sys.stdout.isatty()
 
 
 def _form(out: Path | None, piped: bool) -> Format:
-    """The form where none is named; paths from a pipe are answered as they come, which a table cannot."""
+    """The default format. Paths from a pipe are answered as they arrive, which a table cannot do."""
     if out is not None:
         return _ENDINGS.get(out.suffix.lower(), "lines")
-    return "table" if _is_shown() and not piped else "lines"
+    return "table" if _is_terminal() and not piped else "lines"
 
 
 @contextmanager
 def _destination(out: Path | None) -> Iterator[TextIO]:
-    """Stdout, or a file that appears whole or not at all."""
+    """Open stdout, or a file that appears only when it is complete."""
     if out is None:
         yield sys.stdout
         return
     make_folder(out.parent)
     with (
-        atomic_write(out) as beside,
-        beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+        atomic_write(out) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
     ):
         yield stream
 
 
 def _stdin() -> BinaryIO:
-    """Stdin's bytes.
+    """Stdin as a binary stream.
 
     Raises:
-        LabeldepError: it is closed.
+        LabeldepError: stdin is closed.
     """
     if sys.stdin is None:
         raise LabeldepError(
-            "stdin is closed, and is to be read from", "Give it a pipe or a file: labeldep predict - < FILE"
+            "stdin is closed, so nothing can be read from it", "Connect a pipe or a file: labeldep predict - < FILE"
         )
     return sys.stdin.buffer
 
@@ -217,7 +226,7 @@ def _words(images: list[str]) -> Iterator[str]:
 
 
 def _lines() -> Iterator[str]:
-    """The lines of stdin, read below its buffer: a thread that waits there would keep Python from ending on Ctrl-C."""
+    """The lines of stdin, read without its buffer: a thread that waits for the buffer blocks the exit on Ctrl-C."""
     source = getattr(_stdin(), "raw", _stdin())
     rest = b""
     while block := source.read(1 << 16):

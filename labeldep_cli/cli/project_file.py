@@ -1,14 +1,14 @@
-"""`labeldep.toml`: what all commands of a project have in common, said once.
+"""`labeldep.toml`: flags that all commands of a project share, written once.
 
-    [defaults]                         # of every command that has the flag
+    [defaults]                         # for every command that has the flag
     dataset = "photos/labels.csv"
     val-fraction = 0.2
 
-    [adversarial]                      # of one command
+    [adversarial]                      # for one command
     critic = "nce"
 
-Its values become click's `default_map`: flags go before the environment, the environment before the file, the file
-before the defaults. Paths in it are relative to its folder.
+Its values become click's `default_map`. Flags override the environment, the environment overrides the file, and the
+file overrides the defaults. Paths in it are relative to its folder.
 """
 
 from __future__ import annotations
@@ -43,34 +43,35 @@ KEPT_OUT: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("eval", "compare", "dependency", "predict", "export", "report", "runs"), _OF_DATA),
     "audit": frozenset({"dataset"}),
 }
-"""Of [defaults], what is no flag of a command that names a run.
+"""Flags of each command that [defaults] does not set.
 
-A run knows its own data, backbone and weights. There such a flag says that they are other ones now, which a project's
-common data set does not mean; in the command's own table it does.
+These commands name a run, and a run has its own data, backbone and weights. On them such a flag means that data or
+weights have moved, or that another data set is scored. A project's data set in [defaults] does not mean that. In the
+command's own table it does.
 """
 
 _EACH_ITS_OWN = frozenset({"out"})
-"""What no two commands can have in common."""
+"""Flags that cannot have the same value for two commands."""
 
 _FLAGS = "labeldep.flags"
-"""Where click's context keeps what gives the flags of all commands."""
+"""Key in the meta data of click's context: the function that returns the flags of all commands."""
 
 _ERRORS = "labeldep.project_errors"
-"""Where click's context keeps what is wrong with the file, by command."""
+"""Key in the meta data of click's context: the errors in the file, by command."""
 
 _MAYBE_PATHS = frozenset({"dataset", "weights", "start", "run"})
-"""Flags that take a name or a path."""
+"""Flags whose value is a name or a path."""
 
 
 @dataclass(frozen=True)
 class ProjectFile:
-    """The project file that this call goes by.
+    """The project file of this call.
 
     Attributes:
-        path: of the file; None where there is none.
-        common: [defaults] as it is written.
-        own: the tables of commands, by the names of their functions' parameters.
-        dataset, backbone, weights: the project's current ones, as [defaults] has them; they find runs by stage.
+        path: path of the file; None if there is none.
+        common: the table [defaults] as written.
+        own: the tables of commands; their keys are the parameter names of the commands' functions.
+        dataset, backbone, weights: values of [defaults]. Runs are looked up among those of this data set and backbone.
     """
 
     path: Path | None = None
@@ -81,10 +82,10 @@ class ProjectFile:
     weights: str | None = None
 
     def values_of(self, command: str, flags: Iterable[Flag]) -> dict[str, object]:
-        """What the file says for a command, by the names of its function's parameters.
+        """The values that the file sets for a command, by the parameter names of its function.
 
         Raises:
-            LabeldepError: a value of [defaults] is none of this command's flag.
+            LabeldepError: a value of [defaults] does not fit this command's flag.
         """
         if self.path is None:
             return {}
@@ -97,11 +98,11 @@ class ProjectFile:
         return {**values, **self.own.get(command, {})}
 
     def is_own(self, command: str, name: str) -> bool:
-        """Whether a command's own table has a flag."""
+        """Whether a command's own table sets a flag."""
         return name in self.own.get(command, {})
 
     def to_json(self) -> dict[str, Any]:
-        """The file and what it says, as `doctor --json` prints it."""
+        """The file's path and tables, for `doctor --json`."""
         tables = {DEFAULTS: self.common} if self.common else {}
         return {"path": str(self.path), "tables": {**tables, **self.own}}
 
@@ -110,12 +111,12 @@ NO_FILE = ProjectFile()
 
 
 def of_call(ctx: typer.Context) -> ProjectFile:
-    """The project file that this call goes by; one without a path where there is none."""
+    """The project file of this call; `NO_FILE` if there is none."""
     return ctx.find_object(ProjectFile) or NO_FILE
 
 
 def scoped(ctx: typer.Context, run_workspace: RunWorkspace) -> RunWorkspace:
-    """The same places, with words that name runs looked up among those of the project's data set and backbone."""
+    """Limit the look-up of run names to the data set and backbone of the project file."""
     file = of_call(ctx)
     return replace(run_workspace, scope=Scope(file.dataset, file.backbone))
 
@@ -127,24 +128,25 @@ def all_flags(ctx: typer.Context) -> Commands:
 
 
 def locate(named: Path | None) -> Path | None:
-    """The file that is named (or that lies in the folder that is named), else the one in the working directory."""
+    """The file to read: the named file, labeldep.toml in the named folder, or else in the working directory."""
     if named is None:
         return Path(NAME) if Path(NAME).is_file() else None
     return named / NAME if named.is_dir() else named
 
 
 def load(path: Path, commands: Commands) -> ProjectFile:
-    """Read a project file and check every key and value of it.
+    """Read a project file and check each key and value.
 
     Args:
-        path: of the file.
+        path: path of the file.
         commands: all commands with their flags.
 
     Raises:
-        LabeldepError: it is missing or no TOML; a table, a flag or a value is none. Names the file and the key.
+        LabeldepError: the file is missing or not TOML, or a table, key or value in it is wrong. The message names the
+            file and the key.
     """
     common: dict[str, object] = {}
-    own: dict[str, dict[str, object]] = {}
+    tables: dict[str, dict[str, object]] = {}
     current: dict[str, str] = {}
     for table, entries in _parse(path).items():
         if table not in (DEFAULTS, *commands) or not isinstance(entries, dict):
@@ -154,14 +156,14 @@ def load(path: Path, commands: Commands) -> ProjectFile:
         for key, value in entries.items():
             flags = _flags_for(path, table, key, known)
             if flags[0].name in read:
-                raise LabeldepError(f"{path}, [{table}] {key}: the flag stands there twice", "Keep one of the two.")
+                raise LabeldepError(f"{path}, [{table}] {key}: this flag is set twice", "Keep one of the two.")
             read[flags[0].name] = _value(path, table, key, flags, value)
         if table == DEFAULTS:
             common = entries
             current = {name: str(read[name]) for name in ("dataset", "backbone", "weights") if name in read}
         else:
-            own[table] = read
-    return ProjectFile(path, common, own, **current)
+            tables[table] = read
+    return ProjectFile(path, common, tables, **current)
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -176,47 +178,50 @@ def _parse(path: Path) -> dict[str, Any]:
         raise LabeldepError(f"{path} is not UTF-8", "Save it as UTF-8.") from None
     except tomllib.TOMLDecodeError as error:
         raise LabeldepError(
-            f"{path} is no TOML: {error}",
-            'Lines are KEY = VALUE below a [TABLE]; texts stand between quotes: dataset = "coco"',
+            f"{path} is not valid TOML: {error}",
+            'Lines are KEY = VALUE below a [TABLE]; text is in quotes: dataset = "coco"',
         ) from None
 
 
 def _no_table(path: Path, table: str, entries: object, commands: Commands) -> LabeldepError:
     if not isinstance(entries, dict):
         return LabeldepError(
-            f"{path}: {table} stands in no table", f"Put it below [{DEFAULTS}], or below a command such as [pretrain]."
+            f"{path}: {table} is not in a table", f"Put it below [{DEFAULTS}], or below a command such as [pretrain]."
         )
-    return LabeldepError(f"{path}: there is no command for the table [{table}]", nearest(table, (DEFAULTS, *commands)))
+    return LabeldepError(
+        f"{path}: the table [{table}] is not the name of a command", nearest(table, (DEFAULTS, *commands))
+    )
 
 
 def _flags_for(path: Path, table: str, key: str, known: list[tuple[Flag, ...]]) -> list[Flag]:
-    """The flags that a key means: one of a command; in [defaults] one of each command that has it."""
+    """The flags that a key sets: one of the table's command, or in [defaults] one of each command that has it."""
     if table == DEFAULTS and _plain(key) in _EACH_ITS_OWN:
         raise LabeldepError(
-            f"{path}, [{table}] {key}: every command writes something else", "Put it into the table of one command."
+            f"{path}, [{table}] {key}: this cannot be the same for all commands",
+            "Put it into the table of one command.",
         )
-    found = [flag for flags in known for flag in flags if _plain(key) in flag.keys]
-    if not found:
+    matches = [flag for flags in known for flag in flags if _plain(key) in flag.keys]
+    if not matches:
         words = (word for flags in known for flag in flags for word in (*flag.words, flag.off) if word)
         whose = "no command has" if table == DEFAULTS else f"labeldep {table} has no"
         raise LabeldepError(f"{path}, [{table}] {key}: {whose} flag of this name", nearest(key, words))
-    return found
+    return matches
 
 
 def _value(path: Path, table: str, key: str, flags: list[Flag], value: object) -> object:
-    """The value of a key; the first of the flags that takes it says how it is read.
+    """The value of a key, read by the first flag that accepts it.
 
     Raises:
-        LabeldepError: none of them takes it; names file, table and key.
+        LabeldepError: no flag accepts it; the message names file, table and key.
     """
     errors = []
     for flag in flags:
         try:
-            found = flag.read(value)
+            parsed = flag.read(value)
         except ValueError as error:
             errors.append(error)
         else:
-            return not found if _plain(key) == _plain(flag.off) else _from_folder(flag, found, path.parent)
+            return not parsed if _plain(key) == _plain(flag.off) else _from_folder(flag, parsed, path.parent)
     raise LabeldepError(f"{path}, [{table}] {key}: {errors[0]}")
 
 
@@ -225,7 +230,7 @@ def _plain(key: str) -> str:
 
 
 def _from_folder(flag: Flag, value: object, folder: Path) -> object:
-    """A path of the file as seen from the working directory; what is a name stays one."""
+    """Make a path that is relative to the file's folder relative to the working directory; names stay unchanged."""
     if not isinstance(value, str) or value.startswith("~"):
         return value
     if flag.kind is Path:
@@ -237,10 +242,10 @@ def _from_folder(flag: Flag, value: object, folder: Path) -> object:
 
 
 def loading(commands: Callable[[], Commands]) -> Callable[[typer.Context, Path | None], Path | None]:
-    """A callback of `--project`: reads the file, and makes its values the defaults of the commands.
+    """Make the callback of `--project`, which reads the file and makes its values the defaults of the commands.
 
-    It runs while a shell completes a word too, so that runs are completed from the project's own folder. What is wrong
-    with the file is kept for `require_sound`.
+    The callback also runs when a shell completes a word, so that runs are completed from the project's own folder.
+    Errors in the file are kept for `require_sound`.
     """
 
     def read(ctx: typer.Context, named: Path | None) -> Path | None:
@@ -268,10 +273,10 @@ def loading(commands: Callable[[], Commands]) -> Callable[[typer.Context, Path |
 
 
 def require_sound(ctx: typer.Context) -> None:
-    """Refuse to run a command that the project file has something wrong for.
+    """Refuse to run a command if the project file has an error that concerns it.
 
     Raises:
-        LabeldepError: as `load`.
+        LabeldepError: the error that `load` raised.
     """
     error = ctx.meta.get(_ERRORS, {}).get(ctx.invoked_subcommand)
     if error is not None:

@@ -19,23 +19,26 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    out: Annotated[Path, typer.Option(help="Folder of runs, tables and gallery.", rich_help_panel=flags.WHERE)],
+    out: Annotated[Path, typer.Option(help="Folder for runs, tables and gallery.", rich_help_panel=flags.WHERE)],
     *,
     source: Annotated[Source, Take(without=("backbone",))],
     config: ReproduceConfig,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Only tell rows, cost and disk.", rich_help_panel=flags.HOW)
+        bool,
+        typer.Option(
+            "--plan", help="Print only the networks to train, their cost and disk space.", rich_help_panel=flags.HOW
+        ),
     ] = False,
     workspace: Annotated[Workspace, Take(without=("runs_dir",))],
     machine: Annotated[Machine, Take(without=("max_memory",))],
     json: flags.Json = False,
 ) -> None:
-    """Make the paper's tables on a data set: baseline, control, + WGAN-gp, ablations, rivals, over several seeds."""
+    """Reproduce the paper's tables: baseline, control, + WGAN-gp, ablations and rival methods, over several seeds."""
     workspace = replace(workspace, runs_dir=out / "runs")
     if plan:
-        from labeldep_cli.pipelines.reproduce import plan as reckon
+        from labeldep_cli.pipelines.reproduce import plan as make_plan
 
-        _show_plan(reckon(workspace, source, machine, config, out, Terminal()), json)
+        _show_plan(make_plan(workspace, source, machine, config, out, Terminal()), json)
         return
     _run(workspace, source, machine, config, out, json)
 
@@ -46,11 +49,11 @@ def _run(
     from labeldep_cli.pipelines.reproduce import reproduce as run
     from labeldep_cli.reports import reproduction
 
-    found = run(workspace, source, machine, config, out, Terminal(lines=0))
+    reproduced = run(workspace, source, machine, config, out, Terminal(lines=0))
     if json:
-        print_json(found.to_json())
+        print_json(reproduced.to_json())
     else:
-        for record in found.tables.values():
+        for record in reproduced.tables.values():
             for title, grid, notes in (
                 (reproduction.caption(record), reproduction.score_grid(record), reproduction.notes(record)),
                 (reproduction.GAIN, reproduction.gain_grid(record), reproduction.gain_notes(record)),
@@ -58,10 +61,10 @@ def _run(
                 print_table(title, grid[0], grid[1:], text=2)
                 for sentence in notes:
                     typer.echo(sentence)
-        for path in found.files:
+        for path in reproduced.files:
             typer.echo(f"written: {path}")
-    name_skipped(found.skipped)
-    raise typer.Exit(ExitCode.of(bool(found.skipped)))
+    name_skipped(reproduced.skipped)
+    raise typer.Exit(ExitCode.of(bool(reproduced.skipped)))
 
 
 def _show_plan(plan: Plan, json: bool) -> None:
@@ -82,7 +85,7 @@ def _show_plan(plan: Plan, json: bool) -> None:
     header = ["network", "tables", "trainings", "finished", "G updates", "D updates", "batch", "MB"]
     print_table("", header, rows, text=2)
     caches = [
-        [str(c.path), "there" if c.exists else "to extract", f"{c.images:,} x {c.views}", f"{c.megabytes:,.1f}"]
+        [str(c.path), "cached" if c.exists else "to extract", f"{c.images:,} x {c.views}", f"{c.megabytes:,.1f}"]
         for c in plan.caches
     ]
     if caches:

@@ -11,8 +11,8 @@ import typer
 
 from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.commands import Take
-from labeldep_cli.cli.next_command import say_next
-from labeldep_cli.cli.show import Terminal, print_json, print_table, tell
+from labeldep_cli.cli.next_command import print_next
+from labeldep_cli.cli.show import Terminal, print_json, print_note, print_table
 from labeldep_cli.config import RunWorkspace
 from labeldep_cli.files import format_size
 
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 def runs(
     ctx: typer.Context,
     action: Annotated[
-        Literal["list", "clean"], typer.Argument(help="list them, or clean: remove what can go.")
+        Literal["list", "clean"],
+        typer.Argument(help="list: show the runs; clean: remove files that are no longer needed."),
     ] = "list",
     names: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="RUN",
-            help="With clean: remove these runs, whole.",
+            help="clean: remove these runs with all their files.",
             autocompletion=complete.any_run,
             show_default=False,
         ),
@@ -38,15 +39,13 @@ def runs(
     *,
     unfinished: Annotated[
         bool,
-        typer.Option(
-            "--unfinished", help="clean: also runs that have not come to their end.", rich_help_panel=flags.WHAT
-        ),
+        typer.Option("--unfinished", help="clean: remove unfinished runs too.", rich_help_panel=flags.WHAT),
     ] = False,
     last: Annotated[
         bool,
         typer.Option(
             "--last",
-            help="clean: also last.safetensors of finished runs (of the RUNs, if named, and nothing else of them).",
+            help="clean: remove last.safetensors of finished runs too; of the named RUNs only that file.",
             rich_help_panel=flags.WHAT,
         ),
     ] = False,
@@ -55,21 +54,21 @@ def runs(
         typer.Option(
             "--yes",
             "-y",
-            help="clean: remove without asking; without it, a script only gets the list.",
+            help="clean: remove without asking; without this flag, a script only prints the list.",
             rich_help_panel=flags.HOW,
         ),
     ] = False,
     run_workspace: Annotated[RunWorkspace, Take("runs_dir")],
     json: flags.Json = False,
 ) -> None:
-    """List the runs with their scores on val, the newest first; or clean up after them."""
+    """List the runs with their scores on val, newest first, or remove what is no longer needed."""
     runs_dir = run_workspace.runs_dir
     if action == "clean":
         _clean(runs_dir, tuple(names or ()), unfinished, last, yes, json)
         return
-    for given, flag in ((names, "RUN"), (unfinished, "--unfinished"), (last, "--last"), (yes, "--yes")):
-        if given:
-            raise typer.BadParameter("goes with: labeldep runs clean", param_hint=flag)
+    for value, flag in ((names, "RUN"), (unfinished, "--unfinished"), (last, "--last"), (yes, "--yes")):
+        if value:
+            raise typer.BadParameter("is only for: labeldep runs clean", param_hint=flag)
     from labeldep_cli.runs.listing import list_runs
 
     rows = list_runs(runs_dir, Terminal())
@@ -79,9 +78,9 @@ def runs(
         _print(rows)
         newest = next((row.name for row in rows if row.state != "no checkpoint"), None)
         if newest is not None:
-            say_next(ctx, "eval", newest, values={"runs_dir": runs_dir})
+            print_next(ctx, "eval", newest, values={"runs_dir": runs_dir})
     else:
-        tell(f"there is no run in {runs_dir} yet: labeldep adversarial --dataset DATASET trains one")
+        print_note(f"there are no runs in {runs_dir} yet: labeldep adversarial --dataset DATASET trains one")
 
 
 def _print(rows: list[RunRow]) -> None:
@@ -104,54 +103,55 @@ def _print(rows: list[RunRow]) -> None:
         ]
         for row in rows
     ]
-    print_table("", [*header, "steps", "mAP", "CF1", "OF1", "exact", "size", "begun"], cells, text=len(header))
+    print_table("", [*header, "steps", "mAP", "CF1", "OF1", "exact", "size", "started"], cells, text=len(header))
     typer.echo("scores on val at p > 0.5, of the best evaluation; on test: labeldep eval RUN")
 
 
 def _clean(runs_dir: Path, names: tuple[str, ...], unfinished: bool, last: bool, yes: bool, json: bool) -> None:
     if names and unfinished:
-        raise typer.BadParameter("the runs that are named go whole: leave it out", param_hint="--unfinished")
+        raise typer.BadParameter("named runs are removed in any state: leave it out", param_hint="--unfinished")
     from labeldep_cli.runs.cleaning import CleaningRequest, find_removals
 
-    wanted = CleaningRequest(names, unfinished, last)
-    found = find_removals(runs_dir, wanted)
+    request = CleaningRequest(names, unfinished, last)
+    removals = find_removals(runs_dir, request)
     if not json:
-        _print_removals(found, runs_dir)
+        _print_removals(removals, runs_dir)
     asks = not yes and not json and sys.stdin.isatty() and sys.stderr.isatty()
-    free = [removal for removal in found if not removal.in_use]
-    agreed = yes or (asks and bool(free) and typer.confirm("Remove them?", err=True))
-    gone = _remove(free, wanted) if agreed else []
+    free = [removal for removal in removals if not removal.in_use]
+    confirmed = yes or (asks and bool(free) and typer.confirm("Remove them?", err=True))
+    removed = _remove(free, request) if confirmed else []
     if json:
-        items = [{**removal.to_json(), "removed": removal in gone} for removal in found]
+        items = [{**removal.to_json(), "removed": removal in removed} for removal in removals]
         print_json({"runs_dir": str(runs_dir), "items": items})
-    elif found and not agreed:
-        tell("nothing was removed" + ("" if asks else ": add --yes"))
+    elif removals and not confirmed:
+        print_note("nothing was removed" + ("" if asks else ": add --yes"))
 
 
-def _print_removals(found: list[Removal], runs_dir: Path) -> None:
-    if not found:
-        tell(f"nothing to clean in {runs_dir}")
+def _print_removals(removals: list[Removal], runs_dir: Path) -> None:
+    if not removals:
+        print_note(f"nothing to clean in {runs_dir}")
         return
     cells = [
         [
             str(removal.folder),
-            "in use: stays" if removal.in_use else removal.why,
+            "kept: in use" if removal.in_use else removal.why,
             ", ".join(path.name for path in removal.files) or "the empty folder",
             format_size(removal.bytes),
         ]
-        for removal in found
+        for removal in removals
     ]
     print_table("", ["run", "why", "files", "size"], cells, text=3)
 
 
-def _remove(found: list[Removal], wanted: CleaningRequest) -> list[Removal]:
+def _remove(removals: list[Removal], request: CleaningRequest) -> list[Removal]:
+    """Remove files, note what happened to each run, and return the removals that were done."""
     from labeldep_cli.runs.cleaning import remove
 
-    gone = []
-    for removal in found:
-        if remove(removal, wanted):
-            gone.append(removal)
-            tell(f"removed: {removal.folder}: {removal.why}")
+    removed = []
+    for removal in removals:
+        if remove(removal, request):
+            removed.append(removal)
+            print_note(f"removed: {removal.folder}: {removal.why}")
         else:
-            tell(f"left: {removal.folder} is in use, or has changed meanwhile")
-    return gone
+            print_note(f"kept: {removal.folder} is in use, or has changed in the meantime")
+    return removed

@@ -1,4 +1,4 @@
-"""What a person sees: notes, bars and trainings on stderr, results on stdout."""
+"""Output on the terminal: notes, progress bars and training progress on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from labeldep_cli.datasets.split import Skipped
 
 LISTED = 10
-"""Skipped inputs named on stderr; `--json` has them all."""
+"""Number of skipped inputs that are named on stderr; `--json` has all."""
 
 
-def tell(text: str) -> None:
-    """Print a line on stderr; of the processes that torchrun has started, the first one speaks for all."""
+def print_note(text: str) -> None:
+    """Print a line on stderr. Under torchrun, only the first process prints."""
     if torchrun.rank() == 0:
         typer.echo(text, err=True)
 
 
 class Terminal:
-    """The command line's reporter: notes as lines on stderr, what moves only where stderr is a terminal.
+    """The command line's reporter: notes are lines on stderr; bars and live views only if stderr is a terminal.
 
     Args:
-        lines: about so many tell of a training elsewhere; 0 for one when it is done.
-        bars: False where lines of results come between a bar's updates on the same terminal.
+        lines: approximate number of lines for a training if stderr is not a terminal; 0 for one line at its end.
+        bars: whether to show bars. False if results are printed on the same terminal between a bar's updates.
     """
 
     def __init__(self, lines: int = 20, bars: bool = True) -> None:
@@ -45,12 +45,12 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Print a note."""
-        tell(text)
+        print_note(text)
 
     @contextmanager
     def bar(self, what: str, total: int | None, unit: str) -> Iterator[Bar]:
-        """Show a bar with units a second and the time left."""
-        if not (self._bars and _moves()):
+        """Show a bar with units per second and the time left."""
+        if not (self._bars and _is_live()):
             yield SilentObserver()
             return
         from rich.console import Console
@@ -63,15 +63,15 @@ class Terminal:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
         )
-        # What is printed on stdout while the bar is there is a result, and must not be led to the bar's own stderr.
+        # Results are printed on stdout while the bar is shown. They must not be redirected to the bar's stderr.
         with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
-            yield _Shown(progress, progress.add_task(what, total=total, rate=""), unit)
+            yield _TerminalBar(progress, progress.add_task(what, total=total, rate=""), unit)
 
     @contextmanager
     def training(self, training: TrainingProgress) -> Iterator[TrainingObserver]:
-        """Show losses and scores as they come, or say them in lines."""
-        if not _moves():
-            lines = Lines(training, self._lines, tell)
+        """Show losses and scores in a live view, or print them in lines."""
+        if not _is_live():
+            lines = Lines(training, self._lines, print_note)
             yield lines
             lines.close()
             return
@@ -85,12 +85,12 @@ class Terminal:
             yield view
 
 
-def _moves() -> bool:
-    """Whether stderr is a terminal that can be written over, and this process the one that speaks."""
+def _is_live() -> bool:
+    """Whether stderr is a terminal that can be redrawn, and this process is the one that prints."""
     return torchrun.rank() == 0 and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
-class _Shown:
+class _TerminalBar:
     def __init__(self, progress: Progress, task: TaskID, unit: str) -> None:
         self.progress = progress
         self.task = task
@@ -108,9 +108,9 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def json_line(value: Mapping[str, Any]) -> str:
-    """A JSON object on one line, without its end."""
+    """A JSON object on one line, without a line end."""
     text = json.dumps(value, ensure_ascii=False)
-    # A file name that is not UTF-8 comes as lone surrogates: JSON can only escape those.
+    # A file name that is not UTF-8 is read as lone surrogates, which JSON can only escape.
     return text if _encodable(text) else json.dumps(value)
 
 
@@ -123,7 +123,7 @@ def _encodable(text: str) -> bool:
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], text: int = 1) -> None:
-    """Print a table on stdout; the first `text` columns are words, the others numbers."""
+    """Print a table on stdout. The first `text` columns are left-aligned, the others right-aligned."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -135,24 +135,24 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_column(name, justify="left" if k < text else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    # As wide as it needs to be: a narrow terminal breaks its lines, but no number is cut in two.
+    # 240 columns fit every table. A narrow terminal wraps its lines, but no number is shortened.
     Console(width=240).print(table)
 
 
 def print_error(error: LabeldepError) -> None:
-    """Print what is wrong, in which of several processes, and below it how to mend it."""
+    """Print an error on stderr, with the number of the process under torchrun, and below it the remedy."""
     typer.echo(f"error{f' in process {torchrun.rank()}' if torchrun.rank() else ''}: {error.what}", err=True)
     for line in error.remedy.splitlines():
         typer.echo(f"       {line}", err=True)
 
 
 def name_skipped(skipped: Sequence[Skipped]) -> None:
-    """Name on stderr what was skipped or missing."""
-    for told, some in (
-        ("skipped", [s for s in skipped if not s.missing]),
-        ("missing", [s for s in skipped if s.missing]),
+    """Name skipped and missing inputs on stderr."""
+    for title, items in (
+        ("skipped", [item for item in skipped if not item.missing]),
+        ("missing", [item for item in skipped if item.missing]),
     ):
-        for item in some[:LISTED]:
-            tell(f"{told}: {item.path}: {item.reason}")
-        if len(some) > LISTED:
-            tell(f"{told}: and {len(some) - LISTED} more (--json lists all)")
+        for item in items[:LISTED]:
+            print_note(f"{title}: {item.path}: {item.reason}")
+        if len(items) > LISTED:
+            print_note(f"{title}: and {len(items) - LISTED} more (--json lists all)")

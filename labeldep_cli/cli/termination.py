@@ -1,4 +1,4 @@
-"""SIGTERM, which schedulers and CI runners send, ends a command as Ctrl-C does."""
+"""Makes SIGTERM, which schedulers and CI runners send, end a command as Ctrl-C does."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from labeldep_cli.compute import interruption
 
 @contextmanager
 def as_interruption() -> Iterator[None]:
-    """Do on the first SIGTERM in this process what Ctrl-C does; the second one kills as it always did.
+    """Handle the first SIGTERM in this process as Ctrl-C; the second one kills the process, as is the default.
 
-    Not under torchrun: a process that waits for its peers runs no Python, and the agent that sends the signal wants it
-    gone at once. Nor where somebody else has already decided what SIGTERM does.
+    Nothing changes under torchrun: a process that waits for the others runs no Python code, and torchrun's agent, which
+    sends the signal, expects it to end at once. Nothing changes either if SIGTERM has a handler already.
     """
     in_main = threading.current_thread() is threading.main_thread()
     if torchrun.started() or not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
-    mine = os.getpid()
+    main_pid = os.getpid()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if os.getpid() != mine:  # a forked worker has inherited this: it dies as if it had not
+        if os.getpid() != main_pid:  # a forked worker inherits this handler; it must end as without it
             os.kill(os.getpid(), signal.SIGTERM)
             return
-        if hasattr(signal, "SIGCHLD"):  # sent to a whole group it ends decoding workers too: no news, while we leave
+        # A signal to the process group ends the decoding workers too. Their exits are no errors now.
+        if hasattr(signal, "SIGCHLD"):
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         interruption.interrupt()
 

@@ -1,4 +1,4 @@
-"""What torchrun's environment tells the command line, without torch."""
+"""Reads the environment variables that torchrun sets. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.errors import LabeldepError
 
 COMMANDS = ("extract", "pretrain", "adversarial")
-"""Those that share their work out over processes."""
+"""The commands that distribute their work over processes."""
 
 
 def started() -> bool:
-    """Whether torchrun, or a launcher that sets the same variables, has started this process."""
+    """Whether this process was started by torchrun or a launcher that sets the same variables."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def rank() -> int:
-    """This process's number among those that were started together; 0 on its own."""
+    """The rank of this process among those that were started together; 0 for a single process."""
     return int(os.environ["RANK"]) if started() else 0
 
 
 def require_shared(command: str | None) -> None:
-    """Refuse a command that several processes would only do several times.
+    """Refuse a command that several processes would only repeat.
 
     Raises:
-        LabeldepError: names the commands that do share their work out.
+        LabeldepError: the command does not distribute its work; the message names those that do.
     """
     if command not in (None, *COMMANDS) and started() and int(os.environ["WORLD_SIZE"]) > 1:
         raise LabeldepError(
-            f"labeldep {command} is the work of one process, and torchrun has started {os.environ['WORLD_SIZE']}",
-            f"Run it without torchrun; what many processes share: {', '.join(COMMANDS)}.",
+            f"labeldep {command} runs in one process, but torchrun has started {os.environ['WORLD_SIZE']}",
+            f"Run it without torchrun. Commands for several processes: {', '.join(COMMANDS)}.",
         )
 
 
 @contextmanager
-def one_speaks() -> Iterator[None]:
-    """Keep stdout for the first process: what the others have to say is the same."""
+def first_process_prints() -> Iterator[None]:
+    """Discard the stdout of all processes but the first, since all print the same."""
     if rank() == 0:
         yield
         return
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+    with Path(os.devnull).open("w") as null, redirect_stdout(null):
         yield
 
 
 def exit_code(skipped: bool) -> ExitCode:
-    """Of a command that is done; torchrun takes any but 0 for a failure, and would begin again."""
+    """The exit code of a command that is done. Under torchrun it is 0: any other code would be a failure to restart."""
     return ExitCode.of(skipped and not started())
 
 
 def leave() -> None:
-    """Part from the other processes, if this one has met them."""
+    """Leave the process group, if this process has joined one."""
     if "labeldep_cli.compute.distributed" in sys.modules:
         sys.modules["labeldep_cli.compute.distributed"].leave()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from labeldep_cli.cli import complete, flags, project_file
-from labeldep_cli.cli.next_command import given, name_of, say_next
+from labeldep_cli.cli.next_command import name_of, passed_on, print_next
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
 from labeldep_cli.cli.torchrun import exit_code
 from labeldep_cli.config import (
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from labeldep_cli.experiments.train_run import TrainedRun
 
 _READY_FEATURES = (".npz", ".h5")
-"""How files of ready features end."""
+"""Suffixes of files of ready features."""
 
 
 def pretrain(
@@ -43,16 +43,16 @@ def pretrain(
     tensorboard: flags.TensorBoard = False,
     json: flags.Json = False,
 ) -> None:
-    """Train the classifier G with binary cross-entropy (Sect. 3.2 of the paper)."""
+    """Train the classifier G with binary cross-entropy (Sect. 3.2 of the paper); extract first if needed."""
     from labeldep_cli.experiments.train import pretrain as run
     from labeldep_cli.runs.claims import Job
 
-    _require_sense(training)
+    _require_useful_memory_flags(training)
     _require_score(training)
     trained = run(workspace, source, machine, training, Job(out, fresh, tensorboard), Terminal())
     _show(trained, json)
-    values = {**given(ctx, source, workspace, machine, training), "start": out and str(out)}
-    say_next(ctx, "adversarial", values=values, json=json)
+    values = {**passed_on(ctx, source, workspace, machine, training), "start": out and str(out)}
+    print_next(ctx, "adversarial", values=values, json=json)
     _end(trained)
 
 
@@ -64,8 +64,8 @@ def adversarial(
         str | None,
         typer.Option(
             "--from",
-            help="Run to start from, with its data set and backbone: a folder, name, stage or part of a name. "
-            "Without it: the pretrain run.",
+            help="Run to start from, with its data set and backbone: folder, name, stage or part of a name; the "
+            "pretrain run if not given.",
             autocompletion=complete.run,
             rich_help_panel=flags.WHAT,
         ),
@@ -79,16 +79,16 @@ def adversarial(
     tensorboard: flags.TensorBoard = False,
     json: flags.Json = False,
 ) -> None:
-    """Train G against a critic of label sets (Sects. 3.2, 3.3); extracts and pretrains first where that is missing."""
+    """Train G against a critic of label sets (Sects. 3.2, 3.3 of the paper); extract and pretrain first if needed."""
     from labeldep_cli.experiments.train import adversarial as run
     from labeldep_cli.runs.claims import Job
     from labeldep_cli.runs.record import read_config
 
     if training.critic == "none" and training.freeze_generator:
         raise typer.BadParameter(
-            "with --critic none there is nothing to train but the generator", param_hint="--freeze-generator"
+            "with --critic none only the generator can be trained", param_hint="--freeze-generator"
         )
-    _require_sense(training)
+    _require_useful_memory_flags(training)
     _require_score(training)
     if start is not None:
         source = _inherited(ctx, source, start, workspace.runs_dir)
@@ -97,15 +97,16 @@ def adversarial(
     start_record = read_config(trained.folder)["start"]
     folders = [*([Path(start_record["run"])] if start_record else []), trained.folder]
     runs = [name_of(folder, workspace.runs_dir) for folder in folders]
-    values = {**given(ctx, machine), "runs_dir": workspace.runs_dir}
-    say_next(ctx, "compare", *runs, values=values, json=json)
+    values = {**passed_on(ctx, machine), "runs_dir": workspace.runs_dir}
+    print_next(ctx, "compare", *runs, values=values, json=json)
     _end(trained)
 
 
 def _inherited(ctx: typer.Context, source: Source, start: str, runs_dir: Path) -> Source:
-    """Data set, draw, backbone and weights of the run to start from, where no flag says otherwise.
+    """Take data set, draw of splits, backbone and weights from the run to start from, unless set for this command.
 
-    The defaults that all commands of a project file have in common say nothing otherwise: they name no run.
+    They are set by a flag, the environment, `--config` or the table [adversarial] of the project file. The table
+    [defaults] does not count: it is not about this run.
 
     Raises:
         CheckpointError: there is no such run.
@@ -115,48 +116,50 @@ def _inherited(ctx: typer.Context, source: Source, start: str, runs_dir: Path) -
 
     file, has_config = project_file.of_call(ctx), ctx.params.get("config") is not None
 
-    def is_said(name: str) -> bool:
-        given = ctx.get_parameter_source(name)
-        by = "" if given is None else given.name
+    def is_set(name: str) -> bool:
+        parameter_source = ctx.get_parameter_source(name)
+        by = "" if parameter_source is None else parameter_source.name
         return by in ("COMMANDLINE", "ENVIRONMENT") or (
             by == "DEFAULT_MAP" and (has_config or file.is_own("adversarial", name))
         )
 
     scope = Scope(
-        source.dataset if is_said("dataset") else file.dataset,
-        source.backbone if is_said("backbone") else file.backbone,
+        source.dataset if is_set("dataset") else file.dataset,
+        source.backbone if is_set("backbone") else file.backbone,
     )
     settings = read_config(find_run(start, runs_dir, scope))["settings"]
-    names = [name for name in settings_of(Source) if name in settings and not is_said(name)]
-    if "dataset" not in names and source.dataset.lower().endswith(_READY_FEATURES):  # they take no backbone
+    names = [name for name in settings_of(Source) if name in settings and not is_set(name)]
+    if "dataset" not in names and source.dataset.lower().endswith(_READY_FEATURES):  # these have no backbone
         names = [name for name in names if name not in ("backbone", "weights")]
     return replace(source, **{name: settings[name] for name in names})
 
 
-def _require_sense(training: TrainingConfig) -> None:
-    """Refuse what saves memory where there is none to save, or where it would change what is learnt."""
+def _require_useful_memory_flags(training: TrainingConfig) -> None:
+    """Refuse flags that save memory if they would save nothing, or would change the result."""
     if training.checkpoint_activations and not training.full:
         raise typer.BadParameter(
-            "a head keeps few activations: it goes with --full", param_hint="--checkpoint-activations"
+            "a head has few activations: use it only with --full", param_hint="--checkpoint-activations"
         )
     if training.train_bn and training.accumulate > 1:
         raise typer.BadParameter(
-            "with --train-bn the batch norms would see the parts of a batch, not the batch", param_hint="--accumulate"
+            "with --train-bn the batch norms would use statistics of parts of a batch, not of the batch",
+            param_hint="--accumulate",
         )
     if training.train_bn and training.checkpoint_activations:
         raise typer.BadParameter(
-            "with --train-bn the batch norms would see every batch twice", param_hint="--checkpoint-activations"
+            "with --train-bn the batch norms would be updated twice for every batch",
+            param_hint="--checkpoint-activations",
         )
 
 
 def _require_score(training: TrainingConfig) -> None:
-    """Refuse to wait for a better evaluation where the last one is always the best."""
+    """Refuse --patience if no score says which evaluation is better."""
     if training.patience and training.select == "last":
-        raise typer.BadParameter("it waits for a better score: name one, such as --select mAP", param_hint="--patience")
+        raise typer.BadParameter("it needs a score to improve: name one, such as --select mAP", param_hint="--patience")
 
 
-def _kept(trained: TrainedRun) -> str:
-    """Which evaluation a run has kept, and why."""
+def _kept_evaluation(trained: TrainedRun) -> str:
+    """Which evaluation's weights a run has kept, and by which score."""
     step = f"step {trained.result['best_step']} of {trained.result['steps']}"
     if trained.provenance["stage"] == "critic":
         return f"{step} is the best on val by its critic"
@@ -172,7 +175,9 @@ def _show(trained: TrainedRun, json: bool) -> None:
         print_json(trained.to_json())
     else:
         result = trained.result
-        print_table(f"{trained.folder}: {_kept(trained)}; val, p > 0.5", SUMMARY, [summary(result["val"])], text=0)
+        print_table(
+            f"{trained.folder}: {_kept_evaluation(trained)}; val, p > 0.5", SUMMARY, [summary(result["val"])], text=0
+        )
         if result["beta"] is not None:
             typer.echo(f"the critic's weight for --decision rerank, chosen on val: beta {result['beta']:g}")
         typer.echo(protocol("val", trained.provenance))
@@ -180,5 +185,6 @@ def _show(trained: TrainedRun, json: bool) -> None:
 
 
 def _end(trained: TrainedRun) -> NoReturn:
-    # Over a cache, the extraction has answered for what it skipped; where this command looked itself, it answers.
+    # Images that were skipped while the features were cached have had their exit code there. Here only those count
+    # that this command itself could not read.
     raise typer.Exit(exit_code(trained.images_read and bool(trained.skipped)))

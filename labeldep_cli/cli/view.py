@@ -1,4 +1,4 @@
-"""A training as it is seen on a terminal: where each loss and score stands, where it comes from, the time left."""
+"""The live view of a training on a terminal: losses and scores, their trends, and the time left."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from labeldep_cli.cli.lines import SCORES, Clock, losses_of
 from labeldep_cli.progress import TrainingProgress
 from labeldep_cli.reports.quantities import name_of
 
-_TREND = 30
-_BESIDE_TREND = 48  # columns
+_TREND = 30  # values in a trend, one column each
+_COLUMNS_WITHOUT_TREND = 48
 _LEVELS = "▁▂▃▄▅▆▇█"
 
 Trends = Mapping[str, tuple[float, ...]]
-"""The last values of each quantity, the newest last."""
+"""The last values of each quantity, oldest first."""
 
 
 class View:
-    """A observer that rich draws, from a thread of its own: what it draws is replaced, never changed.
+    """An observer that rich draws from another thread. So its values are replaced, never changed in place.
 
     Args:
         training: the training.
@@ -33,7 +33,7 @@ class View:
         self._training = training
         self._clock = Clock(training)
         self._step = training.done
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._losses: Trends = {}
         self._scores: Trends = {}
         self._best: Mapping[str, Any] | None = None
@@ -41,25 +41,25 @@ class View:
             self.evaluated(record, best=record["step"] == training.best)
 
     def advance(self, n: int = 1) -> None:
-        """Count."""
+        """Count steps."""
         self._step += n
 
     def losses(self, step: int, means: Mapping[str, float]) -> None:
-        """Take the newest losses."""
-        self._told |= means.keys()
-        self._losses = _longer(self._losses, means)
+        """Add the newest losses."""
+        self._reported |= means.keys()
+        self._losses = _extended(self._losses, means)
 
     def evaluated(self, record: Mapping[str, Any], best: bool) -> None:
-        """Take the newest scores, and of the losses those that were not told on the way."""
-        further = {name: value for name, value in losses_of(record).items() if name not in self._told}
-        self._losses = _longer(self._losses, further)
-        self._scores = _longer(self._scores, {name: record["val"][name] for name in SCORES})
+        """Add the newest scores, and those losses that `losses` does not report."""
+        further = {name: value for name, value in losses_of(record).items() if name not in self._reported}
+        self._losses = _extended(self._losses, further)
+        self._scores = _extended(self._scores, {name: record["val"][name] for name in SCORES})
         if best:
             self._best = record
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The progress above, the quantities below; trends where there is room, in an encoding that has their signs."""
-        trend = 0 if options.ascii_only else max(min(options.max_width - _BESIDE_TREND, _TREND), 0)
+        """Draw the progress above and the quantities below, with trends if width and encoding allow them."""
+        trend = 0 if options.ascii_only else max(min(options.max_width - _COLUMNS_WITHOUT_TREND, _TREND), 0)
         yield Text(self._training.name, style="bold", overflow="ellipsis", no_wrap=True)
         yield self._progress()
         yield self._quantities(trend)
@@ -69,8 +69,8 @@ class View:
         grid = Table.grid(padding=(0, 2), expand=True)
         grid.add_column(ratio=1)
         grid.add_column(no_wrap=True)
-        told = f"step {step}/{steps}  {self._clock.pace(step):.3g} steps/s  {self._clock.left(step)}"
-        grid.add_row(ProgressBar(steps, step), told)
+        text = f"step {step}/{steps}  {self._clock.pace(step):.3g} steps/s  {self._clock.left(step)}"
+        grid.add_row(ProgressBar(steps, step), text)
         return grid
 
     def _quantities(self, trend: int) -> Table:
@@ -85,17 +85,17 @@ class View:
         heading = ("validation", "now", f"best ({best['step']})" if best else "", "")
         table.add_row(*heading, style="dim not bold")
         for name, values in self._scores.items():
-            told = [f"{value:{SCORES[name]}}" for value in (values[-1], *([best["val"][name]] if best else []))]
-            table.add_row(name_of(name), told[0], *told[1:] or [""], _signs(values[-trend:]) if trend else "")
+            cells = [f"{value:{SCORES[name]}}" for value in (values[-1], *([best["val"][name]] if best else []))]
+            table.add_row(name_of(name), cells[0], *cells[1:] or [""], _signs(values[-trend:]) if trend else "")
         return table
 
 
-def _longer(trends: Trends, values: Mapping[str, float]) -> Trends:
+def _extended(trends: Trends, values: Mapping[str, float]) -> Trends:
     return {**trends, **{name: (*trends.get(name, ()), value)[-_TREND:] for name, value in values.items()}}
 
 
 def _signs(values: Sequence[float]) -> str:
-    """Values as signs of rising height, the lowest and the highest of them as the ends."""
+    """A sparkline of values, scaled from the lowest to the highest of them."""
     low, high = min(values), max(values)
     steps = (len(_LEVELS) - 1) / (high - low) if high > low else 0.0
     return "".join(_LEVELS[round((value - low) * steps)] for value in values)

@@ -1,4 +1,4 @@
-"""Where things lie, what to compute on, which data, and how they get here."""
+"""Settings for folders, data sets, the machine, downloads and feature extraction."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from labeldep_cli.config.settings import like, setting
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where data, caches and runs lie."""
+    """The folders of data sets, cached features and runs."""
 
-    data_dir: Path = setting(Path("data"), "Folder of the data sets and caches.", panel="Where", envvar="LABELDEP_DATA")
+    data_dir: Path = setting(Path("data"), "Folder of the data sets.", panel="Where", envvar="LABELDEP_DATA")
     runs_dir: Path = setting(Path("runs"), "Folder of the runs.", panel="Where", envvar="LABELDEP_RUNS")
     features_dir: Path | None = setting(
-        None, "Folder of the caches.", panel="Where", envvar="LABELDEP_FEATURES", default_text="DATA/features"
+        None, "Folder of the cached features.", panel="Where", envvar="LABELDEP_FEATURES", default_text="DATA/features"
     )
 
     @property
     def features(self) -> Path:
-        """The folder of the caches: `--features-dir`, else `features` in the data folder."""
+        """The folder of the cached features: `--features-dir`, else `features` in the data folder."""
         return self.features_dir or self.data_dir / "features"
 
 
 @dataclass(frozen=True)
 class Scope:
-    """The runs that a word means which is no exact name: a stage, a part of a name, the newest.
+    """The runs among which a stage, a part of a name or "@newest" is looked up.
 
     Attributes:
-        dataset: the name or path of their data set; None for any.
-        backbone: None for any.
+        dataset: name or path of the runs' data set; None for any.
+        backbone: name of the runs' backbone; None for any.
     """
 
     dataset: str | None = None
@@ -41,9 +41,9 @@ class Scope:
 
     @property
     def words(self) -> str:
-        """What it adds to "there is no run": " of coco, resnet101"; empty for all runs."""
-        given = [one for one in (self.dataset, self.backbone) if one is not None]
-        return f" of {', '.join(given)}" if given else ""
+        """The words to put after "there is no run": " of coco, resnet101"; empty for all runs."""
+        parts = [part for part in (self.dataset, self.backbone) if part is not None]
+        return f" of {', '.join(parts)}" if parts else ""
 
 
 EVERYWHERE = Scope()
@@ -52,26 +52,28 @@ EVERYWHERE = Scope()
 
 @dataclass(frozen=True)
 class RunWorkspace:
-    """Where runs lie, and where a run's data lie now if they were moved; None for where the run says.
+    """The folder of the runs, and the new places of a run's data if they have moved.
+
+    None means the place that is recorded in the run.
 
     Attributes:
-        dataset: the run's own data set at another place, or another one; None for the run's own where it was.
-        scope: where a word that names a run is looked up.
+        dataset: the run's own data set at a new place, or another data set; None for the recorded one.
+        scope: the runs among which a stage or a part of a name is looked up.
     """
 
     runs_dir: Path = like(Workspace, "runs_dir")
     data_dir: Path | None = setting(
         None,
-        "Where coco, nuswide or scenes lie now, if they were moved.",
+        "Folder of coco, nuswide or scenes, if it has moved since the run was trained.",
         panel="Where",
-        default_text="where the run says",
+        default_text="the one recorded in the run",
     )
     features_dir: Path | None = like(
-        Workspace, "features_dir", default_text="where the run says; with --data-dir, DATA/features"
+        Workspace, "features_dir", default_text="the one recorded in the run; with --data-dir, DATA/features"
     )
     dataset: str | None = setting(
         None,
-        "Data set to score: where the run's own lies now, or any other that has some of the run's labels.",
+        "Data set to score: the run's own at its new place, or another one that has some of the run's labels.",
         panel="What",
         complete="dataset",
         default_text="the run's own",
@@ -80,73 +82,78 @@ class RunWorkspace:
 
 
 DRAW = ("val_fraction", "test_fraction", "split_seed")
-"""The settings of a Source that say how missing splits are drawn."""
+"""The settings of a Source that define how missing splits are drawn."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Which data, seen through which backbone.
+    """The data set, its splits, and the backbone that computes its features.
 
     Attributes:
-        backbone: None for the one that features or runs of the data set are there of, else the data set's own default;
-            ready features have none.
-        weights: None likewise, else "default" (torchvision's published ones), a name of torchvision's weights for that
-            model ("IMAGENET1K_V1"), "none" (random), or the path of a state dict.
-        split_seed: never the training seed.
+        backbone: None for the one with features or a run of the data set on this disk, else the data set's default.
+            Ready features have no backbone.
+        weights: None for those with features or a run on this disk, else "default" (torchvision's published ones), a
+            name of torchvision's weights for that model ("IMAGENET1K_V1"), "none" (random), or a state dict's path.
+        split_seed: independent of the training seed.
     """
 
     dataset: str = setting(
         "coco",
-        "{datasets}; or a path: CSV, JSONL, COCO JSON, folder with labels.csv, "
+        "Data set: {datasets}; or a path: CSV, JSONL, COCO JSON, folder with labels.csv, "
         "WebDataset shards ('x-{000..099}.tar'), .npz/.h5 of features.",
         panel="What",
         complete="dataset",
     )
     backbone: str | None = setting(
         None,
-        f"{', '.join(PAPER_BACKBONES)}, or any torchvision classifier.",
+        f"Backbone: {', '.join(PAPER_BACKBONES)}, or any torchvision classifier.",
         panel="What",
         complete="backbone",
-        default_text=f"the one that features or runs are there of, else {DEFAULT_BACKBONE}",
+        default_text=f"the one with features or a run on this disk, else {DEFAULT_BACKBONE}",
     )
     weights: str | None = setting(
         None,
-        "default: torchvision's (downloaded if missing); none: random; or the PATH of a state dict.",
+        "Weights of the backbone: default: torchvision's (downloaded if missing); none: random; or the PATH of a "
+        "state dict.",
         panel="What",
-        default_text="those that features or runs are there of, else default",
+        default_text="those with features or a run on this disk, else default",
     )
     val_fraction: float = setting(
-        0.05, "Share of train held out where the data set has no val split.", panel="What", min=0.0, max=0.9
+        0.05, "Share of train held out for val, if the data set has no val split.", panel="What", min=0.0, max=0.9
     )
     test_fraction: float = setting(
-        0.25, "Share held out where the data set has no test split.", panel="What", min=0.0, max=0.9
+        0.25, "Share of rows held out for test, if the data set has no test split.", panel="What", min=0.0, max=0.9
     )
-    split_seed: int = setting(0, "Seed of the draws that make missing splits.", panel="What")
+    split_seed: int = setting(0, "Seed for the draw of missing splits.", panel="What")
 
 
 def usable_cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What to compute on.
+    """The device, the decoding processes and the limits of a command.
 
     Attributes:
-        workers: None for one a core, at most 8, the cores being shared with the other processes that torchrun has
-            started on this machine; 0 decodes in the main process.
-        max_memory: bytes, for the cached features of all splits that a command holds; None for no limit.
+        workers: None for one per core, at most 8. The processes that torchrun has started on this machine share the
+            cores. 0 decodes in the main process.
+        max_memory: bytes for the cached features of all splits that a command keeps; None for no limit.
     """
 
     device: str = setting("auto", "Device to compute on: auto, cpu, cuda or cuda:N.")
     workers: int | None = setting(
-        None, "Processes that decode images; 0: none but the main one.", min=0, default_text="one a core, at most 8"
+        None,
+        "Number of processes that decode images; 0: decode in the main process.",
+        min=0,
+        default_text="one per core, at most 8",
     )
     max_skipped: float = setting(0.01, "Share of unreadable images above which the command stops.", min=0.0, max=1.0)
     max_memory: int | None = setting(
         None,
-        "Most memory for cached features, in RAM or on the GPU: 300MB, 8GB; larger ones are streamed.",
+        "Limit of memory for cached features, in RAM or on the GPU, such as 300MB or 8GB; features beyond it are "
+        "streamed.",
         parser=read_size,
         metavar="SIZE",
         default_text="no limit",
@@ -162,31 +169,33 @@ class Machine:
 
 @dataclass(frozen=True)
 class DownloadConfig:
-    """How a data set is fetched.
+    """How a data set is downloaded.
 
     Attributes:
-        urls: NUS-WIDE's own list of URLs; None for a data set that comes in archives.
-        mirror: "https://example.org/coco", for one.
+        urls: file with NUS-WIDE's list of URLs; None for a data set that comes in archives.
+        mirror: base URL, for example "https://example.org/coco".
         timeout: seconds without a byte after which a connection counts as broken.
-        tries: requests for an archive that may fail one after the other before it is given up; a request that brought
-            some megabytes is none of them.
+        tries: number of failed requests in a row after which an archive is given up. A request that brought some
+            megabytes does not count as failed.
         photo_tries: the same for one photo.
-        backoff: seconds before the second try, doubled with each further one, where the server names none.
-        longest_wait: seconds; a server that asks for a longer wait is left alone.
-        connections: photos that are asked for at a time, of all hosts together.
-        pause: seconds between the starts of two requests for photos; more for a while after a server was too busy.
-        failures: photos that may fail one after the other before all is given up: a host or the network is gone.
+        backoff: seconds before the second try, doubled for each further try, unless the server names a time.
+        longest_wait: seconds; if a server asks for a longer wait, nothing more is requested from it.
+        connections: number of photos that are requested at the same time, over all hosts.
+        pause: seconds between the starts of two requests for photos; longer for a while after a server was too busy.
+        failures: number of failed photos in a row after which the download stops: the host or the network is down.
     """
 
     urls: Path | None = None
     mirror: str | None = setting(
         None,
-        "Put this before the paths of the URLs, instead of the hosts that they name.",
+        "Base URL to download from, in place of the hosts that the URLs name.",
         panel="Download",
         metavar="URL",
     )
-    keep_archives: bool = setting(False, "Leave coco's archives beside their folders.", panel="Download")
-    retry_gone: bool = setting(False, "Ask again for nuswide's photos that were gone before.", panel="Download")
+    keep_archives: bool = setting(False, "Keep coco's archives after they are unpacked.", panel="Download")
+    retry_gone: bool = setting(
+        False, "Request nuswide's photos again that were missing on the server before.", panel="Download"
+    )
     timeout: float = 30.0
     tries: int = 8
     photo_tries: int = 3
@@ -199,29 +208,32 @@ class DownloadConfig:
 
 @dataclass(frozen=True)
 class ExtractConfig:
-    """How features are cached.
+    """How features are computed and cached.
 
     Attributes:
         views: 1 is the test transform alone.
-        precision: features are stored in float16, so a GPU computes in it.
+        precision: auto is float16 on a GPU, since features are stored in float16.
         draft: the scales are 1, 1/2, 1/4 and 1/8.
-        group: images that pass the backbone together and are written together; fixed, so that a run that was killed and
-            resumed computes the same bytes.
+        group: number of images that pass the backbone together and are written together. It is fixed, so that an
+            extraction that was killed and resumed computes the same bytes.
     """
 
     views: int = setting(
-        1, "Views of each image; 21: every crop of the training augmentation, for train.", choices=(1, 21)
+        1,
+        "Number of views of each image; 21: every crop of the training augmentation, for the train split.",
+        choices=(1, 21),
     )
-    spatial: bool = setting(False, "Keep the last feature map's regions, for --head att-rnn, rlsd, ml-decoder.")
+    spatial: bool = setting(False, "Cache the regions of the last feature map, for --head att-rnn, rlsd, ml-decoder.")
     precision: Precision = setting(
         "auto",
-        "What the backbone computes in; auto: as the caches that are there, else float16 on a GPU, float32 on a CPU.",
+        "Number format that the backbone computes in; auto: as in the existing cache, else float16 on a GPU, float32 "
+        "on a CPU.",
     )
-    compile: bool = setting(False, "Compile the backbone first: takes up to a minute, pays for large data sets.")
+    compile: bool = setting(False, "Compile the backbone first: takes up to a minute, faster for large data sets.")
     draft: bool | None = setting(
         None,
-        "Decode large JPEGs at reduced scale, never below the side that is wanted.",
+        "Decode large JPEGs at reduced scale, never below the size that is needed.",
         flag="--draft/--no-draft",
-        default_text="as for the caches that are there, else no",
+        default_text="as in the existing cache, else no",
     )
     group: int = 32

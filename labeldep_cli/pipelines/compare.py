@@ -1,4 +1,4 @@
-"""`labeldep compare`: take the difference between runs apart, with intervals."""
+"""`labeldep compare`: differences between runs, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def compare(
     """Compare runs with the first one, on the same images, by paired bootstrap.
 
     Args:
-        run_workspace: where runs lie, and which data set is scored.
-        names: two runs or more.
-        machine: to compute on.
-        split: of the data set.
-        seed: of the resampling.
+        run_workspace: the folder of the runs, and the data set to score.
+        names: names of two runs or more.
+        machine: the device and the limits.
+        split: name of the split to score.
+        seed: seed of the resampling.
         reporter: takes notes.
 
     Raises:

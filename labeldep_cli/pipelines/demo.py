@@ -1,4 +1,4 @@
-"""`labeldep demo`: the whole chain on the embedded data set, and what of its result is whose doing."""
+"""`labeldep demo`: all stages on the embedded data set, and what each of them contributes to the result."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from labeldep_cli.runs.claims import Job
 from labeldep_cli.runs.find import open_run
 
 SHOWN = 4
-"""Test images labelled at the end."""
+"""Number of test images that are labelled at the end."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One model on the test split, at the threshold 0.5 and at the one tuned on val."""
+    """Scores of one model on the test split, at the threshold 0.5 and at the threshold tuned on val."""
 
     at_half: Evaluation
     tuned: Evaluation
@@ -46,13 +46,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class Demo:
-    """What `demo` found.
+    """The results of `demo`.
 
     Attributes:
-        baseline, control, adversarial: three models on scenes' test split.
-        critic: the baseline once more, its label sets chosen by a critic at test time.
-        predictions: of a few test images, by the critic.
-        truth: their labels.
+        baseline, control, adversarial: scores of three models on the test split of scenes.
+        critic: scores of the baseline with label sets chosen by a critic at test time.
+        predictions: label sets of a few test images, chosen by the critic.
+        truth: the true labels of these images.
     """
 
     baseline: Pair
@@ -64,7 +64,7 @@ class Demo:
 
     @property
     def verdict(self) -> tuple[str, ...]:
-        """What of the difference more training or a threshold alone gives, in sentences."""
+        """Sentences on how much of the difference more training or a threshold alone gives."""
         points = [
             (pair.at_half.scores.CF1, pair.tuned.scores.CF1, pair.at_half.scores.mAP)
             for pair in (self.baseline, self.control, self.adversarial)
@@ -73,7 +73,7 @@ class Demo:
         return *gain_taken_apart(*points), gain_at_test_time(self.critic.scores.exact_match - best)
 
     def to_json(self) -> dict[str, Any]:
-        """The keys of the contract, and the verdict."""
+        """The scores of the models and the verdict, as `demo --json` prints them."""
         return {
             "baseline": self.baseline.to_json(),
             "adversarial": self.adversarial.to_json(),
@@ -87,7 +87,7 @@ def demo(workspace: Workspace, machine: Machine, reporter: Reporter) -> Demo:
     """Run data -> extract -> pretrain -> adversarial and its control -> eval -> predict on `scenes`.
 
     Raises:
-        LabeldepError: the workspace is not writable, or holds runs of other settings under the same names.
+        LabeldepError: the workspace is not writable, or has runs with other settings under the same names.
     """
     source = Source("scenes")
     extract(workspace, source, machine, ExtractConfig(), None, False, reporter)
@@ -119,10 +119,10 @@ def _scores(
 def _examples(
     folder: Path, workspace: Workspace, machine: Machine, reporter: Reporter
 ) -> tuple[tuple[Prediction, ...], tuple[tuple[str, ...], ...]]:
-    """Label the first test images, and give their true labels."""
+    """Label the first test images, and return the label sets with the true labels."""
     run, run_workspace = open_run(str(folder), workspace.runs_dir), RunWorkspace(workspace.runs_dir)
     test = project_of_run(run, run_workspace, None, machine, reporter).dataset.split("test")
     files = [str(test.file(row)) for row in range(SHOWN)]
-    found = predict(run_workspace, str(folder), machine, DecisionConfig("rerank"), None, files, reporter)
-    labelled = tuple(item for item in islice(found, SHOWN) if isinstance(item, Prediction))
+    results = predict(run_workspace, str(folder), machine, DecisionConfig("rerank"), None, files, reporter)
+    labelled = tuple(item for item in islice(results, SHOWN) if isinstance(item, Prediction))
     return labelled, tuple(test.space.decode(test.labels[row]) for row in range(SHOWN))

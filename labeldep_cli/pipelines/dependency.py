@@ -20,14 +20,14 @@ from labeldep_cli.runs.provenance import protocol_of
 
 @dataclass(frozen=True)
 class DependencyReport:
-    """The dependency of a run's sets on a split, with its protocol.
+    """Measures of label dependency in a run's label sets on a split.
 
     Attributes:
-        folder: of the run.
-        dataset, split: their names.
-        decision: the rule of the decided sets, as JSON.
+        folder: folder of the run.
+        dataset, split: names of the data set and the split.
+        decision: the rule that chose the label sets, as JSON.
         dependency: the measures.
-        provenance: what they depend on.
+        provenance: run, data and versions that the measures were computed with.
     """
 
     folder: Path
@@ -38,7 +38,7 @@ class DependencyReport:
     provenance: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """One object."""
+        """The object that `dependency --json` prints."""
         head = {"run": str(self.folder), "dataset": self.dataset, "split": self.split, "decision": self.decision}
         return {**head, **self.dependency.to_json(), "provenance": self.provenance}
 
@@ -52,20 +52,20 @@ def dependency(
     seed: int,
     reporter: Reporter,
 ) -> DependencyReport:
-    """Measure the label dependency in a run's sets.
+    """Measure the label dependency in a run's label sets.
 
     Args:
-        run_workspace: where runs and their data lie.
-        run_name: as `find_run` takes it; None for the newest run.
-        machine: to compute on.
-        decision: which labels make the decided sets.
-        split: of the data set.
-        seed: of the sampled sets and of the test.
+        run_workspace: the folder of the runs, and the data set to measure on.
+        run_name: a folder, name, stage or part of a name, as for `find_run`; None for the newest run.
+        machine: the device and the limits.
+        decision: the rule that chooses label sets.
+        split: name of the split to measure on.
+        seed: seed of the sampled sets and of the test.
         reporter: takes notes.
 
     Raises:
-        LabeldepError: no such run; its data are gone; it was trained on rows of the split; no image of the split has
-            all its labels known.
+        LabeldepError: there is no such run; its data set is missing; it was trained on rows of the split; or no image
+            of the split has all its labels known.
     """
     run = open_and_announce(run_name, run_workspace, reporter)
     project, data = open_run_data(run, run_workspace, None, machine, reporter)
@@ -74,12 +74,13 @@ def dependency(
     labels = inputs.labels.numpy()
     if not (labels >= 0).all(axis=1).any():
         raise DatasetError(
-            f"no image of {split} has all its labels known", "Dependency needs whole label sets: annotate some fully."
+            f"no image of {split} has all its labels known",
+            "Dependency needs complete label sets: annotate all labels of some images.",
         )
     logits = collect_logits(run.generator(project.device), inputs)
     rule = decision_of(decision, run, project.device)
     decided = rule.decide(logits, lambda: collect_features(inputs))
-    found = measure(labels, decided, probabilities(logits), data.training_labels, run.space.names, seed)
+    measures = measure(labels, decided, probabilities(logits), data.training_labels, run.space.names, seed)
     provenance = protocol_of(run, project.dataset.split(split), "step")
     provenance["labels_changed"] = data.to_json()
-    return DependencyReport(run.folder, project.dataset.name, split, rule.to_json(), found, provenance)
+    return DependencyReport(run.folder, project.dataset.name, split, rule.to_json(), measures, provenance)

@@ -20,17 +20,17 @@ def evaluate_run(
     """Score a run's best checkpoint.
 
     Args:
-        run_workspace: where runs lie, and which data set is scored.
-        run_name: as `find_run` takes it; None for the newest run.
-        machine: to compute on.
-        decision: which labels make a predicted set.
-        split: of the data set.
-        weights: a path in place of the recorded one.
+        run_workspace: the folder of the runs, and the data set to score.
+        run_name: a folder, name, stage or part of a name, as for `find_run`; None for the newest run.
+        machine: the device and the limits.
+        decision: the rule that chooses label sets.
+        split: name of the split to score.
+        weights: path of the backbone's weights; None for the recorded one.
         reporter: takes notes and progress.
 
     Raises:
-        LabeldepError: no such run; its data set is gone or its weights have changed; it was trained on rows
-            of the split.
+        LabeldepError: there is no such run; its data set is missing; its weights have changed; or it was trained on
+            rows of the split.
     """
     run = open_and_announce(run_name, run_workspace, reporter)
     return evaluate_with(run, run_workspace, machine, (decision,), split, weights, reporter)[0]

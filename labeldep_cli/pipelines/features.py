@@ -1,4 +1,4 @@
-"""`labeldep features`: the stores, and what of them can go."""
+"""`labeldep features`: the stores of cached features, and which of their features can be removed."""
 
 from __future__ import annotations
 
@@ -29,56 +29,56 @@ from labeldep_cli.progress import Reporter
 
 
 def list_stores(workspace: Workspace) -> list[StoreSummary]:
-    """The stores, by name; no feature is read."""
+    """Summaries of the stores, by name; no features are read."""
     return [summarise(store) for store in FeatureStore.all_in(workspace.features)]
 
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What can go.
+    """What can be removed.
 
     Attributes:
-        removals: of which stores.
-        images: those that files hold, and those that are gone.
+        removals: the features to remove, one entry per store.
+        images: the images that files still have, and those that no file has.
     """
 
     removals: tuple[FeatureRemoval, ...]
     images: KnownImages
 
     def remove(self, reporter: Reporter) -> list[FeatureRemoval]:
-        """Remove it, but for stores that a process writes, which is said.
+        """Remove the features, except in stores that are in use; notes say what happened.
 
         Returns:
-            What was removed.
+            The removals that were done.
         """
-        gone = []
+        removed = []
         for removal in self.removals:
             if removal.in_use:
                 continue
             try:
                 remove(removal, self.images)
             except LabeldepError as error:
-                reporter.note(f"{removal.store.folder} stays: {error.what}")
+                reporter.note(f"kept: {removal.store.folder}: {error.what}")
                 continue
-            gone.append(removal)
+            removed.append(removal)
             reporter.note(f"removed: {removal.store.folder}: {removal.why}")
-        return gone
+        return removed
 
 
 def find_cleaning(
     workspace: Workspace, stores: Iterable[str], datasets: Iterable[str], machine: Machine, reporter: Reporter
 ) -> Cleaning:
-    """What can go; nothing is touched.
+    """Find what can be removed; nothing is changed.
 
     Args:
-        workspace: where the stores lie.
-        stores: names of stores that go, whatever lies in them; the others are not looked at then.
-        datasets: whose files are looked for first, so that images which have moved are known to be here.
-        machine: to read files with.
+        workspace: the folder of the stores.
+        stores: names of stores to remove with all their features. If there are any, other stores are not examined.
+        datasets: data sets whose image files are identified first, so that features of moved images are kept.
+        machine: the number of processes that read files.
         reporter: takes notes and progress.
 
     Raises:
-        LabeldepError: no such store or data set.
+        LabeldepError: there is no such store or data set.
     """
     known = KnownFiles(workspace.features)
     for name in datasets:
@@ -87,12 +87,12 @@ def find_cleaning(
     images = NOTHING_KNOWN if named else known_images(known, machine.n_workers, reporter)
     removals = find_removals(workspace.features, named, images, reporter)
     for path in old_files(workspace.features):
-        reporter.note(f"{path} is of a format that is no longer read: rm {shlex.quote(str(path))}")
+        reporter.note(f"{path} has an old format that is no longer read: rm {shlex.quote(str(path))}")
     return Cleaning(tuple(removals), images)
 
 
 def _recognise(name: str, workspace: Workspace, known: KnownFiles, machine: Machine, reporter: Reporter) -> None:
-    """Read those files of a data set that are not known."""
+    """Identify the image files of a data set that are not known yet, by their content."""
     draw = Draw(Source.val_fraction, Source.test_fraction, Source.split_seed)
     dataset = registry.load(name, workspace.data_dir, draw, reporter)
     if dataset.has_features:
@@ -101,6 +101,6 @@ def _recognise(name: str, workspace: Workspace, known: KnownFiles, machine: Mach
         unknown = SplitFiles.of(split, known).unknown
         if not len(unknown):
             continue
-        with reporter.bar(f"recognising {split.name} images", len(unknown), "images") as bar:
+        with reporter.bar(f"identifying {split.name} images", len(unknown), "images") as bar:
             identities = identify([split.file(int(row)) for row in unknown], machine.n_workers, bar)
         known.remember([identity for identity in identities if identity is not None])

@@ -1,4 +1,4 @@
-"""`labeldep init`: what lies here to begin with, and the project file that says so."""
+"""`labeldep init`: data sets and backbones to suggest, and the project file to write."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.prepared import find_prepared
 
 MOST_TABLES = 20
-"""Files that are opened to see whether they are data sets."""
+"""Largest number of files that are opened to check whether they are data sets."""
 
 _FRACTIONS = (Source.val_fraction, 0.1, 0.2)
 
 _HEAD = """\
-# What all commands of this project have in common. Flags go before it, the environment too.
-# Paths are relative to this file. Every flag goes, without its dashes; `labeldep doctor` shows what is in use.
+# Flags for all commands of this project. The command line and the environment override them.
+# Paths are relative to this file. A key is any flag without its dashes; `labeldep doctor` shows what is in use.
 
 [defaults]
 """
@@ -46,17 +46,17 @@ _TAIL = """
 _COMMENTS = {
     "backbone": "the network that turns images into features",
     "weights": "its weights: default is torchvision's, none is random",
-    "val-fraction": "of train, held out to choose thresholds on",
+    "val-fraction": "share of train held out to choose thresholds on",
 }
 
 
 @dataclass(frozen=True)
 class DatasetOffer:
-    """A data set that can be opened.
+    """A data set that was opened.
 
     Attributes:
-        name: as `--dataset` takes it.
-        dataset: its splits.
+        name: name or path, as for `--dataset`.
+        dataset: the data set.
     """
 
     name: str
@@ -69,12 +69,12 @@ class DatasetOffer:
 
     @property
     def val_fraction(self) -> float:
-        """The least usual share of train that is not too few images to choose on; the largest where all are too few."""
+        """The smallest share in `_FRACTIONS` that gives val at least `SMALL_VAL` rows, else the largest share."""
         rows = sum(len(self.dataset.splits[name]) for name in ("train", "val"))
         return next((share for share in _FRACTIONS if share * rows >= SMALL_VAL), _FRACTIONS[-1])
 
     def __str__(self) -> str:
-        """What was read of it."""
+        """Name, number of rows and labels, and the splits."""
         splits = {name: len(split) for name, split in self.dataset.splits.items()}
         shown = ", ".join(f"{name} {count:,}" for name, count in splits.items())
         kind = "rows of ready features" if self.dataset.has_features else "rows"
@@ -83,13 +83,13 @@ class DatasetOffer:
 
 @dataclass(frozen=True)
 class NamedOffer:
-    """A data set of the table of names, which nobody has opened yet: that may take a while."""
+    """A named data set that is not opened yet, since that may take a while."""
 
     name: str
     help: str
 
     def __str__(self) -> str:
-        """In words."""
+        """Name and description."""
         return f"{self.name}: {self.help}"
 
 
@@ -102,7 +102,7 @@ class BackboneOffer:
     why: str
 
     def __str__(self) -> str:
-        """In words."""
+        """Backbone, weights and reason."""
         return f"{self.name}{'' if self.weights == DEFAULT_WEIGHTS else f', weights {self.weights}'}: {self.why}"
 
 
@@ -117,7 +117,7 @@ def open_dataset(name: str, data_dir: Path) -> DatasetOffer:
 
 
 def dataset_offers(data_dir: Path) -> list[DatasetOffer] | list[NamedOffer]:
-    """The data sets in the working directory; where there are none, the named ones that are laid out."""
+    """The data sets in the working directory; if there are none, the named ones that are on disk."""
     return list(_opened(_tables(), data_dir)) or [
         NamedOffer(name, row.help) for name, row in DATASETS.items() if not row.missing_files(data_dir)
     ]
@@ -125,12 +125,12 @@ def dataset_offers(data_dir: Path) -> list[DatasetOffer] | list[NamedOffer]:
 
 def _opened(names: Iterable[str], data_dir: Path) -> Iterator[DatasetOffer]:
     for name in names:
-        with suppress(DatasetError):  # not every file of such a kind is a data set
+        with suppress(DatasetError):  # not every file with such a suffix is a data set
             yield open_dataset(name, data_dir)
 
 
 def _tables() -> Iterator[str]:
-    """What may be a data set here, the likeliest first: a labels.csv, folders with one, other tables, shards."""
+    """Paths that may be data sets, likeliest first: labels.csv, folders with one, other tables, shards."""
     here = sorted(path for path in Path().iterdir() if not path.name.startswith("."))
     files = [path for path in here if path.is_file() and path.suffix.lower() in FORMATS]
     first = [path for path in files if path.stem == "labels"]
@@ -148,19 +148,20 @@ def _tables() -> Iterator[str]:
 
 
 def backbone_offers(offer: DatasetOffer, workspace: Workspace) -> list[BackboneOffer]:
-    """The backbones that can be gone on with at once, the best prepared first; at the end the default."""
+    """The backbones to suggest: the data set's own, prepared ones, the default, and those with weights on this disk."""
     prepared = find_prepared(workspace, offer.dataset, None, {})
-    there = {"features": "its features of this data set are there", "run": "a run of this data set has it"}
-    found = [BackboneOffer(one.backbone, one.weights.spec, there[one.by]) for one in prepared]
-    usual = offer.dataset.backbone or DEFAULT_BACKBONE
+    reasons = {"features": "its features of this data set are on this disk", "run": "a run of this data set has it"}
+    ready = [BackboneOffer(choice.backbone, choice.weights.spec, reasons[choice.by]) for choice in prepared]
     if offer.dataset.backbone:
-        found.insert(0, BackboneOffer(usual, DEFAULT_WEIGHTS, f"it belongs to {offer.name}"))
+        ready.insert(0, BackboneOffer(offer.dataset.backbone, DEFAULT_WEIGHTS, f"it belongs to {offer.name}"))
     on_disk = {name: BackboneOffer(name, DEFAULT_WEIGHTS, "its weights are on this disk") for name in _downloaded()}
     megabytes = published_file(find_backbone(DEFAULT_BACKBONE)).megabytes
-    fetched = BackboneOffer(DEFAULT_BACKBONE, DEFAULT_WEIGHTS, f"{megabytes or 0:.0f} MB are downloaded when needed")
-    default = on_disk.pop(DEFAULT_BACKBONE, fetched)
-    every = [*found, default, *on_disk.values()]
-    return list({(one.name, one.weights): one for one in reversed(every)}.values())[::-1]
+    to_download = BackboneOffer(
+        DEFAULT_BACKBONE, DEFAULT_WEIGHTS, f"{megabytes or 0:.0f} MB are downloaded when needed"
+    )
+    default = on_disk.pop(DEFAULT_BACKBONE, to_download)
+    offers = [*ready, default, *on_disk.values()]
+    return list({(one.name, one.weights): one for one in reversed(offers)}.values())[::-1]
 
 
 def _downloaded() -> Iterator[str]:
@@ -176,14 +177,14 @@ def write_project(file: Path, settings: Mapping[str, object]) -> None:
     """Write a project file.
 
     Args:
-        file: where to.
-        settings: flags without dashes, and their values; paths as seen from the working directory.
+        file: path of the file.
+        settings: values by flag, without dashes; paths are relative to the working directory.
 
     Raises:
-        StorageError: the place is not writable.
+        StorageError: the file cannot be written.
     """
     text = "".join(
-        f"{name} = {json.dumps(_as_seen_from(file.parent, name, value), ensure_ascii=False)}{_comment(name)}\n"
+        f"{name} = {json.dumps(_relative_to(file.parent, name, value), ensure_ascii=False)}{_comment(name)}\n"
         for name, value in settings.items()
     )
     write_text(file, _HEAD + text + _TAIL)
@@ -193,8 +194,8 @@ def _comment(name: str) -> str:
     return f"  # {_COMMENTS[name]}" if name in _COMMENTS else ""
 
 
-def _as_seen_from(folder: Path, name: str, value: object) -> object:
-    """A path as a file in a folder writes it; what is no path stays."""
+def _relative_to(folder: Path, name: str, value: object) -> object:
+    """Make a path relative to a folder; other values stay unchanged."""
     if isinstance(value, float):
         return value
     text = str(value)

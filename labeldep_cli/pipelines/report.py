@@ -1,4 +1,4 @@
-"""`labeldep report`: one page about one run or several, that stands alone."""
+"""`labeldep report`: one self-contained HTML page about one or more runs."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Report:
     """A page that was written.
 
     Attributes:
-        file: where.
-        size: bytes.
-        dataset, split: what it is about.
-        runs: their folders, by letter.
-        n_images: scored.
-        n_choosable: that can be looked at one by one.
-        skipped: rows of the split without an image that could be read.
-        unreadable: choosable rows whose image can no longer be read: they are named without a picture.
-        images_read: images were read to score them, rather than finished caches.
+        file: path of the page.
+        size: size of the page in bytes.
+        dataset, split: names of the data set and the split.
+        runs: folders of the runs, by letter.
+        n_images: number of images that were scored.
+        n_choosable: number of images that can be selected on the page.
+        skipped: rows of the split whose image could not be read.
+        unreadable: rows that can be selected but whose image can no longer be read; the page has no picture of them.
+        images_read: whether images were read for scoring. If not, cached features were complete.
     """
 
     file: Path
@@ -55,7 +55,7 @@ class Report:
     images_read: bool
 
     def to_json(self) -> dict[str, Any]:
-        """One object."""
+        """The object that `report --json` prints."""
         return {
             "file": str(self.file),
             "bytes": self.size,
@@ -81,23 +81,24 @@ def report(
     """Write a page about runs.
 
     Args:
-        run_workspace: where runs lie, and which data set is scored.
-        names: of the runs, one at least; the others stand beside the first.
-        machine: to compute on.
-        split: of the data set.
-        seed: of the resampling and of the sampled sets.
-        out: the page's file.
+        run_workspace: the folder of the runs, and the data set to score.
+        names: names of the runs, at least one; each is compared with the first.
+        machine: the device and the limits.
+        split: name of the split to score.
+        seed: seed of the resampling and of the sampled sets.
+        out: path of the page.
         reporter: takes notes and progress.
 
     Raises:
-        LabeldepError: no such run, more than a page has colours for, or runs that do not fit together as for `compare`.
+        LabeldepError: there is no such run; there are more runs than colours; or the runs cannot be compared, as in
+            `compare`.
     """
     if len(names) > len(RUNS):
         raise LabeldepError(
-            f"{len(names)} runs are more than a page can tell apart: {len(RUNS)} at most", "Name fewer runs."
+            f"{len(names)} runs are too many for one page: it has colours for {len(RUNS)}", "Name fewer runs."
         )
-    make_folder(out.parent)  # before the work: where it cannot be, nothing is computed in vain
-    if len(names) == 1:  # alone it may be unfinished
+    make_folder(out.parent)  # first, so that an unwritable place is reported before the computation
+    if len(names) == 1:  # a single run may be unfinished
         run = open_and_announce(names[0], run_workspace, reporter)
         reports = run_reports([predict_split(run, run_workspace, machine, split, None, reporter)])
     else:
@@ -108,7 +109,7 @@ def report(
 
 def _write(reports: Sequence[RunReport], seed: int, out: Path, reporter: Reporter) -> Report:
     first = reports[0].predictions
-    compared = differences([one.predictions for one in reports], seed) if len(reports) > 1 else None
+    compared = differences([report.predictions for report in reports], seed) if len(reports) > 1 else None
     shown = photo_grids(reports)
     chosen = choosable(reports, shown, reporter)
     page = render(
@@ -132,10 +133,10 @@ def _write(reports: Sequence[RunReport], seed: int, out: Path, reporter: Reporte
         pairing=pairing(reports, seed),
         photo_grids=shown,
         chosen=chosen,
-        critics=[one for one in reports if asks_critic(one)],
+        critics=[report for report in reports if asks_critic(report)],
     )
     write_text(out, page)
-    runs = {one.letter: str(one.run.folder) for one in reports}
+    runs = {report.letter: str(report.run.folder) for report in reports}
     return Report(
         out,
         len(page.encode()),
@@ -146,5 +147,5 @@ def _write(reports: Sequence[RunReport], seed: int, out: Path, reporter: Reporte
         len(chosen.rows),
         first.inputs.skipped,
         () if first.run.has_features else chosen.unreadable,
-        any(one.predictions.project.images_read for one in reports),
+        any(report.predictions.project.images_read for report in reports),
     )

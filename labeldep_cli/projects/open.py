@@ -36,33 +36,33 @@ def open_project(
     dataset: Dataset | None = None,
     extraction: ExtractConfig | None = None,
 ) -> Project:
-    """Load the data set and find the backbone's row and weights (unless given); the weights are not loaded yet.
+    """Load the data set and locate the backbone and its weights; the weights are not loaded yet.
 
-    Where the source names no backbone or no weights, those that the data set is prepared for are taken (`prepared`).
+    If the source names no backbone or no weights, those with features or a run of the data set are taken (`prepared`).
 
     Args:
-        workspace, source, machine: what is asked for.
+        workspace, source, machine: the settings.
         reporter: takes notes and progress.
-        weights: found already; None to look for the source's.
-        spatial: features are to be the last feature map's regions.
-        dataset: loaded already, by another project of the same source; None to load it.
-        extraction: how images are to be seen; None for as in the caches that are there.
+        weights: weights that are located already; None to locate the source's.
+        spatial: whether features are the regions of the last feature map.
+        dataset: the data set, if it is loaded already; None to load it.
+        extraction: how features are computed; None for the settings of the existing cache.
 
     Raises:
         DatasetError: the data set is missing or malformed.
-        BackboneError: unknown backbone, missing weights file, or a backbone for ready features.
+        BackboneError: unknown backbone, missing weights file, or a backbone named for ready features.
     """
     device = pick_device(machine.device)
     set_up_device(device)
     world = join(device)
     if source.backbone:
-        find_backbone(source.backbone)  # a misspelt name is told before data are read
+        find_backbone(source.backbone)  # reports a misspelt name before the data set is read
     draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
     dataset = dataset or registry.load(source.dataset, workspace.data_dir, draw, reporter)
     if dataset.has_features:
         if source.backbone:
             raise BackboneError(
-                f"{source.dataset} holds ready features: they take no backbone",
+                f"{source.dataset} has ready features, which need no backbone",
                 "Leave --backbone out, in labeldep.toml too.",
             )
         source = replace(source, weights=source.weights or DEFAULT_WEIGHTS)

@@ -1,6 +1,6 @@
-"""Which backbones, with which weights, a data set is prepared for: its features or runs are on this disk already.
+"""Finds the backbones and weights with which a data set has features or runs on this disk: it is prepared for them.
 
-Who names no backbone, or no weights, goes on with what is prepared, instead of beginning with another backbone.
+If the user names no backbone or no weights, the prepared ones are used, so that no work starts with another backbone.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from labeldep_cli.progress import Reporter
 from labeldep_cli.runs.listing import read_run_record, run_folders
 
 _MOST = 0.5
-"""A store that holds more than this share of a data set's images is one of its own."""
+"""A data set is prepared for a store that has more than this share of its images."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A backbone with weights that a data set has features or a run of.
+    """A backbone with weights, of which a data set has features or a run.
 
     Attributes:
-        backbone: its name.
-        weights: they are where they were, with the hash that they had.
-        by: what is there.
+        backbone: name of the backbone.
+        weights: its weights, located, with the same hash as then.
+        by: whether features or only a run exist.
     """
 
     backbone: str
@@ -43,7 +43,7 @@ class Prepared:
     by: Literal["features", "run"]
 
     def __str__(self) -> str:
-        """In words, a path as short as it can be."""
+        """Backbone and weights; a path in the working directory is relative."""
         spec = self.weights.spec
         if spec == DEFAULT_WEIGHTS:
             return self.backbone
@@ -56,49 +56,55 @@ class Prepared:
 def settle(
     workspace: Workspace, source: Source, dataset: Dataset, files: dict[str, SplitFiles], reporter: Reporter
 ) -> Source:
-    """Fill in backbone and weights where they are not said.
+    """Fill in backbone and weights if the user names none.
 
-    The one prepared choice is taken, and said. Of several none is: the default stays, and they are named.
+    If there is one prepared choice, it is taken, and a note says so. If there are several, the default is taken, and a
+    note names them.
 
     Args:
-        workspace: where features and runs lie.
-        source: as the user says.
-        dataset: of images.
-        files: which images the rows of its splits are, by split; filled in where it has to be known.
+        workspace: the folders of features and runs.
+        source: the user's settings.
+        dataset: a data set of images.
+        files: the image files of the rows, by split. Missing splits are added if they are needed.
         reporter: takes the note.
     """
-    usual = source.backbone or dataset.backbone or DEFAULT_BACKBONE
-    settled = replace(source, backbone=usual, weights=source.weights or DEFAULT_WEIGHTS)
+    default = source.backbone or dataset.backbone or DEFAULT_BACKBONE
+    settled = replace(source, backbone=default, weights=source.weights or DEFAULT_WEIGHTS)
     if (source.backbone and source.weights) or (dataset.backbone and not source.backbone):
         return settled
-    found = [one for one in find_prepared(workspace, dataset, source.backbone, files) if _has(one, source.weights)]
-    if any((one.backbone, one.weights.spec) == (settled.backbone, settled.weights) for one in found):
+    choices = [
+        prepared
+        for prepared in find_prepared(workspace, dataset, source.backbone, files)
+        if _has(prepared, source.weights)
+    ]
+    if any((choice.backbone, choice.weights.spec) == (settled.backbone, settled.weights) for choice in choices):
         return settled
     flags = " and ".join(
-        flag for flag, said in (("--backbone", source.backbone), ("--weights", source.weights)) if not said
+        flag for flag, value in (("--backbone", source.backbone), ("--weights", source.weights)) if not value
     )
-    if len(found) == 1:
-        there = {"features": "the features that are there", "run": "as in the run that is there"}[found[0].by]
-        reporter.note(f"{found[0]}: {there}; others with {flags}")
-        return replace(source, backbone=found[0].backbone, weights=found[0].weights.spec)
-    if found:
-        reporter.note(f"{usual} is taken, but features or runs are there of {_listed(found)}: choose with {flags}")
+    if len(choices) == 1:
+        choice = choices[0]
+        why = {"features": "its features are on this disk", "run": "as in the run on this disk"}[choice.by]
+        reporter.note(f"{choice}: {why}; choose another with {flags}")
+        return replace(source, backbone=choice.backbone, weights=choice.weights.spec)
+    if choices:
+        reporter.note(f"{default} is used, but there are features or runs with {_listed(choices)}: choose with {flags}")
     return settled
 
 
 def find_prepared(
     workspace: Workspace, dataset: Dataset, backbone: str | None, files: dict[str, SplitFiles]
 ) -> list[Prepared]:
-    """What a data set is prepared for; weights that are no longer there prepare nothing.
+    """Find the backbones and weights that a data set is prepared for. Weights that no longer exist are left out.
 
     Args:
-        workspace: where features and runs lie.
-        dataset: of images.
-        backbone: the only one to look for; None for all.
+        workspace: the folders of features and runs.
+        dataset: a data set of images.
+        backbone: name of the only backbone to search for; None for all.
         files: as for `settle`.
     """
     records = list(_records(workspace.runs_dir))
-    stores = [one for one in FeatureStore.all_in(workspace.features) if backbone in (None, one.kind.backbone)]
+    stores = [store for store in FeatureStore.all_in(workspace.features) if backbone in (None, store.kind.backbone)]
     by: dict[tuple[str, str], Literal["features", "run"]] = {}
     specs: dict[tuple[str, str], list[str]] = {}
     for store in stores:
@@ -114,8 +120,8 @@ def find_prepared(
         specs.setdefault(key, []).append(record["settings"]["weights"])
         if record["dataset"]["name"] == dataset.name:
             by.setdefault(key, "run")
-    found = ((key, _located(*key, specs.get(key, []))) for key in by)
-    return [Prepared(key[0], weights, by[key]) for key, weights in found if weights is not None]
+    located = ((key, _located(*key, specs.get(key, []))) for key in by)
+    return [Prepared(key[0], weights, by[key]) for key, weights in located if weights is not None]
 
 
 def _records(runs_dir: Path) -> Iterable[Mapping[str, Any]]:
@@ -135,31 +141,31 @@ def _holds_most(store: FeatureStore, workspace: Workspace, dataset: Dataset, fil
                 files[name] = SplitFiles.of(split, known)
             count += int(store.locate(files[name].contents, "test").present.sum())
             total += len(split)
-    except CacheError:  # whoever reads it is told
+    except CacheError:  # the error is reported when the store is read
         return False
     return count > _MOST * total
 
 
 def _located(backbone: str, digest: str, specs: Iterable[str]) -> Weights | None:
-    """Weights of a hash; None where they are not to be found."""
-    said = dict.fromkeys(specs)
-    for spec in dict.fromkeys((*said, "none", DEFAULT_WEIGHTS)):
+    """Locate the weights with a hash; None if they cannot be located."""
+    recorded = dict.fromkeys(specs)
+    for spec in dict.fromkeys((*recorded, "none", DEFAULT_WEIGHTS)):
         with suppress(BackboneError):
             weights = locate_weights(find_backbone(backbone), spec)
-            # Published weights that are not on this disk cannot be compared: the word of run or store is taken.
-            if weights.sha256 == digest or (weights.sha256 is None and spec in said):
+            # Published weights that are not on this disk have no hash to compare. The record of run or store decides.
+            if weights.sha256 == digest or (weights.sha256 is None and spec in recorded):
                 return weights
     return None
 
 
-def _has(one: Prepared, weights: str | None) -> bool:
-    """Whether it has the weights that the user names."""
-    if weights is None or one.weights.spec == weights:
+def _has(prepared: Prepared, weights: str | None) -> bool:
+    """Whether it has the weights that the user names; any weights fit if the user names none."""
+    if weights is None or prepared.weights.spec == weights:
         return True
     path = Path(weights).expanduser()
-    return path.is_file() and sha256(path) == one.weights.sha256
+    return path.is_file() and sha256(path) == prepared.weights.sha256
 
 
-def _listed(found: list[Prepared]) -> str:
-    *some, last = map(str, found)
-    return f"{', '.join(some)} and {last}"
+def _listed(choices: list[Prepared]) -> str:
+    *others, last = map(str, choices)
+    return f"{', '.join(others)} and {last}"

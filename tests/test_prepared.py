@@ -149,7 +149,8 @@ def test_a_run_prepares_as_features_do(sandbox: Sandbox, prepared: Sandbox) -> N
     assert (settings["backbone"], settings["weights"]) == (SMALL, str(prepared.folder / "w.pth"))
     shutil.rmtree(sandbox.folder / "data" / "features")
     assert settled(sandbox)[2] == [
-        f"{SMALL} with {prepared.folder / 'w.pth'}: as in the run on this disk; choose another with --backbone and --weights"
+        f"{SMALL} with {prepared.folder / 'w.pth'}: as in the run on this disk; "
+        "choose another with --backbone and --weights"
     ]
 
 

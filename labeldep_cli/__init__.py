@@ -7,7 +7,7 @@ Importing this package imports neither torch nor numpy; its names are loaded whe
 import os
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["FeatureCache", "LabelDependencyLoss", "LabeldepError", "__version__", "load", "load_features"]
 

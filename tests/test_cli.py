@@ -360,3 +360,24 @@ def test_version() -> None:
     from labeldep_cli import __version__
 
     assert CliRunner().invoke(app, ["--version"]).stdout == f"labeldep {__version__}\n"
+
+
+def test_a_corrected_test_label_makes_no_other_run_and_a_corrected_train_label_does(tmp_path: Path) -> None:
+    """Weights depend on train, the evaluation that is kept on val; nothing of a run depends on test."""
+    sandbox = Sandbox(tmp_path)
+    make_table(sandbox.table.parent)
+    words = ("pretrain", "--dataset", sandbox.table, *BACKBONE, "--steps", 2)
+    sandbox.json(*words)
+    lines = sandbox.table.read_text().splitlines()
+
+    def flip(row: int) -> None:
+        *first, last = lines[row].split(",")
+        lines[row] = ",".join([*first, "1" if last == "0" else "0"])
+        sandbox.table.write_text("\n".join(lines) + "\n")
+
+    flip(-1)
+    result = sandbox.run(*words)
+    assert result.exit_code == 0 and "is finished already" in result.stderr
+    flip(1)
+    refused = sandbox.run(*words)
+    assert refused.exit_code == 1 and "the data have changed" in refused.stderr

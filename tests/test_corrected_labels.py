@@ -552,8 +552,8 @@ def test_a_run_from_before(trained: Sandbox, edit: Edit, old: Path, tmp_path: Pa
     result = trained.run("eval", old, "--json")
     assert result.exit_code == 0
     assert re.search(
-        "old was trained by an older version that did not record its rows, and test has changed since: "
-        "the run may have been trained on some of the rows of test",
+        "old was trained by an older version that did not record its rows.* "
+        "test has changed since: the run may have been trained on",
         result.stderr,
     )
     assert json.loads(result.stdout)["provenance"]["labels_changed"] is None

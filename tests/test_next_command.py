@@ -113,3 +113,27 @@ def test_beside_json_nothing_is_told(sandbox: Sandbox) -> None:
 
 def test_in_a_log_nothing_is_told(sandbox: Sandbox) -> None:
     assert "next:" not in sandbox.run("data", "pets/labels.csv").stderr
+
+
+@pytest.mark.usefixtures("looked_at")
+def test_after_runs_it_scores_a_finished_one_and_goes_on_with_an_unfinished_one(sandbox: Sandbox) -> None:
+    pretrain = (
+        "pretrain",
+        "--dataset",
+        sandbox.table,
+        *BACKBONE,
+        "--steps",
+        2,
+        "--out",
+        sandbox.folder / "runs" / "own",
+    )
+    assert sandbox.run(*pretrain).exit_code == 0
+    assert told(sandbox, "runs")[:3] == ["labeldep", "eval", "own"]
+    run = sandbox.folder / "runs" / "own"
+    result = (run / "result.json").read_bytes()
+    (run / "result.json").unlink()
+    found = told(sandbox, "runs")
+    assert found == ["labeldep", "pretrain", "--config", str(run / "config.json"), "--out", str(run)]
+    again = sandbox.run(*found[1:])
+    assert again.exit_code == 0 and "resuming at step 2" in again.stderr, again.stderr
+    assert (run / "result.json").read_bytes() == result

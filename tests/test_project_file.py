@@ -355,3 +355,25 @@ class TestCompletion:
         write("[defaults\n")
         assert "eval" in self.complete("labeldep ev")
         assert "is not valid TOML" in run("eval").stderr
+
+
+class TestFlagsThatMayBeRepeated:
+    """A list in the file, or one text; the data set that commands have in common is none that `features` searches."""
+
+    def test_a_common_data_set_is_not_one_to_search(self) -> None:
+        write('[defaults]\ndataset = "pets/labels.csv"\n')
+        for words in (("features",), ("features", "clean")):
+            result = run(*words)
+            assert result.exit_code == 0, result.stderr
+        assert "nothing to clean" in run("features", "clean").stderr
+
+    @pytest.mark.parametrize("value", ['"one"', '["one"]'])
+    def test_text_and_list_mean_the_same(self, value: str) -> None:
+        write(f"[features]\nstore = {value}\n")
+        result = run("features", "clean")
+        assert result.exit_code == 1 and "one" in result.stderr
+        assert "must be an iterable" not in result.stderr
+
+    def test_what_is_no_text_is_named(self) -> None:
+        write("[features]\nstore = [1]\n")
+        assert "labeldep.toml, [features] store: 1 is not text in quotes" in run("features").stderr

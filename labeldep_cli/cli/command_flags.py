@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -32,6 +32,7 @@ class Flag:
         low, high: the range of a number, both ends included.
         parser: reads its text; raises typer.BadParameter with a message if it cannot.
         envvar: the environment variable that sets it.
+        repeated: it may be given several times; its value is a list.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Flag:
     high: float | None = None
     parser: Callable[[str], object] | None = None
     envvar: str | None = None
+    repeated: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -61,6 +63,9 @@ class Flag:
         Raises:
             ValueError: the value does not fit this flag; the message says why.
         """
+        if self.repeated:
+            single = replace(self, repeated=False)
+            return [single.read(part) for part in (value if isinstance(value, list) else [value])]
         if self.kind is bool:
             if not isinstance(value, bool):
                 raise ValueError(f"{value!r} is neither true nor false")
@@ -120,7 +125,7 @@ def flags_of_command(function: Callable[..., None]) -> tuple[Flag, ...]:
 
 
 def _flag(parameter: inspect.Parameter, annotation: object, info: Any) -> Flag:  # noqa: ANN401 - typer's OptionInfo
-    kind, choices = _kind_of(annotation)
+    repeated, kind, choices = _kind_of(annotation)
     # Inside Annotated, Typer keeps the first name in the field of the default.
     declared = [word for word in (info.default, *(info.param_decls or ())) if isinstance(word, str)]
     words = [name.split("/")[0] for name in declared if name.startswith("--")]
@@ -136,16 +141,19 @@ def _flag(parameter: inspect.Parameter, annotation: object, info: Any) -> Flag: 
         getattr(info, "max", None),
         info.parser,
         info.envvar,
+        repeated,
     )
 
 
-def _kind_of(annotation: object) -> tuple[type, tuple[str, ...]]:
-    """The type of a flag's values without None, and its choices."""
+def _kind_of(annotation: object) -> tuple[bool, type, tuple[str, ...]]:
+    """Whether a flag may be repeated; the type of its values without None; its choices."""
     if get_origin(annotation) in (Union, UnionType):
         (annotation,) = (part for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is Literal:
-        return str, tuple(map(str, get_args(annotation)))
-    return next((kind for kind in (bool, int, float, Path) if kind is annotation), str), ()
+        return False, str, tuple(map(str, get_args(annotation)))
+    if get_origin(annotation) is list:
+        return True, *_kind_of(get_args(annotation)[0])[1:]
+    return False, next((kind for kind in (bool, int, float, Path) if kind is annotation), str), ()
 
 
 def _key(word: str) -> str:

@@ -111,6 +111,8 @@ def _print(report: DataReport) -> None:
     pairs = [[" + ".join(pair.labels), str(pair.count), f"{pair.lift:.1f}"] for pair in report.cooccurrence]
     if pairs:
         print_table("strongest co-occurrences", ["labels", "images", "times chance"], pairs)
+    elif len(names) > 1:
+        typer.echo("strongest co-occurrences: none, no two labels occur together more often than by chance")
     for name, labels in report.absent_labels.items():
         typer.echo(f"labels absent from {name}: {', '.join(labels)}")
     for group in report.duplicates:

@@ -42,8 +42,9 @@ _OF_DATA = frozenset({"dataset", "backbone", "weights", "data_dir", *DRAW})
 KEPT_OUT: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("eval", "compare", "dependency", "predict", "export", "report", "runs"), _OF_DATA),
     "audit": frozenset({"dataset"}),
+    "features": frozenset({"dataset"}),
 }
-"""Flags of each command that [defaults] does not set.
+"""Flags of each command that [defaults] does not set. For `features`, a data set is one whose images are searched for.
 
 These commands name a run, and a run has its own data, backbone and weights. On them such a flag means that data or
 weights have moved, or that another data set is scored. A project's data set in [defaults] does not mean that. In the
@@ -203,7 +204,7 @@ def _flags_for(path: Path, table: str, key: str, known: list[tuple[Flag, ...]]) 
     matches = [flag for flags in known for flag in flags if _plain(key) in flag.keys]
     if not matches:
         words = (word for flags in known for flag in flags for word in (*flag.words, flag.off) if word)
-        whose = "no command has" if table == DEFAULTS else f"labeldep {table} has no"
+        whose = "no command has a" if table == DEFAULTS else f"labeldep {table} has no"
         raise LabeldepError(f"{path}, [{table}] {key}: {whose} flag of this name", nearest(key, words))
     return matches
 
@@ -231,6 +232,8 @@ def _plain(key: str) -> str:
 
 def _from_folder(flag: Flag, value: object, folder: Path) -> object:
     """Make a path that is relative to the file's folder relative to the working directory; names stay unchanged."""
+    if isinstance(value, list):
+        return [_from_folder(flag, part, folder) for part in value]
     if not isinstance(value, str) or value.startswith("~"):
         return value
     if flag.kind is Path:

@@ -76,11 +76,18 @@ def runs(
         print_json({"runs_dir": str(runs_dir), "runs": [row.to_json() for row in rows]})
     elif rows:
         _print(rows)
-        newest = next((row.name for row in rows if row.state != "no checkpoint"), None)
-        if newest is not None:
-            print_next(ctx, "eval", newest, values={"runs_dir": runs_dir})
+        _print_next(ctx, rows[0], runs_dir)
     else:
         print_note(f"there are no runs in {runs_dir} yet: labeldep adversarial --dataset DATASET trains one")
+
+
+def _print_next(ctx: typer.Context, newest: RunRow, runs_dir: Path) -> None:
+    """The command that scores the newest run, or the one that trains it to its end."""
+    if newest.state == "finished":
+        print_next(ctx, "eval", newest.name, values={"runs_dir": runs_dir})
+    elif newest.state != "training":
+        command = "pretrain" if newest.stage == "pretrain" else "adversarial"
+        print_next(ctx, command, values={"config": str(newest.run / "config.json"), "out": str(newest.run)})
 
 
 def _print(rows: list[RunRow]) -> None:

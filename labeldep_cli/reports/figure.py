@@ -94,7 +94,7 @@ def figure(name: str, title: str, description: str, x: str, y: str, lines: Seque
         for line in lines:
             _draw(axes, line)
         if len(lines) > 1:
-            axes.legend(frameon=False, handlelength=3.2, ncols=len(lines), loc="best")
+            axes.legend(frameon=False, handlelength=3.2, ncols=len(lines), loc="lower right", bbox_to_anchor=(1, 1))
         stream = io.StringIO()
         sheet.savefig(stream, format="svg", metadata={"Date": None})
     return Markup(_inline(stream.getvalue(), name, f"{title}. {description}"))  # matplotlib escapes its text

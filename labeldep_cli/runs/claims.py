@@ -184,6 +184,9 @@ def blocks_of(record: Mapping[str, Any]) -> dict[str, Blocks]:
 
 _ROWS = "rows"
 
+_LEARNT_FROM = ("train", "val")
+"""The splits that a run depends on: weights are fitted to train, the evaluation to keep is chosen on val."""
+
 _LEFT_OUT = ("dataset", "weights", "checkpoint_activations")
 """Settings that are not part of a run's identity. Data set and weights are compared by fingerprint, so the same files
 under another path are the same. Checkpointing of activations changes no number, so a run may continue with it after
@@ -205,7 +208,7 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
         "command": record["command"],
         "row order (--max-memory)": Blocks(**blocks).description if blocks else "all rows at once",
         "data set": record["dataset"]["name"],
-        _ROWS: {name: value[:12] for name, value in record["dataset"]["fingerprints"].items()},
+        _ROWS: {name: value[:12] for name, value in record["dataset"]["fingerprints"].items() if name in _LEARNT_FROM},
         "weights SHA-256": weights and str(weights["sha256"])[:12],
         "start": start and start["sha256"][:12],
     }

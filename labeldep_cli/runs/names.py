@@ -27,6 +27,14 @@ from labeldep_cli.runs.listing import (
 
 NEWEST = "@newest"
 
+_COMMAND_OF = {
+    "pretrain": "labeldep pretrain",
+    "adversarial": "labeldep adversarial",
+    "control": "labeldep adversarial --critic none",
+    "critic": "labeldep adversarial --critic nce --freeze-generator",
+}
+"""The command that trains a run of each stage."""
+
 _KEPT = re.compile(r"-\d{4}-\d\d-\d\dT\d{4}(-\d+)?$")
 """The end of the name of a run that `--fresh` has kept (`claims.clear_folder`)."""
 
@@ -177,10 +185,12 @@ def _no_run(runs_dir: Path, scope: Scope) -> CheckpointError:
 def _unknown(name: str, runs_dir: Path, scope: Scope) -> CheckpointError:
     runs = [run for run in known_runs(runs_dir) if run.usable]
     remedy = f"{runs_dir.absolute()} holds no trained run at all; if your runs are elsewhere: --runs-dir FOLDER"
+    if name in _COMMAND_OF:
+        remedy = f"Train it: {_COMMAND_OF[name]}"
     outside = [run.name for run in runs if not run.within(scope) and (run.stage == name or (name and name in run.name))]
     if outside:
         remedy = f"These are of other data or another backbone; name one of them in full: {', '.join(outside)}"
-    elif runs:
+    elif runs and name not in _COMMAND_OF:
         remedy = nearest(Path(name).name, [run.name for run in runs if not run.nested])
     return CheckpointError(
         f"there is no run {name!r}{scope.words}: it is no run's folder, and no name, stage or part of a name in "

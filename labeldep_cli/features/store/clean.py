@@ -131,15 +131,9 @@ def remove_store(store: FeatureStore) -> None:
     """
     segments = [path for part in PARTS for path in store.folder.glob(f"{part}-*.h5")]
     locks = [path for part in PARTS for path in store.folder.glob(f".{part}-*.lock")]
+    own = (WEIGHTS, KIND, LOCK)
     # `kind.json` is removed near the end, so that the folder is still recognised as a store after a kill.
-    for path in (
-        *segments,
-        *leftovers(store),
-        *locks,
-        store.folder / WEIGHTS,
-        store.folder / KIND,
-        store.folder / LOCK,
-    ):
+    for path in (*segments, *leftovers(store), *locks, *(store.folder / name for name in own)):
         with storing(path):
             path.unlink(missing_ok=True)
     if not any(store.folder.iterdir()):

@@ -6,10 +6,12 @@ import io
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tarfile
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +20,16 @@ from conftest import draw_image
 from typer.testing import CliRunner
 
 from labeldep_cli.cli import app
+from labeldep_cli.config import Machine, Workspace
 from labeldep_cli.datasets.image_file import Member, file_of, is_gone, key_of
 from labeldep_cli.features.cleaning import contents_of
 from labeldep_cli.features.store import clean as store_clean
+from labeldep_cli.features.store.known_files import KnownFiles
 from labeldep_cli.features.store.segment import VIEWS
 from labeldep_cli.features.store.store import FeatureStore
 from labeldep_cli.features.store.write import SegmentWriter
+from labeldep_cli.pipelines.features import Cleaning, find_cleaning
+from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.load_features import load_features
 
 PHOTOS = 24
@@ -322,26 +328,173 @@ def test_ready_features_are_no_images(album: Album) -> None:
     assert "holds ready features, no images" in said
 
 
-def test_images_in_tars_are_known_by_their_place(tmp_path: Path) -> None:
+def write_tar(path: Path, images: dict[str, bytes]) -> Path:
+    """A shard of images, each with one label."""
+    path.parent.mkdir(exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for number, (key, content) in enumerate(images.items()):
+            labels = json.dumps({"labels": ["sea" if number % 2 else "sky"]}).encode()
+            for suffix, data in {"png": content, "json": labels}.items():
+                entry = tarfile.TarInfo(f"{key}.{suffix}")
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Album:
+    """An album whose photos are in two tars of 12."""
     album = Album(tmp_path)
-    shards = tmp_path / "shards"
-    shards.mkdir()
+    photos = {f"{k}": (album.photos / f"{k}.png").read_bytes() for k in range(PHOTOS)}
     for number in range(2):
-        with tarfile.open(shards / f"{number}.tar", "w") as tar:
-            for k in range(number * 12, number * 12 + 12):
-                content = {"png": (album.photos / f"{k}.png").read_bytes(), "cls": b"sea" if k % 2 else b"sky"}
-                content = {"png": content["png"], "json": json.dumps({"labels": [content["cls"].decode()]}).encode()}
-                for suffix, data in content.items():
-                    entry = tarfile.TarInfo(f"{k}.{suffix}")
-                    entry.size = len(data)
-                    tar.addfile(entry, io.BytesIO(data))
+        keys = list(photos)[number * 12 : number * 12 + 12]
+        write_tar(tmp_path / "shards" / f"{number}.tar", {key: photos[key] for key in keys})
     shutil.rmtree(album.photos)
-    album.photos = shards / "*.tar"
+    album.photos = tmp_path / "shards" / "*.tar"
     assert album.extract() == PHOTOS
-    assert album.clean() == []
-    (shards / "1.tar").unlink()
+    return album
+
+
+def images_of(tar: Path) -> dict[str, bytes]:
+    with tarfile.open(tar) as archive:
+        return {
+            entry.name.removesuffix(".png"): archive.extractfile(entry).read()
+            for entry in archive
+            if entry.name.endswith(".png")
+        }
+
+
+def test_images_in_tars_are_known_by_their_place(shards: Album) -> None:
+    assert shards.clean() == []
+    (shards.photos.parent / "1.tar").unlink()
+    (item,) = shards.clean("--yes")
+    assert item["images"] == 12 and len(contents_of(shards.stores[0])) == 12
+
+
+def test_a_tar_that_was_written_again_keeps_its_images(shards: Album) -> None:
+    """With one image in front, every image is at another place; one image left the tar."""
+    tar = shards.photos.parent / "0.tar"
+    images = images_of(tar)
+    first = draw_image(shards.work / "first.png", 99).read_bytes()
+    write_tar(tar, {"first": first, **images})
+    assert shards.clean() == [], "all of them are in the tar"
+    assert shards.clean("--yes") == [] and shards.clean() == []
+    assert shards.extract() == 1
+    write_tar(tar, {key: content for key, content in images.items() if key != "3"})
+    (item,) = shards.clean("--yes")
+    assert item["images"] == 2, "the one in front, and one of the old ones"
+    assert shards.clean() == [] and shards.extract() == 0
+    (stored,) = [len(contents_of(store)) for store in shards.stores]
+    assert stored == PHOTOS - 1
+
+
+def test_after_a_new_tar_is_known_it_is_not_read_again(shards: Album) -> None:
+    tar = shards.photos.parent / "0.tar"
+    write_tar(tar, dict(reversed(images_of(tar).items())))
+    os.utime(tar, ns=(LONG_AGO, LONG_AGO))
+    assert "1 files were touched" in shards.run("features", "clean", "--yes")[1]
+    assert "touched" not in shards.run("features", "clean", "--yes")[1]
+
+
+def test_a_tar_that_cannot_be_read_now_keeps_its_images(shards: Album) -> None:
+    tar = shards.photos.parent / "0.tar"
+    content = tar.read_bytes()
+    tar.write_bytes(content[:-20_000])
+    _, said = shards.run("features", "clean", "--yes")
+    assert "the features of its images stay" in said and "nothing to clean" in said
+    tar.write_bytes(content)
+    assert shards.extract() == 0
+
+
+def found_cleaning(album: Album) -> Cleaning:
+    workspace = Workspace(data_dir=album.work / "data")
+    return find_cleaning(workspace, (), (), Machine(workers=0), SilentReporter())
+
+
+def test_what_another_command_read_before_the_answer_stays(album: Album) -> None:
+    """A renamed folder looks as if it were gone; then `extract` reads it, before the user answers the question."""
+    before, old = album.by_photo(), album.photos
+    album.photos = album.photos.rename(album.work / "renamed")
+    cleaning = found_cleaning(album)
+    assert [removal.images for removal in cleaning.removals] == [PHOTOS]
+    assert album.extract() == 0
+    assert cleaning.remove(SilentReporter()) == []
+    assert album.by_photo() == before
+    album.photos.rename(old)
+    assert cleaning.remove(SilentReporter()) == [], "the old folder is back"
+    album.photos = old
+    assert album.extract() == 0
+
+
+def test_only_what_came_back_before_the_answer_stays(album: Album) -> None:
+    contents = {k: (album.photos / f"{k}.png").read_bytes() for k in GONE}
+    album.lose()
+    cleaning = found_cleaning(album)
+    assert [removal.images for removal in cleaning.removals] == [len(GONE)]
+    for k in GONE[:2]:
+        (album.photos / f"{k}.png").write_bytes(contents[k])
+    (removed,) = cleaning.remove(SilentReporter())
+    assert removed.images == len(GONE) - 2
+    album.write()
+    assert album.extract() == 0
+
+
+def test_a_store_that_was_empty_and_is_filled_before_the_answer_stays(album: Album) -> None:
+    (store,) = album.stores
+    segments = {path: path.read_bytes() for path in store.folder.glob("*.h5")}
+    for path in segments:
+        path.unlink()
+    cleaning = found_cleaning(album)
+    assert [removal.why for removal in cleaning.removals] == ["empty"]
+    for path, content in segments.items():
+        path.write_bytes(content)
+    assert cleaning.remove(SilentReporter()) == []
+    assert album.extract() == 0
+
+
+def test_the_list_writes_nothing_and_what_it_names_is_removed(album: Album) -> None:
+    known = album.work / "data" / "features" / "known-files.sqlite"
+    draw_image(album.photos / "1.png", 99)
+    before = known.read_bytes()
+    for _ in range(2):
+        (item,) = album.clean()
+        assert item["why"] == "1 images whose files are gone"
+    assert known.read_bytes() == before
     (item,) = album.clean("--yes")
-    assert item["images"] == 12 and len(contents_of(album.stores[0])) == 12
+    assert item["images"] == 1 and item["removed"] is True
+    assert len(contents_of(album.stores[0])) == PHOTOS - 1
+
+
+def test_the_features_of_a_replaced_photo_go_after_another_command_has_read_the_new_one(album: Album) -> None:
+    draw_image(album.photos / "1.png", 99)
+    assert album.extract() == 1
+    draw_image(album.photos / "1.png", 98)
+    assert album.extract() == 1
+    (item,) = album.clean("--yes")
+    assert item["images"] == 2
+    assert KnownFiles(album.work / "data" / "features").replaced() == [], "no store has them any more"
+    assert len(contents_of(album.stores[0])) == PHOTOS
+    assert album.clean() == [] and album.extract() == 0
+
+
+def test_a_replaced_photo_that_is_in_another_file_stays(album: Album) -> None:
+    shutil.copy(album.photos / "1.png", album.photos / "24.png")
+    draw_image(album.photos / "1.png", 99)
+    album.write()
+    assert album.extract() == 1
+    assert album.clean("--yes") == [] and album.extract() == 0
+
+
+def test_a_record_of_an_older_version_goes_on(album: Album) -> None:
+    known = album.work / "data" / "features" / "known-files.sqlite"
+    with closing(sqlite3.connect(known)) as database, database:
+        database.execute("DROP TABLE replaced")
+    draw_image(album.photos / "1.png", 99)
+    (item,) = album.clean()
+    assert item["images"] == 1
+    assert album.extract() == 1
+    (item,) = album.clean("--yes")
+    assert item["images"] == 1 and len(contents_of(album.stores[0])) == PHOTOS
 
 
 def test_a_key_names_its_image(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,9 +13,8 @@ import pytest
 from sandbox import Sandbox, make_table
 
 from labeldep_cli.progress import SilentReporter
-from labeldep_cli.runs import claims
 from labeldep_cli.runs.claims import clear_folder
-from labeldep_cli.runs.layout import BEST, CONFIG, METRICS, RESULT
+from labeldep_cli.runs.layout import BEST, CONFIG, LAST, RESULT, ROWS, TENSORBOARD
 
 SMALL = ("--backbone", "scenesnet", "--workers", 0, "--steps", 3)
 CRITIC = ("--critic-layers", 1, "--critic-width", 8)
@@ -52,6 +52,12 @@ def run_of(sandbox: Sandbox, stage: str) -> Path:
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """All files, those of subfolders too."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def pretrain(sandbox: Sandbox, run: Path, *more: object, code: int = 0) -> str:
@@ -137,29 +143,76 @@ def test_it_is_refused_before_anything_is_moved(sandbox: Sandbox) -> None:
     assert (bytes_of(run), {path.name for path in run.parent.iterdir()}) == before
 
 
-@pytest.mark.parametrize("moves", range(4))
-def test_a_kill_amid_the_moves_loses_nothing(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, moves: int) -> None:
-    """It comes before `best`, `last` or the record of rows is moved, or after all three."""
-    run = sandbox.folder / "runs" / "mine"
-    pretrain(sandbox, run)
-    before, kept = bytes_of(run), run.with_name(dated(run))
-    move, made = shutil.move, []
+STEPS = 13
+"""A folder is made, 4 files are copied, the folder is renamed, 3 moves (`best`, `last`, the events), 4 removals."""
 
-    def killed(*given: object) -> None:
-        if len(made) == moves:
-            raise KeyboardInterrupt
-        made.append(given)
-        move(*given)
+
+@pytest.mark.parametrize("step", range(STEPS + 1))
+def test_a_kill_amid_the_moves_loses_nothing(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """The kill comes before this step. The same command does the rest: one folder is kept, with every file."""
+    run = sandbox.folder / "runs" / "mine"
+    pretrain(sandbox, run, "--tensorboard")
+    before, kept = files_of(run), run.with_name(dated(run))
+    assert {ROWS, LAST} < before.keys() and any(name.startswith(TENSORBOARD) for name in before)
+    others = {path.name for path in run.parent.iterdir()}
+    done = 0
+
+    def killed_before(function: Callable[..., object]) -> Callable[..., object]:
+        def replacement(*given: object, **named: object) -> object:
+            nonlocal done
+            if done == step:
+                raise KeyboardInterrupt
+            done += 1
+            return function(*given, **named)
+
+        return replacement
 
     with monkeypatch.context() as patch:
-        patch.setattr(claims.shutil, "move", killed)
-        with pytest.raises(KeyboardInterrupt) if moves < 3 else nullcontext():
+        for where, name in ((shutil, "copyfile"), (shutil, "move"), (Path, "rename"), (Path, "mkdir")):
+            patch.setattr(where, name, killed_before(getattr(where, name)))
+        # The last steps are the removals of the copied files from the folder; others remove temporary files.
+        unlink = Path.unlink
+        patch.setattr(
+            Path,
+            "unlink",
+            lambda path, *given, **named: (killed_before(unlink) if path.parent == run and path.exists() else unlink)(
+                path, *given, **named
+            ),
+        )
+        with pytest.raises(KeyboardInterrupt) if step < STEPS else nullcontext():
             clear_folder(run, True, SilentReporter())
-    assert bytes_of(run) | bytes_of(kept) == before
-    pretrain(sandbox, run, "--fresh")
-    kept = kept if moves else kept.with_name(f"{kept.name}-2")
-    assert all(bytes_of(kept)[name] == before[name] for name in (RESULT, BEST, METRICS, CONFIG))
+    usable = {**files_of(run), **files_of(kept)} if kept.exists() else files_of(run)
+    assert usable == before
+    said = pretrain(sandbox, run, "--fresh")
+    assert files_of(kept) == before
+    assert {path.name for path in run.parent.iterdir()} == others | {kept.name}
+    if step < STEPS - 1:
+        assert f"the finished run {run} is kept as {kept}" in said
     assert sandbox.run("eval", kept).exit_code == 0
+
+
+def test_a_new_run_after_a_kill_amid_the_moves_is_kept_too(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --fresh, the command resumes the run in the emptied folder. That is another one than the kept run."""
+    run = sandbox.folder / "runs" / "mine"
+    pretrain(sandbox, run)
+    kept, before = run.with_name(dated(run)), files_of(run)
+    move, moved = shutil.move, []
+
+    def killed(*given: object) -> None:
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(move(*given))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "move", killed)
+        with pytest.raises(KeyboardInterrupt):
+            clear_folder(run, True, SilentReporter())
+    assert (kept / BEST).exists() and not (run / BEST).exists()
+    pretrain(sandbox, run)
+    resumed = files_of(run)
+    assert f"is kept as {kept}-2" in pretrain(sandbox, run, "--fresh")
+    assert files_of(kept.with_name(f"{kept.name}-2")) == resumed
+    assert files_of(kept).items() <= before.items() and BEST in files_of(kept)
 
 
 def test_audit_keeps_none_of_its_own(tmp_path: Path) -> None:

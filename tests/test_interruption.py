@@ -19,8 +19,10 @@ import pytest
 from sandbox import Sandbox, make_table
 from test_training import STEPS, bytes_of, make_inputs, make_step
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from typer.testing import CliRunner
 
 import labeldep_cli
+from labeldep_cli.cli import app
 from labeldep_cli.cli.termination import as_interruption
 from labeldep_cli.compute.distributed import ALONE, World
 from labeldep_cli.compute.interruption import deferred, interrupt
@@ -421,6 +423,40 @@ def count(*_):
 register_optimizer_step_pre_hook(count)
 app(prog_name="labeldep")
 """
+
+
+_SIGNALLED_AT_EXIT = """
+import atexit, os, signal
+from labeldep_cli.cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+main()
+"""
+
+
+def test_one_more_while_the_process_ends_prints_no_traceback() -> None:
+    """The command is done; Python runs the last functions of its libraries."""
+    process = subprocess.run(
+        [sys.executable, "-c", _SIGNALLED_AT_EXIT, "--version"],
+        env={**os.environ, "PYTHONPATH": str(Path(labeldep_cli.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert process.stdout == f"labeldep {labeldep_cli.__version__}\n"
+    assert process.stderr == ""
+    assert process.returncode == -signal.SIGINT
+
+
+def test_one_more_while_the_command_reports_the_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("labeldep_cli.cli.print_note", interrupted)
+    monkeypatch.setattr("labeldep_cli.cli.termination.as_interruption", interrupted)
+    result = CliRunner().invoke(app, ["runs"])
+    assert result.exit_code == 130 and "Abort" not in result.stderr
 
 
 def test_events_go_on_after_an_interruption(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,7 +73,8 @@ class _Commands(TyperGroup):
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             kept = ": the work so far is kept, the same command (without --fresh) continues from there"
-            print_note(f"interrupted{kept if ctx.invoked_subcommand in _RESUMABLE else ''}")
+            with suppress(KeyboardInterrupt):  # one more
+                print_note(f"interrupted{kept if ctx.invoked_subcommand in _RESUMABLE else ''}")
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         except RuntimeError as error:
             explained = out_of_gpu_memory(error, self.commands.get(str(ctx.invoked_subcommand), self))
@@ -149,4 +151,9 @@ app.command("reproduce")(command(reproduce.reproduce))
 
 def main() -> None:
     """Entry point of `labeldep`."""
-    app(prog_name="labeldep")
+    try:
+        app(prog_name="labeldep")
+    except KeyboardInterrupt:  # before a command begins, or after its end
+        sys.exit(ExitCode.INTERRUPTED)
+    finally:
+        termination.end_at_once()

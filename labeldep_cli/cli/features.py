@@ -112,7 +112,11 @@ def _clean(
     confirmed = yes or (asks and free and typer.confirm("Remove them?", err=True))
     removed = cleaning.remove(Terminal()) if confirmed else []
     if json:
-        items = [{**removal.to_json(), "removed": removal in removed} for removal in cleaning.removals]
+        done = {removal.store.folder: removal for removal in removed}
+        items = [
+            {**done.get(removal.store.folder, removal).to_json(), "removed": removal.store.folder in done}
+            for removal in cleaning.removals
+        ]
         print_json({"features_dir": str(workspace.features), "items": items})
     elif cleaning.removals and not confirmed:
         print_note("nothing was removed" + ("" if asks else ": add --yes"))

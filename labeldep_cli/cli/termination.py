@@ -41,3 +41,12 @@ def as_interruption() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def end_at_once() -> None:
+    """From now on, Ctrl-C ends the process without a traceback: the command is done, and Python shuts down.
+
+    A handler that is not Python's own stays.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

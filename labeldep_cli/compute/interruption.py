@@ -92,9 +92,9 @@ def deferred(announce: Callable[[], None], enabled: bool = True) -> Iterator[Def
     try:
         yield deferral
     finally:
+        _deferral = None  # first: one more Ctrl-C may come before the next line
         if is_default:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        _deferral = None
 
 
 def leave_to_parent(worker: int) -> None:

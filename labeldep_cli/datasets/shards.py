@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from labeldep_cli.datasets.draw import Draw
-from labeldep_cli.datasets.image_file import IMAGE_SUFFIXES, Members
+from labeldep_cli.datasets.image_file import IMAGE_SUFFIXES, Member, Members
 from labeldep_cli.datasets.rows import Rows, as_dataset, label_names
 from labeldep_cli.datasets.shard_names import dataset_name, find, split_in
 from labeldep_cli.datasets.split import SPLITS, Dataset, unknown_split
@@ -77,6 +77,19 @@ def load(pattern: Path, draw: Draw, reporter: Reporter) -> Dataset:
         Members(tars, np.array(tar_of, np.int32), np.array(offsets, np.int64), np.array(sizes, np.int64)),
     )
     return as_dataset(rows, pattern, dataset_name(pattern), draw)
+
+
+def image_members(tar: Path) -> list[Member]:
+    """The images within a tar as it is now, recognised by their names, with or without labels.
+
+    Raises:
+        DatasetError: the tar cannot be read.
+    """
+    return [
+        Member(tar, entry.name, entry.offset_data, entry.size)
+        for entry, _ in _files(tar)
+        if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
+    ]
 
 
 def _splits(samples: Sequence[_Sample], pattern: Path) -> list[str] | None:

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.datasets.image_file import file_of, is_gone, state_of
 from labeldep_cli.errors import CacheError, nearest
-from labeldep_cli.features.decode import identify
+from labeldep_cli.features.known_images import KnownImages
 from labeldep_cli.features.store.clean import (
     LOCK,
     clear_leftovers,
@@ -102,54 +101,6 @@ def contents_of(store: FeatureStore, parts: Sequence[Any] = ("test", "crops")) -
 
 
 @dataclass(frozen=True)
-class KnownImages:
-    """The images that files are, or were.
-
-    Attributes:
-        here: CONTENT [H], images that a file on this disk holds.
-        gone: CONTENT [G], images all of whose files are gone, or hold something else now.
-    """
-
-    here: NDArray[np.bytes_]
-    gone: NDArray[np.bytes_]
-
-
-NOTHING_KNOWN = KnownImages(np.empty(0, CONTENT), np.empty(0, CONTENT))
-"""No file was looked for."""
-
-
-def known_images(known: KnownFiles, workers: int, reporter: Reporter) -> KnownImages:
-    """Look for every file that was ever read; those with another size or time are read again, to know what they hold.
-
-    A file that may not be looked at, or not be read, is taken to hold what it held.
-    """
-    here: set[bytes] = set()
-    before: set[bytes] = set()
-    changed = []
-    for state, sha256 in known.files():
-        file = file_of(state.key)
-        now = state_of(file)
-        if now == state or (now is None and not is_gone(file)):
-            here.add(sha256)
-        else:
-            before.add(sha256)
-            if now is not None:
-                changed.append((file, sha256))
-    if changed:
-        reporter.note(f"{len(changed)} files were touched since they were read: reading them")
-        with reporter.bar("recognising images", len(changed), "images") as bar:
-            identities = identify([file for file, _ in changed], workers, bar)
-        known.remember([identity for identity in identities if identity is not None])
-        for (_, sha256), identity in zip(changed, identities, strict=True):
-            here.add(sha256 if identity is None else identity.sha256)
-    return KnownImages(_as_array(here), _as_array(before - here))
-
-
-def _as_array(contents: set[bytes]) -> NDArray[np.bytes_]:
-    return np.array(sorted(contents), CONTENT)
-
-
-@dataclass(frozen=True)
 class FeatureRemoval:
     """What can go of a store.
 
@@ -231,25 +182,49 @@ def _removal(store: FeatureStore, gone: NDArray[np.bytes_], in_use: bool) -> Fea
         *(["left by a kill (complete rows are kept)"] if left else []),
     ]
     if not why and not list(store.folder.glob("*.h5")):
-        return FeatureRemoval(store, "empty", 0, 0, in_use, all=True)
+        return FeatureRemoval(store, "empty", 0, 0, in_use)
     size = rows.bytes + sum(path.stat().st_size for path in left)
     return FeatureRemoval(store, ", ".join(why), rows.images, size, in_use) if why else None
 
 
-def remove(removal: FeatureRemoval, images: KnownImages) -> None:
-    """Remove what was found.
+def remove(removal: FeatureRemoval, images: KnownImages, known: KnownFiles) -> FeatureRemoval | None:
+    """Remove what was found, as far as it can go now too: since then, other processes may have used the store.
+
+    Returns:
+        What was removed; None if all of it is needed again.
 
     Raises:
         StorageError: another process writes the store; the place is not writable, or lacks the room for a segment.
         CacheError: a segment is broken.
     """
-    store = removal.store
-    with lock(store.folder / LOCK, str(store.folder)):
-        if not removal.all:
-            clear_leftovers(store)
-            remove_rows(store.reopened(), images.gone)
-        if removal.all or not list(store.folder.glob("*.h5")):
+    with lock(removal.store.folder / LOCK, str(removal.store.folder)):
+        if removal.all:
+            remove_store(removal.store)
+            return removal
+        gone = images.still_gone(known)
+        store = removal.store.reopened()
+        current = _removal(store, gone, in_use=False)
+        if current is None:
+            return None
+        clear_leftovers(store)
+        remove_rows(store.reopened(), gone)
+        if not list(store.folder.glob("*.h5")):
             remove_store(store)
+    return current
+
+
+def forget_replaced(folder: Path, known: KnownFiles) -> None:
+    """Forget the replaced images of which no store has features. Nothing is forgotten if a store cannot tell now."""
+    stores = FeatureStore.all_in(folder)
+    if any(locked(store.folder / LOCK) or leftovers(store) for store in stores):
+        return
+    try:
+        stored = np.concatenate([np.empty(0, CONTENT), *map(contents_of, stores)])
+    except CacheError:
+        return
+    replaced = known.replaced()
+    unneeded = ~np.isin(np.array(replaced, CONTENT), stored)
+    known.forget_replaced(replaced[row] for row in np.flatnonzero(unneeded))
 
 
 def old_files(folder: Path) -> list[Path]:

@@ -11,18 +11,17 @@ from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.errors import DatasetError, LabeldepError
 from labeldep_cli.features.cleaning import (
-    NOTHING_KNOWN,
     FeatureRemoval,
-    KnownImages,
     StoreSummary,
     find_removals,
-    known_images,
+    forget_replaced,
     old_files,
     remove,
     summarise,
 )
 from labeldep_cli.features.coverage import SplitFiles
 from labeldep_cli.features.decode import identify
+from labeldep_cli.features.known_images import NOTHING_KNOWN, KnownImages, known_images
 from labeldep_cli.features.store.known_files import KnownFiles
 from labeldep_cli.features.store.store import FeatureStore
 from labeldep_cli.progress import Reporter
@@ -40,35 +39,45 @@ class Cleaning:
     Attributes:
         removals: the features to remove, one entry per store.
         images: the images that files still have, and those that no file has.
+        known: the record of files that were read.
     """
 
     removals: tuple[FeatureRemoval, ...]
     images: KnownImages
+    known: KnownFiles
 
     def remove(self, reporter: Reporter) -> list[FeatureRemoval]:
         """Remove the features, except in stores that are in use; notes say what happened.
 
+        Files that were read since `find_cleaning`, by whatever process, keep the features of their images.
+
         Returns:
-            The removals that were done.
+            What was removed, by store.
         """
         removed = []
         for removal in self.removals:
             if removal.in_use:
                 continue
+            folder = removal.store.folder
             try:
-                remove(removal, self.images)
+                done = remove(removal, self.images, self.known)
             except LabeldepError as error:
-                reporter.note(f"kept: {removal.store.folder}: {error.what}")
+                reporter.note(f"kept: {folder}: {error.what}")
                 continue
-            removed.append(removal)
-            reporter.note(f"removed: {removal.store.folder}: {removal.why}")
+            if done is None:
+                reporter.note(f"kept: {folder}: its images are in files again")
+                continue
+            removed.append(done)
+            reporter.note(f"removed: {folder}: {done.why}")
+        self.images.remember(self.known)
+        forget_replaced(self.known.path.parent, self.known)
         return removed
 
 
 def find_cleaning(
     workspace: Workspace, stores: Iterable[str], datasets: Iterable[str], machine: Machine, reporter: Reporter
 ) -> Cleaning:
-    """Find what can be removed; nothing is changed.
+    """Find what can be removed. Nothing is changed, but that the files of `datasets` are recorded as known.
 
     Args:
         workspace: the folder of the stores.
@@ -88,7 +97,7 @@ def find_cleaning(
     removals = find_removals(workspace.features, named, images, reporter)
     for path in old_files(workspace.features):
         reporter.note(f"{path} has an old format that is no longer read: rm {shlex.quote(str(path))}")
-    return Cleaning(tuple(removals), images)
+    return Cleaning(tuple(removals), images, known)
 
 
 def _recognise(name: str, workspace: Workspace, known: KnownFiles, machine: Machine, reporter: Reporter) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, changed
 from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import CheckpointError
-from labeldep_cli.files import atomic_write, make_folder, sha256, storing, write_json
+from labeldep_cli.files import atomic_write, sha256, storing, write_json
 from labeldep_cli.inputs.batches import Blocks
 from labeldep_cli.progress import Reporter
 from labeldep_cli.runs import checkpoint
@@ -50,7 +50,7 @@ def clear_folder(folder: Path, keep: bool, reporter: Reporter) -> None:
     Raises:
         StorageError: the folder is not writable.
     """
-    kept = _move_aside(folder) if keep and _is_finished(folder) else None
+    kept = _move_aside(folder) if keep else None
     if kept:
         compare = shlex.join(["labeldep", "compare", str(kept), str(folder)])
         reporter.note(f"the finished run {folder} is kept as {kept}; when the new one is done: {compare}")
@@ -67,11 +67,13 @@ def clear_folder(folder: Path, keep: bool, reporter: Reporter) -> None:
 def _move_aside(folder: Path) -> Path | None:
     """Move a finished run's files into a new folder next to its own, named after the time when the run was started.
 
-    `best` moves after the small files have been copied. So if a kill interrupts the move, the folder that has `best`
-    is always complete as a finished run.
+    The new folder appears with copies of the small files in it; then `best` moves, then the rest. So if a kill
+    interrupts the move, the folder that has `best` is always complete as a finished run, and a second call does the
+    rest.
 
     Returns:
-        The new folder; None if config.json is missing or broken, because no command can use such a run.
+        The new folder; None if the run is not finished, or its config.json is missing or broken, because no command can
+        use such a run.
     """
     try:
         record = read_config(folder)
@@ -80,17 +82,38 @@ def _move_aside(folder: Path) -> Path | None:
     base = folder.resolve() if folder.name in ("", "..") else folder
     dated = f"{base.name}-{started_of(folder, record):%Y-%m-%dT%H%M}"
     names = (dated if number == 1 else f"{dated}-{number}" for number in count(1))
-    kept = next(path for path in map(base.with_name, names) if not path.exists())
-    make_folder(kept)
+    kept = next(path for path in map(base.with_name, names) if not path.exists() or _is_begun(path, folder))
+    if not kept.exists():
+        if not _is_finished(folder):
+            return None
+        _copy_small_files(folder, kept)
     with storing(kept):
-        for name in (CONFIG, METRICS, RESULT):
-            if (folder / name).exists():
-                with atomic_write(kept / name) as temporary:
-                    shutil.copyfile(folder / name, temporary)
         for name in (BEST, *(name for name in OWN if not (kept / name).exists() and name != BEST)):
             if (folder / name).exists():
                 shutil.move(folder / name, kept / name)
     return kept
+
+
+def _is_begun(kept: Path, folder: Path) -> bool:
+    """Whether a kill interrupted the move of a folder's run to `kept`: one of the two has `best`, both the rest."""
+    try:
+        same = (kept / CONFIG).read_bytes() == (folder / CONFIG).read_bytes()
+    except OSError:
+        return False
+    return same and _is_finished(kept) != _is_finished(folder)
+
+
+def _copy_small_files(folder: Path, kept: Path) -> None:
+    """Create `kept`, at once with copies of a run's files, except for the checkpoints and the events."""
+    copies = kept.with_name(f".{kept.name}.writing")
+    with storing(kept):
+        shutil.rmtree(copies, ignore_errors=True)  # of a kill
+        copies.mkdir()
+        for name in (METRICS, RESULT, ROWS, CONFIG):  # without the last one, no command takes it for a run
+            if (folder / name).exists():
+                with atomic_write(copies / name) as temporary:
+                    shutil.copyfile(folder / name, temporary)
+        copies.rename(kept)
 
 
 def _start_of(run: KnownRun) -> str | None:

@@ -18,7 +18,11 @@ CREATE TABLE IF NOT EXISTS files (
     key BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 BLOB
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS unreadable (sha256 BLOB PRIMARY KEY, reason INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS replaced (sha256 BLOB PRIMARY KEY) WITHOUT ROWID;
 """
+"""`replaced` has what files held before other bytes were read from them. Databases of older versions lack it."""
+
+_HAS_REPLACED = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'replaced'"
 
 _AT_ONCE = 500
 """Keys per query. SQLite accepts at least 999."""
@@ -75,22 +79,48 @@ class KnownFiles:
             rows = database.execute("SELECT key, size, mtime_ns, sha256 FROM files")
             return [(FileState(key, size, mtime), sha256) for key, size, mtime, sha256 in rows]
 
+    def replaced(self) -> list[bytes]:
+        """The SHA-256 of images that a file once held, before other bytes were read from it."""
+        with self._reading() as database:
+            if database is None or not database.execute(_HAS_REPLACED).fetchone():
+                return []
+            return [sha256 for (sha256,) in database.execute("SELECT sha256 FROM replaced")]
+
     def reasons(self) -> dict[bytes, int]:
         """The reasons why images could not be used, by the SHA-256 of their bytes."""
         with self._reading() as database:
             return {} if database is None else dict(database.execute("SELECT sha256, reason FROM unreadable"))
 
     def remember(self, identities: Iterable[Identity], reasons: Iterable[tuple[bytes, int]] = ()) -> None:
-        """Store the identities of files that were just read, and the reasons why images could not be used."""
+        """Store the identities of files that were just read, and the reasons why images could not be used.
+
+        What one of these files held before goes to `replaced`.
+        """
         now = time.time_ns()
         rows = [
             (state.key, state.size, -1 if _is_racy(state, now) else state.mtime_ns, sha256)
             for state, sha256 in identities
         ]
         self._write(
+            (
+                "INSERT OR IGNORE INTO replaced SELECT sha256 FROM files WHERE key = ? AND sha256 <> ?",
+                [(key, sha256) for key, _, _, sha256 in rows],
+            ),
             ("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows),
             ("INSERT OR REPLACE INTO unreadable VALUES (?, ?)", list(reasons)),
         )
+
+    def replace(self, keys: Iterable[bytes]) -> None:
+        """Forget files that no longer exist under these keys; what they held goes to `replaced`."""
+        rows = [(key,) for key in keys]
+        self._write(
+            ("INSERT OR IGNORE INTO replaced SELECT sha256 FROM files WHERE key = ?", rows),
+            ("DELETE FROM files WHERE key = ?", rows),
+        )
+
+    def forget_replaced(self, contents: Iterable[bytes]) -> None:
+        """Remove images from `replaced`."""
+        self._write(("DELETE FROM replaced WHERE sha256 = ?", [(content,) for content in contents]))
 
     def forget_reasons(self, contents: Iterable[bytes]) -> None:
         """Remove the reasons of images, so that they are tried again."""
@@ -123,6 +153,8 @@ class KnownFiles:
 
     def _write(self, *statements: tuple[str, Sequence[tuple[object, ...]]]) -> None:
         """Write in one transaction. If it fails, nothing is written, and the files are read again next time."""
+        if not any(rows for _, rows in statements):
+            return
         try:
             with closing(sqlite3.connect(self.path, timeout=_WAIT)) as database:
                 # A kill does no harm without sync. A power failure may break the file; then a new one is started.

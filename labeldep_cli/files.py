@@ -11,9 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from labeldep_cli.errors import StorageError
+
+AnyPath = TypeVar("AnyPath", str, Path)
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -183,6 +185,11 @@ def locked(path: Path) -> bool:
         except OSError:
             return True
     return False
+
+
+def expand_home(path: AnyPath) -> AnyPath:
+    """A path whose leading `~` or `~user` is replaced by the home folder; unchanged if there is no such user."""
+    return type(path)(os.path.expanduser(path))  # noqa: PTH111 - the method of Path raises for an unknown user
 
 
 def format_size(n: float) -> str:

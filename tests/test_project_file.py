@@ -239,11 +239,14 @@ class TestWhichFile:
             ("new.csv", "x/new.csv"),
             ("shards-{000..009}.tar", "x/shards-{000..009}.tar"),
             ("/abs/a.csv", "/abs/a.csv"),
-            ("~/a.csv", "~/a.csv"),
+            ("~/a.csv", "/home/me/a.csv"),
             ("cocoo", "cocoo"),
         ],
     )
-    def test_a_name_stays_a_name(self, given: list[Any], dataset: str, found: str) -> None:
+    def test_a_name_stays_a_name(
+        self, given: list[Any], monkeypatch: pytest.MonkeyPatch, dataset: str, found: str
+    ) -> None:
+        monkeypatch.setenv("HOME", "/home/me")
         Path("x/bare").mkdir(parents=True)
         Path("x/scenes").mkdir()
         file = write(f'[defaults]\ndataset = "{dataset}"\nweights = "IMAGENET1K_V1"\n', "x/labeldep.toml")
@@ -347,3 +350,46 @@ class TestCompletion:
         write("[defaults\n")
         assert "eval" in self.complete("labeldep ev")
         assert "is no TOML" in run("eval").stderr
+
+
+class TestAFaultyFile:
+    """It stops the commands that go by it, and nothing that helps to mend it."""
+
+    FAULTS = ("[defaults\n", "[from-a-newer-version]\nx = 1\n", "[defaults]\nviews = 5\n")
+
+    @pytest.mark.parametrize("text", FAULTS)
+    def test_help_of_every_command_works(self, text: str) -> None:
+        write(text)
+        assert run("--help").exit_code == 0
+        for info in app.registered_commands:
+            assert run(info.name, "--help").exit_code == 0, info.name
+
+    @pytest.mark.parametrize("text", FAULTS)
+    def test_doctor_shows_the_fault_and_the_file(self, text: str) -> None:
+        write(text)
+        result = run("doctor")
+        assert result.exit_code == 0, result.stderr
+        assert f"{Path('labeldep.toml').absolute()} (with a fault: see the warning below)" in result.stdout
+        assert "\nwarning: labeldep.toml" in result.stdout
+        found = json.loads(run("doctor", "--json").stdout)
+        assert found["project_file"]["path"] == "labeldep.toml"
+        (warning,) = [one for one in found["warnings"] if one["what"].startswith("labeldep.toml")]
+        assert warning["what"] in result.stdout
+
+    def test_doctor_shows_a_missing_file(self) -> None:
+        result = run("--project", "x.toml", "doctor")
+        assert result.exit_code == 0, result.stderr
+        assert "warning: the project file x.toml cannot be read" in result.stdout
+
+    def test_init_writes_it_again(self) -> None:
+        write("[defaults\n")
+        assert "labeldep.toml is there already" in run("init", "--yes").stderr
+        assert run("init", "--yes", "--fresh").exit_code == 0
+        assert not run("doctor").stdout.count("with a fault")
+
+    def test_no_other_command_runs(self) -> None:
+        write("[defaults\n")
+        for words in (("runs",), ("features",), ("data", "scenes"), ("audit", "x.npz"), ("demo",), ("report", "x")):
+            result = run(*words)
+            assert result.exit_code == ExitCode.ERROR, words
+            assert "labeldep.toml is no TOML" in result.stderr

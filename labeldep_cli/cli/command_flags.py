@@ -14,6 +14,7 @@ import typer
 from typer.models import OptionInfo
 
 from labeldep_cli.errors import nearest
+from labeldep_cli.files import expand_home
 
 _RANGE_WORDS = {(True, True): "between {0:g} and {1:g}", (True, False): "{0:g} or more", (False, True): "{1:g} or less"}
 
@@ -52,7 +53,7 @@ class Flag:
 
     def fallback(self, given: object) -> object:
         """Its value where no flag stands on the command line: the environment's, else `given`, else the default."""
-        environment = os.environ.get(self.envvar) if self.envvar else None
+        environment = expand_home(os.environ.get(self.envvar, "")) if self.envvar else None
         return environment or (self.default if given is None else given)
 
     def read(self, value: object) -> object:

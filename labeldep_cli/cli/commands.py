@@ -2,7 +2,7 @@
 
     def data(*, source: Annotated[Source, Take("split_seed")], json: flags.Json = False) -> None: ...
 
-    app.command("data")(command(data))     # labeldep data --split-seed 1 --json
+    app.command("data", cls=ProjectCommand)(command(data))  # labeldep data --split-seed 1 --json
 
 calls `data(source=Source(split_seed=1), json=True)`. What else the function takes stays as Typer reads it.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
@@ -19,6 +20,7 @@ import typer
 from labeldep_cli.cli import complete
 from labeldep_cli.config import Setting, settings_of
 from labeldep_cli.datasets.registry import DATASETS
+from labeldep_cli.files import expand_home
 
 T = TypeVar("T")
 
@@ -89,6 +91,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             parameters.append(parameter)
 
     def run(**values: object) -> None:
+        values = {name: _with_home(value) for name, value in values.items()}
         configs = {name: group.build(values) for name, group in groups.items()}
         flags = {name for group in groups.values() for name in group.readers}
         function(**{name: value for name, value in values.items() if name not in flags}, **configs)
@@ -137,6 +140,15 @@ def _flag(config: type[Any], name: str, one: Setting, take: Take) -> tuple[inspe
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )
     return parameter, read
+
+
+def _with_home(value: object) -> object:
+    """The value of a flag or argument with `~` expanded, wherever it comes from; only paths begin with `~`."""
+    if isinstance(value, list):
+        return [_with_home(one) for one in value]
+    if isinstance(value, Path):
+        return expand_home(value)
+    return expand_home(value) if isinstance(value, str) else value
 
 
 def _as_it_is(value: T) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -26,10 +27,12 @@ def doctor(
     json: flags.Json = False,
 ) -> None:
     """Tell what this machine has, what lies on its disks, what would be downloaded, and what is amiss."""
+    from labeldep_cli.pipelines.doctor import Warned
     from labeldep_cli.pipelines.doctor import doctor as run
 
     found = run(workspace, Terminal())
-    file = project_file.of_call(ctx)
+    file, faults = project_file.of_call(ctx), project_file.faults_of(ctx)
+    found = replace(found, warnings=(*(Warned(fault.what, fault.remedy) for fault in faults), *found.warnings))
     if json:
         print_json({**found.to_json(), "project_file": file.to_json() if file.path else None})
         return
@@ -40,12 +43,13 @@ def doctor(
     _print("weights", [_weights(file) for file in found.weights])
     _print("data sets", [_dataset(row) for row in found.datasets])
     _print("caches", _caches(found.caches))
-    _print("project", _project(file))
+    _print("project", _project(file, bool(faults)))
     _print("runs", [_runs(found.runs)])
     _print("disk", _disks(found))
     for warned in found.warnings:
-        typer.echo(f"\nwarning: {warned.what}\n         {warned.remedy}")
-    say_next(ctx, "data" if file.path else "init")
+        typer.echo("\n         ".join([f"\nwarning: {warned.what}", *warned.remedy.splitlines()]))
+    if not faults:
+        say_next(ctx, "data" if file.path else "init")
 
 
 def _print(title: str, lines: Iterable[str]) -> None:
@@ -108,13 +112,14 @@ def _caches(caches: Mapping[str, Any]) -> list[str]:
     return [f"{caches['folder']}: {'; '.join(told)}"]
 
 
-def _project(file: project_file.ProjectFile) -> list[str]:
+def _project(file: project_file.ProjectFile, is_faulty: bool) -> list[str]:
     """The project file, and a line a table."""
     if file.path is None:
         return [f"no {project_file.NAME} here (labeldep init writes one)"]
     tables = {project_file.DEFAULTS: file.common, **file.own}
     said = {table: ", ".join(f"{key} = {value}" for key, value in values.items()) for table, values in tables.items()}
-    return [str(file.path.absolute()), *(f"[{table}] {values}" for table, values in said.items() if values)]
+    warning = " (with a fault: see the warning below)" if is_faulty else ""
+    return [f"{file.path.absolute()}{warning}", *(f"[{table}] {values}" for table, values in said.items() if values)]
 
 
 def _runs(runs: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from labeldep_cli.cli.command_flags import Flag
 from labeldep_cli.config import DRAW, RunWorkspace, Scope
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.errors import LabeldepError, nearest
+from labeldep_cli.files import expand_home
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -226,8 +227,9 @@ def _plain(key: str) -> str:
 
 def _from_folder(flag: Flag, value: object, folder: Path) -> object:
     """A path of the file as seen from the working directory; what is a name stays one."""
-    if not isinstance(value, str) or value.startswith("~"):
+    if not isinstance(value, str):
         return value
+    value = expand_home(value)
     if flag.kind is Path:
         return str(folder / value)
     if flag.name not in _MAYBE_PATHS or value in DATASETS or not value:
@@ -239,12 +241,13 @@ def _from_folder(flag: Flag, value: object, folder: Path) -> object:
 def loading(commands: Callable[[], Commands]) -> Callable[[typer.Context, Path | None], Path | None]:
     """A callback of `--project`: reads the file, and makes its values the defaults of the commands.
 
-    It runs while a shell completes a word too, so that runs are completed from the project's own folder. What is wrong
-    with the file is kept for `require_sound`.
+    It also runs while a shell completes a word, so that runs are completed from the project's own folder. Faults of the
+    file are kept for `require_sound` and `faults_of`.
     """
 
     def read(ctx: typer.Context, named: Path | None) -> Path | None:
         ctx.meta[_FLAGS] = commands
+        named = named and expand_home(named)
         path = locate(named)
         if path is None:
             return named
@@ -253,7 +256,7 @@ def loading(commands: Callable[[], Commands]) -> Callable[[typer.Context, Path |
         try:
             file = load(path, known)
         except LabeldepError as error:
-            ctx.meta[_ERRORS] = dict.fromkeys(known, error)
+            ctx.obj, ctx.meta[_ERRORS] = ProjectFile(path), dict.fromkeys(known, error)
             return named
         ctx.obj, ctx.default_map = file, {}
         for command, flags in known.items():
@@ -268,11 +271,17 @@ def loading(commands: Callable[[], Commands]) -> Callable[[typer.Context, Path |
 
 
 def require_sound(ctx: typer.Context) -> None:
-    """Refuse to run a command that the project file has something wrong for.
+    """Refuse to run a command if the project file has a fault that concerns it; `doctor` shows the fault instead.
 
     Raises:
         LabeldepError: as `load`.
     """
-    error = ctx.meta.get(_ERRORS, {}).get(ctx.invoked_subcommand)
-    if error is not None:
+    error = ctx.meta.get(_ERRORS, {}).get(ctx.info_name)
+    if error is not None and ctx.info_name != "doctor":
         raise error
+
+
+def faults_of(ctx: typer.Context) -> list[LabeldepError]:
+    """The faults of the project file, each once."""
+    errors: Mapping[str, LabeldepError] = ctx.meta.get(_ERRORS, {})
+    return list({error.what: error for error in errors.values()}.values())

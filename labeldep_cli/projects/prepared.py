@@ -18,7 +18,7 @@ from labeldep_cli.errors import BackboneError, CacheError
 from labeldep_cli.features.coverage import SplitFiles
 from labeldep_cli.features.store.known_files import KnownFiles
 from labeldep_cli.features.store.store import FeatureStore
-from labeldep_cli.files import sha256
+from labeldep_cli.files import expand_home, sha256
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.weights import Weights, locate_weights
 from labeldep_cli.progress import Reporter
@@ -156,7 +156,7 @@ def _has(one: Prepared, weights: str | None) -> bool:
     """Whether it has the weights that the user names."""
     if weights is None or one.weights.spec == weights:
         return True
-    path = Path(weights).expanduser()
+    path = expand_home(Path(weights))
     return path.is_file() and sha256(path) == one.weights.sha256
 
 

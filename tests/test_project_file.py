@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -393,3 +394,46 @@ class TestAFaultyFile:
             result = run(*words)
             assert result.exit_code == ExitCode.ERROR, words
             assert "labeldep.toml is no TOML" in result.stderr
+
+
+class TestReadyFeatures:
+    """They take no backbone: what all commands have in common is left out for them, what is said for them refused."""
+
+    COMMON = '[defaults]\nbackbone = "resnet18"\nweights = "none"\n'
+    NOTE = "labeldep.toml, [defaults]: backbone and weights left out, since x.npz holds ready features"
+
+    @pytest.mark.parametrize(
+        "words", [("pretrain", "--dataset", "x.npz"), ("adversarial", "--dataset", "x.npz"), ("audit", "x.npz")]
+    )
+    def test_the_common_backbone_is_left_out_with_a_note(self, given: list[Any], words: tuple[str, ...]) -> None:
+        write(self.COMMON)
+        source = reach(given, Source, *words)
+        assert (source.dataset, source.backbone, source.weights) == ("x.npz", None, None)
+        assert self.NOTE in run(*words).stderr
+
+    def test_so_it_is_where_the_data_set_is_in_the_file_too(self, given: list[Any]) -> None:
+        write(self.COMMON + 'dataset = "X.H5"\n')
+        assert reach(given, Source, "pretrain").backbone is None
+
+    def test_images_keep_it(self, given: list[Any]) -> None:
+        write(self.COMMON)
+        assert reach(given, Source, "pretrain", "--dataset", "x.csv").backbone == "resnet18"
+        assert "left out" not in run("pretrain", "--dataset", "x.csv").stderr
+
+    def test_a_backbone_that_is_said_for_them_stays(self, given: list[Any]) -> None:
+        write(self.COMMON)
+        words = ("pretrain", "--dataset", "x.npz")
+        source = reach(given, Source, *words, "--backbone", "vgg16")
+        assert (source.backbone, source.weights) == ("vgg16", None)
+        write('[defaults]\nweights = "none"\n[pretrain]\nbackbone = "vgg16"\n')
+        source = reach(given, Source, *words)
+        assert (source.backbone, source.weights) == ("vgg16", None)
+
+    @pytest.mark.slow
+    def test_they_are_trained_on(self) -> None:
+        write(self.COMMON)
+        rng = np.random.default_rng(0)
+        np.savez("x.npz", X=rng.normal(size=(20, 3)), Y=rng.integers(0, 2, (20, 2)), label_names=["a", "b"])
+        result = run("pretrain", "--dataset", "x.npz", "--steps", 2)
+        assert result.exit_code == 0, result.stderr
+        assert "they take no backbone" in run("pretrain", "--dataset", "x.npz", "--backbone", "vgg16").stderr

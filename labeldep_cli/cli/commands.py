@@ -19,6 +19,7 @@ import typer
 
 from labeldep_cli.cli import complete
 from labeldep_cli.config import Setting, settings_of
+from labeldep_cli.datasets.formats import FORMATS
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.files import expand_home
 
@@ -126,7 +127,7 @@ def _flag(config: type[Any], name: str, one: Setting, take: Take) -> tuple[inspe
     words = one.flag or f"--{name.replace('_', '-')}" + (f"/--no-{name.replace('_', '-')}" if default is True else "")
     option = typer.Option(
         words,
-        help=take.help.get(name, one.help).replace("{datasets}", ", ".join(DATASETS)),
+        help=_filled_in(take.help.get(name, one.help)),
         rich_help_panel=one.panel,
         min=one.min,
         max=one.max,
@@ -140,6 +141,12 @@ def _flag(config: type[Any], name: str, one: Setting, take: Take) -> tuple[inspe
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )
     return parameter, read
+
+
+def _filled_in(help: str) -> str:
+    """A help text with the names that the tables of data sets and file formats have."""
+    formats = ", ".join(row.title for row in FORMATS.values())
+    return help.replace("{datasets}", ", ".join(DATASETS)).replace("{formats}", formats)
 
 
 def _with_home(value: object) -> object:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from labeldep_cli.datasets import coco_json, csv_file, jsonl_file, ready_features
-from labeldep_cli.datasets.rows import Rows
+if TYPE_CHECKING:
+    from labeldep_cli.datasets.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -15,19 +16,52 @@ class FileFormat:
     """A kind of file.
 
     Attributes:
-        title: as a message names it.
-        read: maps a file to its rows. Raises `DatasetError`: it names the file, the place and what is wrong there.
+        title: as a message and the help of `--dataset` name it.
+        read: maps a file to its rows; imports its module only when called, so that `--help` costs no numpy. Raises
+            `DatasetError`: it names the file, the place and what is wrong there.
+        has_features: the file holds ready features instead of the paths of images.
     """
 
     title: str
     read: Callable[[Path], Rows]
+    has_features: bool = False
+
+
+def _csv(file: Path) -> Rows:
+    from labeldep_cli.datasets import csv_file
+
+    return csv_file.read(file)
+
+
+def _jsonl(file: Path) -> Rows:
+    from labeldep_cli.datasets import jsonl_file
+
+    return jsonl_file.read(file)
+
+
+def _coco_json(file: Path) -> Rows:
+    from labeldep_cli.datasets import coco_json
+
+    return coco_json.read(file)
+
+
+def _ready_features(file: Path) -> Rows:
+    from labeldep_cli.datasets import ready_features
+
+    return ready_features.read_rows(file)
 
 
 FORMATS: Mapping[str, FileFormat] = {
-    ".csv": FileFormat("CSV", csv_file.read),
-    ".jsonl": FileFormat("JSONL", jsonl_file.read),
-    ".json": FileFormat("COCO JSON", coco_json.read),
-    ".npz": FileFormat(".npz", ready_features.read_rows),
-    ".h5": FileFormat(".h5", ready_features.read_rows),
+    ".csv": FileFormat("CSV", _csv),
+    ".jsonl": FileFormat("JSONL", _jsonl),
+    ".json": FileFormat("COCO JSON", _coco_json),
+    ".npz": FileFormat(".npz of features", _ready_features, has_features=True),
+    ".h5": FileFormat(".h5 of features", _ready_features, has_features=True),
 }
 """By the suffix of the file, in small letters."""
+
+
+def holds_features(name: str) -> bool:
+    """Whether a data set of this name is a file of ready features; the file is not opened."""
+    row = FORMATS.get(Path(name).suffix.lower())
+    return row is not None and row.has_features

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import datetime
 import io
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from labeldep_cli.evaluation.audit import EvidenceWeights, fit_weights, most_sus
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.experiments.cross_fitting import HeldOutScores, cross_fit, score_held_out
 from labeldep_cli.features.images import UnreadableImage
-from labeldep_cli.files import lock, make_folder, storing, write_text
+from labeldep_cli.files import keep_dated, lock, make_folder, write_text
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.of_run import open_run_data
@@ -151,25 +149,12 @@ def audit_dataset(
     with lock(folder / ".lock", str(folder)):
 
         def restarts() -> None:
-            kept = _keep_table(folder)
+            kept = keep_dated(folder / TABLE)
             former = f"; the former table is kept as {kept}" if kept else ""
             reporter.note(f"rows or labels have changed since the last audit: its folds are trained again{former}")
 
         held_out, parts = cross_fit(project, config, Job(folder / RUNS, job.fresh), restarts)
         return _audit(project, project.dataset.name, held_out, 1.0, config, folder, project.skipped(*parts))
-
-
-def _keep_table(folder: Path) -> Path | None:
-    """Move the table of an earlier audit to a name with its date; None if there is no table."""
-    table = folder / TABLE
-    if not table.is_file():
-        return None
-    with storing(table):
-        made = datetime.datetime.fromtimestamp(table.stat().st_mtime)
-        dated = f"{table.stem}-{made:%Y-%m-%dT%H%M}"
-        names = (f"{dated}{'' if number == 1 else f'-{number}'}{table.suffix}" for number in count(1))
-        kept = next(path for path in map(table.with_name, names) if not path.exists())
-        return table.rename(kept)
 
 
 def audit_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import hashlib
 import json
@@ -10,10 +11,13 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from labeldep_cli.errors import StorageError
+
+AnyPath = TypeVar("AnyPath", str, Path)
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -115,6 +119,21 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - any JSON value
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def keep_dated(path: Path) -> Path | None:
+    """Move a file to a name with the date of its last change, `audit-2026-01-31T1200.csv`; None if there is no file.
+
+    Raises:
+        StorageError: the place is not writable.
+    """
+    if not path.is_file():
+        return None
+    with storing(path):
+        changed = datetime.datetime.fromtimestamp(path.stat().st_mtime)
+        dated = f"{path.stem}-{changed:%Y-%m-%dT%H%M}"
+        names = (f"{dated}{'' if number == 1 else f'-{number}'}{path.suffix}" for number in count(1))
+        return path.rename(next(kept for kept in map(path.with_name, names) if not kept.exists()))
+
+
 def sha256(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as stream:
@@ -183,6 +202,11 @@ def locked(path: Path) -> bool:
         except OSError:
             return True
     return False
+
+
+def expand_home(path: AnyPath) -> AnyPath:
+    """A path whose leading `~` or `~user` is replaced by the home folder; unchanged if there is no such user."""
+    return type(path)(os.path.expanduser(path))  # noqa: PTH111 - the method of Path raises for an unknown user
 
 
 def format_size(n: float) -> str:

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import torch
 from sandbox import BACKBONE, LABELS, Sandbox, make_table
 
+from labeldep_cli.cli import next_command
 from labeldep_cli.config import AuditConfig, Machine, Source, Workspace
 from labeldep_cli.evaluation.audit import EvidenceWeights, fit_weights, most_suspicious, suspicion
 from labeldep_cli.experiments import cross_fitting as crossfit
@@ -90,7 +92,7 @@ def test_every_row_is_scored_by_networks_that_have_not_seen_it(tmp_path: Path, m
     monkeypatch.setattr(crossfit, "_trained", trained)
     monkeypatch.setattr(crossfit, "score_held_out", score_held_out)
     config = AuditConfig(folds=3, repeats=2, held_out=0.1, seed=5)
-    found, _ = crossfit.cross_fit(project, config, Job(tmp_path / "runs"))
+    found, _ = crossfit.cross_fit(project, config, Job(tmp_path / "runs"), lambda: None)
     assert (found.logits == 2.5).all() and (found.evidence == 25).all()
     assert [len(folds) for folds in drawn.values()] == [3, 3]
     for folds in drawn.values():
@@ -163,6 +165,98 @@ def test_the_same_audit_again_trains_nothing_and_gives_the_same_bytes(planted: t
     assert other.exit_code == 1
     assert "holds a run with other settings" in other.stderr
     sandbox.json(*words, "--seed", 1, "--fresh")
+
+
+class TestCorrectedLabels:
+    """What belongs to the former labels makes way by itself, and the former table is kept."""
+
+    @pytest.fixture
+    def audited(self, tmp_path: Path) -> Sandbox:
+        sandbox = Sandbox(tmp_path)
+        self.write(sandbox)
+        self.audit(sandbox)
+        return sandbox
+
+    def write(self, sandbox: Sandbox, **changes: np.ndarray) -> None:
+        rng = np.random.default_rng(0)
+        arrays = {"X": rng.normal(size=(40, 4)).astype(np.float32), "Y": rng.integers(0, 2, (40, 3)).astype(np.int8)}
+        np.savez(sandbox.folder / "x.npz", label_names=np.array(LABELS), **(arrays | changes))
+
+    def audit(self, sandbox: Sandbox, *words: object, code: int = 0) -> str:
+        out = ("--out", sandbox.folder / "a")
+        result = sandbox.run(
+            "audit", sandbox.folder / "x.npz", "--folds", 2, "--repeats", 1, "--steps", 5, *out, *words
+        )
+        assert result.exit_code == code, result.stderr
+        return result.stderr
+
+    def correct(self, sandbox: Sandbox) -> None:
+        labels = np.load(sandbox.folder / "x.npz")["Y"]
+        labels[0] = 1 - labels[0]
+        self.write(sandbox, Y=labels)
+
+    def test_the_folds_are_trained_again_and_the_table_kept(self, audited: Sandbox) -> None:
+        folder = audited.folder / "a"
+        former = (folder / "audit.csv").read_bytes()
+        self.correct(audited)
+        said = self.audit(audited)
+        (kept,) = folder.glob("audit-????-??-??T????.csv")
+        assert f"its folds are trained again; the former table is kept as {kept}" in said
+        assert kept.read_bytes() == former
+        assert (folder / "audit.csv").read_bytes() != former
+        anew = self.audit(audited, "--out", audited.folder / "b")
+        assert "trained again" not in anew
+        assert (folder / "audit.csv").read_bytes() == (audited.folder / "b" / "audit.csv").read_bytes()
+        assert "trained again" not in self.audit(audited), "once"
+
+    def test_added_rows_do_the_same(self, audited: Sandbox) -> None:
+        data = np.load(audited.folder / "x.npz")
+        self.write(
+            audited, X=np.concatenate([data["X"], data["X"][:2] + 1]), Y=np.concatenate([data["Y"], data["Y"][:2]])
+        )
+        assert "trained again" in self.audit(audited)
+
+    def test_two_corrections_within_a_minute_keep_two_tables(self, audited: Sandbox) -> None:
+        for _ in range(2):
+            self.correct(audited)
+            self.audit(audited)
+        assert len(list((audited.folder / "a").glob("audit-*.csv"))) == 2
+
+    def test_an_interrupted_restart_goes_on(self, audited: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.correct(audited)
+        with monkeypatch.context() as patched:
+            patched.setattr(crossfit.shutil, "rmtree", interrupted)
+            self.audit(audited, code=130)
+        assert "trained again" in self.audit(audited)
+        assert len(list((audited.folder / "a").glob("audit-*.csv"))) == 1
+
+    def test_other_settings_are_refused_as_before(self, audited: Sandbox) -> None:
+        assert "holds a run with other settings" in self.audit(audited, "--folds", 4, code=1)
+        assert not list((audited.folder / "a").glob("audit-*.csv"))
+
+    def test_runs_of_the_user_in_the_same_folder_stay(self, audited: Sandbox) -> None:
+        mine = audited.folder / "a" / "runs" / "mine" / "best.safetensors"
+        mine.parent.mkdir()
+        mine.write_bytes(b"x")
+        self.correct(audited)
+        self.audit(audited)
+        assert mine.read_bytes() == b"x"
+
+    def test_the_next_command_can_be_pasted(self, audited: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(next_command, "_is_read", lambda: True)
+        data = ["--dataset", str(audited.folder / "x.npz")]
+        first = self.audit(audited).splitlines()[-1].removeprefix("next: ")
+        assert shlex.split(first) == ["labeldep", "pretrain", *data]
+        assert audited.run("pretrain", *data, "--steps", 2).exit_code == 0
+        self.correct(audited)
+        assert audited.run("pretrain", *data, "--steps", 2).exit_code == 1, "the run is of the former labels"
+        following = self.audit(audited).splitlines()[-1].removeprefix("next: ")
+        assert shlex.split(following) == ["labeldep", "pretrain", *data, "--fresh"]
+        assert audited.run(*shlex.split(following)[1:], "--steps", 2).exit_code == 0
+
+
+def interrupted(path: Path) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from labeldep_cli.datasets import coco, nuswide, registry
-from labeldep_cli.datasets.draw import Draw, hold_out, hold_out_by_name
+from labeldep_cli.datasets.draw import Draw, complete, hold_out, hold_out_by_name
+from labeldep_cli.datasets.label_space import LabelSpace
+from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.progress import SilentReporter
 
@@ -311,7 +313,7 @@ class TestHoldOutByName:
     @pytest.mark.parametrize("fraction", [0.05, 0.25, 0.9])
     def test_meets_the_fraction_nearly(self, fraction):
         """Within five standard deviations of n * fraction."""
-        kept, held = hold_out_by_name(self.NAMES, fraction, 0, "val")
+        kept, held, _ = hold_out_by_name(self.NAMES, fraction, 0, "val")
         n = len(self.NAMES)
         assert sorted([*kept, *held]) == list(range(n))
         assert kept.tolist() == sorted(kept) and held.tolist() == sorted(held)
@@ -319,7 +321,7 @@ class TestHoldOutByName:
 
     def test_rows_that_are_added_anywhere_or_removed_move_no_other(self):
         def held_of(names):
-            return {names[row] for row in hold_out_by_name(names, 0.25, 0, "test")[1]}
+            return {names[row] for row in hold_out_by_name(names, 0.25, 0, "test").held_out}
 
         few = self.NAMES[:50]
         before = held_of(few)
@@ -329,16 +331,42 @@ class TestHoldOutByName:
 
     def test_seed_and_purpose_draw_apart(self):
         """Two independent quarters of 20,000 rows share a sixteenth: 1,250 rows."""
-        first = hold_out_by_name(self.NAMES, 0.25, 0, "test")[1]
+        first = hold_out_by_name(self.NAMES, 0.25, 0, "test").held_out
         for seed, purpose in ((1, "test"), (0, "val")):
-            shared = np.intersect1d(first, hold_out_by_name(self.NAMES, 0.25, seed, purpose)[1])
+            shared = np.intersect1d(first, hold_out_by_name(self.NAMES, 0.25, seed, purpose).held_out)
             assert abs(len(shared) - 1250) < 200
 
     @pytest.mark.parametrize("names", [("a", "b"), tuple("abcdefgh")])
     @pytest.mark.parametrize("fraction", [0.0, 1e-9, 0.5, 0.9999999])
     def test_leaves_a_row_on_either_side(self, names, fraction):
-        kept, held = hold_out_by_name(names, fraction, 0, "val")
+        kept, held, _ = hold_out_by_name(names, fraction, 0, "val")
         assert len(kept) and len(held)
+
+    @pytest.mark.parametrize("fraction", [0.05, 0.9])
+    def test_only_a_forced_row_may_move_when_rows_are_added(self, fraction):
+        moved = 0
+        for seed in range(200):
+            few, more = (hold_out_by_name(self.NAMES[:n], fraction, seed, "test") for n in (8, 30))
+            change = set(few.held_out.tolist()) ^ {row for row in more.held_out.tolist() if row < 8}
+            assert len(change) <= few.forced
+            moved += len(change)
+        assert moved > 10, "the hashes leave a side empty with a probability of 0.66 or 0.43"
+
+    @pytest.mark.parametrize(("n", "forced"), [(12, True), (2000, False)])
+    def test_the_note_promises_only_what_holds(self, n, forced):
+        names = next(
+            names
+            for names in ([f"{start + row}.jpg" for row in range(n)] for start in range(100))
+            if hold_out_by_name(names, 0.05, 0, "val").forced == forced
+        )
+        space = LabelSpace(("a",))
+        rows = {
+            name: Split(name, tuple(paths), np.ones((len(paths), 1), np.int8), space, Path())
+            for name, paths in (("train", names), ("test", ["t.jpg"]))
+        }
+        _, (note,) = complete(rows, Draw(0.05, 0.25, 0))
+        assert ("rows added later move none of them" in note) == (not forced)
+        assert ("rows added later may move one of them" in note) == forced
 
     def test_one_row_cannot_be_shared_out(self):
         with pytest.raises(DatasetError, match="cannot hold out a val split of 1 rows"):

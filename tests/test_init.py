@@ -194,6 +194,27 @@ def test_without_a_terminal_it_names_yes_and_the_flags() -> None:
     assert not Path("labeldep.toml").exists()
 
 
+class TestWhatTheDataSetDoesNotTake:
+    """A flag that would do nothing is refused, or a note says that it is left out."""
+
+    @pytest.mark.parametrize("words", [("--backbone", "resnet18"), ("--weights", "none")])
+    def test_ready_features(self, words: tuple[str, str]) -> None:
+        rng = np.random.default_rng(0)
+        np.savez("x.npz", X=rng.normal(size=(20, 3)), Y=rng.integers(0, 2, (20, 2)), label_names=["a", "b"])
+        result = run("init", "--yes", *words)
+        assert result.exit_code == ExitCode.ERROR
+        assert f"x.npz holds ready features: they take no {words[0][2:]}" in result.stderr
+        assert f"Leave {words[0]} out." in result.stderr
+        assert not Path("labeldep.toml").exists()
+
+    def test_a_val_split_of_its_own(self) -> None:
+        make_table(Path("photos"), rows=20)
+        words = ("--dataset", "photos/labels.csv", "--backbone", "resnet18", "--weights", "none", "--val-fraction", 0.3)
+        result = run("init", "--yes", *words)
+        assert "--val-fraction left out: photos/labels.csv has a val split of its own" in result.stderr
+        assert "val-fraction" not in written()
+
+
 class TestTheFile:
     def test_one_that_is_there_stays_unless_fresh(self) -> None:
         table("labels.csv")
@@ -216,6 +237,28 @@ class TestTheFile:
         assert (found["dataset"], found["weights"], found["data-dir"]) == ("../photos/labels.csv", "../w.pth", "../d")
         file = project_file.load(Path("sub/labeldep.toml"), cli._flags())
         assert Path(str(file.dataset)).resolve() == Path("photos/labels.csv").resolve()
+
+    @pytest.mark.parametrize("dataset", ["photos/labels.csv", "../photos/labels.csv", "there/../photos/labels.csv"])
+    def test_its_paths_lead_back_through_links(
+        self, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The project's folder, and one on the way to the data, are links to folders elsewhere and deeper."""
+        table("photos/labels.csv")
+        table("deep/er/photos/labels.csv")
+        Path("a/b/c").mkdir(parents=True)
+        Path("link").symlink_to("a/b/c")
+        Path("there").symlink_to("deep/er/photos")
+        Path("sub").mkdir()
+        if dataset.startswith(".."):
+            monkeypatch.chdir("sub")
+        project = tmp_path / "link" if dataset.startswith("..") else Path("link/labeldep.toml")
+        result = run("--project", project, "init", "--yes", "--dataset", dataset, "--backbone", "resnet18")
+        assert result.exit_code == 0, result.stderr
+        file = project_file.load(tmp_path / "link" / "labeldep.toml", cli._flags())
+        assert Path(str(file.dataset)).resolve() == Path(dataset).resolve()
+        assert run("--project", project, "data", "--json").exit_code == ExitCode.SKIPPED, (
+            "only its images are not there"
+        )
 
     def test_it_is_short_and_says_what_its_lines_mean(self) -> None:
         table("labels.csv")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,11 @@ from sandbox import Sandbox, make_table, only
 from labeldep_cli.config import DEFAULT_BACKBONE, PretrainConfig, Source, Workspace
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.draw import Draw
+from labeldep_cli.features.decode import identify
 from labeldep_cli.features.store.store import WEIGHTS, FeatureStore
 from labeldep_cli.models.backbones import classifier, find_backbone
 from labeldep_cli.progress import SilentReporter
+from labeldep_cli.projects import prepared as prepared_module
 from labeldep_cli.projects.prepared import find_prepared, settle
 
 SMALL = "squeezenet1_1"
@@ -169,6 +173,73 @@ def test_nothing_is_looked_at_where_nothing_is_there(tmp_path: Path, prepared: S
     files: dict[str, object] = {}
     assert find_prepared(workspace, dataset, None, files) == []  # type: ignore[arg-type]
     assert not files
+
+
+class TestMovedImages:
+    """Images at new paths are recognised by the content of a few of them."""
+
+    @pytest.fixture
+    def moved(self, sandbox: Sandbox, prepared: Sandbox, tmp_path: Path) -> Path:
+        """The table of a copy, all of whose paths and times are new."""
+        shutil.copytree(prepared.table.parent, tmp_path / "moved", copy_function=shutil.copyfile)
+        return tmp_path / "moved" / "labels.csv"
+
+    def change(self, table: Path, rows: range) -> None:
+        for row in rows:
+            path = table.parent / "img" / f"{row}.png"
+            path.write_bytes(path.read_bytes() + b"\0")
+
+    def test_a_renamed_folder_is_prepared(self, sandbox: Sandbox, moved: Path) -> None:
+        backbone, _, (note,) = settled(sandbox, moved)
+        assert backbone == SMALL
+        assert "the features that are there" in note
+
+    def test_its_features_are_not_computed_again(self, sandbox: Sandbox, moved: Path) -> None:
+        result = sandbox.run("extract", "--dataset", moved)
+        assert result.exit_code == 0, result.stderr
+        assert f"{SMALL} with" in result.stderr
+        assert len(list((sandbox.folder / "data" / "features").glob("*/"))) == 1
+        assert "to compute" not in result.stderr
+
+    def test_only_where_most_images_are_the_same(self, sandbox: Sandbox, moved: Path) -> None:
+        self.change(moved, range(4))
+        assert settled(sandbox, moved)[0] == SMALL
+        self.change(moved, range(4, 14))
+        assert settled(sandbox, moved) == (DEFAULT_BACKBONE, "default", [])
+
+    def test_missing_files_count_as_others(self, sandbox: Sandbox, moved: Path) -> None:
+        for row in range(16):
+            (moved.parent / "img" / f"{row}.png").unlink()
+        assert settled(sandbox, moved) == (DEFAULT_BACKBONE, "default", [])
+
+    def test_few_files_are_read_once_for_all_stores(
+        self, sandbox: Sandbox, moved: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        words = ("--dataset", sandbox.table.resolve(), "--backbone", "squeezenet1_0", "--weights", "none")
+        sandbox.json("extract", *words)
+        read: list[object] = []
+
+        def counted(files: list[object], workers: int, bar: object) -> list[object]:
+            read.extend(files)
+            return identify(files, workers, bar)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(prepared_module, "identify", counted)
+        (note,) = settled(sandbox, moved)[2]
+        assert "squeezenet1_0 with random weights" in note and f"{SMALL} with" in note
+        assert len(read) == len(set(read)) == 16 < 20
+        read.clear()
+        settled(sandbox)
+        assert not read, "these paths are known"
+
+    def test_images_that_are_in_a_tar_now(self, sandbox: Sandbox, moved: Path, tmp_path: Path) -> None:
+        with tarfile.open(tmp_path / "pets.tar", "w") as tar:
+            for path in sorted((moved.parent / "img").glob("*.png")):
+                tar.add(path, path.name)
+                labels = io.BytesIO(json.dumps(["cat"] if int(path.stem) % 2 else ["dog"]).encode())
+                info = tarfile.TarInfo(f"{path.stem}.json")
+                info.size = len(labels.getvalue())
+                tar.addfile(info, labels)
+        assert settled(sandbox, tmp_path / "pets.tar")[0] == SMALL
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -239,11 +240,14 @@ class TestWhichFile:
             ("new.csv", "x/new.csv"),
             ("shards-{000..009}.tar", "x/shards-{000..009}.tar"),
             ("/abs/a.csv", "/abs/a.csv"),
-            ("~/a.csv", "~/a.csv"),
+            ("~/a.csv", "/home/me/a.csv"),
             ("cocoo", "cocoo"),
         ],
     )
-    def test_a_name_stays_a_name(self, given: list[Any], dataset: str, found: str) -> None:
+    def test_a_name_stays_a_name(
+        self, given: list[Any], monkeypatch: pytest.MonkeyPatch, dataset: str, found: str
+    ) -> None:
+        monkeypatch.setenv("HOME", "/home/me")
         Path("x/bare").mkdir(parents=True)
         Path("x/scenes").mkdir()
         file = write(f'[defaults]\ndataset = "{dataset}"\nweights = "IMAGENET1K_V1"\n', "x/labeldep.toml")
@@ -377,3 +381,90 @@ class TestFlagsThatMayBeRepeated:
     def test_what_is_no_text_is_named(self) -> None:
         write("[features]\nstore = [1]\n")
         assert "labeldep.toml, [features] store: 1 is not text in quotes" in run("features").stderr
+        assert "is no TOML" in run("eval").stderr
+
+
+class TestAFaultyFile:
+    """It stops the commands that go by it, and nothing that helps to mend it."""
+
+    FAULTS = ("[defaults\n", "[from-a-newer-version]\nx = 1\n", "[defaults]\nviews = 5\n")
+
+    @pytest.mark.parametrize("text", FAULTS)
+    def test_help_of_every_command_works(self, text: str) -> None:
+        write(text)
+        assert run("--help").exit_code == 0
+        for info in app.registered_commands:
+            assert run(info.name, "--help").exit_code == 0, info.name
+
+    @pytest.mark.parametrize("text", FAULTS)
+    def test_doctor_shows_the_fault_and_the_file(self, text: str) -> None:
+        write(text)
+        result = run("doctor")
+        assert result.exit_code == 0, result.stderr
+        assert f"{Path('labeldep.toml').absolute()} (with a fault: see the warning below)" in result.stdout
+        assert "\nwarning: labeldep.toml" in result.stdout
+        found = json.loads(run("doctor", "--json").stdout)
+        assert found["project_file"]["path"] == "labeldep.toml"
+        (warning,) = [one for one in found["warnings"] if one["what"].startswith("labeldep.toml")]
+        assert warning["what"] in result.stdout
+
+    def test_doctor_shows_a_missing_file(self) -> None:
+        result = run("--project", "x.toml", "doctor")
+        assert result.exit_code == 0, result.stderr
+        assert "warning: the project file x.toml cannot be read" in result.stdout
+
+    def test_init_writes_it_again(self) -> None:
+        write("[defaults\n")
+        assert "labeldep.toml is there already" in run("init", "--yes").stderr
+        assert run("init", "--yes", "--fresh").exit_code == 0
+        assert not run("doctor").stdout.count("with a fault")
+
+    def test_no_other_command_runs(self) -> None:
+        write("[defaults\n")
+        for words in (("runs",), ("features",), ("data", "scenes"), ("audit", "x.npz"), ("demo",), ("report", "x")):
+            result = run(*words)
+            assert result.exit_code == ExitCode.ERROR, words
+            assert "labeldep.toml is no TOML" in result.stderr
+
+
+class TestReadyFeatures:
+    """They take no backbone: what all commands have in common is left out for them, what is said for them refused."""
+
+    COMMON = '[defaults]\nbackbone = "resnet18"\nweights = "none"\n'
+    NOTE = "labeldep.toml, [defaults]: backbone and weights left out, since x.npz holds ready features"
+
+    @pytest.mark.parametrize(
+        "words", [("pretrain", "--dataset", "x.npz"), ("adversarial", "--dataset", "x.npz"), ("audit", "x.npz")]
+    )
+    def test_the_common_backbone_is_left_out_with_a_note(self, given: list[Any], words: tuple[str, ...]) -> None:
+        write(self.COMMON)
+        source = reach(given, Source, *words)
+        assert (source.dataset, source.backbone, source.weights) == ("x.npz", None, None)
+        assert self.NOTE in run(*words).stderr
+
+    def test_so_it_is_where_the_data_set_is_in_the_file_too(self, given: list[Any]) -> None:
+        write(self.COMMON + 'dataset = "X.H5"\n')
+        assert reach(given, Source, "pretrain").backbone is None
+
+    def test_images_keep_it(self, given: list[Any]) -> None:
+        write(self.COMMON)
+        assert reach(given, Source, "pretrain", "--dataset", "x.csv").backbone == "resnet18"
+        assert "left out" not in run("pretrain", "--dataset", "x.csv").stderr
+
+    def test_a_backbone_that_is_said_for_them_stays(self, given: list[Any]) -> None:
+        write(self.COMMON)
+        words = ("pretrain", "--dataset", "x.npz")
+        source = reach(given, Source, *words, "--backbone", "vgg16")
+        assert (source.backbone, source.weights) == ("vgg16", None)
+        write('[defaults]\nweights = "none"\n[pretrain]\nbackbone = "vgg16"\n')
+        source = reach(given, Source, *words)
+        assert (source.backbone, source.weights) == ("vgg16", None)
+
+    @pytest.mark.slow
+    def test_they_are_trained_on(self) -> None:
+        write(self.COMMON)
+        rng = np.random.default_rng(0)
+        np.savez("x.npz", X=rng.normal(size=(20, 3)), Y=rng.integers(0, 2, (20, 2)), label_names=["a", "b"])
+        result = run("pretrain", "--dataset", "x.npz", "--steps", 2)
+        assert result.exit_code == 0, result.stderr
+        assert "they take no backbone" in run("pretrain", "--dataset", "x.npz", "--backbone", "vgg16").stderr

@@ -221,7 +221,10 @@ class TestNames:
         assert {path: labels for path, (_, labels) in rows_of(dataset).items()} == {
             f"{k}.jpg": [1, k % 2] for k in range(40)
         }
-        with pytest.raises(DatasetError, match=r"your own: CSV, JSONL, COCO JSON, .npz, .h5, word list or .tar\."):
+        with pytest.raises(
+            DatasetError,
+            match=r"your own: CSV, JSONL, COCO JSON, .npz of features, .h5 of features, word list or .tar\.",
+        ):
             registry.load("cocoo", file.parent, draw, SilentReporter())
 
 

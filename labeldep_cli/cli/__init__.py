@@ -41,6 +41,7 @@ from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.command_flags import flags_of_command
 from labeldep_cli.cli.commands import command
 from labeldep_cli.cli.memory import out_of_gpu_memory
+from labeldep_cli.cli.project_command import ProjectCommand
 from labeldep_cli.cli.show import print_error, print_note
 from labeldep_cli.errors import LabeldepError
 
@@ -127,26 +128,25 @@ def labeldep(
     Try it: labeldep demo
     """
     torchrun.require_shared(ctx.invoked_subcommand)
-    project_file.require_sound(ctx)
 
 
-app.command("demo")(command(demo.demo))
-app.command("init")(command(init.init))
-app.command("doctor")(command(doctor.doctor))
-app.command("data")(command(data.data))
-app.command("extract")(command(extract.extract))
-app.command("pretrain")(command(train.pretrain))
-app.command("adversarial")(command(train.adversarial))
-app.command("features")(command(features.features))
-app.command("runs")(command(runs.runs))
-app.command("eval")(command(evaluate.evaluate))
-app.command("compare")(command(compare.compare))
-app.command("dependency")(command(dependency.dependency))
-app.command("audit")(command(audit.audit))
-app.command("predict")(command(predict.predict))
-app.command("export")(command(export.export))
-app.command("report")(command(report.report))
-app.command("reproduce")(command(reproduce.reproduce))
+app.command("demo", cls=ProjectCommand)(command(demo.demo))
+app.command("init", cls=ProjectCommand)(command(init.init))
+app.command("doctor", cls=ProjectCommand)(command(doctor.doctor))
+app.command("data", cls=ProjectCommand)(command(data.data))
+app.command("extract", cls=ProjectCommand)(command(extract.extract))
+app.command("pretrain", cls=ProjectCommand)(command(train.pretrain))
+app.command("adversarial", cls=ProjectCommand)(command(train.adversarial))
+app.command("features", cls=ProjectCommand)(command(features.features))
+app.command("runs", cls=ProjectCommand)(command(runs.runs))
+app.command("eval", cls=ProjectCommand)(command(evaluate.evaluate))
+app.command("compare", cls=ProjectCommand)(command(compare.compare))
+app.command("dependency", cls=ProjectCommand)(command(dependency.dependency))
+app.command("audit", cls=ProjectCommand)(command(audit.audit))
+app.command("predict", cls=ProjectCommand)(command(predict.predict))
+app.command("export", cls=ProjectCommand)(command(export.export))
+app.command("report", cls=ProjectCommand)(command(report.report))
+app.command("reproduce", cls=ProjectCommand)(command(reproduce.reproduce))
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.next_command import passed_on, print_next
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_note, print_table
-from labeldep_cli.config import DRAW, AuditConfig, Machine, RunWorkspace, Source, Workspace
+from labeldep_cli.config import DRAW, AuditConfig, Machine, RunWorkspace, Scope, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def audit(
     """Rank the annotated labels that are likely mistakes, given the image and its other labels; write a gallery."""
     from labeldep_cli.pipelines.audit import audit_dataset, audit_run
     from labeldep_cli.runs.claims import Job
-    from labeldep_cli.runs.names import is_run
+    from labeldep_cli.runs.names import is_run, known_runs
 
     of_run = is_run(what, workspace.runs_dir)
     if of_run:
@@ -75,7 +75,11 @@ def audit(
     if of_run:
         print_next(ctx, "report", what, values={"runs_dir": workspace.runs_dir}, json=json)
     else:  # to run once the labels are corrected
-        print_next(ctx, "pretrain", values=passed_on(ctx, source, workspace, machine), json=json)
+        scope = Scope(source.dataset, source.backbone)
+        runs = [run for run in known_runs(workspace.runs_dir) if run.within(scope) and not (run.kept or run.nested)]
+        is_trained = any(run.stage == "pretrain" for run in runs)
+        values = {**passed_on(ctx, source, workspace, machine), "fresh": is_trained}
+        print_next(ctx, "pretrain", values=values, json=json)
     raise typer.Exit(ExitCode.of(result.images_read and bool(result.skipped)))
 
 

@@ -14,6 +14,7 @@ import typer
 from typer.models import OptionInfo
 
 from labeldep_cli.errors import nearest
+from labeldep_cli.files import expand_home
 
 _RANGE_WORDS = {(True, True): "between {0:g} and {1:g}", (True, False): "{0:g} or more", (False, True): "{1:g} or less"}
 
@@ -54,7 +55,7 @@ class Flag:
 
     def fallback(self, from_file: object) -> object:
         """Its value without a flag on the command line: the environment's, else `from_file`, else the default."""
-        environment = os.environ.get(self.envvar) if self.envvar else None
+        environment = expand_home(os.environ.get(self.envvar, "")) if self.envvar else None
         return environment or (self.default if from_file is None else from_file)
 
     def read(self, value: object) -> object:

@@ -2,7 +2,7 @@
 
     def data(*, source: Annotated[Source, Take("split_seed")], json: flags.Json = False) -> None: ...
 
-    app.command("data")(command(data))     # labeldep data --split-seed 1 --json
+    app.command("data", cls=ProjectCommand)(command(data))  # labeldep data --split-seed 1 --json
 
 calls `data(source=Source(split_seed=1), json=True)`. Other parameters of the function are left to Typer.
 """
@@ -12,13 +12,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
 from labeldep_cli.cli import complete
 from labeldep_cli.config import Setting, settings_of
+from labeldep_cli.datasets.formats import FORMATS
 from labeldep_cli.datasets.registry import DATASETS
+from labeldep_cli.files import expand_home
 
 T = TypeVar("T")
 
@@ -93,6 +96,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             parameters.append(parameter)
 
     def run(**values: object) -> None:
+        values = {name: _with_home(value) for name, value in values.items()}
         configs = {name: group.build(values) for name, group in groups.items()}
         flags = {name for group in groups.values() for name in group.readers}
         function(**{name: value for name, value in values.items() if name not in flags}, **configs)
@@ -131,7 +135,7 @@ def _flag(
     )
     option = typer.Option(
         words,
-        help=take.help.get(name, setting.help).replace("{datasets}", ", ".join(DATASETS)),
+        help=_filled_in(take.help.get(name, setting.help)),
         rich_help_panel=setting.panel,
         min=setting.min,
         max=setting.max,
@@ -145,6 +149,21 @@ def _flag(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )
     return parameter, read
+
+
+def _filled_in(help: str) -> str:
+    """A help text with the names from the tables of data sets and file formats."""
+    formats = ", ".join(row.title for row in FORMATS.values())
+    return help.replace("{datasets}", ", ".join(DATASETS)).replace("{formats}", formats)
+
+
+def _with_home(value: object) -> object:
+    """The value of a flag or argument with `~` expanded, wherever it comes from; only paths begin with `~`."""
+    if isinstance(value, list):
+        return [_with_home(part) for part in value]
+    if isinstance(value, Path):
+        return expand_home(value)
+    return expand_home(value) if isinstance(value, str) else value
 
 
 def _unchanged(value: T) -> T:

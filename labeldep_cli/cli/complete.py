@@ -10,6 +10,7 @@ import typer
 
 from labeldep_cli.config import TUNED, Workspace
 from labeldep_cli.datasets.registry import DATASETS
+from labeldep_cli.files import expand_home
 from labeldep_cli.runs.listing import STAGES
 from labeldep_cli.runs.names import NEWEST, KnownRun, known_runs
 
@@ -44,7 +45,8 @@ def any_run(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def _runs(ctx: typer.Context) -> list[KnownRun]:
-    return known_runs(Path(ctx.params.get("runs_dir") or os.environ.get("LABELDEP_RUNS") or Workspace.runs_dir))
+    runs_dir = ctx.params.get("runs_dir") or os.environ.get("LABELDEP_RUNS") or Workspace.runs_dir
+    return known_runs(expand_home(Path(runs_dir)))
 
 
 def _beginning(words: Iterable[str], incomplete: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -26,10 +27,12 @@ def doctor(
     json: flags.Json = False,
 ) -> None:
     """Report hardware, versions, weights, data sets and runs on this machine; warn about likely problems."""
+    from labeldep_cli.pipelines.doctor import Warned
     from labeldep_cli.pipelines.doctor import doctor as run
 
     checkup = run(workspace, Terminal())
-    file = project_file.of_call(ctx)
+    file, faults = project_file.of_call(ctx), project_file.faults_of(ctx)
+    checkup = replace(checkup, warnings=(*(Warned(fault.what, fault.remedy) for fault in faults), *checkup.warnings))
     if json:
         print_json({**checkup.to_json(), "project_file": file.to_json() if file.path else None})
         return
@@ -40,12 +43,13 @@ def doctor(
     _print("weights", [_weights(file) for file in checkup.weights])
     _print("data sets", [_dataset(row) for row in checkup.datasets])
     _print("caches", _caches(checkup.caches))
-    _print("project", _project(file))
+    _print("project", _project(file, bool(faults)))
     _print("runs", [_runs(checkup.runs)])
     _print("disk", _disks(checkup))
     for warning in checkup.warnings:
-        typer.echo(f"\nwarning: {warning.what}\n         {warning.remedy}")
-    print_next(ctx, "data" if file.path else "init")
+        typer.echo("\n         ".join([f"\nwarning: {warning.what}", *warning.remedy.splitlines()]))
+    if not faults:
+        print_next(ctx, "data" if file.path else "init")
 
 
 def _print(title: str, lines: Iterable[str]) -> None:
@@ -108,13 +112,14 @@ def _caches(caches: Mapping[str, Any]) -> list[str]:
     return [f"{caches['folder']}: {'; '.join(parts)}"]
 
 
-def _project(file: project_file.ProjectFile) -> list[str]:
+def _project(file: project_file.ProjectFile, is_faulty: bool) -> list[str]:
     """The project file's path, then one line per table."""
     if file.path is None:
         return [f"no {project_file.NAME} here (labeldep init writes one)"]
     tables = {project_file.DEFAULTS: file.common, **file.own}
     lines = {table: ", ".join(f"{key} = {value}" for key, value in values.items()) for table, values in tables.items()}
-    return [str(file.path.absolute()), *(f"[{table}] {values}" for table, values in lines.items() if values)]
+    warning = " (with a fault: see the warning below)" if is_faulty else ""
+    return [f"{file.path.absolute()}{warning}", *(f"[{table}] {values}" for table, values in lines.items() if values)]
 
 
 def _runs(runs: Mapping[str, Any]) -> str:

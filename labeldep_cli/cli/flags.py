@@ -12,6 +12,7 @@ from labeldep_cli.cli import complete
 from labeldep_cli.cli.commands import refusing
 from labeldep_cli.config import read_size as size_of
 from labeldep_cli.errors import LabeldepError
+from labeldep_cli.files import expand_home
 
 WHERE, WHAT, HOW, OUTPUT, DOWNLOAD = "Where", "What", "How", "Output", "Download"
 """Sections of a command's help, named by `Setting.panel`."""
@@ -29,7 +30,7 @@ def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     """Make a run's settings the defaults of this call; flags on the command line override them."""
     if path is not None:
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(expand_home(path).read_text(encoding="utf-8"))
             left_out = () if record["command"] == ctx.info_name else _OF_A_STAGE
             copied = {name: v for name, v in record["settings"].items() if v is not None and name not in left_out}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

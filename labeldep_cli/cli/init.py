@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -73,10 +73,14 @@ def init(
     asker = _Asker(yes)
     offer = _dataset(asker, dataset, workspace)
     settings: dict[str, object] = {"dataset": offer.name}
-    if not offer.dataset.has_features:
+    if offer.dataset.has_features:
+        _refuse_for_features(offer, {"--backbone": backbone, "--weights": weights})
+    else:
         settings |= _backbone(asker, offer, backbone, weights, workspace)
     if offer.draws_val:
         settings["val-fraction"] = _val_fraction(asker, offer, val_fraction)
+    elif val_fraction is not None:
+        print_note(f"--val-fraction left out: {offer.name} has a val split of its own")
     for name in ("data_dir", "runs_dir", "features_dir"):
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
@@ -87,6 +91,18 @@ def init(
     else:
         typer.echo(f"written: {file}")
     print_next(ctx, "pretrain" if offer.dataset.has_features else "extract", json=json)
+
+
+def _refuse_for_features(offer: DatasetOffer, flags: Mapping[str, str | None]) -> None:
+    """Refuse flags that ready features do not take.
+
+    Raises:
+        LabeldepError: one of them is given.
+    """
+    for flag in (flag for flag, value in flags.items() if value is not None):
+        raise LabeldepError(
+            f"{offer.name} holds ready features: they take no {flag.removeprefix('--')}", f"Leave {flag} out."
+        )
 
 
 def _plain(value: object) -> object:

@@ -25,6 +25,7 @@ from labeldep_cli.cli.command_flags import Flag
 from labeldep_cli.config import DRAW, RunWorkspace, Scope
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.errors import LabeldepError, nearest
+from labeldep_cli.files import expand_home
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -234,8 +235,9 @@ def _from_folder(flag: Flag, value: object, folder: Path) -> object:
     """Make a path that is relative to the file's folder relative to the working directory; names stay unchanged."""
     if isinstance(value, list):
         return [_from_folder(flag, part, folder) for part in value]
-    if not isinstance(value, str) or value.startswith("~"):
+    if not isinstance(value, str):
         return value
+    value = expand_home(value)
     if flag.kind is Path:
         return str(folder / value)
     if flag.name not in _MAYBE_PATHS or value in DATASETS or not value:
@@ -248,11 +250,12 @@ def loading(commands: Callable[[], Commands]) -> Callable[[typer.Context, Path |
     """Make the callback of `--project`, which reads the file and makes its values the defaults of the commands.
 
     The callback also runs when a shell completes a word, so that runs are completed from the project's own folder.
-    Errors in the file are kept for `require_sound`.
+    Faults in the file are kept for `require_sound` and `faults_of`.
     """
 
     def read(ctx: typer.Context, named: Path | None) -> Path | None:
         ctx.meta[_FLAGS] = commands
+        named = named and expand_home(named)
         path = locate(named)
         if path is None:
             return named
@@ -261,7 +264,7 @@ def loading(commands: Callable[[], Commands]) -> Callable[[typer.Context, Path |
         try:
             file = load(path, known)
         except LabeldepError as error:
-            ctx.meta[_ERRORS] = dict.fromkeys(known, error)
+            ctx.obj, ctx.meta[_ERRORS] = ProjectFile(path), dict.fromkeys(known, error)
             return named
         ctx.obj, ctx.default_map = file, {}
         for command, flags in known.items():
@@ -276,11 +279,17 @@ def loading(commands: Callable[[], Commands]) -> Callable[[typer.Context, Path |
 
 
 def require_sound(ctx: typer.Context) -> None:
-    """Refuse to run a command if the project file has an error that concerns it.
+    """Refuse to run a command if the project file has a fault that concerns it; `doctor` shows the fault instead.
 
     Raises:
         LabeldepError: the error that `load` raised.
     """
-    error = ctx.meta.get(_ERRORS, {}).get(ctx.invoked_subcommand)
-    if error is not None:
+    error = ctx.meta.get(_ERRORS, {}).get(ctx.info_name)
+    if error is not None and ctx.info_name != "doctor":
         raise error
+
+
+def faults_of(ctx: typer.Context) -> list[LabeldepError]:
+    """The faults of the project file, each once."""
+    errors: Mapping[str, LabeldepError] = ctx.meta.get(_ERRORS, {})
+    return list({error.what: error for error in errors.values()}.values())

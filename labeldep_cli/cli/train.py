@@ -22,12 +22,10 @@ from labeldep_cli.config import (
     Workspace,
     settings_of,
 )
+from labeldep_cli.datasets.formats import holds_features
 
 if TYPE_CHECKING:
     from labeldep_cli.experiments.train_run import Trained
-
-_READY_FEATURES = (".npz", ".h5")
-"""Suffixes of files of ready features."""
 
 
 def pretrain(
@@ -129,7 +127,7 @@ def _inherited(ctx: typer.Context, source: Source, start: str, runs_dir: Path) -
     )
     settings = read_config(find_run(start, runs_dir, scope))["settings"]
     names = [name for name in settings_of(Source) if name in settings and not is_set(name)]
-    if "dataset" not in names and source.dataset.lower().endswith(_READY_FEATURES):  # these have no backbone
+    if "dataset" not in names and holds_features(source.dataset):  # these have no backbone
         names = [name for name in names if name not in ("backbone", "weights")]
     return replace(source, **{name: settings[name] for name in names})
 

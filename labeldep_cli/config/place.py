@@ -99,8 +99,7 @@ class Source:
 
     dataset: str = setting(
         "coco",
-        "Data set: {datasets}; or a path: CSV, JSONL, COCO JSON, folder with labels.csv, "
-        "WebDataset shards ('x-{000..099}.tar'), .npz/.h5 of features.",
+        "Data set: {datasets}; or a path: {formats}, folder with labels.csv, WebDataset shards ('x-{000..099}.tar').",
         panel="What",
         complete="dataset",
     )

@@ -27,8 +27,8 @@ class Setting:
     """What the command line needs to know about a field.
 
     Attributes:
-        help: one sentence that can be read alone. "{datasets}" is replaced by the names of the data sets, which this
-            module does not know.
+        help: one sentence that can be read alone. "{datasets}" and "{formats}" are replaced by the names of the data
+            sets and file formats, which this module does not know.
         panel: the section of the help.
         min, max: the range of a number, inclusive.
         flag: the spelling of the flag ("--conditional/--unconditional"); made from the field's name if empty.

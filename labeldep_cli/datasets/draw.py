@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,23 +51,31 @@ def hold_out(n: int, fraction: float, seed: int, purpose: str) -> tuple[NDArray[
     return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
 
 
-def hold_out_by_name(
-    names: Sequence[str], fraction: float, seed: int, purpose: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+class HeldOut(NamedTuple):
+    """Rows drawn by name.
+
+    Attributes:
+        kept, held_out: row numbers, each ascending; neither is empty.
+        forced: one row was put on the side that the hashes left empty. Rows that are added later may move it back.
+    """
+
+    kept: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    forced: bool
+
+
+def hold_out_by_name(names: Sequence[str], fraction: float, seed: int, purpose: str) -> HeldOut:
     """Draw rows to hold out by a keyed hash of each row's name, independent of the other rows.
 
-    So adding rows later moves no earlier row to another split. For this reason the share is only approximate: with n
-    rows its standard deviation is sqrt(fraction * (1 - fraction) / n). If the hash would hold out no row, the row with
-    the lowest hash is held out; if it would hold out all, the row with the highest hash is kept.
+    So rows that are added later move no earlier row to another split, unless a row was forced. The share is only
+    approximate: with n rows its standard deviation is sqrt(fraction * (1 - fraction) / n). If the hash would hold out
+    no row, the row with the lowest hash is forced out; if all, the row with the highest hash is forced to stay.
 
     Args:
         names: names of the N rows, all different.
         fraction: the share to hold out.
         seed: seed of the draw.
         purpose: makes draws with the same seed independent ("val", "test").
-
-    Returns:
-        (kept, held out), each ascending; neither is empty.
 
     Raises:
         DatasetError: there are fewer than two rows.
@@ -76,11 +85,11 @@ def hold_out_by_name(
     digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8, key=key).digest() for name in names)
     hashes = np.frombuffer(digests, dtype=">u8")
     held_out = hashes < int(fraction * 2**64)
-    if not held_out.any():
-        held_out[hashes.argmin()] = True
-    elif held_out.all():
-        held_out[hashes.argmax()] = False
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    forced = bool(held_out.all() or not held_out.any())
+    if forced:
+        row = hashes.argmax() if held_out.all() else hashes.argmin()
+        held_out[row] = not held_out[row]
+    return HeldOut(np.flatnonzero(~held_out), np.flatnonzero(held_out), forced)
 
 
 def _require_two(n: int, purpose: str) -> None:
@@ -112,11 +121,13 @@ def complete(present: Mapping[str, Split], draw: Draw) -> tuple[dict[str, Split]
         if name not in missing_splits(present):
             continue
         train = splits["train"]
-        kept, held_out = hold_out_by_name(train.paths, fraction, draw.seed, name)
+        kept, held_out, forced = hold_out_by_name(train.paths, fraction, draw.seed, name)
         splits["train"], splits[name] = train.subset("train", kept), train.subset(name, held_out)
+        may_move = "; rows added later may move one of them, since there are so few"
+        growth = may_move if forced else ": rows added later move none of them"
         notes.append(
             f"{name} = {len(held_out)} of {len(train)} rows ({len(held_out) / len(train):.1%}), drawn from train by a "
-            "hash of their names: rows added later move none of them "
+            f"hash of their names{growth} "
             f"(--{name}-fraction {fraction}, --split-seed {draw.seed})"
         )
     return {name: splits[name] for name in SPLITS}, tuple(notes)

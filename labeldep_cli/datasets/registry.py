@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from labeldep_cli.errors import DatasetError, nearest
+from labeldep_cli.files import expand_home
 from labeldep_cli.progress import Reporter
 
 if TYPE_CHECKING:
@@ -114,9 +115,9 @@ def load(name: str, data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
     if name in DATASETS:
         dataset = DATASETS[name].load(data_dir, draw, reporter)
     elif name.lower().endswith(TARS):
-        dataset = shards.load(Path(name).expanduser(), draw, reporter)
+        dataset = shards.load(expand_home(Path(name)), draw, reporter)
     elif _is_path(name, tuple(FORMATS)):
-        dataset = table.load(Path(name).expanduser(), draw)
+        dataset = table.load(expand_home(Path(name)), draw)
     else:
         titles = ", ".join(row.title for row in FORMATS.values())
         raise DatasetError(
@@ -130,4 +131,4 @@ def load(name: str, data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
 
 def _is_path(name: str, suffixes: tuple[str, ...]) -> bool:
     looks_like_path = "/" in name or "\\" in name or name.lower().endswith(suffixes)
-    return looks_like_path or (name != "" and Path(name).expanduser().exists())
+    return looks_like_path or (name != "" and expand_home(Path(name)).exists())

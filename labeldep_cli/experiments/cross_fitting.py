@@ -6,7 +6,8 @@ finished training is kept, and the same command continues after an interruption.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from labeldep_cli.errors import DatasetError
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits
 from labeldep_cli.evaluation.evidence import critic_evidence
 from labeldep_cli.experiments.train_run import train_on
+from labeldep_cli.files import make_folder, storing, write_text
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.progress import SilentReporter
@@ -29,6 +31,9 @@ from labeldep_cli.projects.project import Project
 from labeldep_cli.runs.claims import Job
 from labeldep_cli.runs.find import open_run
 from labeldep_cli.runs.run import Run
+
+DATA = "data.sha256"
+"""The file with the fingerprint of the rows and labels that the folds' runs were trained on."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +77,16 @@ def score_held_out(run: Run, inputs: Inputs, split: str, device: torch.device) -
     return HeldOutScores(inputs.paths, [split] * len(inputs.paths), inputs.labels.numpy(), logits, evidence)
 
 
-def cross_fit(project: Project, config: AuditConfig, job: Job) -> tuple[HeldOutScores, tuple[Inputs, ...]]:
+def cross_fit(
+    project: Project, config: AuditConfig, job: Job, restarts: Callable[[], None]
+) -> tuple[HeldOutScores, tuple[Inputs, ...]]:
     """Score all rows of a data set, each by networks trained on the other folds.
 
     Args:
         project: data and backbone; missing features are extracted first.
         config: number of folds, and training settings.
-        job: the folder of the folds' runs.
+        job: the folder of the folds' runs. Runs that were trained on other rows or labels are removed.
+        restarts: called before they are removed.
 
     Returns:
         The scores, rows in the order of their splits; and the splits' inputs.
@@ -95,14 +103,16 @@ def cross_fit(project: Project, config: AuditConfig, job: Job) -> tuple[HeldOutS
             f"{project.dataset.name} has {len(all_rows)} rows, too few for {config.folds} folds",
             "Use fewer folds (--folds 2), or add rows.",
         )
+    folder = job.out or Path()
+    _make_way(folder, all_rows.fingerprint, job.fresh, restarts)
     logits, evidence = np.zeros((2, *all_rows.labels.shape), dtype=np.float32)
     project.reporter.note(f"scoring {len(all_rows)} rows, each by a G and a D trained on the other folds")
     with project.reporter.bar("training on the other folds", config.repeats * config.folds, "folds") as bar:
         for number, rows in enumerate(_draws(len(all_rows), config)):
             repeat, k = divmod(number, config.folds)
             fold = _fold(project, all_rows, rows, config)
-            folder = (job.out or Path()) / f"draw-{repeat + 1}" / f"fold-{k + 1}"
-            run = _trained(fold, replace(config, seed=config.seed + repeat), Job(folder, job.fresh))
+            runs = folder / f"draw-{repeat + 1}" / f"fold-{k + 1}"
+            run = _trained(fold, replace(config, seed=config.seed + repeat), Job(runs))
             fold_inputs = FeatureInputs.of_split(fold.dataset.split("test"), project.device)
             scores = score_held_out(run, fold_inputs, "test", project.device)
             logits[rows] += scores.logits / config.repeats
@@ -111,6 +121,25 @@ def cross_fit(project: Project, config: AuditConfig, job: Job) -> tuple[HeldOutS
             bar.advance()
     splits = [name for name, part in zip(names, parts, strict=True) for _ in part.paths]
     return HeldOutScores(all_rows.paths, splits, all_rows.labels, logits, evidence), parts
+
+
+def _make_way(folder: Path, fingerprint: str, fresh: bool, restarts: Callable[[], None]) -> None:
+    """Remove the folds' runs if they were trained on other data, or if `fresh` is set; keep the data's fingerprint.
+
+    Only after the removal the new fingerprint is written, so that an interrupted removal is completed by the next call.
+    A folder of an older version has no fingerprint: its runs stay, and are checked one by one when they are opened.
+    """
+    recorded = (folder / DATA).read_text(encoding="utf-8") if (folder / DATA).is_file() else None
+    has_changed = recorded not in (None, fingerprint)
+    if has_changed:
+        restarts()
+    if has_changed or fresh:
+        for runs in folder.glob("draw-*/fold-*"):
+            with storing(runs):
+                shutil.rmtree(runs)
+    if recorded != fingerprint:
+        make_folder(folder)
+        write_text(folder / DATA, fingerprint)
 
 
 def _draws(n: int, config: AuditConfig) -> Iterator[NDArray[np.int64]]:
@@ -147,9 +176,9 @@ def _trained(fold: Project, config: AuditConfig, job: Job) -> Run:
     """Train a fold's G; then, with G fixed, a critic that is a density ratio."""
     folder = job.out or Path()
     first = PretrainConfig(**config.training).resolved()
-    train_on(fold, first, None, Job(folder / "pretrain", job.fresh, keep=False))
+    train_on(fold, first, None, Job(folder / "pretrain", keep=False))
     start = open_run(str(folder / "pretrain"), folder)
     second = AdversarialConfig(critic="nce", freeze_generator=True, patience=config.patience, **config.training)
     second = replace(second.resolved(), head=start.head_kind, hidden=start.facts["hidden"])
-    train_on(fold, second, start, Job(folder / "critic", job.fresh, keep=False))
+    train_on(fold, second, start, Job(folder / "critic", keep=False))
     return open_run(str(folder / "critic"), folder)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from labeldep_cli.compute.seeded import seeded
 from labeldep_cli.errors import BackboneError
-from labeldep_cli.files import lock, make_folder, sha256
+from labeldep_cli.files import expand_home, lock, make_folder, sha256
 from labeldep_cli.models.backbones import Backbone, WeightsFile, classifier, to_backbone
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.progress import Reporter
@@ -94,7 +94,7 @@ def locate_weights(row: Backbone, weights: str) -> Weights:
         return Weights(weights, path, sha256(path) if path.is_file() else None, entry.url)
     if weights == "default":
         raise BackboneError(f"{row.name} has no default weights", "Name a weights file: --weights PATH")
-    path = Path(weights).expanduser().absolute()
+    path = expand_home(Path(weights)).absolute()
     if not path.is_file():
         default = ("default",) if row.weights or row.build is None else ()
         raise BackboneError(

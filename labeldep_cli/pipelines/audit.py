@@ -21,7 +21,7 @@ from labeldep_cli.evaluation.audit import EvidenceWeights, fit_weights, most_sus
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.experiments.cross_fitting import HeldOutScores, cross_fit, score_held_out
 from labeldep_cli.features.images import UnreadableImage
-from labeldep_cli.files import lock, make_folder, write_text
+from labeldep_cli.files import keep_dated, lock, make_folder, write_text
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.of_run import open_run_data
@@ -147,7 +147,13 @@ def audit_dataset(
     project = open_project(workspace, source, machine, reporter)
     make_folder(folder)
     with lock(folder / ".lock", str(folder)):
-        held_out, parts = cross_fit(project, config, Job(folder / RUNS, job.fresh))
+
+        def restarts() -> None:
+            kept = keep_dated(folder / TABLE)
+            former = f"; the former table is kept as {kept}" if kept else ""
+            reporter.note(f"rows or labels have changed since the last audit: its folds are trained again{former}")
+
+        held_out, parts = cross_fit(project, config, Job(folder / RUNS, job.fresh), restarts)
         return _audit(project, project.dataset.name, held_out, 1.0, config, folder, project.skipped(*parts))
 
 

@@ -202,4 +202,6 @@ def _relative_to(folder: Path, name: str, value: object) -> object:
     is_file = name in ("dataset", "weights") and text not in DATASETS and ("/" in text or Path(text).exists())
     if not (is_file or isinstance(value, Path)) or Path(text).is_absolute() or text.startswith("~"):
         return text
-    return Path(os.path.relpath(text, folder)).as_posix()
+    # The working directory's path has no links; where `folder` has some, `..` in the file leads out of their target.
+    start = os.path.realpath(folder)
+    return Path(os.path.relpath(os.path.realpath(text) if ".." in Path(text).parts else text, start)).as_posix()

@@ -63,7 +63,7 @@ def open_project(
         if source.backbone:
             raise BackboneError(
                 f"{source.dataset} has ready features, which need no backbone",
-                "Leave --backbone out, in labeldep.toml too.",
+                "Leave --backbone out, in the command's own table of labeldep.toml too.",
             )
         source = replace(source, weights=source.weights or DEFAULT_WEIGHTS)
         return Project(workspace, source, machine, dataset, None, None, device, reporter, world=world)

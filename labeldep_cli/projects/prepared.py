@@ -9,23 +9,35 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from labeldep_cli.config import DEFAULT_BACKBONE, DEFAULT_WEIGHTS, Source, Workspace
 from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import BackboneError, CacheError
 from labeldep_cli.features.coverage import SplitFiles
+from labeldep_cli.features.decode import identify
 from labeldep_cli.features.store.known_files import KnownFiles
+from labeldep_cli.features.store.segment import CONTENT
 from labeldep_cli.features.store.store import FeatureStore
-from labeldep_cli.files import sha256
+from labeldep_cli.files import expand_home, sha256
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.weights import Weights, locate_weights
-from labeldep_cli.progress import Reporter
+from labeldep_cli.progress import Reporter, SilentObserver
 from labeldep_cli.runs.listing import read_run_record, run_folders
 
 _MOST = 0.5
 """A data set is prepared for a store that has more than this share of its images."""
+
+_SAMPLE = 16
+"""Images that are read to recognise them by content, if their paths are new: after a move, for example."""
+
+_READERS = 4
+"""Threads that read them."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +117,13 @@ def find_prepared(
     """
     records = list(_records(workspace.runs_dir))
     stores = [store for store in FeatureStore.all_in(workspace.features) if backbone in (None, store.kind.backbone)]
+    images = _Images(dataset, workspace, files)
     by: dict[tuple[str, str], Literal["features", "run"]] = {}
     specs: dict[tuple[str, str], list[str]] = {}
     for store in stores:
         key = (store.kind.backbone, store.kind.weights_sha256)
         specs.setdefault(key, []).extend(store.weights_specs())
-        if key not in by and _holds_most(store, workspace, dataset, files):
+        if key not in by and images.mostly_in(store):
             by[key] = "features"
     for record in records:
         name, weights = record["settings"].get("backbone"), record.get("weights")
@@ -132,18 +145,61 @@ def _records(runs_dir: Path) -> Iterable[Mapping[str, Any]]:
                 yield record
 
 
-def _holds_most(store: FeatureStore, workspace: Workspace, dataset: Dataset, files: dict[str, SplitFiles]) -> bool:
-    known = KnownFiles(workspace.features)
-    count = total = 0
-    try:
-        for name, split in dataset.splits.items():
-            if name not in files:
-                files[name] = SplitFiles.of(split, known)
-            count += int(store.locate(files[name].contents, "test").present.sum())
-            total += len(split)
-    except CacheError:  # the error is reported when the store is read
-        return False
-    return count > _MOST * total
+@dataclass(frozen=True)
+class _Images:
+    """The images of a data set, to be looked up in stores.
+
+    Attributes:
+        dataset: of images.
+        workspace: where files are remembered by path.
+        files: as for `settle`.
+    """
+
+    dataset: Dataset
+    workspace: Workspace
+    files: dict[str, SplitFiles]
+
+    def mostly_in(self, store: FeatureStore) -> bool:
+        """Whether a store holds most of the images; where paths are unknown, a sample is recognised by content."""
+        try:
+            if self._share(store, self._contents) > _MOST:
+                return True
+            return not store.empty and self._share(store, self._sample) > _MOST
+        except CacheError:  # the command that reads the store reports this
+            return False
+
+    def _share(self, store: FeatureStore, contents: NDArray[np.bytes_]) -> float:
+        return float(store.locate(contents, "test").present.mean()) if len(contents) else 0.0
+
+    @cached_property
+    def _contents(self) -> NDArray[np.bytes_]:
+        """CONTENT [N] of all splits, as far as known by path."""
+        known = KnownFiles(self.workspace.features)
+        for name, split in self.dataset.splits.items():
+            if name not in self.files:
+                self.files[name] = SplitFiles.of(split, known)
+        return np.concatenate([self.files[name].contents for name in self.dataset.splits])
+
+    @cached_property
+    def _sample(self) -> NDArray[np.bytes_]:
+        """CONTENT [S] of rows drawn at random, with the unknown ones read; empty if all paths are known."""
+        names = [name for name in self.dataset.splits if len(self.dataset.splits[name])]
+        unknown = {name: self.files[name].exists & (self.files[name].contents == b"") for name in names}
+        total = sum(map(len, unknown.values()))
+        if not any(mask.any() for mask in unknown.values()):
+            return np.zeros(0, CONTENT)
+        places = np.sort(np.random.default_rng(0).permutation(total)[:_SAMPLE])
+        parts = []
+        for name in names:
+            split = self.dataset.splits[name]
+            rows = places[(places >= 0) & (places < len(split))]
+            places = places - len(split)
+            contents = self.files[name].contents[rows]
+            to_read = unknown[name][rows]
+            identities = identify([split.file(int(row)) for row in rows[to_read]], _READERS, SilentObserver())
+            contents[to_read] = [b"" if identity is None else identity.sha256 for identity in identities]
+            parts.append(contents)
+        return np.concatenate(parts)
 
 
 def _located(backbone: str, digest: str, specs: Iterable[str]) -> Weights | None:
@@ -162,7 +218,7 @@ def _has(prepared: Prepared, weights: str | None) -> bool:
     """Whether it has the weights that the user names; any weights fit if the user names none."""
     if weights is None or prepared.weights.spec == weights:
         return True
-    path = Path(weights).expanduser()
+    path = expand_home(Path(weights))
     return path.is_file() and sha256(path) == prepared.weights.sha256
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from labeldep_cli.config import EVERYWHERE, Scope
 from labeldep_cli.errors import CheckpointError, nearest
+from labeldep_cli.files import expand_home
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.runs.layout import BEST, CONFIG, LAST, facts_in_head
 from labeldep_cli.runs.listing import (
@@ -154,7 +155,7 @@ def _same_place(dataset: str, recorded: object) -> bool:
     """Whether a path leads to a recorded data set: to its table, or to the folder of its labels.csv."""
 
     def place(path: str) -> str:
-        real = Path(os.path.realpath(Path(path).expanduser()))
+        real = Path(os.path.realpath(expand_home(path)))
         return str(real.parent if real.stem == "labels" else real)
 
     return isinstance(recorded, str) and Path(recorded).is_absolute() and place(dataset) == place(recorded)

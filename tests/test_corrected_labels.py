@@ -6,12 +6,14 @@ import csv
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import draw_image
 from sandbox import BACKBONE, LABELS, Sandbox, make_table, only
 
 from labeldep_cli.datasets import table
@@ -20,8 +22,8 @@ from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Dataset, Split
 from labeldep_cli.errors import CheckpointError
-from labeldep_cli.runs.changes import SplitChange, changes, find_leak, same_dataset
-from labeldep_cli.runs.rows import Rows, read_rows, row_ids, save_rows
+from labeldep_cli.runs.changes import SplitChange, changes, same_dataset, trained_on, validated_on
+from labeldep_cli.runs.rows import NO_ROWS, RowIds, Rows, SplitRows, read_rows, row_ids, save_rows
 
 DRAW = Draw(0.2, 0.25, 0)
 
@@ -44,20 +46,20 @@ SMALL = dataset_of(
 
 
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
-    save_rows(tmp_path, SMALL)
+    save_rows(tmp_path, Rows.of(SMALL))
     kept, now = read_rows(tmp_path), Rows.of(SMALL)
     assert kept is not None and kept.space == SMALL.space and not kept.has_features
     for name in ("train", "val", "test"):
-        assert kept.splits[name].ids.tolist() == now.splits[name].ids.tolist()
+        assert kept.splits[name].ids.names.tolist() == now.splits[name].ids.names.tolist()
         assert kept.splits[name].labels.tolist() == SMALL.splits[name].labels.tolist()
     assert [path.name for path in tmp_path.iterdir()] == ["rows.safetensors"]
     before = (tmp_path / "rows.safetensors").read_bytes()
-    save_rows(tmp_path, SMALL)
+    save_rows(tmp_path, Rows.of(SMALL))
     assert (tmp_path / "rows.safetensors").read_bytes() == before
 
 
 def test_a_split_without_rows_and_a_broken_file(tmp_path: Path) -> None:
-    save_rows(tmp_path, replace(SMALL, splits={**SMALL.splits, "test": split_of("test", "", [])}))
+    save_rows(tmp_path, Rows.of(replace(SMALL, splits={**SMALL.splits, "test": split_of("test", "", [])})))
     kept = read_rows(tmp_path)
     assert kept is not None and kept.splits["test"].labels.shape == (0, 2)
     (tmp_path / "rows.safetensors").write_bytes(b"cut")
@@ -66,21 +68,22 @@ def test_a_split_without_rows_and_a_broken_file(tmp_path: Path) -> None:
 
 
 def test_rows_stay_small(tmp_path: Path) -> None:
-    """8 bytes an id and 11 bytes of 81 bits a row: NUS-WIDE's 209,347 rows take 4 MB."""
+    """16 bytes of ids and 11 bytes of 81 bits a row: NUS-WIDE's 209,347 rows take 6 MB."""
     n, names = 20_000, tuple(map(str, range(81)))
     rows = Split("train", tuple(map(str, range(n))), np.ones((n, 81), np.int8), LabelSpace(names), Path())
     empty = replace(rows, paths=(), labels=rows.labels[:0])
-    save_rows(tmp_path, dataset_of(rows, empty, empty))
-    assert (tmp_path / "rows.safetensors").stat().st_size < n * 19 + 2000
+    dataset, none = dataset_of(rows, empty, empty), np.zeros(0, np.int64)
+    save_rows(tmp_path, Rows.of(dataset, {"train": np.arange(1, n + 1), "val": none, "test": none}))
+    assert (tmp_path / "rows.safetensors").stat().st_size < n * 27 + 2000
 
 
 def test_rows_that_are_alike_have_ids_of_their_own() -> None:
     """Features are known by their numbers, wherever they stand."""
     x = np.array([[1, 2], [3, 4], [1, 2], [1, 2]], dtype=np.float32)
     whole = Split("train", tuple("abcd"), np.zeros((4, 2), np.int8), LabelSpace(("a", "b")), Path(), x)
-    ids = row_ids(whole)
+    ids = row_ids(whole).names
     assert len(set(ids.tolist())) == 4
-    assert row_ids(whole.subset("train", np.array([1, 0]))).tolist() == ids[[1, 0]].tolist()
+    assert row_ids(whole.subset("train", np.array([1, 0]))).names.tolist() == ids[[1, 0]].tolist()
     assert ids[2] == ids[0] + 1 and ids[3] == ids[0] + 2
 
 
@@ -106,22 +109,63 @@ def test_labels_are_compared_by_name() -> None:
 
 
 def test_a_leak_by_hand() -> None:
-    """q was trained on and is test now; s was val, which is no leak."""
+    """q was trained on and is test now; s was val, which is no leak, but its checkpoint was chosen on it."""
     now = dataset_of(
         split_of("train", "pr", [[1, 0], [1, 1]]), SMALL.splits["val"], split_of("test", "sqt", [[0, 0]] * 3)
     )
     then, here = Rows.of(SMALL), Rows.of(now)
-    leak = find_leak(then, here, now, "test")
-    assert leak is not None and (leak.rows, leak.of, leak.example, leak.certain) == (1, 3, "q", True)
-    assert find_leak(then, here, now, "val") is None and find_leak(then, here, now, "train") is None
+    assert trained_on(then, here, "test").tolist() == [False, True, False]
+    assert validated_on(then, here, "test").tolist() == [True, False, False]
+    for name in ("val", "train"):
+        assert not trained_on(then, here, name).any() and not validated_on(then, here, name).any()
 
 
 def test_rows_that_were_alike_from_the_beginning_are_no_leak() -> None:
+    """d equals a, which was trained on; another copy of a that comes into test later is a leak."""
     x = np.array([[1, 2], [3, 4], [5, 6], [1, 2]], dtype=np.float32)
     whole = Split("train", tuple("abcd"), np.zeros((4, 2), np.int8), LabelSpace(("a", "b")), Path(), x)
     parts = [whole.subset(name, np.array(rows)) for name, rows in (("train", [0, 1]), ("val", [2]), ("test", [3]))]
     rows = Rows.of(dataset_of(*parts))
-    assert find_leak(rows, rows, dataset_of(*parts), "test") is None
+    assert not trained_on(rows, rows, "test").any()
+    assert len(rows.trained_only()) == 1, "a run that starts from it inherits b alone"
+    parts = [whole.subset(name, np.array(rows)) for name, rows in (("train", [0, 3]), ("val", [1]), ("test", [2]))]
+    copied = [*parts[:2], whole.subset("test", np.array([2, 0, 3]))]
+    assert trained_on(Rows.of(dataset_of(*parts)), Rows.of(dataset_of(*copied)), "test").tolist() == [False, True, True]
+
+
+def ids(names: list[int], contents: list[int]) -> RowIds:
+    return RowIds(np.array(names, np.int64), np.array(contents, np.int64))
+
+
+def test_rows_by_name_and_content() -> None:
+    """Content decides where both sides know it, else the name; 0 is unknown."""
+    then = ids([1, 2, 3, 4], [10, 20, 0, 40])
+    now = ids([1, 2, 3, 4, 5, 6], [10, 99, 30, 0, 20, 77])
+    assert now.among(then).tolist() == [True, False, True, True, True, False]
+    assert then.among(now).tolist() == [True, True, True, True]
+    assert now[np.arange(4)].equal(then).tolist() == [True, False, True, True]
+    mine, theirs = then.pairs(now)
+    assert sorted(zip(mine.tolist(), theirs.tolist(), strict=True)) == [(0, 0), (1, 4), (2, 2), (3, 3)]
+    assert len(NO_ROWS.among(then)) == 0 and not then.among(NO_ROWS).any()
+
+
+def test_copies_of_an_image_are_paired_once() -> None:
+    mine, theirs = ids([1, 2, 3], [7, 7, 7]).pairs(ids([4, 5], [7, 7]))
+    assert len(set(mine.tolist())) == len(set(theirs.tolist())) == 2
+
+
+def test_a_check_of_many_rows_is_fast() -> None:
+    n = 200_000
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (n, 81)).astype(np.int8)
+    names, contents = rng.permutation(10 * n)[:n] + 1, rng.permutation(10 * n)[:n] + 1
+    space = LabelSpace(tuple(map(str, range(81))))
+    cuts = {"train": slice(0, n // 2), "val": slice(n // 2, n // 2 + 10_000), "test": slice(n // 2 + 10_000, n)}
+    splits = {name: SplitRows(RowIds(names[cut], contents[cut]), labels[cut]) for name, cut in cuts.items()}
+    then, now = Rows(space, splits, False), Rows(space, splits, False)
+    start = time.process_time()
+    assert same_dataset(then, now) and changes(then, now) == {} and not trained_on(then, now, "test").any()
+    assert time.process_time() - start < 1.0
 
 
 def test_the_same_data_set_has_most_of_the_rows() -> None:
@@ -183,14 +227,21 @@ class Pets:
             row[2] = "10"[int(row[2])]
 
     def add(self, split: str, n: int = 1) -> None:
-        for k in range(n):
+        for _ in range(n):
             row = len(self.rows)
-            shutil.copy(self.file.parent / "img" / f"{k}.png", self.file.parent / "img" / f"{row}.png")
+            draw_image(self.file.parent / "img" / f"{row}.png", 1000 + row)
             self.rows.append([f"img/{row}.png", split, "1", "0", "1"])
 
     def move(self, here: str, there: str, n: int = 1) -> None:
         for row in [row for row in self.rows if row[1] == here][:n]:
             row[1] = there
+
+    def copy(self, here: str, there: str, n: int = 1) -> None:
+        """Under other names."""
+        for row in [row for row in self.rows if row[1] == here][:n]:
+            name = f"img/copy-{len(self.rows)}.png"
+            shutil.copy(self.file.parent / row[0], self.file.parent / name)
+            self.rows.append([name, there, *row[2:]])
 
     def write(self) -> None:
         self.file.write_text("\n".join(",".join(row) for row in [self.header, *self.rows]) + "\n")
@@ -217,6 +268,11 @@ class Ready:
 
     def move(self, here: str, there: str, n: int = 1) -> None:
         self.split[np.flatnonzero(self.split == here)[:n]] = there
+
+    def copy(self, here: str, there: str, n: int = 1) -> None:
+        rows = np.flatnonzero(self.split == here)[:n]
+        self.x, self.y = np.concatenate([self.x, self.x[rows]]), np.concatenate([self.y, self.y[rows]])
+        self.split = np.concatenate([self.split, np.array([there] * n)])
 
     def write(self) -> None:
         np.savez(self.file, X=self.x, Y=self.y, split=self.split, label_names=np.array(LABELS))
@@ -314,17 +370,61 @@ def test_rows_that_came(trained: Sandbox, edit: Edit, kind: str) -> None:
 
 
 @KINDS
-def test_rows_that_it_was_trained_on_are_not_scored(trained: Sandbox, edit: Edit, kind: str) -> None:
+def test_rows_that_it_was_trained_on_are_left_out(trained: Sandbox, edit: Edit, kind: str) -> None:
     data = edit(kind)
     data.move("train", "test", 3)
     data.write()
-    what = rf"3 of the 15 rows of test are rows that .*{kind} was trained on, such as '(img/0.png|row-0)'"
+    what = rf"3 of 15 rows of test are left out: .*{kind} was trained on them, for example '(img/0.png|row-0)'"
     for command in (("eval", kind), ("dependency", kind), ("audit", kind, "--out", trained.folder / "audit")):
-        result = trained.run(*command)
-        assert result.exit_code == 1 and re.search(what, result.stderr), result.stderr
-        assert "--split train" in result.stderr
+        result = trained.run(*command, "--json")
+        assert result.exit_code == 0 and re.search(what, result.stderr), result.stderr
+        report = json.loads(result.stdout)
+        if command[0] != "audit":
+            assert report["provenance"]["labels_changed"]["test"] == {
+                "rows": 0,
+                "cells": 0,
+                "added": 3,
+                "removed": 0,
+                "trained_on": 3,
+            }
+    assert trained.json("eval", kind)["n_images"] == 12
     assert trained.json("eval", kind, "--split", "train")["n_images"] == 33
     assert trained.json("eval", kind, "--split", "val")["n_images"] == 12
+
+
+@KINDS
+def test_a_split_of_training_rows_is_refused(trained: Sandbox, edit: Edit, kind: str) -> None:
+    data = edit(kind)
+    data.move("train", "test", 13)
+    data.write()
+    result = trained.run("eval", kind)
+    assert result.exit_code == 1 and "--split train" in result.stderr
+    assert re.search(rf"13 of the 25 rows of test are rows that .*{kind} was trained on", result.stderr)
+
+
+@KINDS
+def test_copies_of_training_rows_are_left_out(trained: Sandbox, edit: Edit, kind: str) -> None:
+    """Appended copies do not lock the run, whatever their names are."""
+    before = trained.json("eval", kind)
+    data = edit(kind)
+    data.copy("train", "test", 5)
+    data.write()
+    after = trained.json("eval", kind)
+    assert after["provenance"]["labels_changed"]["test"]["trained_on"] == 5
+    assert after["n_images"] == 12 and after["CF1"] == before["CF1"]
+
+
+@KINDS
+def test_val_rows_that_become_test_rows_are_counted(trained: Sandbox, edit: Edit, kind: str) -> None:
+    data = edit(kind)
+    data.move("val", "test", 4)
+    data.write()
+    result = trained.run("eval", kind)
+    assert result.exit_code == 0
+    assert re.search(rf"4 of 16 rows of test were val when .*{kind} was trained: its best evaluation", result.stderr)
+    data.move("test", "val", 1)
+    data.write()
+    assert "of test were val" not in trained.run("eval", kind, "--split", "val").stderr
 
 
 def test_dependency_audit_and_export_go_on(trained: Sandbox, edit: Edit) -> None:
@@ -474,17 +574,38 @@ def test_before_and_after_are_compared(trained: Sandbox, edit: Edit, kind: str, 
 
 
 @KINDS
-def test_other_test_rows_are_not_compared(trained: Sandbox, edit: Edit, kind: str, tmp_path: Path) -> None:
+def test_test_rows_that_came_are_compared(trained: Sandbox, edit: Edit, kind: str, tmp_path: Path) -> None:
+    """Both runs are scored on the rows of now; what they recorded need not be equal."""
     data = edit(kind)
     data.add("test", 2)
     data.write()
     trained.json("pretrain", *words_of(trained, kind), "--out", tmp_path / "after")
-    for command in (("compare",), ("report", "--out", tmp_path / "page.html")):
-        result = trained.run(*command, kind, tmp_path / "after")
-        assert result.exit_code == 1
-        assert re.search(
-            "another protocol: other rows of test: 2 rows of after alone, such as '(img|row)", result.stderr
-        )
+    result = trained.run("compare", kind, tmp_path / "after", "--json")
+    assert result.exit_code == 0, result.stderr
+    note = f"{kind} and after: their test had other rows: {kind} 12, after 14; both are scored on the present ones"
+    assert note in result.stderr.splitlines()
+    assert json.loads(result.stdout)["n_images"] == 14
+    page = trained.json("report", kind, tmp_path / "after", "--out", tmp_path / "page.html")
+    assert page["n_images"] == 14
+
+
+@KINDS
+def test_rows_of_any_run_are_left_out_of_a_comparison(trained: Sandbox, edit: Edit, kind: str, tmp_path: Path) -> None:
+    """Two rows moved from test to train, and one the other way: each run was trained on some that the other was not."""
+    data = edit(kind)
+    data.move("test", "train", 2)
+    data.write()
+    trained.json("pretrain", *words_of(trained, kind), "--out", tmp_path / "after")
+    data = edit(kind)
+    data.move("train", "test", 3)  # the two of before, if they are in front, and rows of both runs
+    data.write()
+    result = trained.run("compare", kind, tmp_path / "after", "--json")
+    assert result.exit_code == 0, result.stderr
+    n_test = sum(
+        (row[1] if kind == "images" else row) == "test" for row in (data.rows if kind == "images" else data.split)
+    )
+    assert json.loads(result.stdout)["n_images"] < n_test
+    assert "are left out" in result.stderr
 
 
 def test_runs_on_both_places_of_a_data_set_that_was_copied(trained: Sandbox, tmp_path: Path) -> None:
@@ -552,7 +673,8 @@ def test_a_run_from_before(trained: Sandbox, edit: Edit, old: Path, tmp_path: Pa
     result = trained.run("eval", old, "--json")
     assert result.exit_code == 0
     assert re.search(
-        "old was trained by an older version that did not record its rows.* test has changed since: the run may have been trained on",
+        "old was trained by an older version that did not record its rows.* test has changed since: "
+        "the run may have been trained on",
         result.stderr,
     )
     assert json.loads(result.stdout)["provenance"]["labels_changed"] is None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shutil
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -466,7 +468,7 @@ def test_another_data_set_of_images(trained: Sandbox, tmp_path: Path) -> None:
     make_table(tmp_path / "birds", rows=20)
     lines = [line.split(",") for line in (tmp_path / "birds" / "labels.csv").read_text().splitlines()[1:]]
     for row, _ in enumerate(lines):
-        (tmp_path / "birds" / "img" / f"{row}.png").rename(tmp_path / "birds" / "img" / f"bird-{row}.png")
+        draw_image(tmp_path / "birds" / "img" / f"bird-{row}.png", 500 + row)
     rows = [f"img/bird-{row}.png,{line[2]},{line[3]}" for row, line in enumerate(lines)]
     (tmp_path / "birds" / "labels.csv").write_text("\n".join(["path,owl,dog", *rows]))
     result = trained.run("eval", "images", "--dataset", tmp_path / "birds", "--json")
@@ -591,21 +593,19 @@ def test_test_rows_that_came_are_compared(trained: Sandbox, edit: Edit, kind: st
 
 @KINDS
 def test_rows_of_any_run_are_left_out_of_a_comparison(trained: Sandbox, edit: Edit, kind: str, tmp_path: Path) -> None:
-    """Two rows moved from test to train, and one the other way: each run was trained on some that the other was not."""
+    """Two rows of test were train for the second run alone: neither run is scored on them."""
     data = edit(kind)
+    before = data.file.read_bytes()
     data.move("test", "train", 2)
     data.write()
     trained.json("pretrain", *words_of(trained, kind), "--out", tmp_path / "after")
-    data = edit(kind)
-    data.move("train", "test", 3)  # the two of before, if they are in front, and rows of both runs
-    data.write()
+    data.file.write_bytes(before)
     result = trained.run("compare", kind, tmp_path / "after", "--json")
     assert result.exit_code == 0, result.stderr
-    n_test = sum(
-        (row[1] if kind == "images" else row) == "test" for row in (data.rows if kind == "images" else data.split)
-    )
-    assert json.loads(result.stdout)["n_images"] < n_test
-    assert "are left out" in result.stderr
+    assert json.loads(result.stdout)["n_images"] == 10
+    assert re.search(r"2 of 12 rows of test are left out: .*after was trained on them", result.stderr)
+    page = trained.json("report", kind, tmp_path / "after", "--out", tmp_path / "page.html")
+    assert page["n_images"] == 10 and trained.json("eval", kind)["n_images"] == 12
 
 
 def test_runs_on_both_places_of_a_data_set_that_was_copied(trained: Sandbox, tmp_path: Path) -> None:
@@ -723,3 +723,255 @@ def test_runs_that_share_nothing_but_their_test_rows(trained: Sandbox, edit: Edi
     assert "ready and other: trained on other rows: ready 36, other 90\n" in result.stderr
     named = trained.run("compare", "ready", tmp_path / "other", "--dataset", data.file)
     assert named.exit_code == 0 and "trained on other rows: ready 36, other 90" in named.stderr
+
+
+# Photos of a camera: a folder without splits
+
+
+@pytest.fixture(scope="module")
+def camera(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    """A run on 40 photos in a folder, with splits that were drawn by name."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("camera"))
+    write_photos(sandbox.folder / "ph", range(40))
+    sandbox.json("extract", "--dataset", sandbox.folder / "ph", *BACKBONE)
+    sandbox.json("pretrain", "--dataset", sandbox.folder / "ph", *BACKBONE, "--steps", 3, "--out", photos_run(sandbox))
+    return sandbox
+
+
+def photos_run(sandbox: Sandbox) -> Path:
+    return sandbox.folder / "runs" / "photos"
+
+
+def write_photos(folder: Path, seeds: range) -> None:
+    """Photos IMG_0.png, IMG_1.png, ... with labels that depend on their position."""
+    lines = ["path," + ",".join(LABELS)]
+    for row, seed in enumerate(seeds):
+        draw_image(folder / f"IMG_{row}.png", seed)
+        lines.append(f"IMG_{row}.png,{row % 2},{row // 2 % 2},{row // 4 % 2}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+
+
+def splits_of(sandbox: Sandbox, run: Path) -> dict[str, set[str]]:
+    """The names of the photos in each split of a run."""
+    rows = read_rows(run)
+    assert rows is not None
+    name_of = {int(row_ids(split_of("x", (f"IMG_{k}.png",), [[0, 0]])).names[0]): f"IMG_{k}.png" for k in range(40)}
+    return {name: {name_of[int(k)] for k in split.ids.names} for name, split in rows.splits.items()}
+
+
+@pytest.mark.parametrize("form", ["one folder up", "absolute", "tar"])
+def test_the_same_photos_under_other_names(camera: Sandbox, tmp_path: Path, form: str) -> None:
+    """They are the run's own data set: its test rows are scored, and its training rows are not scored as test."""
+    header, *lines = (camera.folder / "ph" / "labels.csv").read_text().splitlines()
+    splits = splits_of(camera, photos_run(camera))
+    split_of_name = {photo: name for name, photos in splits.items() for photo in photos}
+    cells = [line.partition(",") for line in lines]
+    if form == "tar":
+        file = tmp_path / "photos.tar"
+        with tarfile.open(file, "w") as tar:
+            for photo, _, labels in cells:
+                present = [label for label, cell in zip(LABELS, labels.split(","), strict=True) if cell == "1"]
+                facts = json.dumps({"labels": present, "split": split_of_name[photo]}).encode()
+                info = tarfile.TarInfo(f"key-{photo.removesuffix('.png')}.json")
+                info.size = len(facts)
+                tar.add(camera.folder / "ph" / photo, f"key-{photo}")
+                tar.addfile(info, io.BytesIO(facts))
+    else:
+        folder = "ph/" if form == "one folder up" else f"{camera.folder}/ph/"
+        file = camera.folder / f"{form.replace(' ', '-')}.csv"
+        rows = [f"{folder}{photo},{split_of_name[photo]},{labels}" for photo, _, labels in cells]
+        file.write_text("\n".join([header.replace("path,", "path,split,"), *rows]))
+    result = camera.run("eval", "photos", "--dataset", file, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert f"is the data set that {photos_run(camera)} was trained on" in result.stderr
+    scored = json.loads(result.stdout)
+    assert scored["n_images"] == len(splits["test"])
+    assert scored["provenance"]["labels_changed"] == {}
+
+
+def test_training_photos_under_other_names_are_no_test_rows(camera: Sandbox) -> None:
+    header, *lines = (camera.folder / "ph" / "labels.csv").read_text().splitlines()
+    train = splits_of(camera, photos_run(camera))["train"]
+    rows = [f"ph/{line}" for line in lines if line.partition(",")[0] in train]
+    (camera.folder / "train.csv").write_text("\n".join([header, *rows]))
+    for command in (
+        ("eval", "photos", "--dataset", camera.folder / "train.csv"),
+        ("adversarial", "--dataset", camera.folder / "train.csv", *BACKBONE, "--from", "photos", "--steps", 1),
+    ):
+        result = camera.run(*command)
+        assert result.exit_code == 1 and "trained on" in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("with_splits", [False, True])
+def test_other_photos_with_the_same_names(camera: Sandbox, tmp_path: Path, with_splits: bool) -> None:
+    """Camera names are no identity: these are other photos, and all of them, or their own test rows, are scored."""
+    write_photos(tmp_path / "other", range(100, 160))
+    if with_splits:
+        header, *lines = (tmp_path / "other" / "labels.csv").read_text().splitlines()
+        rows = [
+            line.replace(",", f",{'train' if k < 30 else 'val' if k < 40 else 'test'},", 1)
+            for k, line in enumerate(lines)
+        ]
+        (tmp_path / "other" / "labels.csv").write_text("\n".join([header.replace("path,", "path,split,"), *rows]))
+    result = camera.run("eval", "photos", "--dataset", tmp_path / "other", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "is not the data set that" in result.stderr and "left out" not in result.stderr
+    assert json.loads(result.stdout)["n_images"] == (20 if with_splits else 60)
+    again = camera.run("eval", "photos", "--dataset", tmp_path / "other")
+    assert "reading them" not in again.stderr
+
+
+def test_files_of_another_data_set_are_read_once(camera: Sandbox, tmp_path: Path) -> None:
+    write_photos(tmp_path / "other", range(200, 230))
+    result = camera.run("eval", "photos", "--dataset", tmp_path / "other")
+    counts = [int(n) for n in re.findall(r"(\d+) of \d+ \w+ files are new", result.stderr)]
+    assert sum(counts) == 30, result.stderr
+
+
+def test_a_photo_that_was_replaced_is_another_row(camera: Sandbox) -> None:
+    photo = camera.folder / "ph" / sorted(splits_of(camera, photos_run(camera))["train"])[0]
+    before = photo.read_bytes()
+    try:
+        draw_image(photo, 999)
+        changed = camera.json("eval", "photos")["provenance"]["labels_changed"]
+    finally:
+        photo.write_bytes(before)
+    assert changed == {"train": {"rows": 0, "cells": 0, "added": 1, "removed": 1}}
+
+
+def test_runs_with_other_draws_on_a_third_data_set(camera: Sandbox, tmp_path: Path) -> None:
+    """It has no splits. Its rows have one order, whatever the splits are that each run would draw."""
+    camera.json(
+        *("pretrain", "--dataset", camera.folder / "ph", *BACKBONE, "--steps", 3),
+        *("--split-seed", 1, "--out", tmp_path / "seed"),
+    )
+    write_photos(tmp_path / "third", range(300, 330))
+    compared = camera.json("compare", "photos", tmp_path / "seed", "--dataset", tmp_path / "third")
+    assert compared["n_images"] == 30
+    result = camera.run("compare", "photos", tmp_path / "seed")
+    assert result.exit_code == 1 and "--split-seed" in result.stderr, result.stderr
+
+
+# Ready features: leaks that a run inherits, and part of the rows under another name
+
+
+def write_features(file: Path, rows: slice, n_labels: int = 3, turned: bool = False) -> Path:
+    """Some of 400 rows, without splits."""
+    x = np.random.default_rng(3).normal(size=(400, 4)).astype(np.float32)[rows]
+    order = slice(None, None, -1) if turned else slice(None)
+    y = (x[:, :n_labels] > 0).astype(np.int8)[:, order]
+    file.parent.mkdir(exist_ok=True, parents=True)
+    np.savez(file, X=x, Y=y, label_names=np.array(LABELS[:n_labels])[order])
+    return file
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> Sandbox:
+    """A run A on rows 0 to 199."""
+    sandbox = Sandbox(tmp_path)
+    write_features(tmp_path / "a.npz", slice(0, 200))
+    sandbox.json("pretrain", "--dataset", tmp_path / "a.npz", "--steps", 3, "--out", tmp_path / "runs" / "A")
+    return sandbox
+
+
+def test_part_of_the_training_rows_in_another_data_set(features: Sandbox) -> None:
+    """They are certainly the same rows; they are left out, and JSON says how many."""
+    write_features(features.folder / "p.npz", slice(170, 310))
+    rows = read_rows(features.folder / "runs" / "A")
+    assert rows is not None
+    x = np.load(features.folder / "a.npz")["X"][170:]
+    shared = row_ids(Split("x", ("",) * 30, np.zeros((30, 1), np.int8), LabelSpace(("a",)), Path(), x))
+    n = int(shared.among(rows.splits["train"].ids).sum())
+    scored = features.json("eval", "A", "--dataset", features.folder / "p.npz")
+    assert n > 10 and scored["n_images"] == 140 - n
+    assert scored["provenance"]["labels_changed"] == {"test": {"trained_on": n}}
+
+
+def test_leaks_are_inherited_from_the_start(features: Sandbox) -> None:
+    """B starts from A on other rows. Rows of its test that A was trained on are left out, also one stage later."""
+    write_features(features.folder / "b.npz", slice(110, 400))
+    runs = features.folder / "runs"
+    words = ("--dataset", features.folder / "b.npz", "--steps", 3, "--critic", "none")
+    started = features.run("adversarial", *words, "--from", "A", "--out", runs / "B")
+    assert started.exit_code == 0, started.stderr
+    assert re.search(r"A was trained on \d+ of the \d+ rows that are test here.*left out when", started.stderr)
+    features.json("adversarial", *words, "--from", runs / "B", "--out", runs / "C")
+    a, b = read_rows(runs / "A"), read_rows(runs / "B")
+    assert a is not None and b is not None and not b.inherits_unknown
+    n = int(b.splits["test"].ids.among(a.splits["train"].ids).sum())
+    assert n > 0
+    for run in ("B", "C"):
+        scored = features.json("eval", run)
+        assert scored["n_images"] == len(b.splits["test"].ids) - n
+        assert scored["provenance"]["labels_changed"]["test"]["trained_on"] == n
+
+
+def test_an_automatic_start_that_leaks_is_not_taken(features: Sandbox) -> None:
+    """The pretrained run of the default folder was trained on rows that are test now."""
+    file = write_features(features.folder / "d.npz", slice(0, 60))
+    features.json("pretrain", "--dataset", file, "--steps", 3)
+    folder = only(features.folder / "runs", "d-*-pretrain")
+    words = ("adversarial", "--dataset", file, "--steps", 3, "--critic", "none")
+    x, y = (np.load(file)[key] for key in ("X", "Y"))
+    rows = read_rows(folder)
+    assert rows is not None
+    mine = row_ids(Split("x", ("",) * 60, np.zeros((60, 1), np.int8), LabelSpace(("a",)), Path(), x))
+    train = np.flatnonzero(mine.among(rows.splits["train"].ids))
+    split = np.array(["test"] * 60, dtype="<U5")
+    split[train], split[train[:2]], split[train[2:5]] = "train", "test", "val"
+    np.savez(file, X=x, Y=y, split=split, label_names=np.array(LABELS))
+    result = features.run(*words)
+    assert result.exit_code == 1
+    assert re.search(
+        r"was trained on 3 of the 3 rows that are val here.* and 2 of the \d+ rows that are test", result.stderr
+    )
+    for remedy in ("labeldep pretrain --dataset", "--fresh", "--out", "--from"):
+        assert remedy in result.stderr
+    (folder / "rows.safetensors").unlink()
+    result = features.run(*words)
+    assert result.exit_code == 1 and "does not say which rows it was trained on" in result.stderr
+    assert features.run("pretrain", "--dataset", file, "--steps", 3, "--fresh").exit_code == 0
+    assert features.run(*words).exit_code == 0
+
+
+def test_a_start_without_a_record_is_remembered(features: Sandbox) -> None:
+    """A named start of an older version, on data that have changed since: scores come with a warning."""
+    runs = features.folder / "runs"
+    (runs / "A" / "rows.safetensors").unlink()
+    words = ("--dataset", features.folder / "a.npz", "--steps", 3, "--critic", "none", "--from", "A")
+    features.json("adversarial", *words, "--out", runs / "same")
+    assert "did not record" not in features.run("eval", "same").stderr
+    write_features(features.folder / "a.npz", slice(0, 210))
+    features.json("adversarial", *words, "--out", runs / "grown")
+    result = features.run("eval", "grown")
+    assert result.exit_code == 0 and "grown started from a run of an older version that did not record" in result.stderr
+
+
+def test_labels_in_another_order(features: Sandbox) -> None:
+    """Columns are aligned by name in a comparison and for a start; a page, which lists labels, is refused."""
+    runs = features.folder / "runs"
+    plain = features.json("compare", "A", "A")
+    file = write_features(features.folder / "a.npz", slice(0, 200), turned=True)
+    features.json("pretrain", "--dataset", file, "--steps", 3, "--out", runs / "turned")
+    compared = features.run("compare", "A", "turned", "--json")
+    assert compared.exit_code == 0, compared.stderr
+    assert json.loads(compared.stdout)["n_images"] == plain["n_images"]
+    page = features.run("report", "A", "turned", "--out", features.folder / "page.html")
+    assert page.exit_code == 1 and "label 0 is 'cat' in A and 'mat' in turned" in page.stderr
+    assert "labeldep compare" in page.stderr
+    started = features.run(
+        *("adversarial", "--dataset", file, "--steps", 3, "--critic", "none", "--from", "A", "--out", runs / "next")
+    )
+    assert started.exit_code == 0, started.stderr
+    assert "are taken in the order of" in started.stderr
+    scores = [features.json("eval", run)["per_label"] for run in ("A", "next")]
+    assert [[label["label"] for label in labels] for labels in scores] == [list(LABELS)] * 2
+    first, second = ([label["count"] for label in labels] for labels in scores)
+    assert first == second
+
+
+def test_other_labels_are_named(features: Sandbox) -> None:
+    file = write_features(features.folder / "a.npz", slice(0, 200), n_labels=2)
+    features.json("pretrain", "--dataset", file, "--steps", 3, "--out", features.folder / "runs" / "two")
+    result = features.run("compare", "A", "two")
+    assert result.exit_code == 1 and "have other labels: A alone has mat" in result.stderr

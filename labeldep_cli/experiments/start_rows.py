@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 
+import numpy as np
+
 from labeldep_cli.config import DRAW, TrainingConfig, flags_of
 from labeldep_cli.datasets.alignment import aligned
 from labeldep_cli.datasets.split import SPLITS
@@ -12,7 +14,7 @@ from labeldep_cli.errors import CheckpointError
 from labeldep_cli.projects.project import Project
 from labeldep_cli.projects.rows import identify_images, rows_of
 from labeldep_cli.runs.changes import changes, counted, in_words, same_dataset, trained_on
-from labeldep_cli.runs.rows import Rows, read_rows
+from labeldep_cli.runs.rows import NO_ROWS, Rows, read_rows
 from labeldep_cli.runs.run import Run
 
 
@@ -57,7 +59,8 @@ def require_rows(start: Run, project: Project, full: bool) -> None:
         if not leaked.any():
             continue
         what = _leak_in_words(project, trained, now, name)
-        if (name == "val" and same) or 2 * leaked.sum() > len(leaked):
+        moved = same and trained_on(replace(trained, inherited=NO_ROWS), now, name)
+        if (name == "val" and np.any(moved)) or 2 * leaked.sum() > len(leaked):
             raise CheckpointError(
                 f"{start.folder} was trained on another draw or another state of {project.dataset.name}: "
                 f"it was trained on {what}",

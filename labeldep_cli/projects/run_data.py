@@ -150,16 +150,10 @@ class RunData:
         split = self.dataset.split(name)
         leaked = trained_on(trained, self.now, name)
         if 2 * leaked.sum() > len(leaked):
-            drawn = (
-                f"{name} was drawn again, since rows were added, removed or renamed"
-                if name in self.dataset.drawn
-                else "They have moved to another split"
-            )
             raise DatasetError(
                 f"{leaked.sum():,} of the {len(leaked):,} rows of {name} are rows that {run.folder} was trained on, "
                 f"such as {split.paths[leaked.argmax()]!r}",
-                f"{drawn}: give each row the split that it had at training, or train a new run (--out FOLDER). "
-                "To score the rows of training: --split train",
+                f"{self._leak_remedy(name)} To score the rows of training: --split train",
             )
         if leaked.any():
             verb = "is" if leaked.sum() == 1 else "are"
@@ -175,6 +169,16 @@ class RunData:
                 f"trained: its best evaluation and thresholds were chosen on {'it' if verb == 'was' else 'them'}"
             )
         return leaked
+
+    def _leak_remedy(self, name: str) -> str:
+        if not self.own:
+            return "Score the run on other rows."
+        why = (
+            f"{name} was drawn again, since rows were added, removed or renamed"
+            if name in self.dataset.drawn
+            else "They have moved to another split"
+        )
+        return f"{why}: give each row the split that it had at training, or train a new run (--out FOLDER)."
 
     def _note_unrecorded(self, name: str, reporter: Reporter) -> None:
         """Note that the run may have been trained on rows of a split, if a record that would tell is missing."""

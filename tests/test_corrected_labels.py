@@ -828,6 +828,30 @@ def test_files_of_another_data_set_are_read_once(camera: Sandbox, tmp_path: Path
     assert sum(counts) == 30, result.stderr
 
 
+def test_training_reads_no_test_images(tmp_path: Path) -> None:
+    """Not even for the check of the rows that a start was trained on, as long as their names are the same."""
+    sandbox = Sandbox(tmp_path)
+    write_photos(tmp_path / "ph", range(30))
+    words = ("--dataset", tmp_path / "ph", *BACKBONE, "--steps", 2)
+    assert "reading them" not in sandbox.run("pretrain", *words).stderr
+    started = sandbox.run("adversarial", *words, "--critic", "none")
+    assert started.exit_code == 0 and "reading them" not in started.stderr, started.stderr
+
+
+def test_full_mode_reads_few_files_and_says_where_it_goes_by_name(
+    camera: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photos(tmp_path / "other", range(600, 620))
+    out = camera.folder / "runs" / "full"
+    camera.json("pretrain", "--full", "--dataset", camera.folder / "ph", *BACKBONE, "--steps", 1, "--out", out)
+    monkeypatch.setattr("labeldep_cli.projects.rows.CHEAP", 19)
+    result = camera.run("eval", "full", "--dataset", tmp_path / "other", "--split", "train")
+    assert "20 images of other-" in result.stderr and "recognised by name, not by content" in result.stderr
+    monkeypatch.setattr("labeldep_cli.projects.rows.CHEAP", 20)
+    result = camera.run("eval", "full", "--dataset", tmp_path / "other", "--json")
+    assert "by name" not in result.stderr and json.loads(result.stdout)["n_images"] == 20
+
+
 def test_a_photo_that_was_replaced_is_another_row(camera: Sandbox) -> None:
     photo = camera.folder / "ph" / sorted(splits_of(camera, photos_run(camera))["train"])[0]
     before = photo.read_bytes()

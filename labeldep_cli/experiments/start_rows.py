@@ -114,7 +114,7 @@ def _compared(start: Run, project: Project, full: bool) -> tuple[Rows | None, Ro
     """The rows of a run at training, None if it has no record; and those of the data set now."""
     trained = read_rows(start.folder)
     if trained is not None and trained.ids.contents.any():
-        identify_images(project, full)
+        identify_images(project, full, _changed_splits(start, project))  # names suffice for a split without a change
     return trained, rows_of(project)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,22 +32,27 @@ def _numbers(files: SplitFiles) -> NDArray[np.int64]:
     return np.ascontiguousarray(octets[:, :8]).view("<i8").reshape(-1).astype(np.int64)
 
 
-def identify_images(project: Project, full: bool) -> None:
+def identify_images(project: Project, full: bool, names: Sequence[str] = SPLITS) -> None:
     """Read the files of images that are not known yet, so that they are recognised by their content.
 
     In full mode many unknown files are not read. A note then says that rows are recognised by name.
+
+    Args:
+        project: the data set.
+        full: whether this is for a run in full mode.
+        names: names of the splits.
     """
     if project.dataset.has_features:
         return
     if project.world.first:
-        unknown = sum(len(project.files(name).unknown) for name in SPLITS)
+        unknown = sum(len(project.files(name).unknown) for name in names)
         if full and unknown > CHEAP:
             project.reporter.note(
                 f"{unknown:,} images of {project.dataset.name} have not been read yet: their rows are recognised by "
                 "name, not by content"
             )
         else:
-            for name in SPLITS:
+            for name in names:
                 recognise(project, project.dataset.splits[name], always=True)
     for name, files in project.world.broadcast(dict(project.findings.files)).items():
         project.keep_files(name, files)

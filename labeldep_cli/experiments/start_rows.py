@@ -102,10 +102,12 @@ def require_held_out(start: Run, project: Project, config: TrainingConfig) -> No
         leaks = [name for name in SPLITS[1:] if trained_on(trained, now, name).any()]
         if not leaks:
             return
-        why = f"was trained on {' and '.join(_leak_in_words(project, trained, now, name) for name in leaks)}"
+        what = " and ".join(_leak_in_words(project, trained, now, name) for name in leaks)
+        why = f"was trained on another draw or another state of {project.dataset.name}: it was trained on {what}"
     raise CheckpointError(
         f"{start.folder} {why}",
-        f"Pretrain again; the old run is kept: {_pretrain_command(project, config)} --fresh\n"
+        "Take the same --split-seed, --val-fraction and --test-fraction as it did.\n"
+        f"Or pretrain again; the old run is kept: {_pretrain_command(project, config)} --fresh\n"
         "Or pretrain into another folder (--out FOLDER), and start from it: --from FOLDER",
     )
 

@@ -153,7 +153,7 @@ class RunData:
             raise DatasetError(
                 f"{leaked.sum():,} of the {len(leaked):,} rows of {name} are rows that {run.folder} was trained on, "
                 f"such as {split.paths[leaked.argmax()]!r}",
-                f"{self._leak_remedy(name)} To score the rows of training: --split train",
+                self._leak_remedy(name, run),
             )
         if leaked.any():
             verb = "is" if leaked.sum() == 1 else "are"
@@ -170,15 +170,23 @@ class RunData:
             )
         return leaked
 
-    def _leak_remedy(self, name: str) -> str:
+    def _leak_remedy(self, name: str, run: Run) -> str:
+        if run is not self.run:
+            return (
+                "Compare runs on the same data set, drawn with the same --split-seed and fractions, "
+                "or score them on another one: --dataset DATASET"
+            )
+        as_training = "To score the rows of training: --split train"
         if not self.own:
-            return "Score the run on other rows."
+            return f"Score the run on other rows. {as_training}"
         why = (
             f"{name} was drawn again, since rows were added, removed or renamed"
             if name in self.dataset.drawn
             else "They have moved to another split"
         )
-        return f"{why}: give each row the split that it had at training, or train a new run (--out FOLDER)."
+        return (
+            f"{why}: give each row the split that it had at training, or train a new run (--out FOLDER). {as_training}"
+        )
 
     def _note_unrecorded(self, name: str, reporter: Reporter) -> None:
         """Note that the run may have been trained on rows of a split, if a record that would tell is missing."""

@@ -192,7 +192,7 @@ def test_ready_features_are_named_without_pictures_and_names_are_text(sandbox: S
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        (["ready", "elsewhere"], "ready and .*elsewhere have another protocol: .*rows"),
+        (["ready", "elsewhere"], "rows of test are rows that .*elsewhere was trained on"),
         (["base", "ready"], "base was trained on pets-.*, and .*ready on x-"),
         (["base"] * 7, "7 runs are too many for one page: it has colours for 6"),
         (["bse"], "there is no run 'bse'"),

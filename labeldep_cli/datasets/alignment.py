@@ -70,12 +70,16 @@ def _some(names: list[str] | tuple[str, ...]) -> str:
 
 
 def undivided(dataset: Dataset) -> Dataset:
-    """Join all rows into every split, if both val and test were drawn; otherwise return the data set unchanged."""
+    """Join all rows into every split, if both val and test were drawn; otherwise return the data set unchanged.
+
+    The order of the rows depends on no draw: rows of ready features are in the order of their file, images in the order
+    of their names.
+    """
     if not {"val", "test"} <= dataset.drawn:
         return dataset
     parts = [dataset.splits[name] for name in SPLITS]
     first = parts[0]
-    all_rows = Split(
+    joined = Split(
         "all",
         tuple(path for part in parts for path in part.paths),
         np.concatenate([part.labels for part in parts]),
@@ -85,6 +89,11 @@ def undivided(dataset: Dataset) -> Dataset:
         None if first.rows is None else np.concatenate([part.rows for part in parts if part.rows is not None]),
         _joined([part.members for part in parts if part.members is not None]),
     )
+    if joined.rows is None:
+        order = np.array(sorted(range(len(joined)), key=joined.paths.__getitem__), np.int64)
+    else:
+        order = np.argsort(joined.rows)
+    all_rows = joined.subset("all", order)
     splits = {name: replace(all_rows, name=name) for name in SPLITS}
     return replace(dataset, splits=splits, drawn=frozenset(), undivided=True)
 

@@ -7,13 +7,11 @@ from pathlib import Path
 
 from labeldep_cli.compute.distributed import World
 from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, ExtractConfig, TrainingConfig
-from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.errors import CheckpointError, LabeldepError
+from labeldep_cli.experiments.start_rows import require_rows
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.models.heads.registry import HEADS
 from labeldep_cli.projects.project import Project
-from labeldep_cli.runs.changes import changes, find_leak, in_words, same_dataset
-from labeldep_cli.runs.rows import Rows, read_rows
 from labeldep_cli.runs.run import Run
 
 
@@ -100,54 +98,10 @@ def require_start(start: Run, project: Project, full: bool, folder: Path) -> Non
         )
     if project.weights is not None:
         start.require_weights(project.weights)
-    _require_rows(start, project)
+    require_rows(start, project, full)
     if start.full and not full:
         raise CheckpointError(
             f"{start.folder} is a full-mode run, and this is head mode", "Add --full, or start from a head-mode run."
-        )
-
-
-def _require_rows(start: Run, project: Project) -> None:
-    """Refuse a run that was trained on rows that are val or test here; report other changes of rows or labels.
-
-    Raises:
-        CheckpointError: names the split, the number of such rows and one of them.
-    """
-    trained, now = read_rows(start.folder), Rows.of(project.dataset)
-    if trained is None:
-        _note_unknown_rows(start, project)
-        return
-    for name in SPLITS[1:]:
-        leak = find_leak(trained, now, project.dataset, name)
-        if leak is None:
-            continue
-        what = f"{leak.rows:,} of the {leak.of:,} rows that are {name} here"
-        if not leak.certain:
-            project.reporter.note(
-                f"{start.folder} was trained on {what}, if equal names mean equal images, for example {leak.example!r}"
-            )
-            continue
-        raise CheckpointError(
-            f"{start.folder} was trained on another draw or another state of {project.dataset.name}: "
-            f"it was trained on {what}, such as {leak.example!r}",
-            "Take the same --split-seed, --val-fraction and --test-fraction, "
-            "or pretrain on these rows (labeldep pretrain --out FOLDER) and start --from FOLDER.",
-        )
-    if same_dataset(trained, now) and (words := in_words(changes(trained, now))):
-        project.reporter.note(f"{project.dataset.name} has changed since {start.folder} was trained: {words}")
-
-
-def _note_unknown_rows(start: Run, project: Project) -> None:
-    """Report that a run of an older version, without stored rows, may have been trained on val or test rows."""
-    recorded, splits = start.config["dataset"], project.dataset.splits
-    if recorded["name"] != project.dataset.name:
-        return
-    changed = [name for name in SPLITS if recorded["fingerprints"][name] != splits[name].fingerprint]
-    if changed:
-        project.reporter.note(
-            f"{start.folder} does not say which rows it was trained on, as runs of older versions do not, and "
-            f"{', '.join(changed)} of {project.dataset.name} {'has' if len(changed) == 1 else 'have'} changed since: "
-            "it may have been trained on rows that are val or test here"
         )
 
 

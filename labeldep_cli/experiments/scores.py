@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +20,9 @@ from labeldep_cli.evaluation.metrics import Scores
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs
-from labeldep_cli.projects.of_run import RunData, open_run_data
+from labeldep_cli.projects.of_run import open_run_data
 from labeldep_cli.projects.project import Project
+from labeldep_cli.projects.run_data import RunData
 from labeldep_cli.runs.decisions import decision_of
 from labeldep_cli.runs.provenance import protocol_of
 from labeldep_cli.runs.run import Run
@@ -118,15 +120,23 @@ class SplitPredictions:
 
 
 def predict_split(
-    run: Run, run_workspace: RunWorkspace, machine: Machine, split: str, weights: str | None, reporter: Reporter
+    run: Run,
+    run_workspace: RunWorkspace,
+    machine: Machine,
+    split: str,
+    weights: str | None,
+    reporter: Reporter,
+    others: Sequence[Run] = (),
 ) -> SplitPredictions:
     """Pass a split through a run's generator once; arguments as in `evaluate_run`.
 
+    Rows of val or test that the run or one of the `others` was trained on are left out.
+
     Raises:
-        LabeldepError: the data set is missing, the weights have changed, or the run was trained on rows of the split.
+        LabeldepError: the data set is missing, the weights have changed, or the run was trained on most of the rows.
     """
     project, data = open_run_data(run, run_workspace, weights, machine, reporter)
-    data.require_unseen(split, reporter)
+    project, data = data.held_out(project, split, reporter, others)
     inputs = ensure_inputs(project, split, run.full)
     logits = collect_logits(run.generator(project.device), inputs)
     return SplitPredictions(run, project, split, inputs, logits, data)

@@ -20,6 +20,7 @@ from labeldep_cli.experiments.requirements import (
     require_head,
     require_start,
 )
+from labeldep_cli.experiments.start_rows import in_label_order, require_held_out
 from labeldep_cli.experiments.train_run import Trained, default_folder, train_on
 from labeldep_cli.progress import DeduplicatingReporter, Reporter
 from labeldep_cli.projects.open import open_project
@@ -56,7 +57,9 @@ def _head_run(project: Project, config: PretrainConfig) -> Run | None:
     if run is None or config.hidden not in (None, run.facts["hidden"]):
         return None
     try:
+        project = in_label_order(project, run)
         require_start(run, project, config.full, default_folder(project, config))
+        require_held_out(run, project, config)
     except CheckpointError as error:
         project.reporter.note(f"the head starts from scratch: {error.what}")
         return None
@@ -100,6 +103,10 @@ def adversarial(
         first_job = Job(tensorboard=job.tensorboard)
         first = pretrain(workspace, source, machine, _pretrain_config(project, pretraining), first_job, reporter)
         run, images_read = open_run(str(first.folder), workspace.runs_dir), first.images_read
+        project.findings.files.clear()  # pretraining has read files that were unknown until then
+        project.findings.stores.clear()
+    elif start is None:
+        require_held_out(run, project, pretraining)
     require_head(run, config)
     config = replace(config, head=run.head_kind, hidden=run.facts["hidden"])
     return train_on(project.for_head(run.head_kind), config.resolved(), run, job, images_read)

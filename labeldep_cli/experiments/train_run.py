@@ -28,6 +28,7 @@ from labeldep_cli.experiments.requirements import (
     require_same_preprocessing,
     require_start,
 )
+from labeldep_cli.experiments.start_rows import in_label_order, rows_to_record
 from labeldep_cli.files import lock, make_folder
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.models.discriminator import seeded_critic
@@ -109,6 +110,7 @@ def train_on(
     require_full_batches(config, project.world)
     folder = job.out or default_folder(project, config)
     if start is not None:
+        project = in_label_order(project, start)
         require_start(start, project, config.full, folder)
     world = project.world
     make_folder(folder)
@@ -123,7 +125,7 @@ def train_on(
             require_same_preprocessing(start, project, train)
         cached_z = world.broadcast(reads_cache(project, config, train, existing))
         record = config_record(project, config, start, train, cached_z)
-        if not _claimed(folder, record, job, project):
+        if not _claimed(folder, record, job, project, start):
             use_cached_z(project, config, train, cached_z)
             reporter = project.reporter
             if job.tensorboard and world.first:
@@ -138,7 +140,7 @@ def train_on(
         return Trained(folder, result, project.skipped(train, val), provenance, images_read, config.selection)
 
 
-def _claimed(folder: Path, record: dict[str, Any], job: Job, project: Project) -> bool:
+def _claimed(folder: Path, record: dict[str, Any], job: Job, project: Project, start: Run | None) -> bool:
     """Reserve the folder for this run, in the first process only.
 
     Returns:
@@ -151,7 +153,7 @@ def _claimed(folder: Path, record: dict[str, Any], job: Job, project: Project) -
     if project.world.first:
         if job.fresh:
             clear_folder(folder, job.keep, project.reporter)
-        finished = claim(folder, record, project.reporter, project.dataset)
+        finished = claim(folder, record, project.reporter, lambda: rows_to_record(project, start))
     return project.world.broadcast(finished)
 
 

@@ -181,7 +181,8 @@ def audit_run(
 
     Raises:
         CheckpointError: there is no such run, or the split is train, whose labels the run has learnt.
-        LabeldepError: the run's data set is missing, its weights have changed, or it was trained on rows of the split.
+        LabeldepError: the run's data set is missing, its weights have changed, or it was trained on most rows of the
+            split.
     """
     run = open_and_announce(run_name, run_workspace, reporter)
     if split == "train":
@@ -200,7 +201,7 @@ def audit_run(
     with lock(folder / ".lock", str(folder)):
         parts, skipped = list[HeldOutScores](), tuple[Skipped, ...]()
         for name in names:
-            data.require_unseen(name, reporter)
+            project, data = data.held_out(project, name, reporter)
             inputs = ensure_inputs(project, name, run.full)
             parts.append(score_held_out(run, inputs, name, project.device))
             skipped += inputs.skipped

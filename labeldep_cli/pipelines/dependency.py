@@ -64,12 +64,12 @@ def dependency(
         reporter: takes notes.
 
     Raises:
-        LabeldepError: there is no such run; its data set is missing; it was trained on rows of the split; or no image
-            of the split has all its labels known.
+        LabeldepError: there is no such run; its data set is missing; it was trained on most rows of the split; or no
+            image of the split has all its labels known.
     """
     run = open_and_announce(run_name, run_workspace, reporter)
     project, data = open_run_data(run, run_workspace, None, machine, reporter)
-    data.require_unseen(split, reporter)
+    project, data = data.held_out(project, split, reporter)
     inputs = ensure_inputs(project, split, run.full)
     labels = inputs.labels.numpy()
     if not (labels >= 0).all(axis=1).any():

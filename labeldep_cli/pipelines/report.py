@@ -102,7 +102,7 @@ def report(
         run = open_and_announce(names[0], run_workspace, reporter)
         reports = run_reports([predict_split(run, run_workspace, machine, split, None, reporter)])
     else:
-        runs = open_paired(names, run_workspace, split, reporter)
+        runs = open_paired(names, run_workspace, split, reporter, ordered=True)
         reports = run_reports(list(predict_paired(runs, run_workspace, machine, split, reporter)))
     return _write(reports, seed, out, reporter)
 

@@ -116,13 +116,20 @@ def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool)
     return Extracted(cache, sum(pace.rows for pace in paces), Pace.in_turn(paces))
 
 
-def recognise(project: Project, split: Split, fresh: bool = False) -> SplitFiles:
-    """Which images the rows of a split are. Unknown files are read if a store may already hold their features."""
+def recognise(project: Project, split: Split, fresh: bool = False, always: bool = False) -> SplitFiles:
+    """Which images the rows of a split are. Unknown files are read if a store may already hold their features.
+
+    Args:
+        project: data, backbone and machine.
+        split: the split.
+        fresh: all features are computed again.
+        always: read unknown files in any case.
+    """
     files = project.files(split.name)
     unknown = files.unknown
     if project.findings.first_extraction is None:
         project.findings.first_extraction = fresh or all(store.empty for store in project.stores())
-    if not len(unknown) or project.findings.first_extraction:
+    if not len(unknown) or (project.findings.first_extraction and not always):
         return files  # unknown files are recognised when they are encoded
     project.reporter.note(f"{len(unknown)} of {len(split)} {split.name} files are new or were touched: reading them")
     with project.reporter.bar(f"recognising {split.name} images", len(unknown), "images") as bar:

@@ -41,7 +41,7 @@ class Findings:
     """What a command has learned about a project's files and stores; shared by all variants of the project.
 
     Attributes:
-        files: by split, which images its rows are.
+        files: by split, which images its rows are; an undivided data set has one entry, "all".
         stores: by (spatial, extraction), the store that holds most of the images; None if no store holds any.
         first_extraction: whether all stores were empty when the command began, so that no image has to be recognised;
             None as long as this has not been checked.
@@ -203,14 +203,15 @@ class Project:
 
     def files(self, name: str) -> SplitFiles:
         """Which images the rows of a split are, as far as this is known without reading the files."""
-        if name not in self.findings.files:
-            self.findings.files[name] = SplitFiles.of(self.dataset.splits[name], self.known)
-        return self.findings.files[name]
+        key = "all" if self.dataset.undivided else name
+        if key not in self.findings.files:
+            self.findings.files[key] = SplitFiles.of(self.dataset.splits[name], self.known)
+        return self.findings.files[key]
 
     def keep_files(self, name: str, files: SplitFiles) -> None:
         """Keep what was learned about a split's files; the stores are searched again on next use."""
         self.findings.stores.clear()
-        self.findings.files[name] = files
+        self.findings.files["all" if self.dataset.undivided else name] = files
 
     def stores(self) -> list[FeatureStore]:
         """The stores that may hold this project's features."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.datasets.split import SPLITS, Dataset
+from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.runs.rows import Rows
 
 
@@ -63,7 +63,7 @@ def changes(before: Rows, now: Rows) -> dict[str, SplitChange]:
     by_split = {}
     for name in SPLITS:
         old, new = before.splits[name], now.splits[name]
-        _, old_rows, new_rows = np.intersect1d(old.ids, new.ids, assume_unique=True, return_indices=True)
+        old_rows, new_rows = old.ids.pairs(new.ids)
         differ = old_columns(old.labels[old_rows]) != new_columns(new.labels[new_rows])
         change = SplitChange(
             rows=int(differ.any(axis=1).sum()),
@@ -97,47 +97,29 @@ def same_dataset(trained: Rows, now: Rows) -> bool:
 
 def n_shared(trained: Rows, now: Rows) -> int:
     """The number of a run's rows that are in a data set, in any split."""
-    return int(np.isin(trained.ids, now.ids).sum()) if trained.has_features == now.has_features else 0
+    return int(trained.ids.among(now.ids).sum()) if trained.has_features == now.has_features else 0
 
 
-@dataclass(frozen=True)
-class Leak:
-    """Rows of val or test that a run was trained on.
+def trained_on(trained: Rows, now: Rows, name: str) -> NDArray[np.bool_]:
+    """The rows of val or test that a run, or one that it started from, was trained on, bool [N]; none for train.
 
-    Attributes:
-        rows: their number.
-        of: the number of rows in the split.
-        example: the name of one of them.
-        certain: they are certainly the same rows. In another data set, rows may share a name by chance.
-    """
-
-    rows: int
-    of: int
-    example: str
-    certain: bool
-
-
-def find_leak(trained: Rows, now: Rows, dataset: Dataset, name: str) -> Leak | None:
-    """Search a split for rows that a run was trained on; None if there are none, and for train itself.
+    A row that was in this split and in train already at training, as two copies, does not count.
 
     Args:
         trained: the rows that the run was trained on.
-        now: the rows of `dataset`.
-        dataset: the data set as it is now.
+        now: the rows of the data set as it is now.
         name: name of the split.
     """
-    if name == "train" or trained.has_features != now.has_features:
-        return None
     ids = now.splits[name].ids
-    leaked = np.flatnonzero(np.isin(ids, _ids_only_in_train(trained), assume_unique=True))
-    if len(leaked) == 0:
-        return None
-    certain = same_dataset(trained, now) or 2 * len(leaked) > len(ids)
-    return Leak(len(leaked), len(ids), dataset.splits[name].paths[leaked[0]], certain)
+    if name == "train" or trained.has_features != now.has_features:
+        return np.zeros(len(ids), bool)
+    own = ids.among(trained.splits["train"].ids) & ~ids.among(trained.splits[name].ids)
+    return own | ids.among(trained.inherited)
 
 
-def _ids_only_in_train(trained: Rows) -> NDArray[np.int64]:
-    """The ids of train rows that were not in val or test too: equal rows in both have been scored from the start."""
-    held_out = np.concatenate([trained.splits[name].ids for name in SPLITS[1:]])
-    train = trained.splits["train"].ids
-    return train[~np.isin(train, held_out)]
+def validated_on(trained: Rows, now: Rows, name: str) -> NDArray[np.bool_]:
+    """The rows of test that were val, and not test, when a run was trained, bool [N]; none for other splits."""
+    ids = now.splits[name].ids
+    if name != "test" or trained.has_features != now.has_features:
+        return np.zeros(len(ids), bool)
+    return ids.among(trained.splits["val"].ids) & ~ids.among(trained.splits["test"].ids)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from glob import escape
 from itertools import count
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, changed
-from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import atomic_write, sha256, storing, write_json
 from labeldep_cli.inputs.batches import Blocks
@@ -124,14 +123,14 @@ def _is_finished(folder: Path) -> bool:
     return result_of(folder) is not None and bool(checkpoint.read_facts(folder / BEST))
 
 
-def claim(folder: Path, record: dict[str, Any], reporter: Reporter, dataset: Dataset | None = None) -> bool:
+def claim(folder: Path, record: dict[str, Any], reporter: Reporter, rows: Callable[[], Rows] | None = None) -> bool:
     """Reserve a folder for a run, or check that it already contains this run.
 
     Args:
         folder: folder of the run.
         record: the run's config.json.
         reporter: receives notes.
-        dataset: the data set that the run is trained on; its rows and labels are stored too. None to store none.
+        rows: gives the rows and labels that the run is trained on; they are stored too. None to store none.
 
     Returns:
         Whether the run is finished. If not, training starts or continues.
@@ -147,10 +146,10 @@ def claim(folder: Path, record: dict[str, Any], reporter: Reporter, dataset: Dat
             kept = _kept_start(other)
             if kept and not changed(_identity({**record, "start": other["start"]}), _identity(other)):
                 remedy = f"It started from {kept}: --from {shlex.quote(str(kept))}\n{remedy}"
-            words = _with_rows_in_words(differences, folder, dataset)
+            words = _with_rows_in_words(differences, folder, rows)
             raise CheckpointError(f"{folder} holds a run with other settings: {'; '.join(words)}", remedy)
-        if dataset is not None and not (folder / ROWS).exists():  # a run of an older version, or killed before saving
-            save_rows(folder, dataset)
+        if rows is not None and not (folder / ROWS).exists():  # a run of an older version, or killed before saving
+            save_rows(folder, rows())
         if _is_finished(folder):
             reporter.note(f"{folder} is finished already; its result:")
             return True
@@ -161,8 +160,8 @@ def claim(folder: Path, record: dict[str, Any], reporter: Reporter, dataset: Dat
         )
     else:
         write_json(folder / CONFIG, record)
-        if dataset is not None:
-            save_rows(folder, dataset)
+        if rows is not None:
+            save_rows(folder, rows())
     return False
 
 
@@ -175,12 +174,12 @@ def _kept_start(record: Mapping[str, Any]) -> Path | None:
     return next((path for path in kept if sha256(path / BEST) == record["start"]["sha256"]), None)
 
 
-def _with_rows_in_words(differences: list[str], folder: Path, dataset: Dataset | None) -> list[str]:
+def _with_rows_in_words(differences: list[str], folder: Path, rows: Callable[[], Rows] | None) -> list[str]:
     """Replace the difference of the rows' fingerprints by words, if the run has stored which rows it was trained on."""
-    kept = None if dataset is None else read_rows(folder)
-    if dataset is None or kept is None:
+    kept = None if rows is None else read_rows(folder)
+    if rows is None or kept is None:
         return differences
-    now = Rows.of(dataset)
+    now = rows()
     parts = [in_words(changes(kept, now)), _label_names(kept.space.names, now.space.names)]
     words = "; ".join(part for part in parts if part) or "rows: another order"
     return [f"the data have changed ({words})" if text.startswith(f"{_ROWS} ") else text for text in differences]

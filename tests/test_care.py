@@ -340,7 +340,7 @@ def test_a_small_val_split_is_told_once(sandbox: Sandbox) -> None:
     assert len(small) == 1
     assert "--val-fraction (now 0.05)" in small[0]
     assert "pretraining first" in result.stderr
-    assert len([line for line in lines if re.match(r"val = \d of \d+ rows .*, drawn from train", line)]) == 1
+    assert len([line for line in lines if re.match(r"val = \d of \d+ rows .*, drawn by name", line)]) == 1
 
 
 def ended_by(number: int, sandbox: Sandbox, group: bool) -> tuple[int, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -743,10 +744,14 @@ def photos_run(sandbox: Sandbox) -> Path:
 
 
 def write_photos(folder: Path, seeds: range) -> None:
-    """Photos IMG_0.png, IMG_1.png, ... with labels that depend on their position."""
+    """Photos IMG_0.png, IMG_1.png, ... with labels that depend on their position; a minute old, as photos are.
+
+    A file that was written a moment ago may still change within its time stamp, so it is read again.
+    """
     lines = ["path," + ",".join(LABELS)]
     for row, seed in enumerate(seeds):
-        draw_image(folder / f"IMG_{row}.png", seed)
+        photo = draw_image(folder / f"IMG_{row}.png", seed)
+        os.utime(photo, (photo.stat().st_mtime - 60,) * 2)
         lines.append(f"IMG_{row}.png,{row % 2},{row // 2 % 2},{row // 4 % 2}")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
 
@@ -849,7 +854,7 @@ def test_full_mode_reads_few_files_and_says_where_it_goes_by_name(
     assert "20 images of other-" in result.stderr and "recognised by name, not by content" in result.stderr
     monkeypatch.setattr("labeldep_cli.projects.rows.CHEAP", 20)
     result = camera.run("eval", "full", "--dataset", tmp_path / "other", "--json")
-    assert "by name" not in result.stderr and json.loads(result.stdout)["n_images"] == 20
+    assert "recognised by name" not in result.stderr and json.loads(result.stdout)["n_images"] == 20
 
 
 def test_a_photo_that_was_replaced_is_another_row(camera: Sandbox) -> None:

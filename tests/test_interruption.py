@@ -476,3 +476,16 @@ def test_events_go_on_after_an_interruption(sandbox: Sandbox, tmp_path: Path) ->
     assert [event.step for event in events.Scalars("val/mAP")] == [
         json.loads(line)["step"] for line in (out / METRICS).read_text().splitlines()
     ]
+
+
+@pytest.mark.parametrize(("error", "is_reported"), [("ConnectionResetError()", False), ("ValueError('torn')", True)])
+def test_a_worker_whose_parent_closes_a_connection_reports_nothing(error: str, is_reported: bool) -> None:
+    """As a thread of multiprocessing does that sends tensors: it calls the hook with what it caught."""
+    code = (
+        "import sys\n"
+        "from labeldep_cli.compute.interruption import leave_to_parent\n"
+        "leave_to_parent(0)\n"
+        f"try:\n    raise {error}\nexcept Exception:\n    sys.excepthook(*sys.exc_info())\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ("Traceback" in process.stderr) is is_reported

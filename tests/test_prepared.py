@@ -192,7 +192,7 @@ class TestMovedImages:
     def test_a_renamed_folder_is_prepared(self, sandbox: Sandbox, moved: Path) -> None:
         backbone, _, (note,) = settled(sandbox, moved)
         assert backbone == SMALL
-        assert "the features that are there" in note
+        assert "its features are on this disk" in note
 
     def test_its_features_are_not_computed_again(self, sandbox: Sandbox, moved: Path) -> None:
         result = sandbox.run("extract", "--dataset", moved)

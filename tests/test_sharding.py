@@ -133,7 +133,8 @@ class TestTwoProcesses:
     def test_nothing_is_left_but_segments(self, two: Path) -> None:
         (store,) = (path for path in two.iterdir() if path.is_dir())
         names = sorted(path.name for path in store.iterdir() if path.name != ".lock")
-        assert names == ["kind.json", *(f"test-{k:06d}.h5" for k in range(1, 5))], "two of train, one of val and test"
+        segments = [f"test-{k:06d}.h5" for k in range(1, 5)]
+        assert names == ["kind.json", *segments, "weights.json"], "two of train, one of val and test"
 
     def test_one_speaks_for_both(self, place: Path, two: Path) -> None:
         (line,) = (place / "two.out").read_text().splitlines()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
+from types import FrameType, TracebackType
 
 
 class Deferral:
@@ -101,7 +102,8 @@ def leave_to_parent(worker: int) -> None:
     """Let a worker process survive signals to its whole process group, because its parent may still need its results.
 
     Ctrl-C and the first SIGTERM are ignored. The second SIGTERM, which comes from a parent that does not wait, ends the
-    worker. A worker without a parent ends by itself.
+    worker. A worker without a parent ends by itself. A parent that ends may close its connections while a thread of the
+    worker still sends tensors: that is no error to report.
 
     Args:
         worker: number of the worker, as a DataLoader passes it.
@@ -114,5 +116,10 @@ def leave_to_parent(worker: int) -> None:
         if signals > 1:
             os._exit(0)
 
+    def report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not issubclass(kind, ConnectionError | EOFError):
+            sys.__excepthook__(kind, error, traceback)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, terminate)
+    sys.excepthook = report

@@ -123,11 +123,8 @@ def complete(present: Mapping[str, Split], draw: Draw) -> tuple[dict[str, Split]
         train = splits["train"]
         kept, held_out, forced = hold_out_by_name(train.paths, fraction, draw.seed, name)
         splits["train"], splits[name] = train.subset("train", kept), train.subset(name, held_out)
-        may_move = "; rows added later may move one of them, since there are so few"
-        growth = may_move if forced else ": rows added later move none of them"
-        notes.append(
-            f"{name} = {len(held_out)} of {len(train)} rows ({len(held_out) / len(train):.1%}), drawn from train by a "
-            f"hash of their names{growth} "
-            f"(--{name}-fraction {fraction}, --split-seed {draw.seed})"
-        )
+        may_move = ", so few that added rows may move one" if forced else ""
+        share = f"{len(held_out) / len(train):.1%}"
+        rows = f"{len(held_out)} of {len(train)} rows ({share})"
+        notes.append(f"{name} = {rows}, drawn by name (--{name}-fraction {fraction}){may_move}")
     return {name: splits[name] for name in SPLITS}, tuple(notes)

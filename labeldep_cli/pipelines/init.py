@@ -28,6 +28,9 @@ from labeldep_cli.projects.prepared import find_prepared
 MOST_TABLES = 20
 """Largest number of files that are opened to check whether they are data sets."""
 
+_SMALL_BACKBONE = "squeezenet1_1"
+"""Offered to those who only want to try the tool on a CPU."""
+
 _FRACTIONS = (Source.val_fraction, 0.1, 0.2)
 
 _HEAD = """\
@@ -160,7 +163,8 @@ def backbone_offers(offer: DatasetOffer, workspace: Workspace) -> list[BackboneO
         DEFAULT_BACKBONE, DEFAULT_WEIGHTS, f"{megabytes or 0:.0f} MB are downloaded when needed"
     )
     default = on_disk.pop(DEFAULT_BACKBONE, to_download)
-    offers = [*ready, default, *on_disk.values()]
+    small = BackboneOffer(_SMALL_BACKBONE, DEFAULT_WEIGHTS, "a small one: quick on a CPU, less accurate")
+    offers = [*ready, default, *on_disk.values(), small]
     return list({(one.name, one.weights): one for one in reversed(offers)}.values())[::-1]
 
 

@@ -31,8 +31,8 @@ _OVER_LABELS = {"mean": "averaged over", "sum": "summed over"}
 
 
 def number(value: float | None) -> str:
-    """A score as text: two decimals, or a dash if there is none."""
-    return "-" if value is None else f"{value:.2f}"
+    """A score as text, at most five characters: two decimals, or a dash if there is none."""
+    return "-" if value is None else f"{value:.2f}"[:5]
 
 
 def summary(scores: Mapping[str, Any]) -> list[str]:

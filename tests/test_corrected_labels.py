@@ -1004,3 +1004,27 @@ def test_other_labels_are_named(features: Sandbox) -> None:
     features.json("pretrain", "--dataset", file, "--steps", 3, "--out", features.folder / "runs" / "two")
     result = features.run("compare", "A", "two")
     assert result.exit_code == 1 and "have other labels: A alone has mat" in result.stderr
+
+
+def test_the_projects_data_set_is_tried_where_the_runs_own_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder was renamed, and labeldep.toml with it: short words for runs still mean the runs of before."""
+    sandbox = Sandbox(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    write_photos(tmp_path / "before", range(40))
+    write_photos(tmp_path / "other", range(100, 140))
+    sandbox.json("pretrain", "--dataset", tmp_path / "before", *BACKBONE, "--steps", 2)
+    first = sandbox.json("eval", "pretrain")
+    (tmp_path / "before").rename(tmp_path / "after")
+    Path("labeldep.toml").write_text('[defaults]\ndataset = "after/labels.csv"\nbackbone = "squeezenet1_1"\n')
+    result = sandbox.run("eval", "pretrain", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "is the data set that" in result.stderr
+    assert {name: json.loads(result.stdout)[name] for name in ("mAP", "n_images")} == {
+        name: first[name] for name in ("mAP", "n_images")
+    }
+    Path("labeldep.toml").write_text('[defaults]\ndataset = "other/labels.csv"\nbackbone = "squeezenet1_1"\n')
+    refused = sandbox.run("eval", "pretrain")
+    assert refused.exit_code == 1
+    assert "is gone, and other/labels.csv is another one" in refused.stderr and "--dataset NEW" in refused.stderr

@@ -17,6 +17,7 @@ from labeldep_cli.projects.open import open_project
 from labeldep_cli.projects.project import Project
 from labeldep_cli.projects.rows import identify_images, rows_of, with_all_rows
 from labeldep_cli.projects.run_data import RunData
+from labeldep_cli.runs.names import is_gone
 from labeldep_cli.runs.rows import read_rows
 from labeldep_cli.runs.run import Run
 
@@ -25,6 +26,8 @@ def open_run_data(
     run: Run, run_workspace: RunWorkspace, weights: str | None, machine: Machine, reporter: Reporter
 ) -> tuple[Project, RunData]:
     """Open a run's backbone with its data set or another one, and note what has changed since training.
+
+    If the run's own data set is gone, and the project's data set has the run's rows, it has moved there.
 
     Args:
         run: the run.
@@ -44,8 +47,10 @@ def open_run_data(
     )
     workspace = Workspace(run_workspace.data_dir or Path(run.config["data_dir"]), run_workspace.runs_dir, features)
     located = None if row is None else run.weights(row, weights)
-    named = run_workspace.dataset is not None
-    source = replace(run.source(), dataset=run_workspace.dataset or run.source().dataset)
+    moved_to = run_workspace.scope.dataset if run_workspace.dataset is None and is_gone(run.config) else None
+    new_name = run_workspace.dataset or moved_to
+    named = new_name is not None
+    source = replace(run.source(), dataset=new_name or run.source().dataset)
     dataset = _load(run, source, workspace, named, reporter)
     extraction = ExtractConfig(draft=run.draft)
     project = open_project(
@@ -55,6 +60,11 @@ def open_run_data(
     if trained is not None and trained.ids.contents.any():
         identify_images(project, run.full)
     data = RunData.of(run, trained, dataset, rows_of(project), named)
+    if moved_to and not data.own:
+        raise DatasetError(
+            f"the data set of {run.folder}, {run.source().dataset}, is gone, and {moved_to} is another one",
+            "Put it back, or name its new place: --dataset NEW",
+        )
     if not data.own:
         project = with_all_rows(project, undivided(dataset))
         data = replace(data, dataset=project.dataset, now=rows_of(project))

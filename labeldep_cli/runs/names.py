@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,7 +83,11 @@ class KnownRun:
         settings = self.record.get("settings", {})
         names = (settings.get("dataset"), self.record.get("dataset", {}).get("name"))
         of_dataset = scope.dataset is None or scope.dataset in names or _same_place(scope.dataset, names[0])
-        return of_dataset and (scope.backbone is None or settings.get("backbone") in (None, scope.backbone))
+        return of_dataset and self.has_backbone(scope)
+
+    def has_backbone(self, scope: Scope) -> bool:
+        """Whether it is of a scope's backbone; ready features have no backbone."""
+        return scope.backbone is None or self.record.get("settings", {}).get("backbone") in (None, scope.backbone)
 
 
 def known_runs(runs_dir: Path) -> list[KnownRun]:
@@ -126,6 +130,9 @@ def find_run(name: str | None, runs_dir: Path, scope: Scope = EVERYWHERE) -> Pat
         return newest.folder
     of_stage = [run for run in runs if run.stage == name and not run.nested]
     matches = of_stage or [run for run in runs if name and name in run.name]
+    if not matches:  # their data set may have moved to the scope's; the command that opens it checks that
+        gone = [run for run in known_runs(runs_dir) if run.has_backbone(scope) and is_gone(run.record)]
+        matches = [run for run in gone if run.stage == name and not run.nested]
     matches = [run for run in matches if run.usable] or matches
     matches = [run for run in matches if not run.kept] or matches
     if not matches:
@@ -149,6 +156,13 @@ def exact_run(name: str, runs_dir: Path) -> Path | None:
         if (folder / CONFIG).is_file():
             raise _without_checkpoint(folder)
     return None
+
+
+def is_gone(record: Mapping[str, Any]) -> bool:
+    """Whether the path of a run's data set, as its record has it, no longer exists."""
+    dataset = record.get("settings", {}).get("dataset")
+    is_path = isinstance(dataset, str) and Path(dataset).is_absolute()
+    return is_path and not any(character in dataset for character in "*?{") and not Path(dataset).exists()
 
 
 def _same_place(dataset: str, recorded: object) -> bool:

@@ -243,7 +243,7 @@ class TestCorrectedLabels:
         assert mine.read_bytes() == b"x"
 
     def test_the_next_command_can_be_pasted(self, audited: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(next_command, "_is_read", lambda: True)
+        monkeypatch.setattr(next_command, "_is_interactive", lambda: True)
         data = ["--dataset", str(audited.folder / "x.npz")]
         first = self.audit(audited).splitlines()[-1].removeprefix("next: ")
         assert shlex.split(first) == ["labeldep", "pretrain", *data]

@@ -326,7 +326,7 @@ def test_no_critic_and_no_generator_is_no_training(sandbox: Sandbox) -> None:
     result = sandbox.run("adversarial", "--dataset", sandbox.table, *BACKBONE, "--critic", "none", "--freeze-generator")
     assert result.exit_code == 2
     assert "--freeze-generator" in result.stderr
-    assert "only the generator can be trained" in result.stderr
+    assert "generator" in result.stderr and "none" in result.stderr
 
 
 def test_data_counts(sandbox: Sandbox) -> None:

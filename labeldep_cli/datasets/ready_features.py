@@ -55,9 +55,9 @@ def read_rows(file: Path) -> Rows:
     Raises:
         DatasetError: as `read` does.
     """
-    found = read(file)
-    names = [f"row-{row}" for row in range(len(found.features))]
-    return Rows(names, found.labels, found.label_names, found.splits, found.features)
+    loaded = read(file)
+    names = [f"row-{row}" for row in range(len(loaded.features))]
+    return Rows(names, loaded.labels, loaded.label_names, loaded.splits, loaded.features)
 
 
 def _read_npz(file: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any] | None]:

@@ -146,7 +146,7 @@ def find_removals(folder: Path, named: Sequence[str], images: KnownImages, repor
     stores = FeatureStore.all_in(folder)
     if named:
         return [_named(name, stores, folder) for name in dict.fromkeys(named)]
-    found = []
+    removals = []
     for store in stores:
         try:
             removal = _removal(store, images.gone, locked(store.folder / LOCK))
@@ -159,8 +159,8 @@ def find_removals(folder: Path, named: Sequence[str], images: KnownImages, repor
                 f"{store.folder}: {int(forgotten.sum())} images are of files that labeldep does not remember: they stay"
             )
         if removal is not None:
-            found.append(removal)
-    return found
+            removals.append(removal)
+    return removals
 
 
 def _named(name: str, stores: Sequence[FeatureStore], folder: Path) -> FeatureRemoval:
@@ -229,5 +229,5 @@ def forget_replaced(folder: Path, known: KnownFiles) -> None:
 
 def old_files(folder: Path) -> list[Path]:
     """Files of features as they were kept before there were stores, by their names: DATASET-BACKBONE-SPLIT.h5."""
-    names = [folder.glob(f"*-*-{split}.h5") for split in ("train", "val", "test")]
-    return sorted(path for found in names for path in found if path.is_file())
+    by_split = [folder.glob(f"*-*-{split}.h5") for split in ("train", "val", "test")]
+    return sorted(path for paths in by_split for path in paths if path.is_file())

@@ -49,7 +49,7 @@ def test_each_can_be_pasted_until_the_report(sandbox: Sandbox) -> None:
     found = told(sandbox, *found[1:])
     assert found == ["labeldep", "report", *names]
     found = told(sandbox, *found[1:])
-    assert found == ["labeldep", "export", names[1]]
+    assert found == ["labeldep", "audit", names[0]]
     assert Path("report.html").is_file()
 
 
@@ -137,3 +137,13 @@ def test_after_runs_it_scores_a_finished_one_and_goes_on_with_an_unfinished_one(
     again = sandbox.run(*found[1:])
     assert again.exit_code == 0 and "resuming at step 2" in again.stderr, again.stderr
     assert (run / "result.json").read_bytes() == result
+
+
+@pytest.mark.usefixtures("looked_at")
+def test_after_a_fresh_baseline_its_critic_is_trained_again(sandbox: Sandbox) -> None:
+    """The critic of before started from a baseline that is no longer there."""
+    data = ("--dataset", sandbox.table, *BACKBONE)
+    assert sandbox.run("adversarial", *data, "--steps", 2, "--critic", "none").exit_code == 0
+    found = told(sandbox, "pretrain", *data, "--steps", 3, "--fresh")
+    assert found[:2] == ["labeldep", "adversarial"] and "--fresh" in found
+    assert sandbox.run(*found[1:], "--steps", 2, "--critic", "none").exit_code == 0

@@ -124,8 +124,12 @@ class TestScope:
     def test_a_run_whose_data_set_is_gone_may_be_of_any(self, tmp_path):
         """It may have moved; the command that opens it knows."""
         run = make_run(tmp_path / "runs", "a", source=("genes-1", str(tmp_path / "genes.npz"), "vgg16"))
-        assert find_run("pretrain", tmp_path / "runs", Scope("other.npz", "vgg16")) == run
-        refused("pretrain", tmp_path / "runs", Scope("other.npz", "resnet101"))
+        other = str(tmp_path / "other.npz")
+        Path(other).touch()
+        for name in ("pretrain", None):
+            assert find_run(name, tmp_path / "runs", Scope(other, "vgg16")) == run
+            refused(name, tmp_path / "runs", Scope(other, "resnet101"))
+            refused(name, tmp_path / "runs", Scope("coco", "vgg16"))
 
     def test_ready_features_have_no_backbone(self, tmp_path):
         run = make_run(tmp_path, "genes", source=("genes-1", "/genes.npz", None))

@@ -44,7 +44,7 @@ def report(
     else:
         _print(page)
     name_skipped((*page.skipped, *page.unreadable))
-    print_next(ctx, "export", runs[-1], values=passed_on(ctx, run_workspace), json=json)
+    print_next(ctx, "audit", runs[0], values=passed_on(ctx, run_workspace), json=json)
     raise typer.Exit(ExitCode.of(bool((page.images_read and page.skipped) or page.unreadable)))
 
 

@@ -49,7 +49,7 @@ def pretrain(
     _require_score(training)
     trained = run(workspace, source, machine, training, Job(out, fresh, tensorboard), Terminal())
     _show(trained, json)
-    values = {**passed_on(ctx, source, workspace, machine, training), "start": out and str(out)}
+    values = {**passed_on(ctx, source, workspace, machine, training), "start": out and str(out), "fresh": fresh}
     print_next(ctx, "adversarial", values=values, json=json)
     _end(trained)
 

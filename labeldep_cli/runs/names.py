@@ -122,17 +122,19 @@ def find_run(name: str | None, runs_dir: Path, scope: Scope = EVERYWHERE) -> Pat
     """
     if name is not None and (folder := exact_run(name, runs_dir)) is not None:
         return folder
-    runs = [run for run in known_runs(runs_dir) if run.within(scope)]
+    known = known_runs(runs_dir)
+    runs = [run for run in known if run.within(scope)]
+    # If none fits, a run's data set may have moved to the scope's; the command that opens it checks that.
+    may_have_moved = scope.dataset is not None and Path(scope.dataset).expanduser().exists()
+    moved = [run for run in known if may_have_moved and run.has_backbone(scope) and is_gone(run.record)]
     if name is None or name == NEWEST:
-        newest = next((run for run in runs if run.usable and not run.nested), None)
+        newest = next((run for run in (*runs, *moved) if run.usable and not run.nested), None)
         if newest is None:
             raise _no_run(runs_dir, scope)
         return newest.folder
     of_stage = [run for run in runs if run.stage == name and not run.nested]
     matches = of_stage or [run for run in runs if name and name in run.name]
-    if not matches:  # their data set may have moved to the scope's; the command that opens it checks that
-        gone = [run for run in known_runs(runs_dir) if run.has_backbone(scope) and is_gone(run.record)]
-        matches = [run for run in gone if run.stage == name and not run.nested]
+    matches = matches or [run for run in moved if run.stage == name and not run.nested]
     matches = [run for run in matches if run.usable] or matches
     matches = [run for run in matches if not run.kept] or matches
     if not matches:

@@ -45,15 +45,7 @@ def features(
             show_default=False,
         ),
     ] = None,
-    yes: Annotated[
-        bool,
-        typer.Option(
-            "--yes",
-            "-y",
-            help="clean: remove without asking; without this flag, a script only prints the list.",
-            rich_help_panel=flags.HOW,
-        ),
-    ] = False,
+    yes: flags.Yes = False,
     workspace: Annotated[Workspace, Take("data_dir", "features_dir")],
     machine: Annotated[Machine, Take("workers")],
     json: flags.Json = False,

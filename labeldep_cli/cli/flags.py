@@ -72,6 +72,15 @@ FreshRun = Annotated[
         rich_help_panel=HOW,
     ),
 ]
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes",
+        "-y",
+        help="clean: remove without asking; without this flag, a script only prints the list.",
+        rich_help_panel=HOW,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.", rich_help_panel=OUTPUT)]
 TensorBoard = Annotated[
     bool,

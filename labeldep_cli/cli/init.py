@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -13,13 +14,16 @@ import typer
 from labeldep_cli.cli import complete, flags, project_file
 from labeldep_cli.cli.next_command import print_next
 from labeldep_cli.cli.show import print_error, print_json, print_note
-from labeldep_cli.config import DEFAULT_WEIGHTS, Workspace
+from labeldep_cli.config import DEFAULT_WEIGHTS, Source, Workspace, settings_of
 from labeldep_cli.errors import LabeldepError
 
 if TYPE_CHECKING:
     from labeldep_cli.pipelines.init import BackboneOffer, DatasetOffer
 
 T = TypeVar("T")
+
+_SHARE = settings_of(Source)["val_fraction"]
+"""What `--val-fraction` accepts."""
 
 
 def init(
@@ -50,8 +54,8 @@ def init(
     val_fraction: Annotated[
         float | None,
         typer.Option(
-            min=0.0,
-            max=0.9,
+            min=_SHARE.min,
+            max=_SHARE.max,
             help="Share of train held out for val, if there is no val split, instead of the question for it.",
             rich_help_panel=flags.WHAT,
         ),
@@ -206,13 +210,14 @@ def _backbone(
 
 def _val_fraction(asker: _Asker, offer: DatasetOffer, requested: float | None) -> float:
     def read(answer: str) -> float:
-        try:
+        low, high = float(_SHARE.min or 0), float(_SHARE.max or 1)
+        with suppress(ValueError):
             share = float(answer)
-        except ValueError:
-            share = -1.0
-        if not 0 <= share <= 0.9:
-            raise LabeldepError(f"{answer!r} is not a share between 0 and 0.9", "0.2 holds out a fifth of train.")
-        return share
+            if low <= share <= high:
+                return share
+        raise LabeldepError(
+            f"{answer!r} is not a share between {low:g} and {high:g}", "0.2 holds out a fifth of train."
+        )
 
     if requested is not None:
         return requested

@@ -49,15 +49,7 @@ def runs(
             rich_help_panel=flags.WHAT,
         ),
     ] = False,
-    yes: Annotated[
-        bool,
-        typer.Option(
-            "--yes",
-            "-y",
-            help="clean: remove without asking; without this flag, a script only prints the list.",
-            rich_help_panel=flags.HOW,
-        ),
-    ] = False,
+    yes: flags.Yes = False,
     run_workspace: Annotated[RunWorkspace, Take("runs_dir")],
     json: flags.Json = False,
 ) -> None:

@@ -13,7 +13,7 @@ from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.projects.project import Project
 from labeldep_cli.projects.rows import identify_images, rows_of
-from labeldep_cli.runs.changes import changes, counted, in_words, same_dataset, trained_on
+from labeldep_cli.runs.changes import changed_splits, changes, counted, in_words, same_dataset, trained_on
 from labeldep_cli.runs.rows import NO_ROWS, Rows, read_rows
 from labeldep_cli.runs.run import Run
 
@@ -25,7 +25,7 @@ def rows_to_record(project: Project, start: Run | None) -> Rows:
         return now
     trained = read_rows(start.folder)
     if trained is None:
-        return replace(now, inherits_unknown=bool(_changed_splits(start, project)))
+        return replace(now, inherits_unknown=bool(changed_splits(start.config, project.dataset)))
     inherited = trained.trained_only()
     inherited = inherited[~inherited.among(now.splits["train"].ids)]
     return replace(now, inherited=inherited, inherits_unknown=trained.inherits_unknown)
@@ -90,14 +90,10 @@ def require_held_out(start: Run, project: Project, config: TrainingConfig) -> No
     """
     trained, now = _compared(start, project, config.full)
     if trained is None:
-        changed = _changed_splits(start, project)
+        changed = changed_splits(start.config, project.dataset)
         if not changed:
             return
-        verb = "has" if len(changed) == 1 else "have"
-        why = (
-            f"does not say which rows it was trained on, as runs of older versions do not, and {', '.join(changed)} of "
-            f"{project.dataset.name} {verb} changed since: it may have been trained on rows that are val or test here"
-        )
+        why = _unrecorded_in_words(project, changed)
     else:
         leaks = [name for name in SPLITS[1:] if trained_on(trained, now, name).any()]
         if not leaks:
@@ -116,7 +112,8 @@ def _compared(start: Run, project: Project, full: bool) -> tuple[Rows | None, Ro
     """The rows of a run at training, None if it has no record; and those of the data set now."""
     trained = read_rows(start.folder)
     if trained is not None and trained.ids.contents.any():
-        identify_images(project, full, _changed_splits(start, project))  # names suffice for a split without a change
+        # Names suffice for a split without a change.
+        identify_images(project, full, changed_splits(start.config, project.dataset))
     return trained, rows_of(project)
 
 
@@ -126,20 +123,19 @@ def _leak_in_words(project: Project, trained: Rows, now: Rows, name: str) -> str
     return f"{leaked.sum():,} of the {counted(len(leaked), 'row')} that are {name} here, such as {example!r}"
 
 
-def _changed_splits(start: Run, project: Project) -> list[str]:
-    recorded, splits = start.config["dataset"]["fingerprints"], project.dataset.splits
-    return [name for name in SPLITS if recorded.get(name) != splits[name].fingerprint]
-
-
 def _note_unknown_rows(start: Run, project: Project) -> None:
     """Report that a run of an older version, without stored rows, may have been trained on val or test rows."""
-    changed = _changed_splits(start, project)
+    changed = changed_splits(start.config, project.dataset)
     if changed and start.config["dataset"]["name"] == project.dataset.name:
-        project.reporter.note(
-            f"{start.folder} does not say which rows it was trained on, as runs of older versions do not, and "
-            f"{', '.join(changed)} of {project.dataset.name} {'has' if len(changed) == 1 else 'have'} changed since: "
-            "it may have been trained on rows that are val or test here"
-        )
+        project.reporter.note(f"{start.folder} {_unrecorded_in_words(project, changed)}")
+
+
+def _unrecorded_in_words(project: Project, changed: list[str]) -> str:
+    return (
+        f"does not say which rows it was trained on, as runs of older versions do not, and {', '.join(changed)} of "
+        f"{project.dataset.name} {'has' if len(changed) == 1 else 'have'} changed since: "
+        "it may have been trained on rows that are val or test here"
+    )
 
 
 def _pretrain_command(project: Project, config: TrainingConfig) -> str:

@@ -1,4 +1,4 @@
-"""`labeldep features`: what lies in the stores, what of it no file on this disk has any more, and letting that go."""
+"""`labeldep features`: summaries of the stores, and removal of features whose images are in no file on this disk."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from labeldep_cli.progress import Reporter
 
 @dataclass(frozen=True)
 class StoreSummary:
-    """A store at a glance.
+    """A summary of a store.
 
     Attributes:
-        folder: of the store.
+        folder: folder of the store.
         kind: what its features depend on.
-        images: that have whole-image features.
-        crops: images that have features of the 20 crops too.
-        bytes: of all its files.
-        last_used: when one of its segments was last read or written, as far as the file system keeps account of it.
-        in_use: a process writes it.
-        broken: what is wrong with it; empty where nothing is.
+        images: number of images with features of the test view.
+        crops: number of images with features of the 20 crops.
+        bytes: size of all its files.
+        last_used: when one of its segments was last read or written, if the file system records it.
+        in_use: whether a process is writing it.
+        broken: what is wrong with it; empty if nothing is.
     """
 
     folder: Path
@@ -68,7 +68,7 @@ class StoreSummary:
 
 
 def summarise(store: FeatureStore) -> StoreSummary:
-    """Look at a store; its features are not read."""
+    """Summarise a store without reading its features."""
     files = [path.stat() for path in store.folder.iterdir() if path.is_file()]
     times = [path.stat() for path in store.folder.glob("*.h5")]
     used = max((max(one.st_mtime, one.st_atime) for one in times), default=None)
@@ -102,15 +102,15 @@ def contents_of(store: FeatureStore, parts: Sequence[Any] = ("test", "crops")) -
 
 @dataclass(frozen=True)
 class FeatureRemoval:
-    """What can go of a store.
+    """What can be removed from a store.
 
     Attributes:
         store: the store.
-        why: it can, in a few words.
-        images: how many lose their features.
-        bytes: that are given back, about.
-        in_use: a process writes the store: nothing will be touched.
-        all: the store goes, whatever lies in it.
+        why: the reason, in a few words.
+        images: number of images that lose their features.
+        bytes: approximate disk space that becomes free.
+        in_use: whether a process is writing the store; nothing is removed then.
+        all: whether the complete store is removed.
     """
 
     store: FeatureStore
@@ -132,16 +132,16 @@ class FeatureRemoval:
 
 
 def find_removals(folder: Path, named: Sequence[str], images: KnownImages, reporter: Reporter) -> list[FeatureRemoval]:
-    """What can go, store by store; nothing is touched.
+    """Find what can be removed from each store. Nothing is changed.
 
     Args:
-        folder: of the stores.
-        named: stores that go, whatever lies in them; the others are not looked at then.
-        images: that are here and gone. What is neither stays: nobody remembers its files.
-        reporter: takes notes on stores that are broken, and on images that nobody remembers.
+        folder: folder of the stores.
+        named: names of stores to remove completely; other stores are then ignored.
+        images: which images exist and which are gone. Other images stay, because their files are not remembered.
+        reporter: receives notes on broken stores, and on images whose files are not remembered.
 
     Raises:
-        CacheError: a name that is no store's.
+        CacheError: there is no store of such a name.
     """
     stores = FeatureStore.all_in(folder)
     if named:
@@ -188,13 +188,13 @@ def _removal(store: FeatureStore, gone: NDArray[np.bytes_], in_use: bool) -> Fea
 
 
 def remove(removal: FeatureRemoval, images: KnownImages, known: KnownFiles) -> FeatureRemoval | None:
-    """Remove what was found, as far as it can go now too: since then, other processes may have used the store.
+    """Remove what `find_removals` found, except for what other processes have come to need since then.
 
     Returns:
         What was removed; None if all of it is needed again.
 
     Raises:
-        StorageError: another process writes the store; the place is not writable, or lacks the room for a segment.
+        StorageError: another process is writing the store; the folder is not writable, or lacks space for a segment.
         CacheError: a segment is broken.
     """
     with lock(removal.store.folder / LOCK, str(removal.store.folder)):
@@ -214,7 +214,7 @@ def remove(removal: FeatureRemoval, images: KnownImages, known: KnownFiles) -> F
 
 
 def forget_replaced(folder: Path, known: KnownFiles) -> None:
-    """Forget the replaced images of which no store has features. Nothing is forgotten if a store cannot tell now."""
+    """Forget replaced images that no store has features of. Nothing is forgotten while a store is in use or broken."""
     stores = FeatureStore.all_in(folder)
     if any(locked(store.folder / LOCK) or leftovers(store) for store in stores):
         return
@@ -228,6 +228,6 @@ def forget_replaced(folder: Path, known: KnownFiles) -> None:
 
 
 def old_files(folder: Path) -> list[Path]:
-    """Files of features as they were kept before there were stores, by their names: DATASET-BACKBONE-SPLIT.h5."""
+    """Feature files of older versions, recognised by their names: DATASET-BACKBONE-SPLIT.h5."""
     by_split = [folder.glob(f"*-*-{split}.h5") for split in ("train", "val", "test")]
     return sorted(path for paths in by_split for path in paths if path.is_file())

@@ -1,4 +1,4 @@
-"""Which images are still in some file on this disk, and which are in none of the files that were once read."""
+"""Finds out which of the images that were read once are still in a file on this disk."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from labeldep_cli.progress import Reporter
 
 @dataclass(frozen=True)
 class KnownImages:
-    """The images that files are, or were.
+    """The images that existing files have, and the images that they had before.
 
     Attributes:
-        here: CONTENT [H], images that a file on this disk holds.
-        gone: CONTENT [G], images all of whose files are gone, or hold something else now.
-        identities: of the files that were read again, because their size or time had changed.
-        moved: remembered places in tars that were written again; an image's place there is another one now, or none.
-            Each has the tar's present size and time.
+        here: CONTENT [H], images that a file on this disk has.
+        gone: CONTENT [G], images whose files are all gone or have other content now.
+        identities: identities of the files that were read again, because their size or time had changed.
+        moved: remembered members of tars that were written again, so that their offsets are no longer valid. Each has
+            the current size and time of the tar.
     """
 
     here: NDArray[np.bytes_]
@@ -36,9 +36,9 @@ class KnownImages:
     moved: tuple[FileState, ...] = ()
 
     def still_gone(self, known: KnownFiles) -> NDArray[np.bytes_]:
-        """Those of `gone` that are gone now too, CONTENT [<= G], ascending.
+        """The images of `gone` that are still gone, CONTENT [<= G], ascending.
 
-        Other processes may have read files since, and files may have come back. In doubt an image is not gone.
+        Other processes may have read files since, and files may have come back. In doubt an image counts as present.
         """
         files = known.files()
         suspects = np.isin(np.array([sha256 for _, sha256 in files], CONTENT), self.gone)
@@ -54,21 +54,21 @@ class KnownImages:
         return self.gone[~np.isin(self.gone, _as_array(back))]
 
     def remember(self, known: KnownFiles) -> None:
-        """Record what was read again, so that it need not be read once more; not of files that changed since then."""
+        """Record the files that were read again, except for those that have changed since."""
         known.remember([identity for identity in self.identities if _is_current(identity.state)])
         read = {identity.state.key for identity in self.identities}
         known.replace([state.key for state in self.moved if state.key not in read and _is_current(state)])
 
 
 NOTHING_KNOWN = KnownImages(np.empty(0, CONTENT), np.empty(0, CONTENT))
-"""No file was looked for."""
+"""No file was checked."""
 
 
 def known_images(known: KnownFiles, workers: int, reporter: Reporter) -> KnownImages:
-    """Look for every file that was ever read; those with another size or time are read again, to know what they hold.
+    """Check every file that was read once. Files with another size or time are read again to identify their images.
 
-    All images of a changed tar are read again, because any of them may be at another place. A file that may not be
-    looked at, or not be read, is taken to hold what it held. Nothing is written.
+    All images of a changed tar are read again, because their offsets may have changed. A file that cannot be accessed
+    is assumed to be unchanged. Nothing is written.
     """
     here: set[bytes] = set()
     before = set(known.replaced())

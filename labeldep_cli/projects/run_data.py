@@ -16,6 +16,7 @@ from labeldep_cli.projects.project import Project
 from labeldep_cli.projects.rows import with_rows
 from labeldep_cli.runs.changes import (
     SplitChange,
+    changed_splits,
     changes,
     counted,
     in_words,
@@ -65,10 +66,9 @@ class RunData:
             DatasetError: it is another data set, and the user did not name it.
         """
         if trained is None:
-            recorded = run.config["dataset"]
-            same = {name for name in SPLITS if recorded["fingerprints"].get(name) == dataset.splits[name].fingerprint}
-            own = not named or bool(same) or recorded["name"] == dataset.name
-            return RunData(run, dataset, None, now, own, {} if len(same) == len(SPLITS) else None)
+            changed = changed_splits(run.config, dataset)
+            own = not named or len(changed) < len(SPLITS) or run.config["dataset"]["name"] == dataset.name
+            return RunData(run, dataset, None, now, own, None if changed else {})
         own = same_dataset(trained, now)
         if not own and not named:
             raise DatasetError(
@@ -196,8 +196,7 @@ class RunData:
                 f"{folder} started from a run of an older version that did not record its rows: that run may have been "
                 f"trained on some of the rows of {name}"
             )
-        recorded = self.run.config["dataset"]["fingerprints"].get(name)
-        if self.trained is None and recorded != self.dataset.split(name).fingerprint:
+        if self.trained is None and name in changed_splits(self.run.config, self.dataset):
             reporter.note(
                 f"{folder} was trained by an older version that did not record its rows, "
                 f"and {name} has changed since: the run may have been trained on some of the rows of {name}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.datasets.split import SPLITS
+from labeldep_cli.datasets.split import SPLITS, Dataset
 from labeldep_cli.runs.rows import Rows
 
 
@@ -88,6 +89,12 @@ def _columns(rows: Rows, names: list[str]) -> Callable[[NDArray[np.int8]], NDArr
 def in_words(by_split: Mapping[str, SplitChange]) -> str:
     """The changes of all splits: "train: 1 label of 1 row differs; test: 2 rows more"."""
     return "; ".join(f"{name}: {change.words}" for name, change in by_split.items())
+
+
+def changed_splits(record: Mapping[str, Any], dataset: Dataset) -> list[str]:
+    """The splits of a data set whose fingerprint differs from the one that a run's config.json records."""
+    recorded = record["dataset"]["fingerprints"]
+    return [name for name in SPLITS if recorded.get(name) != dataset.splits[name].fingerprint]
 
 
 def same_dataset(trained: Rows, now: Rows) -> bool:

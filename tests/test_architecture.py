@@ -14,6 +14,7 @@ FLOORS = (
     ("config",),
     ("compute",),
     ("datasets",),
+    ("ingest",),
     ("features",),
     ("models",),
     ("inputs",),

@@ -12,8 +12,8 @@ from labeldep_cli.cli import flags, project_file
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.next_command import passed_on, print_next
-from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_note, print_table
-from labeldep_cli.config import DRAW, AuditConfig, Machine, RunWorkspace, Scope, Source, Workspace
+from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_line, print_note, print_table
+from labeldep_cli.config import READING, AuditConfig, Machine, RunWorkspace, Scope, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def audit(
     if of_run:
         _refuse(
             ctx,
-            ("backbone", *DRAW, "folds", "repeats", "steps", "hidden", "seed", "fresh"),
+            ("backbone", *READING, "folds", "repeats", "steps", "hidden", "seed", "fresh"),
             f"{what} is a run, which is trained already",
         )
         run_workspace = replace(
@@ -106,7 +106,7 @@ def _show(result: Audit, json: bool) -> None:
         print_json(result.to_json())
         return
     share = 100 * len(result.findings) / result.n_labels
-    typer.echo(
+    print_line(
         f"{result.of}: {len(result.findings)} of {result.n_labels} written labels ({share:.1f} %) on {result.n_images} "
         "rows are more likely wrong than right"
     )
@@ -124,5 +124,5 @@ def _show(result: Audit, json: bool) -> None:
     ]
     if rows:
         print_table("the most suspicious", header, rows, text=3)
-    typer.echo("score: log-odds that the label is wrong, by image and other labels; critic: what the other labels add.")
-    typer.echo(f"all of them: {result.table}; to look at: {result.gallery}")
+    print_line("score: log-odds that the label is wrong, by image and other labels; critic: what the other labels add.")
+    print_line(f"all of them: {result.table}; to look at: {result.gallery}")

@@ -10,7 +10,7 @@ from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.next_command import passed_on, print_next
 from labeldep_cli.cli.project_file import scoped
-from labeldep_cli.cli.show import Terminal, print_json, print_table
+from labeldep_cli.cli.show import Terminal, print_json, print_line, print_table
 from labeldep_cli.config import Machine, ReportConfig, RunWorkspace
 
 _SHOWN = ("CF1", "OF1", "exact_match")
@@ -41,7 +41,7 @@ def compare(
     if json:
         print_json(comparison.to_json())
         return
-    typer.echo(
+    print_line(
         f"{comparison.n_images} images of {comparison.dataset}, {options.split}; differences in points from "
         f"{comparison.reference}, {LEVEL:g} % intervals; equal labels: {comparison.labels_per_image:.2f} an image, "
         "as in the true labels of val"
@@ -52,5 +52,5 @@ def compare(
             for rule, metrics in difference.sets.items()
         ]
         print_table(str(difference.run), ["decision", "CF1", "OF1", "exact match", "labels"], rows)
-        typer.echo(f"mAP {difference.ranking.text}. {difference.verdict}")
+        print_line(f"mAP {difference.ranking.text}. {difference.verdict}")
     print_next(ctx, "report", *runs, values={**passed_on(ctx, run_workspace, machine), "split": options.split})

@@ -12,8 +12,8 @@ from labeldep_cli.cli import flags
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.next_command import passed_on, print_next
-from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
-from labeldep_cli.config import DRAW, DownloadConfig, Machine, Source, Workspace
+from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_line, print_table
+from labeldep_cli.config import READING, DownloadConfig, Machine, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def data(
     ] = False,
     options: DownloadConfig,
     workspace: Annotated[Workspace, Take("data_dir")],
-    draw: Annotated[Source, Take(*DRAW)],
+    draw: Annotated[Source, Take(*READING)],
     machine: Annotated[Machine, Take("workers")],
     json: flags.Json = False,
 ) -> None:
@@ -98,9 +98,9 @@ def _print(report: DataReport) -> None:
     splits = report.splits
     train, val, test = (splits[name].images for name in ("train", "val", "test"))
     counts = f"train {train + val} ({train} + {val} held out)" if report.held_out else f"train {train}, val {val}"
-    typer.echo(f"{report.dataset}: {counts}, test {test} images; {report.n_labels} labels")
+    print_line(f"{report.dataset}: {counts}, test {test} images; {report.n_labels} labels")
     for sentence in report.published:
-        typer.echo(sentence)
+        print_line(sentence)
     names = sorted(splits["train"].label_counts, key=lambda name: -splits["train"].label_counts[name])
     rows = [["labels an image", *(f"{split.labels_per_image:.2f}" for split in splits.values())]]
     rows += [["images on disk", *(str(split.on_disk) for split in splits.values())]]
@@ -112,15 +112,15 @@ def _print(report: DataReport) -> None:
     if pairs:
         print_table("strongest co-occurrences", ["labels", "images", "times chance"], pairs)
     elif len(names) > 1:
-        typer.echo("strongest co-occurrences: none, no two labels occur together more often than by chance")
+        print_line("strongest co-occurrences: none, no two labels occur together more often than by chance")
     for name, labels in report.absent_labels.items():
-        typer.echo(f"labels absent from {name}: {', '.join(labels)}")
+        print_line(f"labels absent from {name}: {', '.join(labels)}")
     for group in report.duplicates:
         leak = "  <- in different splits" if group.leaks else ""
-        typer.echo(f"the same file: {', '.join(group.paths)}{leak}")
+        print_line(f"the same file: {', '.join(group.paths)}{leak}")
     n_missing = sum(skip.reason == Reason.MISSING.text for skip in report.unreadable)
     of_these = f" ({n_missing} of them not on disk)" if n_missing else ""
-    typer.echo(
+    print_line(
         f"missing {len(report.missing)}, unreadable {len(report.unreadable)}{of_these}, "
         f"duplicates {len(report.duplicates)}"
     )

@@ -9,7 +9,7 @@ import typer
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.next_command import print_next
-from labeldep_cli.cli.show import Terminal, print_json, print_table
+from labeldep_cli.cli.show import Terminal, print_json, print_line, print_table
 from labeldep_cli.config import Machine, Workspace
 
 
@@ -29,15 +29,15 @@ def demo(
     if json:
         print_json(record)
         return
-    typer.echo("A few test images, as the critic labels them:")
+    print_line("A few test images, as the critic labels them:")
     for prediction, truth in zip(result.predictions, result.truth, strict=True):
-        typer.echo(f"  {prediction.path}: {', '.join(label for label, _ in prediction.labels) or '(no label)'}")
-        typer.echo(f"      truth: {', '.join(truth)}")
+        print_line(f"  {prediction.path}: {', '.join(label for label, _ in prediction.labels) or '(no label)'}")
+        print_line(f"      truth: {', '.join(truth)}")
     scores = record["baseline"]
     true = f"{scores['true_labels_per_image']:.2f} true labels an image"
     title = f"scenes (drawn images), test split: {scores['n_images']} images, {true}"
     print_table(title, ["model", "decision", *tables.DEMO], tables.demo_rows(record), text=2)
-    typer.echo(tables.protocol("test", record["adversarial"]["provenance"]))
+    print_line(tables.protocol("test", record["adversarial"]["provenance"]))
     for sentence in result.verdict:
-        typer.echo(sentence)
+        print_line(sentence)
     print_next(ctx, "init")

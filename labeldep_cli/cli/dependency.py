@@ -11,7 +11,7 @@ from labeldep_cli.cli import flags
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.next_command import name_of, passed_on, print_next
 from labeldep_cli.cli.project_file import scoped
-from labeldep_cli.cli.show import Terminal, print_json, print_table
+from labeldep_cli.cli.show import Terminal, print_json, print_line, print_table
 from labeldep_cli.config import DecisionConfig, Machine, ReportConfig, RunWorkspace
 
 if TYPE_CHECKING:
@@ -56,16 +56,16 @@ def dependency(
 def _print(report: DependencyReport) -> None:
     from labeldep_cli.reports import tables
 
-    typer.echo(
+    print_line(
         f"{report.folder} on {report.dataset}, {report.split}: {report.dependency.n_images} images, all labels known"
     )
     header = ["sets", "lift error", "size distance", "unseen pairs", "unseen sets", "p"]
     rows = tables.dependency_rows(report.decision, report.dependency.to_json())
     print_table("", header, rows)
-    typer.echo(
+    print_line(
         "lift error: mean |ln lift - ln real lift|; size distance: total variation, 0 to 1; unseen: in no training"
     )
-    typer.echo("image; p: chance of so large a difference if real and predicted sets were alike (small: they differ).")
+    print_line("image; p: chance of so large a difference if real and predicted sets were alike (small: they differ).")
     pairs = [
         [" + ".join(pair.labels), f"{pair.excess:+.1f}", str(pair.real), f"{pair.expected:.1f}", str(pair.predicted)]
         for pair in report.dependency.pairs[:SHOWN_PAIRS]
@@ -75,4 +75,4 @@ def _print(report: DependencyReport) -> None:
         ["labels", "excess", "real", "expected", "decided"],
         pairs,
     )
-    typer.echo(tables.protocol(report.split, report.provenance))
+    print_line(tables.protocol(report.split, report.provenance))

@@ -10,7 +10,7 @@ import typer
 
 from labeldep_cli.cli import flags, project_file
 from labeldep_cli.cli.next_command import print_next
-from labeldep_cli.cli.show import Terminal, print_json
+from labeldep_cli.cli.show import Terminal, print_json, print_line
 from labeldep_cli.config import Workspace
 from labeldep_cli.files import format_size
 
@@ -47,14 +47,14 @@ def doctor(
     _print("runs", [_runs(checkup.runs)])
     _print("disk", _disks(checkup))
     for warning in checkup.warnings:
-        typer.echo("\n         ".join([f"\nwarning: {warning.what}", *warning.remedy.splitlines()]))
+        print_line("\n         ".join([f"\nwarning: {warning.what}", *warning.remedy.splitlines()]))
     if not faults:
         print_next(ctx, "data" if file.path else "init")
 
 
 def _print(title: str, lines: Iterable[str]) -> None:
     for k, line in enumerate(lines):
-        typer.echo(f"{'' if k else title:{_MARGIN}}{line}")
+        print_line(f"{'' if k else title:{_MARGIN}}{line}")
 
 
 def _size(n: int | None) -> str:

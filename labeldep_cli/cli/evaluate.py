@@ -12,7 +12,7 @@ from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.next_command import name_of, passed_on, print_next
 from labeldep_cli.cli.project_file import scoped
-from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
+from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_line, print_table
 from labeldep_cli.config import DecisionConfig, Machine, ReportConfig, RunWorkspace
 
 
@@ -44,12 +44,12 @@ def evaluate(
         counts = f"{record['n_images']} images, {record['n_labels']} labels"
         rule = tables.decision(record["decision"])
         print_table(f"{split}: {counts}; {rule}", tables.SUMMARY, [tables.summary(record)], text=0)
-        typer.echo(f"true labels an image: {record['true_labels_per_image']:.2f}")
+        print_line(f"true labels an image: {record['true_labels_per_image']:.2f}")
         if record["skipped_labels"]:
-            typer.echo(
+            print_line(
                 f"labels that never occur in this split, left out of the per-class means: {record['skipped_labels']}"
             )
-        typer.echo(tables.protocol(options.split, record["provenance"]))
+        print_line(tables.protocol(options.split, record["provenance"]))
         if per_label:
             print_table("", ["label", "precision", "recall", "f1", "AP", "images"], tables.per_label(record))
     name_skipped(evaluation.skipped)

@@ -10,7 +10,7 @@ import typer
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.project_file import scoped
-from labeldep_cli.cli.show import Terminal, print_json
+from labeldep_cli.cli.show import Terminal, print_json, print_line
 from labeldep_cli.config import DEFAULT_EXPORT_FORMAT, ExportFormat, RunWorkspace
 from labeldep_cli.files import format_size
 
@@ -49,9 +49,9 @@ def export(
     facts = exported.facts
     shape = ", ".join(map(str, facts["input"]["shape"]))
     form = f"ONNX, opset {exported.opset}" if exported.opset else "torch's ExportedProgram"
-    typer.echo(f"{exported.path}: {format_size(exported.size)}, {form}")
-    typer.echo(
+    print_line(f"{exported.path}: {format_size(exported.size)}, {form}")
+    print_line(
         f"{facts['input']['name']} {facts['input']['dtype']} [{shape}] -> probabilities [N, {len(facts['labels'])}]"
     )
     checked = f"{exported.checked} {exported.rows}"
-    typer.echo(f"largest difference to the run's own probabilities: {exported.difference:.1e}, {checked}")
+    print_line(f"largest difference to the run's own probabilities: {exported.difference:.1e}, {checked}")

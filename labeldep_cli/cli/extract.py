@@ -11,7 +11,7 @@ import typer
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.next_command import passed_on, print_next
-from labeldep_cli.cli.show import Terminal, name_skipped, print_json
+from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_line
 from labeldep_cli.cli.torchrun import exit_code
 from labeldep_cli.config import ExtractConfig, Machine, Source, Workspace
 
@@ -45,9 +45,9 @@ def extract(
     else:
         for file in extraction.files:
             regions = f" x {file.regions}" if settings.spatial else ""
-            typer.echo(f"{file.path}: {file.rows} rows x {file.views}{regions} x {file.width}")
+            print_line(f"{file.path}: {file.rows} rows x {file.views}{regions} x {file.width}")
         if extraction.images_per_second:
-            typer.echo(f"{extraction.images_per_second:.1f} images per second")
+            print_line(f"{extraction.images_per_second:.1f} images per second")
     name_skipped(extraction.skipped)
     # Features of regions need a head that reads regions; the flags do not say which one.
     values = {**passed_on(ctx, source, workspace, machine), "head": "ml-decoder" if settings.spatial else None}

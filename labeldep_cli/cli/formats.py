@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
 import typer
 
-from labeldep_cli.cli.show import json_line
+from labeldep_cli.cli.show import json_line, visible
 
 if TYPE_CHECKING:
     from labeldep_cli.datasets.split import Skipped
@@ -46,7 +46,7 @@ class _Lines:
 
     def add(self, prediction: Prediction) -> None:
         labels = ", ".join(f"{label} {p:.2f}" for label, p in prediction.labels)
-        typer.echo(f"{prediction.path}: {labels or '(no label)'}", file=self.stream)
+        typer.echo(visible(f"{prediction.path}: {labels or '(no label)'}"), file=self.stream)
 
     def skip(self, skipped: Skipped) -> None:
         pass

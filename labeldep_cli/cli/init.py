@@ -13,7 +13,7 @@ import typer
 
 from labeldep_cli.cli import complete, flags, project_file
 from labeldep_cli.cli.next_command import print_next
-from labeldep_cli.cli.show import print_error, print_json, print_note
+from labeldep_cli.cli.show import print_error, print_json, print_line, print_note
 from labeldep_cli.config import DEFAULT_WEIGHTS, Source, Workspace, settings_of
 from labeldep_cli.errors import LabeldepError
 
@@ -93,7 +93,7 @@ def init(
     if json:
         print_json({"file": str(file), "settings": {name: _plain(value) for name, value in settings.items()}})
     else:
-        typer.echo(f"written: {file}")
+        print_line(f"written: {file}")
     print_next(ctx, "pretrain" if offer.dataset.has_features else "extract", json=json)
 
 

@@ -17,7 +17,7 @@ from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.formats import Format, open_form
 from labeldep_cli.cli.next_command import passed_on, print_next
 from labeldep_cli.cli.project_file import scoped
-from labeldep_cli.cli.show import Terminal, json_line, print_json
+from labeldep_cli.cli.show import Terminal, json_line, print_json, print_line
 from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.files import atomic_write, make_folder, write_text
@@ -151,7 +151,7 @@ def _label(
             if isinstance(result, Skipped):
                 skipped += 1
                 printer.skip(result)
-                typer.echo(f"skipped: {result.path}: {result.reason}", err=True)
+                print_line(f"skipped: {result.path}: {result.reason}", err=True)
                 continue
             done += 1
             if sidecars:

@@ -22,7 +22,7 @@ from typing import Any
 import typer
 
 from labeldep_cli.cli.command_flags import Flag
-from labeldep_cli.config import DRAW, RunWorkspace, Scope
+from labeldep_cli.config import READING, RunWorkspace, Scope
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.errors import LabeldepError, nearest
 from labeldep_cli.files import expand_home
@@ -39,7 +39,7 @@ VARIABLE = "LABELDEP_PROJECT"
 Commands = Mapping[str, tuple[Flag, ...]]
 """The flags of each command."""
 
-_OF_DATA = frozenset({"dataset", "backbone", "weights", "data_dir", *DRAW})
+_OF_DATA = frozenset({"dataset", "backbone", "weights", "data_dir", *READING})
 KEPT_OUT: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("eval", "compare", "dependency", "predict", "export", "report", "runs"), _OF_DATA),
     "audit": frozenset({"dataset"}),

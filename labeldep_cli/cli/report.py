@@ -11,7 +11,7 @@ from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.next_command import passed_on, print_next
 from labeldep_cli.cli.project_file import scoped
-from labeldep_cli.cli.show import Terminal, name_skipped, print_json
+from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_line
 from labeldep_cli.config import Machine, ReportConfig, RunWorkspace
 from labeldep_cli.files import format_size
 
@@ -51,6 +51,6 @@ def report(
 def _print(page: Report) -> None:
     names = ", ".join(f"{letter} {Path(folder).name}" for letter, folder in page.runs.items())
     rows = f"{page.n_images} images of {page.dataset}, {page.split}"
-    typer.echo(f"{page.file}: {format_size(page.size)}, {rows}; {names}")
+    print_line(f"{page.file}: {format_size(page.size)}, {rows}; {names}")
     if page.n_choosable < page.n_images:
-        typer.echo(f"{page.n_choosable} of them can be selected on the page: more would make it too large")
+        print_line(f"{page.n_choosable} of them can be selected on the page: more would make it too large")

@@ -11,7 +11,7 @@ import typer
 from labeldep_cli.cli import flags
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
-from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
+from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_line, print_table
 from labeldep_cli.config import Machine, ReproduceConfig, Source, Workspace
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ def _run(
             ):
                 print_table(title, grid[0], grid[1:], text=2)
                 for sentence in notes:
-                    typer.echo(sentence)
+                    print_line(sentence)
         for path in reproduced.files:
-            typer.echo(f"written: {path}")
+            print_line(f"written: {path}")
     name_skipped(reproduced.skipped)
     raise typer.Exit(ExitCode.of(bool(reproduced.skipped)))
 
@@ -91,10 +91,10 @@ def _show_plan(plan: Plan, json: bool) -> None:
     if caches:
         print_table("", ["features", "", "images x views", "MB"], caches, text=2)
     for left in record["left_out"]:
-        typer.echo(f"left out: {left['row']}: {left['reason']}")
-    typer.echo(
+        print_line(f"left out: {left['row']}: {left['reason']}")
+    print_line(
         f"{record['trainings']} trainings, {record['finished']} of them finished: {record['generator_updates']:,} "
         f"updates of G and {record['critic_updates']:,} of D in all; {record['images_to_extract']:,} images to extract."
     )
     features, checkpoints = record["cache_megabytes"], record["checkpoint_megabytes"]
-    typer.echo(f"Disk: {features:,.1f} MB of features, {checkpoints:,.1f} MB of checkpoints.")
+    print_line(f"Disk: {features:,.1f} MB of features, {checkpoints:,.1f} MB of checkpoints.")

@@ -12,7 +12,7 @@ import typer
 from labeldep_cli.cli import complete, flags
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.next_command import print_next
-from labeldep_cli.cli.show import Terminal, print_json, print_note, print_table
+from labeldep_cli.cli.show import Terminal, print_json, print_line, print_note, print_table
 from labeldep_cli.config import RunWorkspace
 from labeldep_cli.files import format_size
 
@@ -103,7 +103,7 @@ def _print(rows: list[RunRow]) -> None:
         for row in rows
     ]
     print_table("", [*header, "steps", "mAP", "CF1", "OF1", "exact", "size", "started"], cells, text=len(header))
-    typer.echo("scores on val at p > 0.5, of the best evaluation; on test: labeldep eval RUN")
+    print_line("scores on val at p > 0.5, of the best evaluation; on test: labeldep eval RUN")
 
 
 def _clean(runs_dir: Path, names: tuple[str, ...], unfinished: bool, last: bool, yes: bool, json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from labeldep_cli.datasets.split import Skipped
 
+_TURNING = {"\u061c", "\u200e", "\u200f", *map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
+"""Characters that change the direction of what follows."""
+
 LISTED = 10
 """Number of skipped inputs that are named on stderr; `--json` has all."""
 
@@ -28,7 +32,28 @@ LISTED = 10
 def print_note(text: str) -> None:
     """Print a line on stderr. Under torchrun, only the first process prints."""
     if torchrun.rank() == 0:
-        typer.echo(text, err=True)
+        print_line(text, err=True)
+
+
+def print_line(text: str, err: bool = False) -> None:
+    """Print a line with names of labels or files in it on stdout, or on stderr."""
+    typer.echo(visible(text), err=err)
+
+
+def visible(text: str) -> str:
+    """A text with its control characters escaped, so that a name in it cannot colour, move or reverse what is shown.
+
+    Line ends stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode("ascii") if _is_hidden(character) else character for character in text
+    )
+
+
+def _is_hidden(character: str) -> bool:
+    return character != "\n" and (unicodedata.category(character) == "Cc" or character in _TURNING)
 
 
 class Terminal:
@@ -57,10 +82,10 @@ class Terminal:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[rate]}", markup=False),
             TimeRemainingColumn(),
         )
         # Results are printed on stdout while the bar is shown. They must not be redirected to the bar's stderr.
@@ -127,23 +152,24 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     if title:
-        typer.echo(title)
+        print_line(title)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for k, name in enumerate(header):
-        table.add_column(name, justify="left" if k < text else "right", no_wrap=True)
+        table.add_column(Text(visible(name)), justify="left" if k < text else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(visible(cell)) for cell in row))  # as Text: "[dim]" in a name is no markup
     # 240 columns fit every table. A narrow terminal wraps its lines, but no number is shortened.
     Console(width=240).print(table)
 
 
 def print_error(error: LabeldepError) -> None:
     """Print an error on stderr, with the number of the process under torchrun, and below it the remedy."""
-    typer.echo(f"error{f' in process {torchrun.rank()}' if torchrun.rank() else ''}: {error.what}", err=True)
+    print_line(f"error{f' in process {torchrun.rank()}' if torchrun.rank() else ''}: {error.what}", err=True)
     for line in error.remedy.splitlines():
-        typer.echo(f"       {line}", err=True)
+        print_line(f"       {line}", err=True)
 
 
 def name_skipped(skipped: Sequence[Skipped]) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from labeldep_cli.cli import complete, flags, project_file
 from labeldep_cli.cli.next_command import name_of, passed_on, print_next
-from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_table
+from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_line, print_table
 from labeldep_cli.cli.torchrun import exit_code
 from labeldep_cli.config import (
     AdversarialConfig,
@@ -177,8 +177,8 @@ def _show(trained: Trained, json: bool) -> None:
             f"{trained.folder}: {_kept_evaluation(trained)}; val, p > 0.5", SUMMARY, [summary(result["val"])], text=0
         )
         if result["beta"] is not None:
-            typer.echo(f"the critic's weight for --decision rerank, chosen on val: beta {result['beta']:g}")
-        typer.echo(protocol("val", trained.provenance))
+            print_line(f"the critic's weight for --decision rerank, chosen on val: beta {result['beta']:g}")
+        print_line(protocol("val", trained.provenance))
     name_skipped(trained.skipped)
 
 

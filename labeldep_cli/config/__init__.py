@@ -19,9 +19,12 @@ from labeldep_cli.config.choices import (
     Sampling,
     Selection,
 )
+from labeldep_cli.config.importing import ImportConfig, Meaning
 from labeldep_cli.config.place import (
     DRAW,
     EVERYWHERE,
+    PIXELS,
+    READING,
     DownloadConfig,
     ExtractConfig,
     Machine,
@@ -44,6 +47,8 @@ __all__ = [
     "DRAW",
     "EVERYWHERE",
     "PAPER_BACKBONES",
+    "PIXELS",
+    "READING",
     "TUNED",
     "AdversarialConfig",
     "AuditConfig",
@@ -56,9 +61,11 @@ __all__ = [
     "ExportFormat",
     "ExtractConfig",
     "HeadKind",
+    "ImportConfig",
     "LabelReduction",
     "Loss",
     "Machine",
+    "Meaning",
     "Precision",
     "PretrainConfig",
     "ReportConfig",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labeldep_cli.config.choices import DEFAULT_BACKBONE, PAPER_BACKBONES, Precision
-from labeldep_cli.config.reading import read_size
+from labeldep_cli.config.reading import read_colour, read_size, read_value_range
 from labeldep_cli.config.settings import like, setting
 
 
@@ -81,8 +81,14 @@ class RunWorkspace:
     scope: Scope = EVERYWHERE
 
 
-DRAW = ("val_fraction", "test_fraction", "split_seed")
+DRAW = ("val_fraction", "test_fraction", "split_seed", "stratify", "fold")
 """The settings of a Source that define how missing splits are drawn."""
+
+PIXELS = ("value_range", "background")
+"""The settings of a Source that define how image files become 8-bit RGB."""
+
+READING = (*DRAW, "corrections", *PIXELS)
+"""The settings of a Source that define how a data set is read."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,9 @@ class Source:
         weights: None for those with features or a run on this disk, else "default" (torchvision's published ones), a
             name of torchvision's weights for that model ("IMAGENET1K_V1"), "none" (random), or a state dict's path.
         split_seed: independent of the training seed.
+        fold: number of the fold that is the test split; None for the data set's own test split, or a drawn one.
+        value_range: "LOW,HIGH" (`reading.range_of`), for pixels with more than 8 bits; None for their type's own range.
+        background: "white", "black" or "#rrggbb".
     """
 
     dataset: str = setting(
@@ -124,6 +133,33 @@ class Source:
         0.25, "Share of rows held out for test, if the data set has no test split.", panel="What", min=0.0, max=0.9
     )
     split_seed: int = setting(0, "Seed for the draw of missing splits.", panel="What")
+    stratify: bool = setting(
+        False,
+        "Draw missing splits so that each gets its share of every label.",
+        panel="What",
+        flag="--stratify/--no-stratify",
+    )
+    fold: int | None = setting(
+        None,
+        "Fold to test on, for a table with the column `fold`.",
+        panel="What",
+        min=0,
+        default_text="none: the test split",
+    )
+    corrections: bool = setting(
+        True, "Apply the decisions of `labeldep review`.", panel="What", flag="--corrections/--no-corrections"
+    )
+    value_range: str | None = setting(
+        None,
+        "Darkest and brightest value of pixels with more than 8 bits, such as 0,4095 for 12 bits.",
+        panel="What",
+        parser=read_value_range,
+        metavar="LOW,HIGH",
+        default_text="the full range of 16 bits; 0 to 1 for floats",
+    )
+    background: str = setting(
+        "white", "Colour behind transparent pixels: white, black or #rrggbb.", panel="What", parser=read_colour
+    )
 
 
 def usable_cores() -> int:

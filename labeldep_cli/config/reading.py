@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from labeldep_cli.config.choices import TUNED
 
 _UNITS = {"": 1, "B": 1} | {f"{unit}B": 1000 ** (k + 1) for k, unit in enumerate("KMGT")}
 _UNITS |= {f"{unit}IB": 1024 ** (k + 1) for k, unit in enumerate("KMGT")}
+
+COLOURS = {"white": "#ffffff", "black": "#000000"}
+"""Colours with a name."""
 
 
 def read_size(text: str | int) -> int:
@@ -49,6 +53,45 @@ def read_numbers(text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in text.split(",") if word.strip())
     except ValueError:
         raise ValueError(f"{text!r} is no list of numbers such as 1,3") from None
+
+
+def read_value_range(text: str) -> str:
+    """A range of pixel values, "LOW,HIGH", in its shortest spelling.
+
+    Raises:
+        ValueError: the text is not two finite numbers, the lower one first.
+    """
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is no range; name two numbers like 0,4095") from None
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"{text!r} is no range: name the lower number first, like 0,4095")
+    return f"{low:g},{high:g}"
+
+
+def range_of(text: str) -> tuple[float, float]:
+    """The two numbers of a range that `read_value_range` has read."""
+    low, high = map(float, text.split(","))
+    return low, high
+
+
+def read_colour(text: str) -> str:
+    """A colour, unchanged: white, black or #rrggbb.
+
+    Raises:
+        ValueError: the text is none of these.
+    """
+    if text not in COLOURS and not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
+        raise ValueError(f"{text!r} is no colour; name white, black or #rrggbb")
+    return text
+
+
+def colour_of(text: str) -> tuple[int, int, int]:
+    """Red, green and blue, each 0..255, of a colour that `read_colour` has read."""
+    digits = COLOURS.get(text, text).removeprefix("#")
+    red, green, blue = bytes.fromhex(digits)
+    return red, green, blue
 
 
 def read_names(text: str) -> tuple[str, ...]:

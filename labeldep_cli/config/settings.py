@@ -112,7 +112,10 @@ def pick(config: type[Any], settings: Mapping[str, Any]) -> Any:  # noqa: ANN401
 
 
 def flags_of(config: object, names: Iterable[str]) -> list[str]:
-    """The command-line arguments for those fields that differ from their defaults: "--val-fraction", "0.2"."""
+    """The arguments for those fields that differ from their defaults: "--val-fraction", "0.2", "--no-corrections"."""
     values = ((name, getattr(config, name)) for name in names)
-    changes = ((name, value) for name, value in values if value != getattr(type(config), name))
-    return [word for name, value in changes for word in (f"--{name.replace('_', '-')}", str(value))]
+    changes = [(name.replace("_", "-"), value) for name, value in values if value != getattr(type(config), name)]
+    words: list[str] = []
+    for name, value in changes:
+        words += [f"--{'' if value else 'no-'}{name}"] if isinstance(value, bool) else [f"--{name}", str(value)]
+    return words

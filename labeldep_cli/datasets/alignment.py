@@ -88,6 +88,7 @@ def undivided(dataset: Dataset) -> Dataset:
         first.features,
         None if first.rows is None else np.concatenate([part.rows for part in parts if part.rows is not None]),
         _joined([part.members for part in parts if part.members is not None]),
+        None if first.groups is None else tuple(group for part in parts for group in part.groups or ()),
     )
     if joined.rows is None:
         order = np.array(sorted(range(len(joined)), key=joined.paths.__getitem__), np.int64)

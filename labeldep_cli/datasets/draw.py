@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from labeldep_cli.config import Source
 from labeldep_cli.datasets.split import SPLITS, Split
 from labeldep_cli.errors import DatasetError
 
@@ -22,11 +23,20 @@ class Draw:
         val_fraction: share of the training rows held out for selection and thresholds.
         test_fraction: share of all rows held out for testing if the data set has no test split.
         seed: seed of this draw only, so that trainings with different seeds have the same splits.
+        stratify: give each split its share of every label.
+        fold: the fold of the table that is the test split; None for no fold.
     """
 
     val_fraction: float
     test_fraction: float
     seed: int
+    stratify: bool = False
+    fold: int | None = None
+
+    @staticmethod
+    def of(source: Source) -> Draw:
+        """The draw that the user's settings describe."""
+        return Draw(source.val_fraction, source.test_fraction, source.split_seed, source.stratify, source.fold)
 
 
 def hold_out(n: int, fraction: float, seed: int, purpose: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -13,6 +13,7 @@ from labeldep_cli.files import expand_home
 from labeldep_cli.progress import Reporter
 
 if TYPE_CHECKING:
+    from labeldep_cli.config import Source
     from labeldep_cli.datasets.draw import Draw
     from labeldep_cli.datasets.split import Dataset
 
@@ -93,6 +94,13 @@ DATASETS: Mapping[str, DatasetRow] = MappingProxyType(
         "scenes": DatasetRow(_scenes, "the small data set that comes with labeldep; needs no download"),
     }
 )
+
+
+def load_source(source: Source, data_dir: Path, reporter: Reporter) -> Dataset:
+    """Load the data set that the user's settings name; for the arguments and errors, see `load`."""
+    from labeldep_cli.datasets.draw import Draw
+
+    return load(source.dataset, data_dir, Draw.of(source), reporter)
 
 
 def load(name: str, data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:

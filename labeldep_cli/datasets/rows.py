@@ -29,6 +29,9 @@ class Rows:
         features: float32 [N, F]; None if the rows are images.
         members: where the images are within tars; None if they are files.
         notes: notes for the user about the reading.
+        groups: the group of each row, such as a patient or a video, which no draw divides; None if there are none.
+        folds: the fold of each row, counted from 0; None if there are none.
+        ignored: the columns of the file that were not read.
     """
 
     paths: Sequence[str]
@@ -38,6 +41,9 @@ class Rows:
     features: NDArray[np.float32] | None = None
     members: Members | None = None
     notes: tuple[str, ...] = ()
+    groups: Sequence[str] | None = None
+    folds: Sequence[int] | None = None
+    ignored: tuple[str, ...] = ()
 
     @staticmethod
     def of_label_sets(
@@ -93,13 +99,30 @@ def as_dataset(rows: Rows, source: Path, name: str, draw: Draw) -> Dataset:
     space = label_space(rows.names, source)
     if len(space) == 0:
         raise DatasetError(f"{source} names no label", "Name at least one label in at least one row.")
-    all_rows = Split("train", tuple(rows.paths), rows.labels, space, source.parent, rows.features, members=rows.members)
+    all_rows = Split(
+        "train",
+        tuple(rows.paths),
+        rows.labels,
+        space,
+        source.parent,
+        rows.features,
+        members=rows.members,
+        groups=None if rows.groups is None else tuple(rows.groups),
+    )
     named_splits = _named_splits(all_rows, rows.splits, source)
     try:
         splits, notes = complete(named_splits, draw)
     except DatasetError as error:
         raise DatasetError(f"{source}: {error.what}", error.remedy) from None
-    return Dataset(name, splits, named=False, notes=rows.notes + notes, drawn=missing_splits(named_splits))
+    return Dataset(
+        name,
+        splits,
+        named=False,
+        notes=rows.notes + notes,
+        drawn=missing_splits(named_splits),
+        place=source,
+        ignored=rows.ignored,
+    )
 
 
 def _require_text(names: Sequence[str], source: Path) -> None:

@@ -34,6 +34,7 @@ class Split:
             and is not copied for each split.
         rows: int64 [N], the rows of `features` that belong to this split; None for all, in order.
         members: where the N images are within tars; None if they are files.
+        groups: the N groups, such as patients or videos, that no draw divides; None if there are none.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Split:
     features: NDArray[np.float32] | None = None
     rows: NDArray[np.int64] | None = None
     members: Members | None = None
+    groups: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self.paths), len(self.space)):
@@ -68,6 +70,7 @@ class Split:
             labels=self.labels[rows],
             rows=feature_rows,
             members=None if self.members is None else self.members.subset(rows),
+            groups=None if self.groups is None else tuple(self.groups[i] for i in rows),
         )
 
     def feature_blocks(self) -> Iterator[NDArray[np.float32]]:
@@ -104,6 +107,8 @@ class Dataset:
         notes: notes for the user, one sentence each, about rows that were left out and splits that were drawn.
         drawn: the splits ("val", "test") that were drawn from train because the data set does not define them.
         undivided: the data set defines no splits and none were drawn: each of the three splits has all rows.
+        place: the file or the pattern of shards that it was read from; the folder of a named data set.
+        ignored: the columns of the file that were not read.
     """
 
     name: str
@@ -113,6 +118,8 @@ class Dataset:
     notes: tuple[str, ...] = field(default=())
     drawn: frozenset[str] = field(default=frozenset())
     undivided: bool = False
+    place: Path | None = None
+    ignored: tuple[str, ...] = ()
 
     @property
     def space(self) -> LabelSpace:

@@ -10,7 +10,6 @@ from typing import Any
 
 from labeldep_cli.config import DownloadConfig, Machine, Source
 from labeldep_cli.datasets import registry
-from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.published import compare_with_published
 from labeldep_cli.datasets.split import Dataset, Skipped
 from labeldep_cli.datasets.statistics import (
@@ -99,8 +98,7 @@ def data(
     """
     if wish is not None:
         download(data_dir, source, wish, reporter)
-    draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
-    dataset = registry.load(source.dataset, data_dir, draw, reporter)
+    dataset = registry.load_source(source, data_dir, reporter)
     note_reach_after(None, len(dataset.space), reporter)
     return check(dataset, machine.n_workers, reporter)
 

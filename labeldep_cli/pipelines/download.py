@@ -6,7 +6,6 @@ from pathlib import Path
 
 from labeldep_cli.config import DownloadConfig, Source
 from labeldep_cli.datasets import coco_archives, nuswide_photos, registry
-from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.files import lock, make_folder
 from labeldep_cli.progress import Reporter, SilentReporter
@@ -45,7 +44,6 @@ def _photos(root: Path, data_dir: Path, source: Source, how: DownloadConfig, rep
             f"{source.dataset} is downloaded from the data set's own list of URLs, and no list is named",
             f"Run: labeldep data {source.dataset} --download NUS-WIDE-urls.txt",
         )
-    draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
-    splits = registry.load(source.dataset, data_dir, draw, SilentReporter()).splits
+    splits = registry.load_source(source, data_dir, SilentReporter()).splits
     paths = {path for split in splits.values() for path in split.paths}
     nuswide_photos.download(root, paths, how.urls, how, reporter)

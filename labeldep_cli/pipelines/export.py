@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from labeldep_cli.compute.versions import versions
 from labeldep_cli.config import DecisionConfig, ExportFormat, Machine, RunWorkspace
 from labeldep_cli.datasets import registry
-from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import DatasetError, LabeldepError, StorageError
 from labeldep_cli.evaluation.evaluate import probabilities
@@ -160,10 +159,9 @@ def _examples(run: Run, dataset: str | None, reporter: Reporter) -> tuple[NDArra
         Images uint8 [n, 3, side, side] or features float32 [n, F]; where they come from, in words.
     """
     source = run.source()
-    draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
     try:
-        name = dataset or source.dataset
-        split = registry.load(name, Path(run.config["data_dir"]), draw, SilentReporter()).splits["test"]
+        source = replace(source, dataset=dataset or source.dataset)
+        split = registry.load_source(source, Path(run.config["data_dir"]), SilentReporter()).splits["test"]
         rows = _rows(run, split)
     except (DatasetError, StorageError):
         if dataset is not None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from labeldep_cli.config import Machine, Source, Workspace
 from labeldep_cli.datasets import registry
-from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.errors import DatasetError, LabeldepError
 from labeldep_cli.features.cleaning import (
     FeatureRemoval,
@@ -102,8 +101,7 @@ def find_cleaning(
 
 def _recognise(name: str, workspace: Workspace, known: KnownFiles, machine: Machine, reporter: Reporter) -> None:
     """Identify the image files of a data set that are not known yet, by their content."""
-    draw = Draw(Source.val_fraction, Source.test_fraction, Source.split_seed)
-    dataset = registry.load(name, workspace.data_dir, draw, reporter)
+    dataset = registry.load_source(Source(name), workspace.data_dir, reporter)
     if dataset.has_features:
         raise DatasetError(f"{name} holds ready features, no images", "Leave it out.")
     for split in dataset.splits.values():

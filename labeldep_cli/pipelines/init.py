@@ -13,7 +13,6 @@ import torch
 
 from labeldep_cli.config import DEFAULT_BACKBONE, DEFAULT_WEIGHTS, Source, Workspace
 from labeldep_cli.datasets import registry
-from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.formats import FORMATS
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.datasets.split import Dataset
@@ -115,8 +114,7 @@ def open_dataset(name: str, data_dir: Path) -> DatasetOffer:
     Raises:
         DatasetError: it is missing or malformed.
     """
-    draw = Draw(Source.val_fraction, Source.test_fraction, Source.split_seed)
-    return DatasetOffer(name, registry.load(name, data_dir, draw, SilentReporter()))
+    return DatasetOffer(name, registry.load_source(Source(name), data_dir, SilentReporter()))
 
 
 def dataset_offers(data_dir: Path) -> list[DatasetOffer] | list[NamedOffer]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from labeldep_cli.config import DEFAULT_BACKBONE, DEFAULT_WEIGHTS, Machine, ReproduceConfig, Source, Workspace
 from labeldep_cli.datasets import registry
-from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.scenes import files as scenes_files
 from labeldep_cli.datasets.split import Dataset, Skipped
 from labeldep_cli.errors import BackboneError
@@ -120,8 +119,7 @@ def _prepare(
     """Build the matrix and open its data. Wrong arguments are reported before data are read, where possible."""
     table_numbers(source.dataset, config.tables)
     names = tuple(find_backbone(name).name for name in dict.fromkeys(config.backbones))
-    draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
-    dataset = dataset or registry.load(source.dataset, workspace.data_dir, draw, reporter)
+    dataset = dataset or registry.load_source(source, workspace.data_dir, reporter)
     if dataset.has_features and names:
         raise BackboneError(f"{source.dataset} holds ready features: they take no backbone", "Leave --backbones out.")
     if not dataset.has_features:

@@ -8,7 +8,6 @@ from pathlib import Path
 from labeldep_cli.config import ExtractConfig, Machine, RunWorkspace, Source, Workspace
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.alignment import aligned, undivided
-from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.models.backbones import find_backbone
@@ -83,8 +82,7 @@ def project_of_run(
 def _load(run: Run, source: Source, workspace: Workspace, named: bool, reporter: Reporter) -> Dataset:
     """Load the data set and align its labels to the run's."""
     try:
-        draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
-        dataset = registry.load(source.dataset, workspace.data_dir, draw, reporter)
+        dataset = registry.load_source(source, workspace.data_dir, reporter)
     except DatasetError as error:
         if named or source.dataset in registry.DATASETS or Path(source.dataset).exists():
             raise

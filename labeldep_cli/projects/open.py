@@ -15,7 +15,6 @@ from labeldep_cli.config import (
     Workspace,
 )
 from labeldep_cli.datasets import registry
-from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import BackboneError
 from labeldep_cli.features.coverage import SplitFiles
@@ -57,8 +56,7 @@ def open_project(
     world = join(device)
     if source.backbone:
         find_backbone(source.backbone)  # reports a misspelt name before the data set is read
-    draw = Draw(source.val_fraction, source.test_fraction, source.split_seed)
-    dataset = dataset or registry.load(source.dataset, workspace.data_dir, draw, reporter)
+    dataset = dataset or registry.load_source(source, workspace.data_dir, reporter)
     if dataset.has_features:
         if source.backbone:
             raise BackboneError(

@@ -10,7 +10,7 @@ import torch
 
 from labeldep_cli.compute.distributed import ALONE, World
 from labeldep_cli.config import (
-    DRAW,
+    READING,
     ExtractConfig,
     HeadKind,
     Machine,
@@ -189,7 +189,7 @@ class Project:
             words += ["--precision", self.extraction.precision]
         if weights.spec != "default":
             words += ["--weights", weights.spec]
-        words += flags_of(self.source, DRAW) + flags_of(self.workspace, ("data_dir", "features_dir"))
+        words += flags_of(self.source, READING) + flags_of(self.workspace, ("data_dir", "features_dir"))
         return shlex.join(words)
 
     def limit(self) -> SkipLimit:

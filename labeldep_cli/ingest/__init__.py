@@ -1,0 +1,1 @@
+"""Foreign forms of label files, read into the one canonical table."""

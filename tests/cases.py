@@ -32,9 +32,9 @@ class Outcome:
     """What became of a case.
 
     Attributes:
-        kind: "right": read, and the labels are what a person means; "wrong": read otherwise; "remedied": refused, and the
-            named command reads it right; "misled": refused, and no named command reads it right; "refused": refused,
-            where nothing can read it; "crashed".
+        kind: "right": read, and the labels are what a person means; "wrong": read otherwise; "remedied": refused, and
+            the named command reads it right; "misled": refused, and no named command reads it right; "refused":
+            refused, where nothing can read it; "crashed".
         words: the counts that were read, or the message.
     """
 

@@ -20,8 +20,8 @@ class Form:
     Attributes:
         title: its name in messages.
         recognises: whether a file or folder has this form, by its content. It reads as little as it can.
-        read: reads a file or folder; raises `DatasetError`, which names the place, the problem and, where a flag answers
-            it, the command with that flag.
+        read: reads a file or folder; raises `DatasetError`, which names the place, the problem and, where a flag
+            answers it, the command with that flag.
     """
 
     title: str

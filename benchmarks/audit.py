@@ -99,7 +99,7 @@ def run(
         job = Job(work / f"{project.dataset.name}-{seed}")
         own = replace(config, seed=seed, top=0)
         found = audit_dataset(Workspace(work, work / "runs"), source, Machine(), own, job, reporter)
-        order = [int(row.removeprefix("row-")) for row in found.held_out.paths]
+        order = [int(row.removeprefix("row-")) for row in found.evidence.held_out.paths]
         for name, value in _cells(found, flipped[order]).items():
             cells.setdefault(name, []).append(value)
         for name, value in _images(found, flipped[order]).items():
@@ -120,15 +120,15 @@ def _cells(found: Audit, flipped: NDArray[np.bool_]) -> dict[str, float]:
     from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
     from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
 
-    y, p = found.held_out.labels, probabilities(found.held_out.logits)
+    y, p = found.evidence.held_out.labels, probabilities(found.evidence.held_out.logits)
     sets = [np.flatnonzero(row > 0).tolist() for row in y]
     adjusted = 1 - get_label_quality_scores_per_class(sets, p, adjust_pred_probs=True)
     picked = np.asarray(find_multilabel_issues_per_class(sets, p))  # [N, L], though its docstring says [L][N]
     distance = np.abs(y - p)
-    alone = fit_weights(found.held_out.logits, None, y)
+    alone = fit_weights(found.evidence.held_out.logits, None, y)
     rankings = {
-        "audit": found.scores,
-        "audit without its critic": suspicion(alone.log_odds(found.held_out.logits, None), y),
+        "audit": found.evidence.scores,
+        "audit without its critic": suspicion(alone.log_odds(found.evidence.held_out.logits, None), y),
         "|y - p|": distance,
         "cleanlab, self-confidence": 1 - get_label_quality_scores_per_class(sets, p),
         "cleanlab, adjusted": adjusted,
@@ -141,10 +141,10 @@ def _images(found: Audit, flipped: NDArray[np.bool_]) -> dict[str, float]:
     """Average precision of finding the images with a flipped cell."""
     from cleanlab.multilabel_classification.rank import get_label_quality_scores
 
-    y, p = found.held_out.labels, probabilities(found.held_out.logits)
+    y, p = found.evidence.held_out.labels, probabilities(found.evidence.held_out.logits)
     sets = [np.flatnonzero(row > 0).tolist() for row in y]
     rankings = {
-        "audit, its worst label": found.scores.max(axis=1),
+        "audit, its worst label": found.evidence.scores.max(axis=1),
         "|y - p|, its worst label": np.abs(y - p).max(axis=1),
         "cleanlab": 1 - get_label_quality_scores(sets, p),
     }

@@ -18,6 +18,7 @@ from labeldep_cli.cli import next_command
 from labeldep_cli.config import AuditConfig, Machine, Source, Workspace
 from labeldep_cli.evaluation.audit import EvidenceWeights, fit_weights, most_suspicious, suspicion
 from labeldep_cli.experiments import cross_fitting as crossfit
+from labeldep_cli.experiments.audit_record import read_audit
 from labeldep_cli.experiments.cross_fitting import HeldOutScores
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.progress import SilentReporter
@@ -123,7 +124,7 @@ def test_planted_mistakes_are_found(planted: tuple[Sandbox, np.ndarray]) -> None
     assert (found["n_images"], found["n_labels"]) == (400, 1195), "five are unknown"
     rows = list(csv.DictReader((out / "audit.csv").open()))
     assert len(rows) == found["n_findings"]
-    assert ",".join(rows[0]) == "path,split,label,written,suggested,score,probability,critic,other_labels"
+    assert ",".join(rows[0]) == "path,split,label,written,suggested,score,probability,critic,other_labels,kind,image"
     scores = [float(row["score"]) for row in rows]
     assert scores == sorted(scores, reverse=True)
     assert scores[-1] > 0
@@ -272,13 +273,14 @@ def test_gallery_of_a_data_set_of_images(sandbox: Sandbox) -> None:
     assert "of 180 written labels" in result.stdout
     page = (sandbox.folder / "audit" / "audit.html").read_text()
     rows = list(csv.DictReader((sandbox.folder / "audit" / "audit.csv").open()))
-    assert re.findall(r'alt="(.*?)"', page) == [row["path"] for row in rows[:3]]
+    cards = read_audit(sandbox.folder / "audit").cards
+    assert re.findall(r'alt="(.*?)"', page) == [card.path for card in cards[:3]]
     assert page.count('src="data:image/jpeg;base64,') == 3
     assert "http:" not in page and "https:" not in page, "nothing is fetched"
     assert re.findall(r'(?:src|href)="(?!data:)', page) == []
-    words = {"present": "Without", "absent": "With"}
+    words = {True: "Without", False: "With"}
     titles = re.findall(r'<h2>(\w+) <span class="\w+">(?:\+ )?(\w+)</span>\?</h2>', page)
-    assert titles == [(words[row["written"]], row["label"]) for row in rows[:3]]
+    assert titles == [(words[one.written], one.label) for card in cards[:3] for one in card.suspects]
     truth = {line.split(",")[0]: line.split(",")[2:] for line in sandbox.table.read_text().splitlines()[1:]}
     for row in rows:
         own = {name for name, value in zip(LABELS, truth[row["path"]], strict=True) if value == "1"}

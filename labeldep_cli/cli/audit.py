@@ -12,11 +12,12 @@ from labeldep_cli.cli import flags, project_file
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.next_command import passed_on, print_next
-from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_line, print_note, print_table
+from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_line, print_note
 from labeldep_cli.config import READING, AuditConfig, Machine, RunWorkspace, Scope, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
 
 if TYPE_CHECKING:
+    from labeldep_cli.evaluation.suspects import Suspect
     from labeldep_cli.pipelines.audit import Audit
 
 SHOWN = 10
@@ -105,24 +106,15 @@ def _show(result: Audit, json: bool) -> None:
     if json:
         print_json(result.to_json())
         return
-    share = 100 * len(result.findings) / result.n_labels
+    estimate = result.record.estimate
     print_line(
-        f"{result.of}: {len(result.findings)} of {result.n_labels} written labels ({share:.1f} %) on {result.n_images} "
-        "rows are more likely wrong than right"
+        f"{result.of}: about {estimate.number} of {result.n_labels} written labels on {result.n_images} rows are wrong "
+        f"(95 % interval: {estimate.low} to {estimate.high})"
     )
-    header = ["row", "label", "written", "score", "p(label)", "critic"]
-    rows = [
-        [
-            finding.path,
-            finding.label,
-            "present" if finding.written else "absent",
-            f"{finding.score:.2f}",
-            f"{finding.probability:.3f}",
-            "-" if finding.critic is None else f"{finding.critic:+.2f}",
-        ]
-        for finding in result.findings[:SHOWN]
-    ]
-    if rows:
-        print_table("the most suspicious", header, rows, text=3)
-    print_line("score: log-odds that the label is wrong, by image and other labels; critic: what the other labels add.")
+    for card in result.cards[:SHOWN]:
+        print_line(f"{card.path}: {', '.join(_arrow(suspect) for suspect in card.suspects)}")
     print_line(f"all of them: {result.table}; to look at: {result.gallery}")
+
+
+def _arrow(suspect: Suspect) -> str:
+    return f"{'-' if suspect.written else '+'}{suspect.label}"

@@ -24,6 +24,7 @@ FLOORS = (
     ("projects",),
     ("experiments",),
     ("reports",),
+    ("review",),
     ("labelling",),
     ("reproduction",),
     ("pipelines",),

@@ -239,6 +239,17 @@ def test_a_value_that_is_neither_of_the_two_is_a_conflict(table: Path, written: 
     assert told.decided == ({"1"} if fits else set()), "an image in conflict is looked at again"
 
 
+def test_what_is_decided_again_on_the_row_as_it_is_conflicts_no_more(table: Path) -> None:
+    file = table.parent / "corrections.csv"
+    append(file, [decision("4", "edit", "", "ab", unknown="a")])  # a was unknown when it was decided
+    found = opened(table).corrections
+    assert found is not None and [one.label for one in found.conflicts] == ["a"]
+    append(file, [decision("4", "reject", "b", "b")])
+    found = opened(table).corrections
+    assert found is not None and not found.conflicts and found.decided == {"4"}
+    assert labels(opened(table))["4"] == [0, 1, 0]
+
+
 def replace_present(labels: LabelSet, name: str) -> LabelSet:
     return LabelSet((*labels.present, name), labels.unknown)
 

@@ -32,6 +32,7 @@ from labeldep_cli.cli import (
     project_file,
     report,
     reproduce,
+    review,
     runs,
     termination,
     torchrun,
@@ -143,6 +144,7 @@ app.command("eval", cls=ProjectCommand)(command(evaluate.evaluate))
 app.command("compare", cls=ProjectCommand)(command(compare.compare))
 app.command("dependency", cls=ProjectCommand)(command(dependency.dependency))
 app.command("audit", cls=ProjectCommand)(command(audit.audit))
+app.command("review", cls=ProjectCommand)(command(review.review))
 app.command("predict", cls=ProjectCommand)(command(predict.predict))
 app.command("export", cls=ProjectCommand)(command(export.export))
 app.command("report", cls=ProjectCommand)(command(report.report))

@@ -11,9 +11,9 @@ import typer
 from labeldep_cli.cli import flags, project_file
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
-from labeldep_cli.cli.next_command import passed_on, print_next
+from labeldep_cli.cli.next_command import passed_on, print_next, trained_before
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_line, print_note
-from labeldep_cli.config import READING, AuditConfig, Machine, RunWorkspace, Scope, Source, Workspace
+from labeldep_cli.config import READING, AuditConfig, Machine, RunWorkspace, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def audit(
     """Rank the annotated labels that are likely mistakes, given the image and its other labels; write a gallery."""
     from labeldep_cli.pipelines.audit import audit_dataset, audit_run
     from labeldep_cli.runs.claims import Job
-    from labeldep_cli.runs.names import is_run, known_runs
+    from labeldep_cli.runs.names import is_run
 
     of_run = is_run(what, workspace.runs_dir)
     if of_run:
@@ -76,10 +76,7 @@ def audit(
     if of_run:
         print_next(ctx, "report", what, values={"runs_dir": workspace.runs_dir}, json=json)
     else:  # to run once the labels are corrected
-        scope = Scope(source.dataset, source.backbone)
-        runs = [run for run in known_runs(workspace.runs_dir) if run.within(scope) and not (run.kept or run.nested)]
-        is_trained = any(run.stage == "pretrain" for run in runs)
-        values = {**passed_on(ctx, source, workspace, machine), "fresh": is_trained}
+        values = {**passed_on(ctx, source, workspace, machine), "fresh": trained_before(source, workspace.runs_dir)}
         print_next(ctx, "pretrain", values=values, json=json)
     raise typer.Exit(ExitCode.of(result.images_read and bool(result.skipped)))
 

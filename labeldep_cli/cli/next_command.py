@@ -16,7 +16,7 @@ import typer
 from labeldep_cli.cli import project_file, torchrun
 from labeldep_cli.cli.command_flags import Flag
 from labeldep_cli.cli.show import print_note
-from labeldep_cli.config import Source, Workspace, settings_of
+from labeldep_cli.config import Scope, Source, Workspace, settings_of
 
 _PASSED_ON = frozenset(name for config in (Source, Workspace) for name in settings_of(config)) | {
     "device",
@@ -63,6 +63,15 @@ def passed_on(ctx: typer.Context, *configs: object) -> dict[str, object]:
     """
     names = {flag.name for flag in project_file.all_flags(ctx).get(str(ctx.info_name), ())}
     return {name: value for config in configs for name, value in vars(config).items() if name in names & _PASSED_ON}
+
+
+def trained_before(source: Source, runs_dir: Path) -> bool:
+    """Whether a data set has a pretrained run, which `pretrain` replaces only with --fresh once labels have changed."""
+    from labeldep_cli.runs.names import known_runs
+
+    scope = Scope(source.dataset, source.backbone)
+    runs = (run for run in known_runs(runs_dir) if run.within(scope) and not (run.kept or run.nested))
+    return any(run.stage == "pretrain" for run in runs)
 
 
 def name_of(folder: Path, runs_dir: Path) -> str:

@@ -37,7 +37,7 @@ from labeldep_cli.config.place import (
 from labeldep_cli.config.reading import read_size
 from labeldep_cli.config.settings import Setting, changed, flags_of, like, pick, setting, settings_of
 from labeldep_cli.config.training import Config, PretrainConfig, TrainingConfig
-from labeldep_cli.config.using import AuditConfig, DecisionConfig, ReportConfig, ReproduceConfig
+from labeldep_cli.config.using import AuditConfig, DecisionConfig, ReportConfig, ReproduceConfig, ReviewConfig
 
 __all__ = [
     "DEFAULT_BACKBONE",
@@ -70,6 +70,7 @@ __all__ = [
     "PretrainConfig",
     "ReportConfig",
     "ReproduceConfig",
+    "ReviewConfig",
     "RunWorkspace",
     "Sampling",
     "Scope",

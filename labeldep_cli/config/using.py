@@ -106,6 +106,36 @@ class AuditConfig:
 
 
 @dataclass(frozen=True)
+class ReviewConfig:
+    """Settings of a review, in which a person decides on the labels of images.
+
+    Attributes:
+        audit: if its audit is of the data set to review, its findings are shown; otherwise all images.
+        who: None for the login name.
+        port: None for a free one.
+        take: None to open the page.
+    """
+
+    label: str | None = setting(
+        None,
+        "Show only images that have this label among their suspects; without an audit, those that have the label.",
+        panel="What",
+        default_text="all images",
+    )
+    audit: Path = like(AuditConfig, "out", help="Folder of the audit whose findings are shown.", panel="What")
+    take: Path | None = setting(
+        None,
+        "Take over the decisions of a FILE that was saved from an audit's page, in place of opening the page.",
+        panel="What",
+        metavar="FILE",
+        default_text="none",
+    )
+    who: str | None = setting(None, "Name to write with each decision.", default_text="the login name")
+    port: int | None = setting(None, "Port of the page on this machine.", min=1, max=65535, default_text="a free one")
+    browser: bool = setting(True, "Open the page in the browser.", flag="--browser/--no-browser")
+
+
+@dataclass(frozen=True)
 class ReproduceConfig:
     """Which rows of the paper's tables are made, and how their networks are trained.
 

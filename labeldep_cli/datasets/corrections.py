@@ -92,56 +92,55 @@ def _apply(splits: Iterable[Split], place: Place) -> tuple[list[Split], Correcti
     for split in splits:
         y = split.labels.copy() if settling else split.labels
         for row, path in enumerate(split.paths if settling else ()):
-            if path not in settling or not _is_content(split, row, settling[path][-1]):
+            if path not in settling or not is_content(split, row, settling[path][-1]):
                 continue
             gone.pop(path, None)
-            changes, conflicting = _changes(split.space, y[row], settling[path])
+            y[row], conflicting = replay(split.space, split.labels[row], settling[path])
             conflicts += conflicting
             if not conflicting:
                 decided.add(path)
-            images, labels = images + bool(changes), labels + len(changes)
-            for column, value in changes.items():
-                y[row, column] = value
+            n_changed = int((y[row] != split.labels[row]).sum())
+            images, labels = images + bool(n_changed), labels + n_changed
         corrected_splits.append(split if np.array_equal(y, split.labels) else replace(split, labels=y))
     n_skipped = len(decisions) - len(settling)
     found = Corrections(place.file, frozenset(decided), images, labels, tuple(conflicts), tuple(gone), n_skipped)
     return corrected_splits, found
 
 
-def _changes(
+def replay(
     space: LabelSpace, y: NDArray[np.int8], stack: Sequence[Decision]
-) -> tuple[dict[int, int], list[Conflict]]:
-    """The new values of a row's labels, by column; and the corrections that do not fit the row.
+) -> tuple[NDArray[np.int8], list[Conflict]]:
+    """A row as its decisions leave it, and the corrections among them that do not fit the row.
+
+    A later decision that was taken on the row as it is, settles what an earlier one left in conflict.
 
     Args:
         space: the L labels.
         y: the row as the table has it, int8 [L].
         stack: the standing decisions on it, oldest first.
     """
-    values: dict[str, tuple[int, int]] = {}  # by label: when it was first decided, and as decided last
+    values = dict(zip(space.names, y.tolist(), strict=True))
+    conflicts: dict[str, Conflict] = {}
     for decision in stack:
-        for name, (before, after) in changed_labels(decision).items():
-            values[name] = values.get(name, (before, after))[0], after
-    changes: dict[int, int] = {}
-    conflicts = []
-    column_of = {name: column for column, name in enumerate(space.names)}
-    for name, (before, after) in values.items():
-        if name not in column_of:
-            conflicts.append(Conflict(stack[-1].path, name, "no label any more"))
+        if not decision.settles:
             continue
-        now = int(y[column_of[name]])
-        if now not in (before, after):
-            reason = f"{_WORDS[now]} in the table, but changed from {_WORDS[before]} to {_WORDS[after]}"
-            conflicts.append(Conflict(stack[-1].path, name, reason))
-        elif now != after:
-            changes[column_of[name]] = after
-    return changes, conflicts
+        for name in [name for name in conflicts if values.get(name, 0) == decision.before.value(name)]:
+            del conflicts[name]
+        for name, (before, after) in changed_labels(decision).items():
+            if name not in values:
+                conflicts[name] = Conflict(decision.path, name, "no label any more")
+            elif values[name] not in (before, after):
+                reason = f"{_WORDS[values[name]]} in the table, but changed from {_WORDS[before]} to {_WORDS[after]}"
+                conflicts[name] = Conflict(decision.path, name, reason)
+            else:
+                values[name] = after
+                conflicts.pop(name, None)
+    return np.array([values[name] for name in space.names], dtype=np.int8), list(conflicts.values())
 
 
-def label_set(split: Split, row: int) -> LabelSet:
-    """The labels of a row, by name."""
-    y = split.labels[row]
-    names = split.space.names
+def label_set(space: LabelSpace, y: NDArray[np.int8]) -> LabelSet:
+    """The labels of a row int8 [L], by name."""
+    names = space.names
     return LabelSet(tuple(names[k] for k in np.flatnonzero(y > 0)), tuple(names[k] for k in np.flatnonzero(y < 0)))
 
 
@@ -153,6 +152,6 @@ def content_of(split: Split, row: int) -> str:
     return hashlib.blake2b(features.tobytes(), digest_size=8).hexdigest()
 
 
-def _is_content(split: Split, row: int, decision: Decision) -> bool:
+def is_content(split: Split, row: int, decision: Decision) -> bool:
     """Whether a row is the one that a decision is about, and not another one with its number."""
     return not decision.content or decision.content == content_of(split, row)

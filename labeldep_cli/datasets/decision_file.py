@@ -81,8 +81,8 @@ def parse(content: bytes, file: Path) -> tuple[Decision, ...]:
     return tuple(decisions)
 
 
-def append(file: Path, decisions: Iterable[Decision]) -> None:
-    """Append decisions, and return when they are on the disk.
+def append(file: Path, decisions: Iterable[Decision]) -> int:
+    """Append decisions, and return the number of bytes when they are on the disk.
 
     What a kill left of a line is removed first. Other processes that append to the file wait.
 
@@ -92,7 +92,7 @@ def append(file: Path, decisions: Iterable[Decision]) -> None:
     """
     lines = [_line(_fields(decision)) for decision in decisions]
     if not lines:
-        return
+        return 0
     with _WRITING, lock(file.with_name(f".{file.name}.lock"), str(file), _PATIENCE), storing(file):
         is_new = not file.exists()
         with file.open("a+b") as stream:
@@ -103,11 +103,13 @@ def append(file: Path, decisions: Iterable[Decision]) -> None:
             if len(whole) < len(content):
                 stream.truncate(len(whole))
             start = "" if ended else "\n"
-            stream.write("".join([start if whole else _line(HEADER), *lines]).encode())
+            added = "".join([start if whole else _line(HEADER), *lines]).encode()
+            stream.write(added)
             stream.flush()
             os.fsync(stream.fileno())
         if is_new:
             sync_folder(file.parent)
+    return len(added)
 
 
 def _line(fields: Sequence[str]) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from labeldep_cli.config import READING, AuditConfig, Machine, RunWorkspace, Source, Workspace, flags_of
-from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.datasets.split import SPLITS, Skipped
 from labeldep_cli.errors import CheckpointError, LabeldepError
 from labeldep_cli.evaluation.audit import fit_weights
@@ -18,7 +16,6 @@ from labeldep_cli.evaluation.suspects import Card, Suspect
 from labeldep_cli.experiments.audit_cards import Evidence
 from labeldep_cli.experiments.audit_record import RECORD, AuditRecord
 from labeldep_cli.experiments.cross_fitting import HeldOutScores, cross_fit, score_held_out
-from labeldep_cli.features.images import UnreadableImage
 from labeldep_cli.files import keep_dated, lock, make_folder, write_text
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs
@@ -26,7 +23,8 @@ from labeldep_cli.projects.of_run import open_run_data
 from labeldep_cli.projects.open import open_project
 from labeldep_cli.projects.project import Project
 from labeldep_cli.reports.findings import by_score, finding, table
-from labeldep_cli.reports.page import render, thumbnail
+from labeldep_cli.reports.page import render
+from labeldep_cli.review.shared_page import page_data
 from labeldep_cli.runs.claims import Job
 from labeldep_cli.runs.find import open_and_announce
 
@@ -201,7 +199,7 @@ def _audit(
     write_text(folder / TABLE, table(cards))
     record.write(folder)
     audit = Audit(record, folder, len(held_out.labels), int(known.sum()), evidence, skipped, bool(project.images_read))
-    write_text(folder / PAGE, gallery(audit, _pictures(project, cards[: config.top])))
+    write_text(folder / PAGE, gallery(audit, page_data(project.dataset, cards[: config.top], project.reporter)))
     return audit
 
 
@@ -212,26 +210,6 @@ def _absolute(project: Project) -> Source:
     return replace(project.source, dataset=str(Path(project.source.dataset).absolute()))
 
 
-def gallery(audit: Audit, pictures: Sequence[str | None]) -> str:
-    """The first cards as an HTML page; `pictures` are data URIs of their images, or None."""
-    shown = list(zip(audit.cards, pictures, strict=False))
+def gallery(audit: Audit, shown: dict[str, Any]) -> str:
+    """The first cards as an HTML page, on which somebody without labeldep can decide; for `shown`, see `page_data`."""
     return render("audit.html.j2", audit=audit, shown=shown, table=TABLE)
-
-
-def _pictures(project: Project, cards: Sequence[Card]) -> list[str | None]:
-    """A thumbnail of each card's image; None if there is no image, or if it can no longer be read."""
-    if project.dataset.has_features:
-        return [None] * len(cards)
-    rows = {
-        name: {path: row for row, path in enumerate(project.dataset.splits[name].paths)}
-        for name in {card.split for card in cards}
-    }
-    files = [project.dataset.splits[card.split].file(rows[card.split][card.path]) for card in cards]
-    return [_picture(file) for file in files]
-
-
-def _picture(file: ImageFile) -> str | None:
-    try:
-        return thumbnail(file)
-    except UnreadableImage:
-        return None

@@ -48,13 +48,31 @@ def thumbnail(file: ImageFile, side: int = THUMBNAIL) -> str:
     Raises:
         UnreadableImage: the image can no longer be read.
     """
+    return data_uri(_reduced(file, side), "JPEG", quality=70)
+
+
+def jpeg(file: ImageFile, side: int) -> bytes:
+    """An image of any kind as a JPEG, reduced to the given length of its longer side.
+
+    Raises:
+        UnreadableImage: the image cannot be read.
+    """
+    return _encoded(_reduced(file, side), "JPEG", quality=85)
+
+
+def _reduced(file: ImageFile, side: int) -> Image.Image:
     image = read_image(file, side)
     image.thumbnail((side, side), Image.Resampling.BILINEAR)
-    return data_uri(image, "JPEG", quality=70)
+    return image
 
 
 def data_uri(image: Image.Image, kind: Literal["JPEG", "PNG"], **options: int) -> str:
     """An image as a data URI; the options go to Pillow's writer."""
+    content = _encoded(image, kind, optimize=True, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _encoded(image: Image.Image, kind: Literal["JPEG", "PNG"], **options: int) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, format=kind, optimize=True, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    image.save(stream, format=kind, **options)
+    return stream.getvalue()

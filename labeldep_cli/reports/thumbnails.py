@@ -15,20 +15,21 @@ SIDES = (160, 128, 96, 64)
 _SAMPLE = 16  # images whose size is measured to choose among them
 
 
-def thumbnails(files: Sequence[ImageFile], budget: int, reporter: Reporter) -> list[str]:
+def thumbnails(files: Sequence[ImageFile], budget: int, reporter: Reporter, sides: Sequence[int] = SIDES) -> list[str]:
     """Make thumbnails of as many images as fit, in order.
 
     Args:
         files: the images, the most important first.
         budget: maximum length of all data URIs together, in characters.
         reporter: shows progress.
+        sides: lengths of the longer side in pixels, the largest first.
 
     Returns:
         Data URIs of the first images. There are fewer than `files` if not all fit even at the smallest size. The URI of
         an image that can no longer be read is empty.
     """
     sample = files[:: max(len(files) // _SAMPLE, 1)]
-    side = next((side for side in SIDES if _mean_size(sample, side) * len(files) <= budget), SIDES[-1])
+    side = next((side for side in sides if _mean_size(sample, side) * len(files) <= budget), sides[-1])
     uris: list[str] = []
     used = 0
     with reporter.bar("thumbnails", len(files), "images") as bar:

@@ -1,0 +1,272 @@
+// One image at a time, with its labels, and a decision on each. Names of labels and files are data: they only become text.
+const $ = (id) => document.getElementById(id);
+const element = (name, text = "", className = "") => Object.assign(document.createElement(name), { textContent: text, className });
+
+// A state is the labels of an image: {present, unknown}, numbers of labels; all others are absent.
+const valueIn = (state, label) => (state.present.includes(label) ? 1 : state.unknown.includes(label) ? -1 : 0);
+const withValue = (state, label, value) => {
+  const put = (list, wanted) => [...list.filter((k) => k !== label), ...(wanted ? [label] : [])].sort((a, b) => a - b);
+  return { present: put(state.present, value === 1), unknown: put(state.unknown, value === -1) };
+};
+const sameLabels = (a, b) => String(a.present) === String(b.present) && String(a.unknown) === String(b.unknown);
+
+// A card's states are the labels as the table has them, then those after each standing decision.
+const current = (card) => card.states[card.states.length - 1];
+const isDecided = (card) => !card.conflicts && card.states.some((state) => state.decision && state.decision.kind !== "skip");
+const suggestedIn = (card) => (card.suspects ?? []).reduce((state, one) => withValue(state, one.label, one.present ? 1 : 0), current(card));
+const timeNow = () => `${new Date().toISOString().slice(0, 19)}Z`;
+
+// Shows `data` and hands each decision {number, kind, before, after} to `save`. Returns what others may call.
+const startReview = (data, save, wished = "") => {
+  const { labels, cards } = data;
+  const AHEAD = 4;
+  const decidedHere = [], pictures = new Map();
+  let order = [], at = 0, draft = null, choices = [];
+  const card = () => cards[order[at]];
+
+  // Images are fetched ahead, so that the next one is there when a decision is made.
+  const pictureOf = (number) => {
+    if (!pictures.has(number)) {
+      const picture = new Image();
+      picture.alt = cards[number].path;
+      picture.addEventListener("error", () => picture.replaceWith(element("p", "This image cannot be read.")));
+      picture.src = data.imageOf(number);
+      pictures.set(number, picture);
+    }
+    return pictures.get(number);
+  };
+  const showPicture = () => {
+    const number = order[at];
+    const name = element("figcaption");
+    name.id = "name";
+    name.append(element("bdi", card().path), ` · ${card().split}`);
+    const has = data.imageOf && data.imageOf(number);
+    $("picture").replaceChildren(has ? pictureOf(number) : element("p", data.images ? "This image cannot be read." : "Ready features have no image."), name);
+    const ahead = order.slice(at + 1, at + 1 + AHEAD).filter((k) => data.imageOf && data.imageOf(k));
+    for (const k of ahead) pictureOf(k);
+    for (const k of pictures.keys()) if (k !== number && !ahead.includes(k) && Math.abs(order.indexOf(k) - at) > AHEAD) pictures.delete(k);
+  };
+
+  const chip = (label, state, shown) => {
+    const was = valueIn(state, label) === 1, is = valueIn(shown, label) === 1;
+    const item = element("li", was === is ? "" : is ? "+ " : "− ", was === is ? "" : is ? "right" : "wrong");
+    item.append(element("bdi", labels[label]));
+    return item;
+  };
+  const showLabels = (shown) => {
+    const written = card().states[0];
+    const named = [...new Set([...written.present, ...shown.present])].sort((a, b) => a - b);
+    $("labels").replaceChildren(...(named.length ? named.map((label) => chip(label, written, shown)) : [element("li", "no label")]));
+    $("unknown").hidden = !shown.unknown.length;
+    const listed = shown.unknown.slice(0, 30).map((label) => labels[label]).join(", ");
+    $("unknown").textContent = `Unknown: ${listed}${shown.unknown.length > 30 ? `, and ${shown.unknown.length - 30} more` : ""}`;
+    const decision = current(card()).decision;
+    $("decided").hidden = !decision;
+    if (decision) {
+      const what = { accept: "suggestion accepted", reject: "labels are right", edit: "edited", skip: "skipped" }[decision.kind];
+      $("decided").textContent = `Decided: ${what}, by ${decision.who || "nobody named"}, ${decision.time.replace("T", " ").replace("Z", " UTC")}`;
+    }
+    $("conflicts").hidden = !card().conflicts;
+    $("conflicts").replaceChildren(...(card().conflicts ?? []).map((text) => element("li", `An earlier correction is not applied. ${text}`)));
+  };
+  const showSuspects = (shown) => {
+    const suspects = card().suspects ?? [];
+    $("suspicion").hidden = !suspects.length;
+    $("suspects").replaceChildren(...suspects.map((one, k) => {
+      const item = element("li", "", one.rare ? "" : "mistake"), button = element("button", "", "suspect");
+      button.append(`${one.present ? "+ With " : "− Without "}`, element("bdi", labels[one.label]), "? ");
+      if (k < 9) button.append(element("kbd", String(k + 1)));
+      button.setAttribute("aria-pressed", String(valueIn(shown, one.label) === (one.present ? 1 : 0)));
+      button.addEventListener("click", () => toggleSuspect(k));
+      item.append(button, ...one.words.map((text) => element("p", text)));
+      return item;
+    }));
+    const open = !draft && sameLabels(suggestedIn(card()), current(card()));
+    $("accept").hidden = !suspects.length && !draft;
+    $("accept").disabled = open;
+    $("accept-text").textContent = draft ? "Save" : suspects.length > 1 ? `Accept all ${suspects.length}` : "Accept";
+  };
+  const showProgress = () => {
+    const done = order.filter((k) => isDecided(cards[k])).length;
+    const all = done === order.length && order.length ? ". Every image is decided" : "";
+    $("progress").textContent = order.length ? `Image ${at + 1} of ${order.length}, ${done} decided${all}` : "No image";
+    Object.assign($("share"), { max: Math.max(order.length, 1), value: done });
+    $("undo").disabled = !(order.length && card().states.length > 1) && !decidedHere.length;
+  };
+  const show = () => {
+    const editing = !$("editor").hidden, some = order.length > 0;
+    $("card").hidden = $("actions").hidden = !some;
+    $("nothing").hidden = some;
+    $("actions").hidden ||= editing;
+    $("suspicion").hidden = $("own").hidden = editing;
+    showProgress();
+    if (!some) return;
+    showPicture();
+    if (editing) return showChoices();
+    const shown = draft ?? current(card());
+    showLabels(shown);
+    showSuspects(shown);
+  };
+
+  const goTo = (position) => {
+    at = Math.min(Math.max(position, 0), Math.max(order.length - 1, 0));
+    draft = null;
+    $("editor").hidden = true;
+    show();
+  };
+  // The next undecided image, from here on and then from the start; after those, one that was skipped.
+  const advance = () => {
+    const around = [...order.keys()].map((k) => (at + 1 + k) % order.length);
+    const open = around.filter((position) => !isDecided(cards[order[position]]));
+    const fresh = open.find((position) => cards[order[position]].states.length === 1 || cards[order[position]].conflicts);
+    goTo(fresh ?? open[0] ?? at);
+  };
+  const decide = (kind, after) => {
+    const number = order[at], before = current(card());
+    if (kind === "undo") card().states.pop();
+    else card().states.push({ ...after, decision: { kind, who: data.who, time: timeNow() } });
+    delete card().conflicts;
+    save({ number, kind, before, after });
+  };
+  const settle = (kind, after) => {
+    decidedHere.push(order[at]);
+    decide(kind, after);
+    advance();
+  };
+  // A decision is named by what it comes to, however it was made.
+  const settleAs = (after) => {
+    const kind = sameLabels(after, card().states[0]) ? "reject" : sameLabels(after, suggestedIn(card())) ? "accept" : "edit";
+    settle(kind, after);
+  };
+  const accept = () => {
+    if (draft) settleAs(draft);
+    else if (!$("accept").hidden && !$("accept").disabled) settle("accept", suggestedIn(card()));
+  };
+  const undo = () => {
+    if (order.length && card().states.length > 1) {
+      const here = decidedHere.lastIndexOf(order[at]);
+      if (here >= 0) decidedHere.splice(here, 1);
+    } else if (decidedHere.length) {
+      const number = decidedHere.pop();
+      if (!order.includes(number)) choose("");
+      goTo(order.indexOf(number));
+    } else return;
+    draft = null;
+    const { present, unknown } = card().states[card().states.length - 2] ?? current(card());
+    decide("undo", { present, unknown });
+    show();
+  };
+  const toggleSuspect = (k) => {
+    const one = card().suspects[k], shown = draft ?? current(card()), wanted = one.present ? 1 : 0;
+    draft = withValue(shown, one.label, valueIn(shown, one.label) === wanted ? 1 - wanted : wanted);
+    if (sameLabels(draft, current(card()))) draft = null;
+    show();
+    $("suspects").children[k].firstElementChild.focus();
+  };
+
+  // The editor: all labels, those that are present first, and a filter.
+  const edit = (byKeyboard) => {
+    draft ??= { present: [...current(card()).present], unknown: [...current(card()).unknown] };
+    const rank = (label) => [1, -1, 0].indexOf(valueIn(draft, label));
+    choices = [...labels.keys()].sort((a, b) => rank(a) - rank(b) || a - b);
+    $("editor").hidden = false;
+    $("filter").value = "";
+    show();
+    if (byKeyboard) $("filter").focus();
+    else $("editor").scrollIntoView({ block: "nearest" });
+  };
+  const matching = () => {
+    const wanted = $("filter").value.trim().toLowerCase();
+    const found = choices.filter((label) => labels[label].toLowerCase().includes(wanted));
+    return wanted ? found.sort((a, b) => labels[b].toLowerCase().startsWith(wanted) - labels[a].toLowerCase().startsWith(wanted)) : found;
+  };
+  const showChoices = () => {
+    const found = matching(), wanted = $("filter").value.trim();
+    $("choices").replaceChildren(...found.map((label, k) => {
+      const item = element("li"), button = element("button", "", wanted && k === 0 ? "first" : "");
+      button.type = "button";
+      button.append(element("bdi", labels[label]));
+      button.setAttribute("aria-pressed", { 1: "true", 0: "false", "-1": "mixed" }[valueIn(draft, label)]);
+      button.addEventListener("click", () => switchLabel(label, k));
+      item.append(button);
+      return item;
+    }));
+    $("matches").textContent = !wanted ? `${labels.length} labels` : found.length ? `${found.length} match: Enter switches ${labels[found[0]]}` : "No label matches";
+  };
+  // Present and absent; a label that was unknown may become so again.
+  const switchLabel = (label, focus) => {
+    const cycle = valueIn(card().states[0], label) === -1 ? [-1, 1, 0] : [0, 1];
+    draft = withValue(draft, label, cycle[(cycle.indexOf(valueIn(draft, label)) + 1) % cycle.length]);
+    showChoices();
+    if (focus !== undefined) $("choices").children[focus]?.firstElementChild.focus();
+  };
+  const cancel = () => goTo(at);
+  const saveDraft = () => {
+    $("editor").hidden = true;
+    document.activeElement?.blur();
+    settleAs(draft);
+  };
+  $("filter").addEventListener("input", showChoices);
+  $("editor").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const found = matching();
+    if (document.activeElement !== $("filter") || !$("filter").value.trim()) saveDraft();
+    else if (found.length) {
+      $("filter").value = "";
+      switchLabel(found[0]);
+    }
+  });
+  const inEditor = (event) => {
+    const buttons = [...$("choices").querySelectorAll("button")], here = buttons.indexOf(document.activeElement);
+    if (event.key === "Escape") cancel();
+    else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) saveDraft();
+    else if (event.key === "ArrowDown") buttons[Math.min(here + 1, buttons.length - 1)]?.focus();
+    else if (event.key === "ArrowUp") (here > 0 ? buttons[here - 1] : $("filter")).focus();
+    else if (here >= 0 && event.key.length === 1 && event.key !== " ") return $("filter").focus(); // and the letter goes there
+    else return;
+    event.preventDefault();
+  };
+
+  const keys = {
+    a: accept, r: () => settle("reject", card().states[0]), e: () => edit(true), s: () => settle("skip", current(card())), u: undo,
+    ArrowLeft: () => goTo(at - 1), ArrowRight: () => goTo(at + 1),
+  };
+  document.addEventListener("keydown", (event) => {
+    if (!$("editor").hidden) return inEditor(event);
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.target.closest("input, select, textarea")) return;
+    if (!order.length && event.key !== "u") return;
+    const suspect = /^[1-9]$/.test(event.key) && card().suspects?.[event.key - 1];
+    if (suspect) toggleSuspect(event.key - 1);
+    else if (keys[event.key]) keys[event.key]();
+    else if (event.key === "Enter" && draft && !event.target.closest("button")) accept();
+    else return;
+    event.preventDefault();
+  });
+  const clicks = { accept, reject: keys.r, edit: (event) => edit(event.detail === 0), skip: keys.s, undo, previous: keys.ArrowLeft, next: keys.ArrowRight, cancel };
+  for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", action);
+
+  const concerns = (one, label) => (one.suspects ? one.suspects.some((suspect) => suspect.label === label) : valueIn(one.states[0], label) !== 0);
+  const choose = (name) => {
+    const label = labels.indexOf(name);
+    order = [...cards.keys()].filter((k) => label < 0 || concerns(cards[k], label));
+    $("label-filter").value = label < 0 ? "" : name;
+    const first = order.findIndex((k) => !isDecided(cards[k]));
+    goTo(Math.max(first, 0));
+  };
+  const counts = labels.map((_, label) => cards.filter((one) => concerns(one, label)).length);
+  const option = (name, text) => Object.assign(element("option", text), { value: name });
+  $("label-filter").replaceChildren(option("", `all (${cards.length})`), ...labels.flatMap((name, k) => (counts[k] ? [option(name, `${name} (${counts[k]})`)] : [])));
+  $("label-filter").addEventListener("change", () => { choose($("label-filter").value); document.activeElement.blur(); });
+  choose(wished);
+  return { refresh: show, replace: (number, changed) => { cards[number] = changed; if (order[at] === number) draft = null; show(); } };
+};
+
+// A message that something was not saved; `actions` are shown as buttons.
+const alertWith = (text, actions = {}) => {
+  $("alert").hidden = !text;
+  $("alert-text").textContent = text;
+  for (const id of ["again", "rescue"]) {
+    $(id).hidden = !actions[id];
+    $(id).onclick = actions[id] ?? null;
+  }
+};

@@ -49,6 +49,7 @@ SLOW = {
     "test_regions",
     "test_report",
     "test_reproduce",
+    "test_review_page",
     "test_rerank",
     "test_scenes",
     "test_several_gpus",

@@ -16,7 +16,7 @@ const isDecided = (card) => !card.conflicts && card.states.some((state) => state
 const suggestedIn = (card) => (card.suspects ?? []).reduce((state, one) => withValue(state, one.label, one.present ? 1 : 0), current(card));
 const timeNow = () => `${new Date().toISOString().slice(0, 19)}Z`;
 
-// Shows `data` and hands each decision {number, kind, before, after} to `save`. Returns what others may call.
+// Shows `data` and hands each decision {number, kind, before, after} to `save`. Returns {replace}, for a card that has changed.
 const startReview = (data, save, wished = "") => {
   const { labels, cards } = data;
   const AHEAD = 4;
@@ -200,10 +200,12 @@ const startReview = (data, save, wished = "") => {
     showChoices();
     if (focus !== undefined) $("choices").children[focus]?.firstElementChild.focus();
   };
-  const cancel = () => goTo(at);
+  const cancel = () => {
+    document.activeElement.blur(); // a hidden field would keep the keys
+    goTo(at);
+  };
   const saveDraft = () => {
-    $("editor").hidden = true;
-    document.activeElement?.blur();
+    document.activeElement.blur();
     settleAs(draft);
   };
   $("filter").addEventListener("input", showChoices);
@@ -258,7 +260,16 @@ const startReview = (data, save, wished = "") => {
   $("label-filter").replaceChildren(option("", `all (${cards.length})`), ...labels.flatMap((name, k) => (counts[k] ? [option(name, `${name} (${counts[k]})`)] : [])));
   $("label-filter").addEventListener("change", () => { choose($("label-filter").value); document.activeElement.blur(); });
   choose(wished);
-  return { refresh: show, replace: (number, changed) => { cards[number] = changed; if (order[at] === number) draft = null; show(); } };
+  // A card as it is on the disk. What is on the screen is drawn again only if it differs: the focus would be lost.
+  const replace = (number, card) => {
+    const before = cards[number];
+    cards[number] = card;
+    const same = before.states.length === card.states.length && sameLabels(current(before), current(card)) && !card.conflicts;
+    if (number !== order[at] || same) return showProgress();
+    draft = null;
+    show();
+  };
+  return { replace };
 };
 
 // A message that something was not saved; `actions` are shown as buttons.

@@ -15,6 +15,7 @@ from benchmarks import (
     planted,
     prediction,
     rerank_cost,
+    review,
     scale,
     step,
 )
@@ -37,6 +38,7 @@ app.command("scale")(scale.command)
 app.command("step")(step.command)
 app.command("contention")(contention.command)
 app.command("audit")(audit.command)
+app.command("review")(review.command)
 
 
 def main() -> int:

@@ -50,6 +50,7 @@ SLOW = {
     "test_report",
     "test_reproduce",
     "test_review_page",
+    "test_reviewed_runs",
     "test_rerank",
     "test_scenes",
     "test_several_gpus",

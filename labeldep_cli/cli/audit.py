@@ -14,6 +14,7 @@ from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.next_command import passed_on, print_next, trained_before
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_line, print_note
 from labeldep_cli.config import READING, AuditConfig, Machine, RunWorkspace, Source, Workspace
+from labeldep_cli.datasets.formats import holds_features
 from labeldep_cli.datasets.registry import DATASETS
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def audit(
     name_skipped(result.skipped)
     if of_run:
         print_next(ctx, "report", what, values={"runs_dir": workspace.runs_dir}, json=json)
+    elif not holds_features(what):
+        print_next(ctx, "review", what, values={"audit": config.out, **passed_on(ctx, source, workspace)}, json=json)
     else:  # to run once the labels are corrected
         values = {**passed_on(ctx, source, workspace, machine), "fresh": trained_before(source, workspace.runs_dir)}
         print_next(ctx, "pretrain", values=values, json=json)

@@ -1,6 +1,6 @@
 """What 200 decisions in `labeldep review` are worth: labels are flipped, audited, and reviewed by a scripted browser.
 
-A share of the label cells of a table is flipped at random, seeded, in all splits. `audit` ranks the images, and Chromium
+A share of the label cells of a table is flipped at random, seeded, in all splits. `audit` ranks the images. Chromium
 goes through the first of them by keyboard, as a person would who knows the true labels: `a` where the suggestion is
 right, `r` where the written labels are, else the editor. The command is killed once on the way and started again. Then
 the classifier is trained again. All classifiers are scored against the true labels of the test split: `eval --dataset`

@@ -1,0 +1,27 @@
+"""The command that reads a source once more, with an answer to the question that stopped it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from labeldep_cli.config.importing import ImportConfig
+from labeldep_cli.datasets.remedies import import_command
+
+
+def given(config: ImportConfig) -> dict[str, object]:
+    """The flags that were given, by their names in `ImportConfig`."""
+    values = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
+    values.pop("out", None)
+    return values
+
+
+def import_again(source: Path, config: ImportConfig, **answers: object) -> str:
+    """The `labeldep import` line with the flags that were given and with answers, ready to be pasted.
+
+    Args:
+        source: the file or folder.
+        config: the flags that were given.
+        answers: fields of `ImportConfig` to change.
+    """
+    return import_command(source, **{**given(config), **answers})

@@ -1,0 +1,33 @@
+"""Words of foreign sources, and words about them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+_SHOWN = 3
+
+SPLIT_WORDS = {
+    "train": ("train", "training", "tr"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "tst"),
+}
+"""How people write the names of splits, in lower case."""
+
+_SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
+
+
+def split_of(word: object) -> str | None:
+    """The split that a word means: train, val or test; None if it means none."""
+    return _SPLIT_OF.get(word.strip().lower()) if isinstance(word, str) else None
+
+
+def some(names: Sequence[str]) -> str:
+    """A count with examples: "5 (a, b, c, ...)"."""
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    return f"{len(names)} ({shown})"
+
+
+def one_of(keys: Collection[str], wanted: Sequence[str]) -> str | None:
+    """The first of the wanted keys that is among `keys` in any case, as it is written there."""
+    written = {key.strip().lower(): key for key in reversed(list(keys))}
+    return next((written[word] for word in wanted if word in written), None)

@@ -11,9 +11,7 @@ from labeldep_cli.datasets.remedies import import_command
 
 def given(config: ImportConfig) -> dict[str, object]:
     """The flags that were given, by their names in `ImportConfig`."""
-    values = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
-    values.pop("out", None)
-    return values
+    return {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
 
 
 def import_again(source: Path, config: ImportConfig, **answers: object) -> str:

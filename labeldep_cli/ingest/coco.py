@@ -48,7 +48,9 @@ def read(source: Path, config: ImportConfig) -> Foreign:
 def _files(source: Path) -> list[Path]:
     if source.is_file():
         return [source] if source.suffix.lower() == ".json" and _is_form(source) else []
-    below = (path for path in source.glob("*/*.json") if path.parent.name == "annotations" or split_of(path.parent.name))
+    below = (
+        path for path in source.glob("*/*.json") if path.parent.name == "annotations" or split_of(path.parent.name)
+    )
     return [path for path in sorted((*source.glob("*.json"), *below)) if _is_form(path)]
 
 

@@ -81,7 +81,9 @@ def _read_labels(
             blank.append(name)
             if reading.config.blank != "absent":
                 continue
-        labels = [_label(item, classes) for item in (target if isinstance(target, list) else [target]) if item is not None]
+        labels = [
+            _label(item, classes) for item in (target if isinstance(target, list) else [target]) if item is not None
+        ]
         if None in labels:
             reading.drop(f"{file}: {name!r} has the label {target!r}, but there are {len(classes)} classes")
             continue

@@ -156,7 +156,9 @@ def _spelled_out(pairs: set[tuple[str, str]], reading: Reading) -> dict[tuple[st
 
 def _image(data: Mapping[str, Any], source: Path, task: Mapping[str, Any]) -> str:
     """The image of a task: the value of `image`, or the only one that looks like a file."""
-    named = [data[key] for key in ("image", "img", "url", "path", "ocr", "captioning") if isinstance(data.get(key), str)]
+    named = [
+        data[key] for key in ("image", "img", "url", "path", "ocr", "captioning") if isinstance(data.get(key), str)
+    ]
     files = [value for value in data.values() if isinstance(value, str) and re.search(r"\.\w{3,4}($|\?)", value)]
     if not named and len(set(files)) != 1:
         raise DatasetError(

@@ -15,7 +15,7 @@ from labeldep_cli.ingest.words import some, split_of
 from labeldep_cli.ingest.xml_text import elements_of
 
 if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
+    pass
 
 _FILE = "annotations.xml"
 

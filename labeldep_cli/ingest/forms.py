@@ -59,8 +59,16 @@ FORMS: Mapping[str, Form] = {
     "planet": Form("Planet", "planet"),
     "numbers": Form("table of label numbers (HPA, iMet)", "numbers"),
     "label-studio-csv": Form("Label Studio CSV", "label_studio_csv"),
+    "voc": Form("Pascal VOC", "voc"),
+    "cvat": Form("CVAT for images 1.1", "cvat"),
+    "fiftyone": Form("FiftyOne", "fiftyone"),
+    "label-studio": Form("Label Studio JSON", "label_studio"),
+    "coco": Form("COCO or LVIS JSON", "coco"),
+    "records": Form("records in JSON, JSONL or metadata.jsonl", "records"),
+    "parquet": Form("parquet of Hugging Face", "parquet"),
     "long": Form("table with a row for each label", "long_table"),
     "table": Form("table", "plain_table"),
+    "imagefolder": Form("ImageFolder", "image_folder"),
 }
 """Forms by the name for --format. The first that recognises a source reads it."""
 

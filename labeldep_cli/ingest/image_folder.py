@@ -82,7 +82,8 @@ def _read_top(top: Path, split: str | None, reading: Reading) -> None:
     if copies := len(folder_of) - len(images):
         several = sum(len({folder_of[file] for file in files}) > 1 for files in images)
         reading.understood.append(
-            f"{top.name}: files with the same bytes are one image: {copies} copies; {several} images have several labels"
+            f"{top.name}: files with the same bytes are one image: {copies} copies, "
+            f"{several} images with several labels"
         )
     if different := [name for name, numbers in holders.items() if len(numbers) > 1]:
         reading.understood.append(

@@ -97,9 +97,8 @@ def first_values(head: str) -> list[Any]:
     if head[position : position + 1] == "[":
         position += 1
     values: list[Any] = []
-    separator = re.compile(r"[\s,]*")
     while len(values) < _RECORDS:
-        position = separator.match(head, position).end()  # type: ignore[union-attr] - it matches nothing, too
+        position += len(head[position:]) - len(head[position:].lstrip(" \t\r\n,"))
         try:
             value, position = decoder.raw_decode(head, position)
         except (json.JSONDecodeError, RecursionError):

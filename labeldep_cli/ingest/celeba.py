@@ -10,7 +10,7 @@ from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.ingest.entries import Entry
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.plain_table import defined, read_tables
-from labeldep_cli.ingest.sheet import Sheet
+from labeldep_cli.ingest.sheet import Sheet, header_of
 from labeldep_cli.ingest.split_column import OF_NUMBERS
 from labeldep_cli.ingest.text import head_of, read_text
 
@@ -34,7 +34,11 @@ def read(source: Path, config: ImportConfig) -> Foreign:
         return replace(entry, split=splits.get(entry.path))
 
     counts_images = head_of(file).lstrip()[:1].isdecimal()
-    how = defined(config, minus_one="absent", delimiter="blank" if counts_images else None)
+    names = head_of(file).splitlines()[1].split() if counts_images else list(header_of(file))[1:]
+    labels = tuple(name for name in names if name not in config.ignore_columns)
+    how = defined(
+        config, minus_one="absent", label_columns=labels, delimiter="blank" if counts_images else config.delimiter
+    )
     return read_tables(file, config, how, shape=_with_header, also=with_split)
 
 

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from labeldep_cli.config.importing import ImportConfig
+from labeldep_cli.datasets import csv_columns
+from labeldep_cli.datasets.csv_doubts import label_columns_doubt
 from labeldep_cli.datasets.doubts import Answer, Doubt, some
 from labeldep_cli.datasets.label_cells import read_cells
 from labeldep_cli.errors import DatasetError, nearest
-from labeldep_cli.ingest.again import given
+from labeldep_cli.ingest.again import question
 from labeldep_cli.ingest.entries import Reading
 from labeldep_cli.ingest.sheet import LIST_NAMES, Sheet, is_image_name, letters
 from labeldep_cli.ingest.split_column import is_split_column
@@ -72,6 +74,10 @@ def columns_of(sheet: Sheet, reading: Reading, how: ImportConfig) -> Columns:
     listed, labels = _labels(sheet, reading, how, [k for k in rest if k not in (split, group, fold)])
     read = {path, split, group, fold, listed, *labels}
     ignored = tuple(name or f"column {k + 1}" for k, name in enumerate(header) if k not in read)
+    if labels and not how.label_columns:
+        usual = csv_columns.Columns(header, path, split, group, fold, None, None, labels, ())
+        if doubt := label_columns_doubt(usual, ()):
+            raise question(doubt, reading.source, reading.config)
     return Columns(path, listed, labels, split, group, fold, ignored)
 
 
@@ -98,9 +104,8 @@ def path_column(sheet: Sheet, reading: Reading, how: ImportConfig) -> int:
         return (images or named)[0]
     columns = some(sheet.header)
     answers = (Answer(f"If {sheet.header[0]!r} names them", {"path_column": sheet.header[0]}),)
-    raise Doubt(f"no column seems to name images; there are {columns}", answers).error(
-        reading.source, **given(reading.config)
-    )
+    asked = Doubt(f"no column seems to name images; there are {columns}", answers)
+    raise question(asked, reading.source, reading.config)
 
 
 def split_column(sheet: Sheet, reading: Reading, how: ImportConfig, rest: Sequence[int]) -> int | None:
@@ -135,11 +140,12 @@ def _labels(
         lists = [rest[0]]
     if len(lists) > 1 or not (lists or multi_hot):
         spare = [sheet.header[k] for k in lists or rest]
-        raise Doubt(
+        asked = Doubt(
             f"which column has the labels: {some(spare)}?",
             tuple(Answer(f"If it is {name!r}", {"labels_column": name}) for name in spare[:3]),
             "--label-columns names them if each label has its own column.",
-        ).error(reading.source, **given(reading.config))
+        )
+        raise question(asked, reading.source, reading.config)
     if lists and multi_hot:
         return _of_both(sheet, reading, lists[0], multi_hot)
     return (lists[0], ()) if lists else (None, multi_hot)
@@ -161,13 +167,14 @@ def _of_both(
     if of_list & set(columns):
         reading.understood.append(f"the labels of the column {sheet.header[listed]!r} are read from their own columns")
         return None, multi_hot
-    raise Doubt(
+    asked = Doubt(
         f"the column {sheet.header[listed]!r} lists labels, and {some(columns)} look like labels too",
         (
             Answer("If the list has the labels", {"labels_column": sheet.header[listed]}),
             Answer("If the columns have them", {"label_columns": tuple(columns)}),
         ),
-    ).error(reading.source, **given(reading.config))
+    )
+    raise question(asked, reading.source, reading.config)
 
 
 def _is_index(sheet: Sheet, k: int) -> bool:

@@ -9,7 +9,7 @@ from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets.doubts import Answer, Doubt
 from labeldep_cli.datasets.label_cells import SEPARATOR, read_cells
 from labeldep_cli.errors import DatasetError
-from labeldep_cli.ingest.again import given
+from labeldep_cli.ingest.again import question
 from labeldep_cli.ingest.entries import Reading
 
 _SPELLED = {"tab": "\t", "\\t": "\t", "blank": " "}
@@ -77,7 +77,7 @@ def _multi_hot(cells: Sequence[str], width: int, reading: Reading, how: ImportCo
         numbers = tuple(str(k) for k in range(width))
         answers = (Answer("To call them by their positions", {"label_names": numbers}),)
         asked = Doubt(f"cells such as {cells[0]!r} have 1 or 0 for each of {width} labels, but no names", answers)
-        raise asked.error(reading.source, **given(reading.config))
+        raise question(asked, reading.source, reading.config)
     if len(how.label_names) != width:
         raise DatasetError(
             f"{reading.source}: lists have {width} numbers, but there are {len(how.label_names)} names",

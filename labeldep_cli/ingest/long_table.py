@@ -9,7 +9,7 @@ from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets.doubts import Answer, Doubt
 from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.errors import DatasetError
-from labeldep_cli.ingest.again import given
+from labeldep_cli.ingest.again import question
 from labeldep_cli.ingest.columns import path_column, split_column
 from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.foreign import Foreign
@@ -95,13 +95,14 @@ def _unsaid(reading: Reading, how: ImportConfig, has_values: bool) -> int:
         DatasetError: it is open, since rows also say that labels are absent.
     """
     if has_values and how.blank is None:
-        raise Doubt(
+        asked = Doubt(
             "rows say which labels an image has and which not: what of the labels that it has no row of?",
             (
                 Answer("If they are absent", {"blank": "absent"}),
                 Answer("If nobody looked for them", {"blank": "unknown"}),
             ),
-        ).error(reading.source, **given(reading.config))
+        )
+        raise question(asked, reading.source, reading.config)
     unsaid = how.blank or "absent"
     sentence = f"a row for each label of an image; labels without a row are {unsaid}"
     if sentence not in reading.understood:

@@ -10,7 +10,7 @@ from typing import Any
 from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets.doubts import Answer, Doubt
 from labeldep_cli.errors import DatasetError
-from labeldep_cli.ingest.again import given
+from labeldep_cli.ingest.again import question
 from labeldep_cli.ingest.columns import Columns, columns_of, name_images
 from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.find_images import ImageFinder
@@ -143,7 +143,7 @@ def _without_header(sheet: Sheet, reading: Reading, how: ImportConfig, names: Ma
             numbers = tuple(str(k) for k in range(width - 1))
             answers = (Answer("To call them by their positions", {"label_names": numbers}),)
             asked = Doubt(f"each image has {width - 1} values, but no names of labels", answers)
-            raise asked.error(reading.source, **given(reading.config))
+            raise question(asked, reading.source, reading.config)
         reading.declared += how.label_names
         reading.names = "columns"
         values = label_values(sheet, range(1, width), how.label_names, reading, how)

@@ -25,6 +25,6 @@ def read(source: Path, config: ImportConfig) -> Foreign:
     Raises:
         DatasetError: names the file, the line and the problem.
     """
-    tables = tables_of(source)
-    has_nothing = any(_NOTHING in header_of(file) for _, file in tables)
-    return read_tables(source, config, defined(config, ignore_columns=(_NOTHING,)) if has_nothing else config)
+    path, *classes = header_of(tables_of(source)[0][1])
+    labels = tuple(name for name in classes if name not in (_NOTHING, *config.ignore_columns))
+    return read_tables(source, config, defined(config, path_column=path, label_columns=labels))

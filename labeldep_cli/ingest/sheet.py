@@ -78,8 +78,8 @@ def read_sheet(file: Path, reading: Reading, how: ImportConfig) -> Sheet:
         raise DatasetError(f"{file} is empty", "Name a file with a row for each image.")
     if swallowed := _swallowed(found, dialect):
         raise DatasetError(
-            f"{file}: a quotation mark opens a cell in line {swallowed[0]} that goes on to line {swallowed[1]}, with the "
-            "rows between",
+            f"{file}: a quotation mark opens a cell in line {swallowed[0]} that ends in line {swallowed[1]}: it has "
+            "swallowed rows",
             f"Correct the mark there. Or read all marks as plain characters:\n{unquoted}",
         )
     found = _without_comments(found, dialect, reading)

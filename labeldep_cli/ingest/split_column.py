@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 
 from labeldep_cli.datasets.doubts import Answer, Doubt
-from labeldep_cli.ingest.again import given
+from labeldep_cli.ingest.again import question
 from labeldep_cli.ingest.entries import Reading
 from labeldep_cli.ingest.sheet import Sheet, letters
 from labeldep_cli.ingest.words import split_of
@@ -51,15 +51,15 @@ def is_split_column(name: str, cells: Collection[str], reading: Reading) -> bool
     if word in _SOMETIMES or name in config.label_columns or name == config.labels_column:
         return False
     odd = next(cell for cell in sorted(cells) if not split_of(cell))
-    flags = {"ignore_columns": (*config.ignore_columns, name)}
-    raise Doubt(
+    doubt = Doubt(
         f"the column {name!r} has {odd!r}, which is neither train, val nor test",
         (
-            Answer("To leave the column out, so that splits are drawn", flags),
+            Answer("To leave the column out, so that splits are drawn", {"ignore_columns": (name,)}),
             *([Answer("To leave out such rows", {"drop_broken": True})] if understood else []),
         ),
         "Or correct the column; --label-columns names it if it is a label.",
-    ).error(reading.source, **given(config))
+    )
+    raise question(doubt, reading.source, config)
 
 
 def row_splits(sheet: Sheet, k: int, reading: Reading) -> list[str | None]:

@@ -20,7 +20,7 @@ from labeldep_cli.datasets.value_doubts import (
     ValueCounts,
     values_doubt,
 )
-from labeldep_cli.ingest.again import given, import_again
+from labeldep_cli.ingest.again import import_again, question
 from labeldep_cli.ingest.entries import Reading
 from labeldep_cli.ingest.sheet import Sheet
 
@@ -134,7 +134,7 @@ def _meanings(
         (name, *_) = (name for name, counts in zip(names, distinct, strict=True) if soft in counts)
         answers = (Answer("If a label is present from a half on", {"threshold": 0.5}),)
         asked = Doubt(f"{soft!r} in column {name!r} is neither 1 nor 0 but between them", answers)
-        raise asked.error(reading.source, **given(reading.config))
+        raise question(asked, reading.source, reading.config)
     ticks = how.blank is None and _are_ticks(code_of)
     minus_one, blank = how.minus_one or "unknown", how.blank or ("absent" if ticks else "unknown")
     present, absent, n_minus_one, n_blank = (
@@ -145,7 +145,7 @@ def _meanings(
     open_minus_one, open_blank = n_minus_one * (how.minus_one is None), n_blank * (how.blank is None and not ticks)
     counts = ValueCounts(present, absent + said_absent, open_minus_one, open_blank)
     if asks and (doubt := values_doubt(names, counts)):
-        raise doubt.error(reading.source, **given(reading.config))
+        raise question(doubt, reading.source, reading.config)
     for spoken, n, means in (("-1", n_minus_one.sum(), minus_one), ("an empty cell", n_blank.sum(), blank)):
         if n:
             reading.understood.append(f"{spoken} means that a label is {means}: {n} cells")

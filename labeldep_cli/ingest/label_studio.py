@@ -172,7 +172,7 @@ def _file_names(image: str) -> Iterator[str]:
     """The names under which the file of a task may be found."""
     parts = urlsplit(image)
     local = parse_qs(parts.query).get("d", [])
-    yield from local
+    yield from (written for path in local for written in (path, f"/{path}"))
     yield image if not local else parts.path
     plain = (local[0] if local else parts.path).rsplit("/", 1)[-1]
     yield plain

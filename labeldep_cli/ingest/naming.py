@@ -16,7 +16,7 @@ from labeldep_cli.ingest.again import given
 Values = Mapping[str, int]
 """The value of each label that a source speaks of in an image."""
 
-_BLANK, _TAB = " ", "\t"
+_TAB = "\t"
 
 
 def settled(source: Path, config: ImportConfig, values: Sequence[Values], separator: str) -> dict[str, tuple[str, ...]]:
@@ -49,8 +49,9 @@ def settled(source: Path, config: ImportConfig, values: Sequence[Values], separa
         asked = {name: counts[name] for name in odd}
     separated = any(sum(value == 1 for value in image.values()) > 1 for image in values)
     if doubt := names_doubt(asked, separated, between or separator):
-        answers = tuple(Answer(a.words, _with_former(a.flags, config)) for a in doubt.answers)
-        raise replace(doubt, answers=answers).error(source, **given(config))
+        answers = [Answer(answer.words, _with_former(answer.flags, config)) for answer in doubt.answers]
+        different = tuple(a for k, a in enumerate(answers) if a.flags not in [b.flags for b in answers[:k]])
+        raise replace(doubt, answers=different).error(source, **given(config))
     return meaning
 
 

@@ -112,7 +112,9 @@ def predict(
     code = _label(by, images, form, out, sidecars, annotate, everything)
     if not piped and _is_terminal():
         named = (run,) if run else ()
-        print_next(ctx, "export", *named, values=passed_on(ctx, run_workspace), json=form not in ("lines", "table", "csv"))
+        print_next(
+            ctx, "export", *named, values=passed_on(ctx, run_workspace), json=form not in ("lines", "table", "csv")
+        )
     raise typer.Exit(code)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from labeldep_cli.datasets.remedies import import_command
 from labeldep_cli.errors import DatasetError
+
+_MOST = 6
+"""Answers to several questions at once; beyond it, only the first answer to a further question is shown."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,10 @@ class Answer:
 
     words: str
     flags: Mapping[str, object]
+
+
+TO_IMPORT = Answer("To import it", {})
+"""The import line without a flag: the form of a file shows how it is read, or the command asks."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,29 @@ class Doubt:
         for answer in self.answers:
             lines += [f"{answer.words}:", import_command(source, **{**given, **answer.flags})]
         return DatasetError(f"{source}: {self.what}", "\n".join([*lines, *filter(None, [self.otherwise])]))
+
+
+def combined(doubts: Iterable[Doubt | None]) -> Doubt | None:
+    """One question in place of several: each answer answers them all, so that one command line is enough."""
+    asked = [doubt for doubt in doubts if doubt is not None]
+    if len(asked) < 2:
+        return asked[0] if asked else None
+    answers: tuple[Answer, ...] = (Answer("", {}),)
+    for doubt in asked:
+        further = doubt.answers if len(answers) * len(doubt.answers) <= _MOST else doubt.answers[:1]
+        answers = tuple(_both(first, second) for first in answers for second in further) or answers
+    otherwise = " ".join(filter(None, (doubt.otherwise for doubt in asked)))
+    return Doubt("; ".join(doubt.what for doubt in asked), answers, otherwise)
+
+
+def _both(first: Answer, second: Answer) -> Answer:
+    words = f"{first.words}, and {second.words[0].lower()}{second.words[1:]}" if first.words else second.words
+    flags = {**first.flags, **second.flags}
+    for name in first.flags.keys() & second.flags.keys():
+        one, other = first.flags[name], second.flags[name]
+        if isinstance(one, tuple) and isinstance(other, tuple):
+            flags[name] = tuple(dict.fromkeys((*one, *other)))
+    return Answer(words, flags)
 
 
 def some(names: list[str] | tuple[str, ...], shown: int = 3) -> str:

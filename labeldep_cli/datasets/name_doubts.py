@@ -16,6 +16,8 @@ from labeldep_cli.datasets.label_cells import SEPARATOR, split_names
 SEPARATORS = ("|", ";", ",", "\t", "/", "+", " ")
 """What people write between names, in the order in which it is looked for."""
 
+_RARE_IN_NAMES = {"|", ";", ",", "\t"}
+
 _SPOKEN = {" ": "a blank", "\t": "a tabulator"}
 
 NOTHING = frozenset(
@@ -82,7 +84,9 @@ def suspected_separator(counts: Mapping[str, int], separated: bool, used: str = 
     """Find a separator within names.
 
     A separator is suspected if at least half of the names with it consist of parts that are known as names: they stand
-    alone in some row, or, if nothing has separated names so far, they are also part of another name with it.
+    alone in some row, or, if nothing has separated names so far, they are also part of another name with it. A blank,
+    "/" or "+", which names often have, must also leave fewer names than before. Numbers with anything between them are
+    always suspicious.
 
     Returns:
         The first suspected one of SEPARATORS; None if there is none.
@@ -98,8 +102,8 @@ def suspected_separator(counts: Mapping[str, int], separated: bool, used: str = 
         times = Counter(part for found in joint.values() for part in set(found))
         known = alone if separated else alone | {part for part, n in times.items() if n > 1}
         suspicious = sum(all(part in known for part in found) for found in joint.values())
-        fewer = len(alone | set(times)) < len(counts) or any(alone >= set(found) for found in joint.values())
-        if 2 * suspicious >= len(joint) and fewer:
+        fewer = separator in _RARE_IN_NAMES or len(alone | set(times)) < len(counts)
+        if all(part.isdecimal() for part in times) or (2 * suspicious >= len(joint) and fewer):
             return separator
     return None
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from labeldep_cli.datasets.draw import Draw, complete, missing_splits
 from labeldep_cli.datasets.image_file import Members
+from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.datasets.split import SPLITS, Dataset, Split, label_space, require_unique
 from labeldep_cli.errors import DatasetError
 
@@ -51,13 +52,25 @@ class Rows:
         label_sets: Sequence[Sequence[str]],
         splits: Sequence[str] | None,
         members: Members | None = None,
+        remaining: Sequence[Sequence[str]] | None = None,
+        others_are_absent: bool = True,
     ) -> Rows:
-        """Rows from sets of label names; the L labels are all names that occur, sorted."""
-        names = sorted({name for labels in label_sets for name in labels})
+        """Rows from sets of label names; the L labels are all names that occur, sorted.
+
+        Args:
+            paths: N paths.
+            label_sets: N sets of labels that are present.
+            splits, members: as in `Rows`.
+            remaining: N sets of labels that are unknown, or that are absent, while all others are the other.
+            others_are_absent: the labels that are in neither set of a row are absent, and not unknown.
+        """
+        sets = (label_sets, remaining or ())
+        names = sorted({name for listed in sets for labels in listed for name in labels})
         column_of = {name: column for column, name in enumerate(names)}
-        y = np.zeros((len(paths), len(names)), dtype=np.int8)
-        for row, labels in enumerate(label_sets):
-            y[row, [column_of[name] for name in labels]] = 1
+        y = np.full((len(paths), len(names)), 0 if others_are_absent else UNKNOWN, dtype=np.int8)
+        for listed, value in zip(sets, (1, UNKNOWN if others_are_absent else 0), strict=True):
+            for row, labels in enumerate(listed):
+                y[row, [column_of[name] for name in labels]] = value
         return Rows(paths, y, names, splits, members=members)
 
 

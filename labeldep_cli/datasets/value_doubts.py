@@ -23,7 +23,20 @@ VALUE_CODES = {
 }
 """Codes by spelling. pandas writes 1.0 if a column has empty cells."""
 
+_BY_NUMBER = {1.0: PRESENT, 0.0: ABSENT, -1.0: MINUS_ONE}
+
 _MEANINGS = ("absent", "unknown")
+
+
+def code_of(cell: str) -> int | None:
+    """The code of a cell in any spelling, such as " 1.00"; None if it is no value of a label."""
+    text = cell.strip()
+    if text in VALUE_CODES:
+        return VALUE_CODES[text]
+    try:
+        return _BY_NUMBER.get(float(text))
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,11 @@ def _answers(asked: dict[str, str]) -> list[Answer]:
                 Answer(f"If -1 means {first} and an empty cell {second}", {"minus_one": first, "blank": second})
             )
     return answers
+
+
+def known_labels(codes: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """Labels in {0, 1, -1} of codes [N, L], where -1 and empty cells are unknown."""
+    return np.maximum(codes.view(np.int8), np.int8(UNKNOWN))  # as int8, the other codes are -1, -2 and -3
 
 
 def unlearnable_doubt(names: Sequence[str], labels: NDArray[np.int8]) -> Doubt | None:

@@ -16,7 +16,7 @@ from labeldep_cli.datasets.rows import Rows
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.again import import_again
 from labeldep_cli.ingest.foreign import Foreign
-from labeldep_cli.ingest.naming import of_labels, settled
+from labeldep_cli.ingest.naming import NamesOf, of_labels, settled
 from labeldep_cli.ingest.words import some
 
 
@@ -52,6 +52,7 @@ class Reading:
         understood: sentences for the user to check.
         declared: labels in the order in which the source lists them; labels that it does not list come after them.
         separator: what the names in a cell were separated at; empty if the source has lists.
+        names: where the names of labels stand: in lists, each alone in a cell, or above columns.
         ignored: keys and columns of the source that were not read.
         broken: what could not be read, each with its place. Only `--drop-broken` gets past the first.
     """
@@ -62,6 +63,7 @@ class Reading:
     understood: list[str] = field(default_factory=list)
     declared: list[str] = field(default_factory=list)
     separator: str = ""
+    names: NamesOf = "lists"
     ignored: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
@@ -93,7 +95,8 @@ class Reading:
         """
         if self.broken:
             self.understood.append(f"left out: {some(self.broken)}")
-        meaning = settled(self.source, self.config, [entry.values for entry in self.entries], self.separator)
+        values = [entry.values for entry in self.entries]
+        meaning = settled(self.source, self.config, values, self.separator, self.names)
         self.declared = [label for name in self.declared for label in meaning.get(name, (name,))]
         entries = self._once_each([replace(entry, values=of_labels(entry.values, meaning)) for entry in self.entries])
         if not entries:

@@ -88,6 +88,10 @@ def form_of(source: Path, config: ImportConfig) -> Form:
     for form in FORMS.values():
         if form.reader.recognises(source):
             return form
+    if source.is_file():
+        from labeldep_cli.ingest.text import require_text
+
+        require_text(source)
     raise DatasetError(
         f"{source}: no form is recognised",
         f"Name it with --format: {', '.join(FORMS)}.\n"

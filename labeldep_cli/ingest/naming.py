@@ -6,20 +6,26 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets.doubts import Answer
 from labeldep_cli.datasets.label_cells import split_names
-from labeldep_cli.datasets.name_doubts import NOTHING, groups_alike, merged_names, names_doubt
+from labeldep_cli.datasets.name_doubts import NOTHING, columns_doubt, groups_alike, merged_names, names_doubt
 from labeldep_cli.ingest.again import given
 
 Values = Mapping[str, int]
 """The value of each label that a source speaks of in an image."""
 
+NamesOf = Literal["lists", "cells", "columns"]
+"""Where names stand: several in a list; each alone in a cell; or each above its column, where nobody writes `nan`."""
+
 _TAB = "\t"
 
 
-def settled(source: Path, config: ImportConfig, values: Sequence[Values], separator: str) -> dict[str, tuple[str, ...]]:
+def settled(
+    source: Path, config: ImportConfig, values: Sequence[Values], separator: str, names_of: NamesOf = "lists"
+) -> dict[str, tuple[str, ...]]:
     """The labels that each name of a source stands for.
 
     Args:
@@ -27,6 +33,7 @@ def settled(source: Path, config: ImportConfig, values: Sequence[Values], separa
         config: its answers are `label_separator`, `nothing` and `merge_alike`.
         values: of each image.
         separator: what the names were separated at when they were read; empty if the source has lists.
+        names_of: where the names stand, which decides what may be wrong with them.
 
     Returns:
         For each name no label, itself, or others.
@@ -44,7 +51,11 @@ def settled(source: Path, config: ImportConfig, values: Sequence[Values], separa
         meaning = {name: tuple(one.get(part, part) for part in parts) for name, parts in meaning.items()}
         counts = Counter(part for image in values for name, v in image.items() if v == 1 for part in meaning[name])
     asked: Mapping[str, int] = counts
-    if between:  # the question about separators is answered
+    if names_of == "columns":
+        if doubt := columns_doubt(counts):
+            raise doubt.error(source, **given(config))
+        return meaning
+    if between or names_of == "cells":  # there is no question about separators
         odd = {name for name in counts if name.casefold() in NOTHING}.union(*groups_alike(counts))
         asked = {name: counts[name] for name in odd}
     separated = any(sum(value == 1 for value in image.values()) > 1 for image in values)

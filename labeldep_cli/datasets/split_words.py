@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,14 @@ def split_of(word: object) -> str | None:
     return SPLIT_WORDS.get(word.strip().lower()) if isinstance(word, str) else None
 
 
-def read_splits(
-    source: Path, column: str, cells: Sequence[Any], lines: Sequence[object], row: str = "line"
-) -> list[str]:
+def read_splits(source: Path, column: str, cells: Sequence[Any], place: Callable[[int], str]) -> list[str]:
     """The splits of all rows.
 
     Args:
         source: the file, for messages.
         column: the name of the column, for messages.
         cells: the N cells of the column; what is no text is no split.
-        lines: the N places that they are in, for messages.
-        row: what the places are.
+        place: the place of a row within the file, for messages.
 
     Raises:
         DatasetError: some cells are empty, 0 and 1, or no word for a split, or no row is in train; the remedy is a
@@ -46,7 +43,7 @@ def read_splits(
     doubt = None
     if None in splits:
         first = splits.index(None)
-        doubt = _unknown(column, meant, f"{row} {lines[first]}", cells[first])
+        doubt = _unknown(column, meant, place(first), cells[first])
     elif cells and "train" not in splits:
         doubt = Doubt("no row is in the train split", (_without(column),), "Or mark rows as train.")
     if doubt is not None:

@@ -165,7 +165,7 @@ def foreign_cells_doubt(columns: Columns, rows: Iterable[Sequence[str]], place: 
 
 
 def _is_foreign(name: str, cells: Iterable[str]) -> bool:
-    """Whether a column is none of a label: no cell is a value, or some are not and its name is that of something else."""
+    """Whether a column is no label's: no cell is a value, or some are not and its name is that of something else."""
     are_values = [_is_value(cell) for cell in cells if cell]
     return not any(are_values) or (not all(are_values) and _NO_LABEL.fullmatch(name) is not None)
 

@@ -15,8 +15,9 @@ from labeldep_cli.datasets.canonical import ABSENT_LABELS, LABELS_JSON
 from labeldep_cli.datasets.csv_rows import CsvRows
 from labeldep_cli.datasets.doubts import Answer, Doubt, combined
 from labeldep_cli.datasets.label_cells import read_cells
+from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.datasets.name_doubts import columns_doubt
-from labeldep_cli.datasets.rows import Rows, label_names
+from labeldep_cli.datasets.rows import Rows, label_names, require_disjoint
 from labeldep_cli.datasets.split_words import read_splits, zero_one_split
 from labeldep_cli.datasets.text_file import read_text
 from labeldep_cli.datasets.value_doubts import (
@@ -101,8 +102,11 @@ def _read_lists(rows: CsvRows) -> Rows:
     if columns.remaining is None:
         read = Rows.of_label_sets(rows.paths, sets, None)
     else:
-        others_are_absent = columns.name(columns.remaining).lower() != ABSENT_LABELS
-        read = Rows.of_label_sets(rows.paths, sets[:n], None, remaining=sets[n:], others_are_absent=others_are_absent)
+        remaining_name = columns.name(columns.remaining).lower()
+        for line, present, remaining in zip(rows.lines, sets, sets[n:], strict=False):
+            require_disjoint(present, remaining, remaining_name, f"{rows.file}, line {line}")
+        unlisted = UNKNOWN if remaining_name == ABSENT_LABELS else 0
+        read = Rows.of_label_sets(rows.paths, sets[:n], None, remaining=sets[n:], unlisted=unlisted)
     return _with_columns(rows, read.labels, read.names)
 
 
@@ -131,7 +135,7 @@ def _with_columns(rows: CsvRows, labels: NDArray[np.int8], names: Sequence[str])
 
 
 def _splits(rows: CsvRows, column: int) -> list[str]:
-    return read_splits(rows.file, rows.columns.name(column), rows.cells[column], rows.lines)
+    return read_splits(rows.file, rows.columns.name(column), rows.cells[column], lambda row: f"line {rows.lines[row]}")
 
 
 def _folds(rows: CsvRows, column: int) -> list[int]:

@@ -58,7 +58,7 @@ def names_doubt(counts: Mapping[str, int], separated: bool, separator: str = SEP
         return None
     answers = [Answer("If so", answer)]
     if between is not None:
-        kept = {**answer, "label_separator": separator or SEPARATOR}
+        kept = {**answer, "label_separator": separator or "tab"}  # no name of a JSON list has a tabulator
         answers.append(Answer(f"If {_spoken(between)} is part of names", kept))
     otherwise = "If they are labels of their own, rename them in the file." if nothing or alike else ""
     return Doubt("; ".join(said), tuple(answers), otherwise)

@@ -53,7 +53,7 @@ class Rows:
         splits: Sequence[str] | None,
         members: Members | None = None,
         remaining: Sequence[Sequence[str]] | None = None,
-        others_are_absent: bool = True,
+        unlisted: int = 0,
     ) -> Rows:
         """Rows from sets of label names; the L labels are all names that occur, sorted.
 
@@ -61,32 +61,52 @@ class Rows:
             paths: N paths.
             label_sets: N sets of labels that are present.
             splits, members: as in `Rows`.
-            remaining: N sets of labels that are unknown, or that are absent, while all others are the other.
-            others_are_absent: the labels that are in neither set of a row are absent, and not unknown.
+            remaining: N sets of other labels; None if there are none.
+            unlisted: the value of a label that is in neither set of a row: if 0, the remaining ones are unknown; if
+                UNKNOWN, they are absent.
         """
         sets = (label_sets, remaining or ())
         names = sorted({name for listed in sets for labels in listed for name in labels})
         column_of = {name: column for column, name in enumerate(names)}
-        y = np.full((len(paths), len(names)), 0 if others_are_absent else UNKNOWN, dtype=np.int8)
-        for listed, value in zip(sets, (1, UNKNOWN if others_are_absent else 0), strict=True):
+        y = np.full((len(paths), len(names)), unlisted, dtype=np.int8)
+        for listed, value in zip(sets, (1, UNKNOWN if unlisted == 0 else 0), strict=True):
             for row, labels in enumerate(listed):
                 y[row, [column_of[name] for name in labels]] = value
         return Rows(paths, y, names, splits, members=members)
 
 
-def label_names(labels: object, where: str, form: str) -> list[str]:
+def require_disjoint(labels: Sequence[str], remaining: Sequence[str], key: str, where: str) -> None:
+    """Require that no label of a row is listed as present and also as unknown or absent.
+
+    Args:
+        labels: the labels that are present.
+        remaining: those that are `key`.
+        key: "unknown" or "absent".
+        where: the file and the position in it, for the message.
+
+    Raises:
+        DatasetError: names the label.
+    """
+    if both := set(labels) & set(remaining):
+        raise DatasetError(
+            f"{where}: the label {min(both)!r} is in 'labels' and in {key!r}", "Keep it in one of the two."
+        )
+
+
+def label_names(labels: object, where: str, form: str, key: str = "labels") -> list[str]:
     """Check and strip a list of label names that was read from JSON.
 
     Args:
-        labels: the value of `labels`.
+        labels: the list.
         where: the file and the position in it, for the message.
         form: the correct form, for the remedy.
+        key: the name of the list, for the message.
 
     Raises:
         DatasetError: it is not a list of non-empty strings.
     """
     if not isinstance(labels, list):
-        raise DatasetError(f"{where}: 'labels' is {labels!r}, not a list of names", form)
+        raise DatasetError(f"{where}: {key!r} is {labels!r}, not a list of names", form)
     for name in labels:
         if not isinstance(name, str) or not name.strip():
             raise DatasetError(f"{where}: the label {name!r} is not a name", form)

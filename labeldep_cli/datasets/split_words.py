@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from labeldep_cli.datasets.doubts import Answer, Doubt
 from labeldep_cli.datasets.split import SPLITS
@@ -15,7 +16,7 @@ SPLIT_WORDS = {
 }
 """Splits by the words for them, in lower case."""
 
-SPLIT_COLUMNS = frozenset({"split", "subset", "partition", "phase", "set", "data_split", "dataset_split"})
+SPLIT_COLUMNS = ("split", "subset", "partition", "phase", "set", "data_split", "dataset_split")
 """Names of columns and keys, in lower case, that have the split of a row."""
 
 
@@ -24,63 +25,60 @@ def split_of(word: object) -> str | None:
     return SPLIT_WORDS.get(word.strip().lower()) if isinstance(word, str) else None
 
 
-def read_splits(source: Path, column: str, cells: Sequence[str], lines: Sequence[int]) -> list[str]:
+def read_splits(source: Path, column: str, cells: Sequence[Any], place: Callable[[int], str]) -> list[str]:
     """The splits of all rows.
 
     Args:
         source: the file, for messages.
         column: the name of the column, for messages.
-        cells: the N cells of the column.
-        lines: the N lines that they are in, for messages.
+        cells: the N cells of the column; what is no text is no split.
+        place: the place of a row within the file, for messages.
 
     Raises:
-        DatasetError: some cells are empty, 0 and 1, or no word for a split; the remedy is a command.
+        DatasetError: some cells are empty, 0 and 1, or no word for a split, or no row is in train; the remedy is a
+            command.
     """
-    known = {cell: split_of(cell) for cell in set(cells)}
-    if all(known.values()):
-        return [split for cell in cells if (split := known[cell])]
-    doubt = _split_doubt(column, set(known))
+    meant = {cell: split_of(cell) for cell in set(map(str, cells))}
+    splits = [meant[str(cell)] for cell in cells]
+    doubt = None
+    if None in splits:
+        first = splits.index(None)
+        doubt = _unknown(column, meant, place(first), cells[first])
+    elif cells and "train" not in splits:
+        doubt = Doubt("no row is in the train split", (_without(column),), "Or mark rows as train.")
     if doubt is not None:
         raise doubt.error(source)
-    line, cell = next((line, cell) for line, cell in zip(lines, cells, strict=True) if known[cell] is None)
-    raise unknown_split_doubt(f"line {line}", cell, column).error(source)
+    return [split for split in splits if split is not None]
 
 
-def unknown_split_doubt(place: str, word: object, column: str) -> Doubt:
-    """The error for a word that means no split; `place` is that of the row, in the file."""
-    ignoring = Answer("To draw all splits anew", {"ignore_columns": (column,)})
-    return Doubt(
-        f"{place}: unknown split {word!r}", (ignoring,), f"A split is {', '.join(SPLITS[:-1])} or {SPLITS[-1]}."
-    )
-
-
-def _split_doubt(column: str, cells: set[str]) -> Doubt | None:
-    plain = {cell.strip() for cell in cells}
-    ignoring = Answer("To draw all splits anew", {"ignore_columns": (column,)})
-    if plain <= {"0", "1", "0.0", "1.0"}:
+def _unknown(column: str, meant: dict[str, str | None], place: str, cell: object) -> Doubt:
+    """Ask about a column with cells that mean no split, the first of which is `cell`."""
+    plain = {word.strip() for word in meant}
+    if plain <= {"0", "1"}:
         return zero_one_split(column)
-    if "" in plain and any(split_of(cell) for cell in plain):
+    if "" in plain and any(meant.values()):
         return Doubt(
-            f"the column {column!r} is empty in some rows: which split are they in?",
-            (Answer("To leave these rows out", {"drop_broken": True}), ignoring),
+            f"{place}: {column!r} is empty in some rows; which split are they in?",
+            (Answer("To leave these rows out", {"drop_broken": True}), _without(column)),
             f"Or write their split: {', '.join(SPLITS)}.",
         )
-    return None
+    return Doubt(f"{place}: unknown split {cell!r}", (_without(column),), "A split is train, val or test.")
 
 
-def zero_one_split(column: str, others: tuple[str, ...] = ()) -> Doubt:
+def zero_one_split(column: str, labels: tuple[str, ...] = ()) -> Doubt:
     """Ask about a column of 0 and 1 that is called like a split.
 
     Args:
         column: its name.
-        others: the columns that are labels beyond doubt; empty if this is not asked among labels.
+        labels: the columns that are labels beyond doubt; empty in a table with a list of labels.
     """
-    answers = [
-        Answer("If it says which rows are held out", {"split_column": column}),
-        Answer("If it is neither", {"ignore_columns": (column,)}),
-    ]
-    if others:
-        answers.insert(1, Answer("If it is a label", {"label_columns": (*others, column)}))
-    return Doubt(
-        f"the column {column!r} has 0 and 1: does it tell the split of a row, or is it a label?", tuple(answers)
-    )
+    answers = [Answer("If 1 means that a row is in the test split", {"split_column": column})]
+    if labels:
+        answers.append(Answer("If it is a label", {"label_columns": (*labels, column)}))
+    answers.append(Answer("If it is neither", {"ignore_columns": (column,)}))
+    what = f"the column {column!r} has 0 and 1: does it tell the split of a row, or is it a label?"
+    return Doubt(what, tuple(answers))
+
+
+def _without(column: str) -> Answer:
+    return Answer("To draw all splits anew", {"ignore_columns": (column,)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -54,7 +54,7 @@ def read(source: Path, config: ImportConfig) -> Foreign:
     spelled = _spelled_out({pair for _, sets in opinions for labels in sets for pair in labels}, reading)
     disputed = 0
     for task, sets in opinions:
-        data = task.get("data", task)
+        data = task["data"] if isinstance(task.get("data"), dict) else task
         image = _image(data, source, task)
         counts = Counter(spelled[pair] for labels in sets for pair in labels if pair in spelled)
         values = {label: 1 if count == len(sets) else UNKNOWN for label, count in counts.items()}
@@ -74,15 +74,20 @@ def _is_short(value: Mapping[str, Any]) -> bool:
     return "id" in value and (chosen or len(value.keys() & _OF_EXPORT) > 1)
 
 
+def _objects(task: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    listed = task.get(key)
+    return [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+
+
 def _opinions(tasks: list[dict[str, Any]], reading: Reading) -> list[tuple[dict[str, Any], list[Labels]]]:
     """Each labelled task with the labels that each of its annotators chose."""
     if not any(_is_task(task) for task in tasks):
         return _short_opinions(tasks, reading)
-    opinions = [(task, [_chosen(a["result"]) for a in _valid(task)]) for task in tasks]
+    opinions = [(task, [_chosen(a.get("result")) for a in _valid(task)]) for task in tasks]
     if not any(sets for _, sets in opinions) and any(task.get("predictions") for task in tasks):
-        models = sorted({str(p.get("model_version")) for task in tasks for p in task.get("predictions") or ()})
+        models = sorted({str(p.get("model_version")) for task in tasks for p in _objects(task, "predictions")})
         reading.understood.append(f"no task has an annotation: predictions are taken as labels, of {some(models)}")
-        opinions = [(task, [_chosen(p["result"]) for p in task.get("predictions") or ()]) for task in tasks]
+        opinions = [(task, [_chosen(p.get("result")) for p in _objects(task, "predictions")]) for task in tasks]
     if unlabelled := [str(task.get("id")) for task, sets in opinions if not sets]:
         reading.understood.append(f"tasks that were skipped or have no annotation, left out: {some(unlabelled)}")
     return [(task, sets) for task, sets in opinions if sets]
@@ -90,21 +95,30 @@ def _opinions(tasks: list[dict[str, Any]], reading: Reading) -> list[tuple[dict[
 
 def _valid(task: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The annotations that count: those marked as ground truth, else all that were not cancelled."""
-    made = [a for a in task.get("annotations") or task.get("completions") or () if isinstance(a.get("result"), list)]
-    kept = [a for a in made if not a.get("was_cancelled") and not a.get("skipped")]
+    made = _objects(task, "annotations") or _objects(task, "completions")
+    kept = [
+        a for a in made if isinstance(a.get("result"), list) and not a.get("was_cancelled") and not a.get("skipped")
+    ]
     return [a for a in kept if a.get("ground_truth")] or kept
 
 
-def _chosen(result: Iterable[Any]) -> Labels:
+def _chosen(result: object) -> Labels:
     """The labels of an annotation. A region's label counts for the image; text and ratings do not count."""
     found = set()
-    for item in result:
-        value = item.get("value") if isinstance(item, dict) else None
-        kind = str(item.get("type")) if value else ""
-        for label in (value or {}).get(kind) or ():
-            if kind != "rating" and isinstance(label, (str, list)):
-                found.add((str(item.get("from_name")), "/".join(map(str, label)) if isinstance(label, list) else label))
-    return frozenset((control, label.strip()) for control, label in found if label.strip())
+    for item in result if isinstance(result, list) else ():
+        kind = str(item.get("type")) if isinstance(item, dict) else ""
+        value = item.get("value") if kind in ("choices", "taxonomy") or kind.endswith("labels") else None
+        listed = value.get(kind) if isinstance(value, dict) else None
+        found |= {(str(item.get("from_name")), label) for label in _spelled(listed)}
+    return frozenset(found)
+
+
+def _spelled(listed: object) -> list[str]:
+    """The labels of a list; that of a taxonomy is a path, such as animal/dog."""
+    words = (
+        "/".join(map(str, v)) if isinstance(v, list) else str(v) for v in (listed if isinstance(listed, list) else ())
+    )
+    return [word.strip() for word in words if word.strip()]
 
 
 def _short_opinions(tasks: list[dict[str, Any]], reading: Reading) -> list[tuple[dict[str, Any], list[Labels]]]:
@@ -123,9 +137,7 @@ def _short_opinions(tasks: list[dict[str, Any]], reading: Reading) -> list[tuple
 
 def _short(cell: object, control: str) -> Labels:
     listed = cell.get("choices") if isinstance(cell, dict) else cell
-    names = [listed] if isinstance(listed, str) else listed if isinstance(listed, list) else []
-    words = ("/".join(map(str, name)) if isinstance(name, list) else str(name) for name in names)
-    return frozenset((control, word.strip()) for word in words if word.strip())
+    return frozenset((control, label) for label in _spelled([listed] if isinstance(listed, str) else listed))
 
 
 def _control(tasks: list[dict[str, Any]], reading: Reading) -> str:
@@ -172,7 +184,7 @@ def _file_names(image: str) -> Iterator[str]:
     """The names under which the file of a task may be found."""
     parts = urlsplit(image)
     local = parse_qs(parts.query).get("d", [])
-    yield from local
+    yield from (written for path in local for written in (path, f"/{path}"))
     yield image if not local else parts.path
     plain = (local[0] if local else parts.path).rsplit("/", 1)[-1]
     yield plain

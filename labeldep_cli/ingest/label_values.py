@@ -133,11 +133,9 @@ class LabelValues:
 
     def _named(self, cells: list[Any], records: Sequence[Record]) -> list[Any]:
         """The cells, with lists of numbers read as objects or lists of names."""
-        cells = [[cell] if isinstance(cell, (int, float)) else cell for cell in cells]
-        lists = [
-            cell for cell in cells if isinstance(cell, list) and cell and not any(isinstance(v, str) for v in cell)
-        ]
-        if not lists:
+        cells = [[cell] if isinstance(cell, int) else cell for cell in cells]
+        lists = [cell for cell in cells if isinstance(cell, list) and cell]
+        if not lists or not all(map(_is_numbers, lists)):
             return cells
         widths = {len(cell) for cell in lists}
         hot = len(widths) == 1 and all(_code(v) is not None for c in lists for v in c) and not self._ids_are_named
@@ -153,21 +151,21 @@ class LabelValues:
                 ),
             )
         if hot and widths == {len(self._names)}:
-            return [dict(zip(self._names, c, strict=True)) if _is_numbers(c) else c for c in cells]
+            return [dict(zip(self._names, c, strict=True)) if isinstance(c, list) and c else c for c in cells]
         if not self._names:
             self._reading.understood.append("labels are numbers, which --label-names can name")
-        return [self._by_number(c, r) if _is_numbers(c) else c for c, r in zip(cells, records, strict=True)]
+        return [self._by_number(c, r) if isinstance(c, list) else c for c, r in zip(cells, records, strict=True)]
 
     def _by_number(self, cell: list[Any], record: Record) -> Any:  # noqa: ANN401
         """The names of label numbers."""
         if not self._names:
-            return [str(number) for number in cell]
-        if any(not isinstance(number, int) or not 0 <= number < len(self._names) for number in cell):
+            return [None if number is None else f"{number:g}" for number in cell]
+        if any(number is None or not 0 <= number < len(self._names) for number in cell):
             self._reading.drop(
                 f"{record.where}: the labels are {cell}, but numbers from 0 to {len(self._names) - 1} have a name"
             )
             return _LEFT_OUT
-        return [self._names[number] for number in cell]
+        return [self._names[int(number)] for number in cell]
 
     def _valued(self, cells: list[Any], records: Sequence[Record]) -> list[Any]:
         """The cells, with the values of objects as 1, 0 and -1."""
@@ -270,8 +268,9 @@ def _is_label(column: Sequence[object]) -> bool:
     return None not in codes and bool(codes & {PRESENT, ABSENT})
 
 
-def _is_numbers(cell: object) -> bool:
-    return isinstance(cell, list) and bool(cell) and not any(isinstance(value, str) for value in cell)
+def _is_numbers(listed: list[Any]) -> bool:
+    """Whether a list has whole numbers, or null, and nothing else."""
+    return all(value is None or (isinstance(value, (int, float)) and value == int(value)) for value in listed)
 
 
 def _is_share(value: object) -> bool:

@@ -20,7 +20,7 @@ Values = Mapping[str, int]
 NamesOf = Literal["lists", "cells", "columns"]
 """Where names stand: several in a list; each alone in a cell; or each above its column, where nobody writes `nan`."""
 
-_BLANK, _TAB = " ", "\t"
+_TAB = "\t"
 
 
 def settled(
@@ -60,8 +60,9 @@ def settled(
         asked = {name: counts[name] for name in odd}
     separated = any(sum(value == 1 for value in image.values()) > 1 for image in values)
     if doubt := names_doubt(asked, separated, between or separator):
-        answers = tuple(Answer(a.words, _with_former(a.flags, config)) for a in doubt.answers)
-        raise replace(doubt, answers=answers).error(source, **given(config))
+        answers = [Answer(answer.words, _with_former(answer.flags, config)) for answer in doubt.answers]
+        different = tuple(a for k, a in enumerate(answers) if a.flags not in [b.flags for b in answers[:k]])
+        raise replace(doubt, answers=different).error(source, **given(config))
     return meaning
 
 

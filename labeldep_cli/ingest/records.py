@@ -32,7 +32,8 @@ def recognises(source: Path) -> bool:
     values = first_values(head)
     if len(values) == 1 and isinstance(values[0], dict) and head.lstrip().startswith("{") and _is_mapping(values[0]):
         return True
-    return bool(values) and all(isinstance(v, dict) and one_of(v, PATH_KEYS) is not None for v in values)
+    named = [v for v in values if isinstance(v, dict) and one_of(v, PATH_KEYS) is not None]
+    return 2 * len(named) > len(values)
 
 
 def read(source: Path, config: ImportConfig) -> Foreign:

@@ -51,6 +51,7 @@ class Form:
 
 
 FORMS: Mapping[str, Form] = {
+    "labeldep": Form("labeldep's own table", "own_table"),
     "celeba": Form("CelebA", "celeba"),
     "chexpert": Form("CheXpert", "chexpert"),
     "nih": Form("NIH ChestX-ray14", "nih"),

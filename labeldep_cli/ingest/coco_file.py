@@ -192,16 +192,16 @@ class CocoFile:
 
     def _own_label(self, item: object, path: str) -> tuple[str, int]:
         """Name and value of a label within `images`."""
-        value = 1
+        value, name = 1, item
         if isinstance(item, dict):
             confidence = item.get("confidence", item.get("Confidence", 1))
             value = 0 if str(confidence) in _ZERO else 1
-            item = next((item[key] for key in _NAME_KEYS if key in item), None)
-        if isinstance(item, int) and not isinstance(item, bool):
-            item = self._names.get(_key(item))
-        if not isinstance(item, str) or not item.strip():
+            name = next((item[key] for key in _NAME_KEYS if key in item), None)
+        if isinstance(name, int) and not isinstance(name, bool):
+            name = self._names.get(_key(name))
+        if not isinstance(name, str) or not name.strip():
             raise DatasetError(f"{self._file}: {path!r} has a label without a name", "Write names, or listed ids.")
-        return item.strip(), value
+        return name.strip(), value
 
     def _note(self, path: str, name: str, value: int) -> None:
         self._values[path][name] = max(value, self._values[path].get(name, value))

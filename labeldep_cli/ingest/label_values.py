@@ -71,6 +71,7 @@ class LabelValues:
     def __init__(self, reading: Reading, names: Sequence[str] = ()) -> None:
         self._reading, self._config = reading, reading.config
         self._names = tuple(names) or reading.config.label_names
+        reading.declared += self._names
         self._ids_are_named = bool(names)
         self._opposed = 0
 

@@ -12,7 +12,6 @@ from foreign import all_are_files, commands, draw_images, labels_of, read, refus
 
 from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.errors import DatasetError
-from labeldep_cli.ingest.embedded import write_images
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.forms import FORMS
 
@@ -279,16 +278,6 @@ def test_parquet_that_is_none_or_has_no_images(photos: Path) -> None:
     assert "no readable parquet file" in refusal("parquet", photos / "a.parquet").what
     parquet.write_table(pyarrow.table({"number": [1], "labels": [["sea"]]}), photos / "b.parquet")
     assert "no column with images; its columns are number, labels" in refusal("parquet", photos / "b.parquet").what
-
-
-def test_images_are_written_once_and_compared(tmp_path: Path) -> None:
-    images = [("a.jpg", b"one"), ("b.jpg", b"two")]
-    assert write_images(images, tmp_path / "new") == 2
-    assert write_images(images, tmp_path / "new") == 0
-    (tmp_path / "new" / "b.jpg").write_bytes(b"other")
-    with pytest.raises(DatasetError, match=r"b\.jpg is there and has other bytes"):
-        write_images(images, tmp_path / "new")
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["a.jpg", "b.jpg"]
 
 
 def test_other_json_is_not_taken_for_records(tmp_path: Path) -> None:

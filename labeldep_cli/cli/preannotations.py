@@ -6,6 +6,7 @@ Each form is one JSON document, written after the last image.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 from urllib.parse import quote
@@ -27,6 +28,10 @@ FROM_NAME, TO_NAME = "labels", "image"
 """The names of the tags `Choices` and `Image` in a project of Label Studio."""
 
 
+_Document = Callable[["list[Prediction]", Path], Mapping[str, Any] | Sequence[Any]]
+"""Makes the document of label sets; the folder is where relative paths start."""
+
+
 class Preannotations:
     """Collects label sets and writes them for a tool.
 
@@ -37,7 +42,7 @@ class Preannotations:
     """
 
     def __init__(self, tool: Tool, stream: TextIO, folder: Path) -> None:
-        self._document = {"coco": _coco, "fiftyone": _fiftyone, "label-studio": _label_studio}[tool]
+        self._document: _Document = {"coco": _coco, "fiftyone": _fiftyone, "label-studio": _label_studio}[tool]
         self._stream, self._folder = stream, folder.absolute()
         self._predictions: list[Prediction] = []
 
@@ -65,7 +70,8 @@ def _coco(predictions: list[Prediction], folder: Path) -> dict[str, Any]:
     """
     names = _names(predictions)
     id_of = {name: number for number, name in enumerate(names, start=1)}
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image_id, prediction in enumerate(predictions, start=1):
         width, height = _size(prediction.path)
         file = Path(prediction.path).absolute()

@@ -6,13 +6,14 @@ import re
 from pathlib import Path
 
 from labeldep_cli.config.importing import ImportConfig
+from labeldep_cli.datasets.split_words import split_of
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.coco_file import CocoFile
 from labeldep_cli.ingest.entries import Reading
 from labeldep_cli.ingest.find_images import ImageFinder
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.json_text import first_key, first_values, head_of
-from labeldep_cli.ingest.words import some, split_of
+from labeldep_cli.ingest.words import some
 
 _KEYS = ("images", "annotations", "categories", "info", "licenses", "license", "type")
 _OF_OTHER_TASKS = ("captions_", "image_info_", "panoptic_", "person_keypoints_", "stuff_")

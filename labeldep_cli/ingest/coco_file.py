@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from labeldep_cli.datasets.label_space import UNKNOWN
+from labeldep_cli.datasets.split_words import split_of
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.again import import_again
 from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.find_images import ImageFinder
 from labeldep_cli.ingest.json_text import read_json
-from labeldep_cli.ingest.words import some, split_of
+from labeldep_cli.ingest.words import some
 
 _BULK = ("segmentation", "bbox", "keypoints")
 """Geometry, which label sets do not need: 90 % of an annotation file."""
@@ -22,6 +23,9 @@ _FILE_KEYS = ("file_name", "filename", "path", "coco_url", "url")
 _LABEL_KEYS = ("labels", "label", "tags", "categories", "category_ids")
 _NAME_KEYS = ("name", "label", "LabelName", "category", "category_id", "id")
 _NEGATIVE = "neg_category_ids"
+_MOST_NAMES = 1000
+"""Names in the line that a remedy gives as an example."""
+
 _ZERO = ("0", "0.0", "False")
 
 Object = Mapping[str, Any]
@@ -91,23 +95,23 @@ class CocoFile:
         twice = [name for name, count in Counter(names.values()).items() if count > 1]
         if twice:
             self._tell(f"categories of one name are one label: {some(twice)}")
-        used = {a.get("category_id") for a in self._annotations if isinstance(a, dict)} - {None}
+        used = {_key(a["category_id"]) for a in self._annotations if isinstance(a, dict) and "category_id" in a}
         if not names and used:
-            names = self._numbered_names(sorted(used, key=lambda number: (len(_key(number)), _key(number))))
+            names = self._numbered_names(sorted(used, key=lambda number: (len(number), number)))
         self._reading.declared += [name for name in names.values() if name not in self._reading.declared]
         return names
 
-    def _numbered_names(self, used: list[Any]) -> dict[str, str]:
+    def _numbered_names(self, used: list[str]) -> dict[str, str]:
         """The names of --label-names for the ids 1, 2, ... (or 0, 1, ... if 0 is used)."""
         given = self._reading.config.label_names
-        first = 0 if "0" in map(_key, used) else 1
+        first = 0 if "0" in used else 1
         numbers = [str(first + position) for position in range(len(given))]
-        if not given or any(_key(number) not in numbers for number in used):
-            width = max((int(n) for n in map(_key, used) if n.isdecimal()), default=len(used)) + 1 - first
-            blank = tuple(f"label{k + first}" for k in range(min(width, 1000)))
+        if not given or not set(used) <= set(numbers):
+            last = max((int(number) for number in used if number.isdecimal()), default=len(used))
+            blank = tuple(f"label{number}" for number in range(first, min(last, _MOST_NAMES) + 1))
             raise DatasetError(
                 f"{self._file} has no list `categories` and so no names for the categories "
-                f"{', '.join(map(str, used[:5]))}{', ...' if len(used) > 5 else ''}",
+                f"{', '.join(used[:5])}{', ...' if len(used) > 5 else ''}",
                 "Name them in the order of their ids:\n"
                 + import_again(self._reading.source, self._reading.config, label_names=blank),
             )
@@ -174,10 +178,10 @@ class CocoFile:
                 if not value:
                     self._open.add(path)
             with_labels += bool(own)
-            for category in image.get(_NEGATIVE) or ():
-                name = self._names.get(_key(category), "")
-                opposed += self._values[path].get(name) == 1
-                self._values[path].setdefault(name, 0)
+            for category in self._objects(image, _NEGATIVE):
+                if name := self._names.get(_key(category)):
+                    opposed += self._values[path].get(name) == 1
+                    self._values[path].setdefault(name, 0)
             if _NEGATIVE in image:
                 self._open.add(path)
         if with_labels and self._annotations:
@@ -188,16 +192,16 @@ class CocoFile:
 
     def _own_label(self, item: object, path: str) -> tuple[str, int]:
         """Name and value of a label within `images`."""
-        value = 1
+        value, name = 1, item
         if isinstance(item, dict):
             confidence = item.get("confidence", item.get("Confidence", 1))
             value = 0 if str(confidence) in _ZERO else 1
-            item = next((item[key] for key in _NAME_KEYS if key in item), None)
-        if isinstance(item, int) and not isinstance(item, bool):
-            item = self._names.get(_key(item))
-        if not isinstance(item, str) or not item.strip():
+            name = next((item[key] for key in _NAME_KEYS if key in item), None)
+        if isinstance(name, int) and not isinstance(name, bool):
+            name = self._names.get(_key(name))
+        if not isinstance(name, str) or not name.strip():
             raise DatasetError(f"{self._file}: {path!r} has a label without a name", "Write names, or listed ids.")
-        return item.strip(), value
+        return name.strip(), value
 
     def _note(self, path: str, name: str, value: int) -> None:
         self._values[path][name] = max(value, self._values[path].get(name, value))

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeldep_cli.config.importing import ImportConfig
+from labeldep_cli.datasets.split_words import split_of
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.find_images import ImageFinder
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.json_text import head_of
-from labeldep_cli.ingest.words import some, split_of
+from labeldep_cli.ingest.words import some
 from labeldep_cli.ingest.xml_text import elements_of
 
 if TYPE_CHECKING:

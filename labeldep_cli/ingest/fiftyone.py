@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from labeldep_cli.config.importing import ImportConfig
+from labeldep_cli.datasets.split_words import split_of
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.again import import_again
 from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.find_images import ImageFinder
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.json_text import first_key, head_of, read_json
-from labeldep_cli.ingest.words import some, split_of
+from labeldep_cli.ingest.words import some
 
 _LABELS, _SAMPLES = "labels.json", "samples.json"
 _SHOWN = 'labels.json is {"classes": [...], "labels": {"image": [0, 2]}}.'
@@ -102,22 +103,35 @@ def _label(item: object, classes: list[Any]) -> str | None:
 
 
 def _read_samples(samples: list[Any], file: Path, finder: ImageFinder, reading: Reading) -> None:
-    key = _field(samples, file, reading)
+    kept = [sample for sample in samples if isinstance(sample, dict) and isinstance(sample.get("filepath"), str)]
+    if len(kept) < len(samples):
+        reading.drop(f"{file}: {len(samples) - len(kept)} samples have no filepath")
+    key = _field(kept, file, reading)
     unlabelled = []
-    for sample in samples:
-        field = sample.get(key)
-        if field is None:
-            unlabelled.append(str(sample.get("filepath")))
+    for sample in kept:
+        labels = _labels_in(sample.get(key))
+        if labels is None:
+            unlabelled.append(sample["filepath"])
             continue
-        listed = _KINDS[field["_cls"]]
-        labels = [item["label"] for item in (field[listed] if listed else [field]) if item.get("label")]
-        splits = {split_of(tag) for tag in sample.get("tags") or ()} - {None}
+        tags = sample.get("tags")
+        splits = {split_of(tag) for tag in (tags if isinstance(tags, list) else ())} - {None}
         if len(splits) > 1:
-            raise DatasetError(f"{file}: {sample['filepath']!r} has the tags of two splits", "Remove one of the tags.")
-        path = finder.find(str(sample["filepath"]))
+            reading.drop(f"{file}: {sample['filepath']!r} has the tags of two splits", "Remove one of the tags")
+            continue
+        path = finder.find(sample["filepath"])
         reading.entries.append(Entry(path, dict.fromkeys(labels, 1), split=next(iter(splits), None)))
     if unlabelled:
         reading.understood.append(f"samples without {key!r}, left out: {some(unlabelled)}")
+
+
+def _labels_in(field: object) -> list[str] | None:
+    """The labels in the field of a sample; None if it has none of the kinds of labels."""
+    if not isinstance(field, dict) or str(field.get("_cls")) not in _KINDS:
+        return None
+    listed = _KINDS[field["_cls"]]
+    items = field.get(listed) if listed else [field]
+    labels = [item.get("label") for item in (items if isinstance(items, list) else ()) if isinstance(item, dict)]
+    return [label.strip() for label in labels if isinstance(label, str) and label.strip()]
 
 
 def _field(samples: list[Any], file: Path, reading: Reading) -> str:

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from labeldep_cli.config.importing import ImportConfig
+from labeldep_cli.datasets.split_words import split_of
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.find_images import images_below
 from labeldep_cli.ingest.foreign import Foreign
-from labeldep_cli.ingest.words import some, split_of
+from labeldep_cli.ingest.words import some
 
 _OTHER_FORMS = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".parquet", ".npz", ".h5", ".tar", ".zip"}
 _BLOCK = 1 << 20

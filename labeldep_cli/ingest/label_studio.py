@@ -11,12 +11,13 @@ from urllib.parse import parse_qs, urlsplit
 
 from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets.label_space import UNKNOWN
+from labeldep_cli.datasets.split_words import split_of
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.find_images import ImageFinder
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.json_text import first_values, head_of, read_json
-from labeldep_cli.ingest.words import some, split_of
+from labeldep_cli.ingest.words import some
 
 _OF_EXPORT = {"annotation_id", "annotator", "lead_time", "created_at", "updated_at"}
 """Keys that JSON-MIN adds to those of the task."""
@@ -123,9 +124,9 @@ def _spelled(listed: object) -> list[str]:
 
 def _short_opinions(tasks: list[dict[str, Any]], reading: Reading) -> list[tuple[dict[str, Any], list[Labels]]]:
     """The same for JSON-MIN, which has an entry for each annotation, and a bare word for a single choice."""
-    by_task: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    for number, task in enumerate(tasks):
-        by_task[task.get("id", f"entry {number + 1}")].append(task)
+    by_task: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for number, task in enumerate(tasks, start=1):
+        by_task[str(task.get("id", f"entry {number}"))].append(task)
     control = _control(tasks, reading)
     if without := [str(task.get("id")) for task in tasks if task.get(control) is None]:
         meaning = "have no label" if reading.config.blank != "unknown" else "are left out"

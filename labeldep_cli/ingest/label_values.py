@@ -71,7 +71,9 @@ class LabelValues:
     def __init__(self, reading: Reading, names: Sequence[str] = ()) -> None:
         self._reading, self._config = reading, reading.config
         self._names = tuple(names) or reading.config.label_names
+        reading.declared += self._names
         self._ids_are_named = bool(names)
+        self._opposed = 0
 
     def read(self, records: Sequence[Record]) -> list[Known | None]:
         """What each record says of its labels; None where it is left out.
@@ -90,6 +92,8 @@ class LabelValues:
         objects = self._valued(lists, records)
         found = [self._known(cell, record) for cell, record in zip(objects, records, strict=True)]
         self._tell_missing(lists)
+        if self._opposed:
+            self._reading.understood.append(f"listed as unknown or absent, too, and taken as present: {self._opposed}")
         return found
 
     def _columns(self, records: Sequence[Record]) -> list[Any]:
@@ -237,10 +241,16 @@ class LabelValues:
             self._reading.drop(f"{record.where}: the labels are {cell!r}", "Write a list of names")
             return None
         for key, value in zip(_BESIDE, (UNKNOWN, 0), strict=True):
-            for name in record.fields.get(key) or ():
-                cell.values.setdefault(str(name).strip(), value)
-        if record.fields.get("absent") is not None:
-            cell.unsaid = UNKNOWN
+            listed = record.fields.get(key)
+            if listed is None:
+                continue
+            if not isinstance(listed, list) or not all(isinstance(name, str) and name.strip() for name in listed):
+                self._reading.drop(f"{record.where}: {key!r} is {listed!r}", "Write a list of names")
+                return None
+            for name in listed:
+                self._opposed += cell.values.setdefault(name.strip(), value) == 1
+            if not value:
+                cell.unsaid = UNKNOWN
         return cell
 
     def _tell_missing(self, cells: Sequence[Any]) -> None:

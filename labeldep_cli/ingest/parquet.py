@@ -10,12 +10,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from labeldep_cli.config.importing import ImportConfig
+from labeldep_cli.datasets.split_words import SPLIT_COLUMNS, split_of
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.find_images import ImageFinder
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.label_values import LabelValues, Record
-from labeldep_cli.ingest.words import LABEL_KEYS, PATH_KEYS, SPLIT_KEYS, one_of, split_of
+from labeldep_cli.ingest.words import LABEL_KEYS, PATH_KEYS, one_of
 
 _ROWS = 64
 """Rows whose images are in memory at a time."""
@@ -102,7 +103,7 @@ class _Table:
     def rows(self) -> Iterator[tuple[Entry, Record]]:
         """Each row: its image, whose path may be empty, and its other columns."""
         config = self._reading.config
-        split_column = config.split_column or one_of(self._schema.names, SPLIT_KEYS)
+        split_column = config.split_column or one_of(self._schema.names, SPLIT_COLUMNS)
         split = split_of(self._path.name.split("-")[0].split(".")[0])
         used = {self._image, split_column, config.group_column}
         finder = ImageFinder(config, [self._path.parent, self._path.parent / "images"])

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from labeldep_cli.config.importing import ImportConfig
+from labeldep_cli.datasets.split_words import SPLIT_COLUMNS, split_of
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.find_images import ImageFinder
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.json_text import first_values, head_of, read_json, unique_keys
 from labeldep_cli.ingest.label_values import LabelValues, Record
-from labeldep_cli.ingest.words import PATH_KEYS, SPLIT_KEYS, one_of, split_of
+from labeldep_cli.ingest.words import PATH_KEYS, one_of
 
 _METADATA = "metadata.jsonl"
 _LINES = (".jsonl", ".ndjson")
@@ -82,6 +83,8 @@ def _records(file: Path, reading: Reading) -> Iterator[tuple[str, dict[str, Any]
         if not _is_mapping(content):
             raise DatasetError(f"{file} is no list of records", f"{_SHOWN} pandas writes them with orient='records'.")
         content = [{"path": path, "labels": labels} for path, labels in content.items()]
+    if not isinstance(content, list):
+        raise DatasetError(f"{file} is no list of records", _SHOWN)
     for number, record in enumerate(content, start=1):
         where = f"{file}, entry {number}"
         if isinstance(record, dict):
@@ -115,7 +118,7 @@ def _lines(file: Path, reading: Reading) -> Iterator[tuple[str, dict[str, Any]]]
 
 def _used(record: Mapping[str, Any], config: ImportConfig) -> set[str | None]:
     """The keys of a record that are read besides those of labels."""
-    path, split = config.path_column or one_of(record, PATH_KEYS), config.split_column or one_of(record, SPLIT_KEYS)
+    path, split = config.path_column or one_of(record, PATH_KEYS), config.split_column or one_of(record, SPLIT_COLUMNS)
     return {path, split, config.group_column or "group", "fold"}
 
 
@@ -128,7 +131,7 @@ def _image(
     if not isinstance(path, str) or not path.strip():
         reading.drop(f"{where}: no path of an image in {', '.join(record)}", "Name its key with --path-column")
         return None
-    split_key = config.split_column or one_of(record, SPLIT_KEYS) or ""
+    split_key = config.split_column or one_of(record, SPLIT_COLUMNS) or ""
     if split_key in record:
         split = split_of(record[split_key])
         if split is None:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Collection, Sequence
 
 from labeldep_cli.datasets.doubts import Answer, Doubt
+from labeldep_cli.datasets.split_words import split_of
 from labeldep_cli.ingest.again import question
 from labeldep_cli.ingest.entries import Reading
 from labeldep_cli.ingest.sheet import Sheet, letters
-from labeldep_cli.ingest.words import split_of
 
 _NAMES = {"split", "subset", "partition", "phase", "splits", "datasplit", "traintest", "trainvaltest"}
 _SOMETIMES = {"set", "usage", "fold", "dataset"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from labeldep_cli.ingest.words import split_of
+from labeldep_cli.datasets.split_words import split_of
 
 _SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".tab")
 _USUAL = ("_classes.csv", "metadata.csv", "labels.csv", "annotations.csv")

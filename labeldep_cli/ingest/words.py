@@ -6,20 +6,6 @@ from collections.abc import Collection, Sequence
 
 _SHOWN = 3
 
-SPLIT_WORDS = {
-    "train": ("train", "training", "tr"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing", "tst"),
-}
-"""How people write the names of splits, in lower case."""
-
-_SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
-
-
-def split_of(word: object) -> str | None:
-    """The split that a word means: train, val or test; None if it means none."""
-    return _SPLIT_OF.get(word.strip().lower()) if isinstance(word, str) else None
-
 
 def some(names: Sequence[str]) -> str:
     """A count with examples: "5 (a, b, c, ...)"."""
@@ -38,6 +24,3 @@ PATH_KEYS = ("path", "file_name", "filename", "file", "filepath", "image_path", 
 
 LABEL_KEYS = ("labels", "label", "tags", "classes", "categories", "choices", "choice", "targets", "target")
 """Keys of an object, in lower case, that list its labels."""
-
-SPLIT_KEYS = ("split", "subset", "partition", "phase", "set")
-"""Keys of an object, in lower case, that have the split of an image."""

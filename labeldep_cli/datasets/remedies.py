@@ -13,11 +13,12 @@ _SPELLED = {"form": "format"}
 """Settings of `ImportConfig` whose flag has another name."""
 
 
-def import_command(source: Path, **flags: object) -> str:
+def import_command(source: Path, out: object = None, **flags: object) -> str:
     """The line that imports a foreign file, or one that leaves a question open.
 
     Args:
         source: the file or folder, as the user names it.
+        out: the file to write; None for `free_output`.
         flags: settings of `ImportConfig` by the names of its fields; those that are None or empty are left out.
 
     Returns:
@@ -27,7 +28,7 @@ def import_command(source: Path, **flags: object) -> str:
     for name, value in flags.items():
         if value is not None and value != () and not (value is False and name != "quotes"):
             words += _flag(_SPELLED.get(name, name).replace("_", "-"), value)
-    return shlex.join([*words, "--out", str(free_output(source))])
+    return shlex.join([*words, "--out", str(out or free_output(source))])
 
 
 def free_output(source: Path) -> Path:

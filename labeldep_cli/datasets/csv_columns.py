@@ -80,7 +80,7 @@ def _require_distinct(file: Path, names: Sequence[str]) -> None:
     for number, name in enumerate(names, start=1):
         if not name:
             otherwise = "Or name it or remove it (pandas: to_csv(..., index=False))."
-            raise Doubt(f"column {number} has no name", (TO_IMPORT,), otherwise).error(file)
+            raise Doubt("it has no name", (TO_IMPORT,), otherwise, f"column {number}").error(file)
         if name in names[: number - 1]:
             raise DatasetError(f"{file}: there are two columns {name!r}", "Merge the two, or rename one.")
 

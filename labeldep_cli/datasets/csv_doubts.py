@@ -145,23 +145,25 @@ def foreign_cells_doubt(columns: Columns, rows: Iterable[Sequence[str]], place: 
             values[name][row[k].strip() if k < len(row) else ""] += 1
     foreign = tuple(name for name, cells in values.items() if _is_foreign(name, cells))
     sound = {name: cells for name, cells in values.items() if all(map(_is_value, cells)) and name not in foreign}
-    what = f"{place}: {cell!r} is not a label value"
+    what = f"{cell!r} is not a label value"
     otherwise = "A label's column holds 1 (present), 0 (absent) or ? (unknown); a column of names is called `labels`."
     if foreign and sound:
         answer = Answer(
             f"If {some(foreign)} {'are' if len(foreign) > 1 else 'is'} no label", {"ignore_columns": foreign}
         )
-        asked = combined((Doubt(what, (answer,), otherwise), values_doubt(list(sound), _counts(sound.values()))))
+        asked = combined((Doubt(what, (answer,), otherwise, place), values_doubt(list(sound), _counts(sound.values()))))
         assert asked is not None
         return asked
     if len(foreign) == 1 and len(columns.labels) == 1:
         answer = Answer(f"If {foreign[0]!r} lists names of labels", {"labels_column": foreign[0]})
-        return Doubt(what, (answer,), otherwise)
+        return Doubt(what, (answer,), otherwise, place)
     written = {c.lower() for cells in values.values() for c in cells}
     if written & _UNMARKED and not any(code_of(c) == ABSENT or c in _ZEROS for c in written):
         meanings = ("absent", "unknown")
-        return Doubt(what, tuple(Answer(f"If what is not marked is {m}", {"blank": m}) for m in meanings), otherwise)
-    return Doubt(what, (TO_IMPORT,), otherwise)
+        return Doubt(
+            what, tuple(Answer(f"If what is not marked is {m}", {"blank": m}) for m in meanings), otherwise, place
+        )
+    return Doubt(what, (TO_IMPORT,), otherwise, place)
 
 
 def _is_foreign(name: str, cells: Iterable[str]) -> bool:

@@ -145,9 +145,10 @@ def _folds(rows: CsvRows, column: int) -> list[int]:
         if not text.isdecimal():
             name = rows.columns.name(column)
             raise Doubt(
-                f"line {line}, column {name!r}: {cell!r} is no number of a fold",
+                f"{cell!r} is no number of a fold",
                 (Answer("To read the table without its folds", {"ignore_columns": (name,)}),),
                 "Folds are counted from 0.",
+                f"line {line}, column {name!r}",
             ).error(rows.file)
         folds.append(int(text))
     return folds

@@ -36,9 +36,10 @@ class CsvRows:
         if "\0" in text:
             line = text.count("\n", 0, text.index("\0")) + 1
             raise Doubt(
-                f"line {line} holds a NUL, which no path or name can have",
+                "there is a NUL, which no path or name can have",
                 (Answer("To leave such rows out", {"drop_broken": True}),),
                 "Or write the line again.",
+                f"line {line}",
             ).error(file)
         self.file, self._text = file, text
         self._reader = csv.reader(io.StringIO(text, newline=""))
@@ -97,14 +98,16 @@ class CsvRows:
     def _refuse(self, row: Sequence[str], line: int) -> None:
         if len(row) == len(self.columns.header):
             raise Doubt(
-                f"line {line}: the path is empty",
+                "the path is empty",
                 (Answer("To leave such rows out", {"drop_broken": True}),),
                 "Or name an image.",
+                f"line {line}",
             ).error(self.file)
         raise Doubt(
-            f"line {line}: {len(row)} fields, but the header has {len(self.columns.header)}",
+            f"{len(row)} fields, but the header has {len(self.columns.header)}",
             (TO_IMPORT,),
             "A CSV has one field per column in every row; a field that contains a comma is in quotes.",
+            f"line {line}",
         ).error(self.file)
 
     def _require_closed_quotes(self, row: Sequence[str], first: int, last: int) -> None:

@@ -38,11 +38,13 @@ class Doubt:
         what: what was seen and what is asked, without the file's name.
         answers: the possible answers.
         otherwise: what else can be done, in a sentence.
+        place: the place within the file, such as "line 3".
     """
 
     what: str
     answers: tuple[Answer, ...] = ()
     otherwise: str = ""
+    place: str = ""
 
     def error(self, source: Path, **given: object) -> DatasetError:
         """The error that asks.
@@ -54,7 +56,8 @@ class Doubt:
         lines = []
         for answer in self.answers:
             lines += [f"{answer.words}:", import_command(source, **{**given, **answer.flags})]
-        return DatasetError(f"{source}: {self.what}", "\n".join([*lines, *filter(None, [self.otherwise])]))
+        where = f"{source}, {self.place}" if self.place else str(source)
+        return DatasetError(f"{where}: {self.what}", "\n".join([*lines, *filter(None, [self.otherwise])]))
 
 
 def combined(doubts: Iterable[Doubt | None]) -> Doubt | None:
@@ -67,7 +70,8 @@ def combined(doubts: Iterable[Doubt | None]) -> Doubt | None:
         further = doubt.answers if len(answers) * len(doubt.answers) <= _MOST else doubt.answers[:1]
         answers = tuple(_both(first, second) for first in answers for second in further) or answers
     otherwise = " ".join(filter(None, (doubt.otherwise for doubt in asked)))
-    return Doubt("; ".join(doubt.what for doubt in asked), answers, otherwise)
+    what = [f"{doubt.place}: {doubt.what}" if doubt.place else doubt.what for doubt in asked[1:]]
+    return Doubt("; ".join([asked[0].what, *what]), answers, otherwise, asked[0].place)
 
 
 def _both(first: Answer, second: Answer) -> Answer:

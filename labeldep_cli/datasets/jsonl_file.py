@@ -55,9 +55,10 @@ class _Lines:
         if len(rows) < len(self.entries):
             lacking = next(row for row, entry in enumerate(self.entries) if key not in entry)
             raise Doubt(
-                f"line {self.numbers[lacking]}: only some rows have a {key}",
+                f"only some rows have a {key}; this one has none",
                 (Answer("To read none of them", {"ignore_columns": (key,)}),),
                 f"Give every row a {key}, or none of them.",
+                f"line {self.numbers[lacking]}",
             ).error(self.file)
         return [entry[key] for entry in self.entries]
 
@@ -171,9 +172,10 @@ def _folds(lines: _Lines) -> list[int] | None:
     for row, fold in enumerate(folds or ()):
         if not isinstance(fold, int) or fold < 0:
             raise Doubt(
-                f"line {lines.numbers[row]}: the fold {fold!r} is no number",
+                f"the fold {fold!r} is no number",
                 (Answer("To read the rows without their folds", {"ignore_columns": ("fold",)}),),
                 "Folds are counted from 0.",
+                f"line {lines.numbers[row]}",
             ).error(lines.file)
     return folds
 
@@ -191,7 +193,8 @@ def _json_row(file: Path, number: int, line: str) -> dict[str, Any]:
     for key in ("path", "labels"):
         if key not in entry:
             keys = ", ".join(map(repr, entry))
-            raise Doubt(f"line {number}: there is no {key!r}; its keys are {keys}", (TO_IMPORT,), _FORM).error(file)
+            what = f"there is no {key!r}; its keys are {keys}"
+            raise Doubt(what, (TO_IMPORT,), _FORM, f"line {number}").error(file)
     if not isinstance(entry["path"], str) or not entry["path"]:
         raise DatasetError(f"{where}: 'path' is {entry['path']!r}, not a path", _FORM)
     return entry

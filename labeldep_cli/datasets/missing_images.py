@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
@@ -31,13 +32,15 @@ def require_plain_paths(file: Path, paths: Sequence[str], lines: Sequence[int]) 
     """
     for line, path in zip(lines, paths, strict=True):
         if "://" in path:
-            what = f"line {line}: the path {path!r} is a URL; labeldep reads images from the disk"
-            raise _where_images_are(what, path, file.parent, "Download the images first.").error(file)
+            what = f"the path {path!r} is a URL; labeldep reads images from the disk"
+            doubt = _where_images_are(what, path, file.parent, "Download the images first.")
+            raise replace(doubt, place=f"line {line}").error(file)
         if path.startswith("#") and not _exists(file.parent / path):
             raise Doubt(
-                f"line {line} begins with '#', and there is no image {path!r}: is it a comment?",
+                f"there is no image {path!r}: is the line a comment?",
                 (Answer("If so", {}),),
                 "If not, correct the path.",
+                f"line {line}",
             ).error(file)
 
 

@@ -15,6 +15,7 @@ from labeldep_cli.datasets.draw import Draw, complete, missing_splits
 from labeldep_cli.datasets.image_file import Members
 from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.datasets.split import SPLITS, Dataset, Split, label_space, require_unique
+from labeldep_cli.datasets.value_doubts import unlearnable_doubt
 from labeldep_cli.errors import DatasetError
 
 
@@ -132,6 +133,7 @@ def as_dataset(rows: Rows, source: Path, name: str, draw: Draw) -> Dataset:
     space = label_space(rows.names, source)
     if len(space) == 0:
         raise DatasetError(f"{source} names no label", "Name at least one label in at least one row.")
+    _require_learnable(rows, source)
     all_rows = Split(
         "train",
         tuple(rows.paths),
@@ -156,6 +158,20 @@ def as_dataset(rows: Rows, source: Path, name: str, draw: Draw) -> Dataset:
         place=source,
         ignored=rows.ignored,
     )
+
+
+def _require_learnable(rows: Rows, source: Path) -> None:
+    """Refuse data of which nothing, or of a label nothing, is known.
+
+    Raises:
+        DatasetError: names the label.
+    """
+    doubt = unlearnable_doubt(rows.names, rows.labels)
+    if doubt is None:
+        return
+    if rows.members is not None:  # shards are read as they are, and never imported
+        raise DatasetError(f"{source}: {doubt.what}", doubt.otherwise)
+    raise doubt.error(source)
 
 
 def _require_text(names: Sequence[str], source: Path) -> None:

@@ -58,11 +58,12 @@ def _unknown(column: str, meant: dict[str, str | None], place: str, cell: object
         return zero_one_split(column)
     if "" in plain and any(meant.values()):
         return Doubt(
-            f"{place}: {column!r} is empty in some rows; which split are they in?",
+            f"{column!r} is empty in some rows; which split are they in?",
             (Answer("To leave these rows out", {"drop_broken": True}), _without(column)),
             f"Or write their split: {', '.join(SPLITS)}.",
+            place,
         )
-    return Doubt(f"{place}: unknown split {cell!r}", (_without(column),), "A split is train, val or test.")
+    return Doubt(f"unknown split {cell!r}", (_without(column),), "A split is train, val or test.", place)
 
 
 def zero_one_split(column: str, labels: tuple[str, ...] = ()) -> Doubt:

@@ -25,6 +25,8 @@ VALUE_CODES = {
 
 _BY_NUMBER = {1.0: PRESENT, 0.0: ABSENT, -1.0: MINUS_ONE}
 
+_WRITE = "Write 1 where a label is present, and 0 where it is absent."
+
 _MEANINGS = ("absent", "unknown")
 
 
@@ -76,16 +78,24 @@ def values_doubt(names: Sequence[str], counts: ValueCounts) -> Doubt | None:
     asked = {spoken: field for spoken, (field, n) in kinds.items() if (n[one_sided] > 0).any()}
     if not asked:
         return None
+    if not (counts.present + counts.absent).any():
+        return Doubt("no cell is 1 or 0, so that nothing is known", otherwise=_WRITE)
     doubtful = one_sided & ((counts.minus_one > 0) | (counts.blank > 0))
-    labels = [name for name, is_doubtful in zip(names, doubtful, strict=True) if is_doubtful]
-    lacks = "0" if (counts.absent[doubtful] == 0).all() else "1" if (counts.present[doubtful] == 0).all() else "0 or 1"
-    seen = " and ".join("-1" if spoken == "-1" else "empty cells" for spoken in asked)
-    whose = "no label has" if doubtful.all() else f"{some(labels)} {'has' if len(labels) == 1 else 'have'} no"
-    asks = " and ".join(asked)
-    return Doubt(
-        f"{whose} {lacks} but {seen}: does {asks} mean that a label is absent, or that it is unknown?",
-        tuple(_answers(asked)),
-    )
+    labels = tuple(name for name, is_doubtful in zip(names, doubtful, strict=True) if is_doubtful)
+    never = [digit for digit, n in (("1", counts.present), ("0", counts.absent)) if not n[doubtful].any()]
+    lacks = f"never {' or '.join(never)}" if never else "never 1, or never 0"
+    whose = "cells are" if doubtful.all() else f"{some(labels)} {'is' if len(labels) == 1 else 'are'}"
+    doubt = f"does {' and '.join(asked)} mean that a label is absent, or that it is unknown?"
+    answers = _answers(asked)
+    if len(never) == 2:
+        answers.insert(0, Answer(f"To leave {some(labels)} out", {"ignore_columns": labels}))
+    return Doubt(f"{whose} {' or '.join(_written(counts, doubtful))}, {lacks}: {doubt}", tuple(answers))
+
+
+def _written(counts: ValueCounts, labels: NDArray[np.bool_]) -> list[str]:
+    """The values that some labels have."""
+    kinds = {"1": counts.present, "0": counts.absent, "-1": counts.minus_one, "empty": counts.blank}
+    return [spoken for spoken, n in kinds.items() if n[labels].any()]
 
 
 def _answers(asked: dict[str, str]) -> list[Answer]:
@@ -114,7 +124,7 @@ def unlearnable_doubt(names: Sequence[str], labels: NDArray[np.int8]) -> Doubt |
     """
     unknown = (labels == UNKNOWN).all(axis=0)
     if unknown.all():
-        return Doubt("every label is unknown in every row", otherwise="Write 1 where a label is present, 0 where not.")
+        return Doubt("every label is unknown in every row", otherwise=_WRITE)
     if unknown.any():
         left_out = tuple(name for name, is_unknown in zip(names, unknown, strict=True) if is_unknown)
         verb = "is" if len(left_out) == 1 else "are"

@@ -31,11 +31,15 @@ class Dialect:
     delimiter: str
     quote: str | None
 
-    def rows(self, text: str) -> Iterator[tuple[int, list[str]]]:
+    def rows(self, text: str, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
         """Yield each row with the line where it ends.
 
+        Args:
+            text: of the file.
+            strict: whether a quotation mark at a wrong place is an error.
+
         Raises:
-            csv.Error: a cell is longer than any label list.
+            csv.Error: names the problem; the row is the one after those that were yielded.
         """
         if self.delimiter == " ":
             yield from ((number, line.split()) for number, line in enumerate(text.splitlines(), start=1))
@@ -47,6 +51,7 @@ class Dialect:
             skipinitialspace=self.delimiter != "\t",
             quotechar=self.quote,
             quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
+            strict=strict,
         )
         for row in reader:
             yield reader.line_num, row

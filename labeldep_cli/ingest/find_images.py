@@ -38,16 +38,20 @@ class ImageFinder:
         """
         for look in (self._beside, self._below):
             for written in (name, *others):
-                if found := next(filter(None, map(look, _spellings(written + self._suffix))), None):
+                if found := next(filter(None, map(look, _spellings(self._ended(written)))), None):
                     return found
         return name
+
+    def _ended(self, name: str) -> str:
+        return name if name.endswith(self._suffix) else name + self._suffix
 
     def _beside(self, name: str) -> str | None:
         """The file of this name in one of the folders; the folder of the last image is tried first."""
         for number, folder in enumerate(self._folders):
-            if (folder / name).is_file():
+            file = os.path.join(folder, name)  # noqa: PTH118 - of a million names; Path is slow
+            if os.path.isfile(file):  # noqa: PTH113
                 self._folders.insert(0, self._folders.pop(number))
-                return str(folder / name)
+                return file
         return None
 
     def _below(self, name: str) -> str | None:

@@ -51,6 +51,7 @@ class Form:
 
 
 FORMS: Mapping[str, Form] = {
+    "labeldep": Form("labeldep's own table", "own_table"),
     "celeba": Form("CelebA", "celeba"),
     "chexpert": Form("CheXpert", "chexpert"),
     "nih": Form("NIH ChestX-ray14", "nih"),
@@ -73,6 +74,10 @@ FORMS: Mapping[str, Form] = {
 """Forms by the name for --format. The first that recognises a source reads it."""
 
 
+_OF_TABLES = ("path_column", "labels_column", "label_columns", "delimiter", "encoding", "label_names", "quotes")
+"""Flags that say how a table is read, where its content alone does not show that it is one."""
+
+
 def form_of(source: Path, config: ImportConfig) -> Form:
     """The form of a file or folder: the one that --format names, else the first that recognises the content.
 
@@ -92,6 +97,8 @@ def form_of(source: Path, config: ImportConfig) -> Form:
         from labeldep_cli.ingest.text import require_text
 
         require_text(source)
+        if any(getattr(config, flag) != getattr(ImportConfig, flag) for flag in _OF_TABLES):
+            return FORMS["table"]
     raise DatasetError(
         f"{source}: no form is recognised",
         f"Name it with --format: {', '.join(FORMS)}.\n"

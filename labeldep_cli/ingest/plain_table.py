@@ -43,6 +43,7 @@ def read_tables(
     names: Mapping[str, str] | None = None,
     shape: Callable[[Sheet], Sheet] = lambda sheet: sheet,
     also: Callable[[Entry], Entry] = lambda entry: entry,
+    understood: Sequence[str] = (),
 ) -> Foreign:
     """Read the tables of a source.
 
@@ -53,11 +54,12 @@ def read_tables(
         names: the names of label numbers, as files of the form tell them.
         shape: makes a usual sheet of one that the form writes in its own way.
         also: adds what the form tells about an image elsewhere; the path of its entry is as the table writes it.
+        understood: sentences about what the form defines.
 
     Raises:
         DatasetError: names the file, the line and the problem, and the command that answers a question.
     """
-    reading = Reading(source, config)
+    reading = Reading(source, config, understood=list(understood))
     tables = tables_of(source)
     if not tables:
         raise DatasetError(f"{source} has no table", "Name a file with a row for each image.")
@@ -125,6 +127,8 @@ def _values(
     if columns.listed is not None:
         cells = sheet.column(columns.listed)
         semicolons_divide_columns = sheet.delimiter == ";" and not any(";" in cell for cell in cells)
+        if semicolons_divide_columns and not how.label_separator:
+            reading.understood.append("between labels: commas")
         return listed_labels(cells, reading, how, names, "," if semicolons_divide_columns else ";")
     labels = [sheet.header[k] for k in columns.labels]
     reading.declared += [name for name in labels if name not in reading.declared]

@@ -63,13 +63,15 @@ def is_split_column(name: str, cells: Collection[str], reading: Reading) -> bool
 
 
 def row_splits(sheet: Sheet, k: int, reading: Reading) -> list[str | None]:
-    """The split of each row by a column; None for a broken row.
+    """The split of each row by a column; None for a broken row. In a column of 0 and 1, 1 is held out for the test.
 
     Raises:
         DatasetError: a cell is no split, and broken rows are not to be left out.
     """
     cells, name = sheet.column(k), sheet.header[k]
     meaning = _by_flag(letters(name), set(cells)) or {cell: split_of(cell) for cell in set(cells)}
+    if not any(meaning.values()):
+        meaning = _by_flag("istest", set(cells)) or meaning
     if set(cells) <= OF_NUMBERS.keys() and len(set(cells)) == len(OF_NUMBERS):
         meaning = dict(OF_NUMBERS)
     for row, cell in enumerate(cells):

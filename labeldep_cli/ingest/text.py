@@ -70,7 +70,8 @@ def head_of(file: Path) -> str:
             content = stream.read(_HEAD)
     except (OSError, EOFError, zlib.error):
         return ""
-    if any(content.startswith(magic) for magic, _, _ in _NO_TEXT):
+    no_text = b"\0" in content and _marked(content) is None
+    if no_text or any(content.startswith(magic) for magic, _, _ in _NO_TEXT):
         return ""
     return content.decode(_marked(content) or "utf-8", errors="replace")
 

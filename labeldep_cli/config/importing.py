@@ -78,4 +78,7 @@ class ImportConfig:
         False, "Take names that differ in case, blanks or Unicode form as one label.", panel="How"
     )
     drop_broken: bool = setting(False, "Leave out rows and annotations that cannot be read.", panel="How")
+    standardize: bool = setting(
+        False, "Bring ready features to mean 0 and deviation 1 over the training rows.", panel="How"
+    )
     out: Path | None = None

@@ -12,11 +12,13 @@ import numpy as np
 
 from labeldep_cli.config import ImportConfig
 from labeldep_cli.datasets.canonical import write_table
+from labeldep_cli.datasets.formats import holds_features
 from labeldep_cli.datasets.label_space import UNKNOWN, LabelSpace
 from labeldep_cli.datasets.rows import Rows
 from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.files import make_folder
+from labeldep_cli.ingest import ready
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.forms import form_of
 from labeldep_cli.ingest.placing import placed, written_path
@@ -116,7 +118,7 @@ def import_labels(source: Path, out: Path, config: ImportConfig, fresh: bool, re
 
     Args:
         source: a file or folder in any form of FORMS.
-        out: the CSV to write; it appears whole or not at all.
+        out: the CSV to write, or .npz for ready features; it appears whole or not at all.
         config: what the source leaves open.
         fresh: whether an existing file is replaced.
         reporter: takes notes.
@@ -127,12 +129,26 @@ def import_labels(source: Path, out: Path, config: ImportConfig, fresh: bool, re
     """
     _require_free(source, out, fresh)
     config = replace(config, out=out)
+    if holds_features(source.name) and source.is_file():
+        return _import_features(source, out, config)
+    if out.suffix.lower() != ".csv":
+        raise DatasetError(f"{out} does not end in .csv", "A table is written as CSV.")
     form = form_of(source, config)
     foreign = placed(form.reader.read(source, config), source, out, config)
     rows = foreign.rows
     make_folder(out.parent)
     write_table(_as_written(rows, foreign.root, out), out)
     return _report(source, form.title, out, foreign)
+
+
+def _import_features(source: Path, out: Path, config: ImportConfig) -> ImportReport:
+    """Write ready features once more, with all questions answered."""
+    if out.suffix.lower() != ".npz":
+        raise DatasetError(f"{out} does not end in .npz", "Ready features are written as .npz.")
+    foreign = ready.read(source, config)
+    make_folder(out.parent)
+    ready.write(foreign.rows, out)
+    return _report(source, "ready features", out, foreign)
 
 
 def _require_free(source: Path, out: Path, fresh: bool) -> None:
@@ -169,7 +185,7 @@ def _report(source: Path, form: str, out: Path, foreign: Foreign) -> ImportRepor
         folds=None if rows.folds is None else len(set(rows.folds)),
         ignored=rows.ignored,
         understood=foreign.understood,
-        sample=_sample(rows, foreign.root, out),
+        sample=_sample(rows, foreign.root, out) if rows.features is None else (),
     )
 
 

@@ -140,6 +140,10 @@ class TestDialects:
         (sandbox.folder / "a.csv.gz").write_bytes(gzip.compress(lines.encode()))
         assert counts(imported(sandbox, sandbox.folder / "a.csv.gz")) == present()
 
+    def test_a_hint_for_excel_names_the_delimiter(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder, delimiter=";")
+        assert counts(imported(sandbox, write(sandbox.folder / "a.csv", ["sep=;", *lines]))) == present()
+
     def test_single_quotation_marks_are_seen(self, sandbox: Sandbox) -> None:
         lines = multi_hot(sandbox.folder)
         quoted = [lines[0], *(",".join(f"'{cell}'" for cell in line.split(",")) for line in lines[1:])]
@@ -285,6 +289,14 @@ class TestLists:
         unknown = imported(sandbox, table, "--blank", "unknown", "--fresh")
         assert set(counts(unknown, "unknown").values()) == {n_empty}
 
+    @pytest.mark.parametrize("header", ["tag1,tag2,tag3", "label,label,label"])
+    def test_a_name_in_each_of_several_columns(self, header: str, sandbox: Sandbox) -> None:
+        rows = zip(images(sandbox.folder), truth(), strict=True)
+        lines = [",".join([path, *names_of(row), "", "", ""][:4]) for path, row in rows]
+        report = imported(sandbox, write(sandbox.folder / "a.csv", [f"image,{header}", *lines]))
+        assert counts(report) == present()
+        assert "list the labels together" in " ".join(report["understood"])
+
     def test_words_for_nothing_are_asked(self, sandbox: Sandbox) -> None:
         table = write(sandbox.folder / "a.csv", listed(sandbox.folder, nothing="none"))
         assert "--nothing none" in refusal(sandbox, table)
@@ -363,6 +375,30 @@ class TestColumns:
         assert "--ignore-columns split" in refusal(sandbox, table)
         assert imported(sandbox, table, "--ignore-columns", "split")["splits"] is None
         assert imported(sandbox, table, "--drop-broken", "--fresh")["rows"] == len(lines) - 2
+
+    def test_tables_with_other_labels_are_not_joined_silently(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder / "data")
+        write(sandbox.folder / "data" / "train.csv", lines[:9])
+        for odd in (
+            [lines[0].replace("dog", "cat"), *lines[9:]],
+            [f"{lines[0]},cat", *(f"{line},1" for line in lines[9:])],
+        ):
+            write(sandbox.folder / "data" / "val.csv", odd)
+            assert "do not have the same labels" in refusal(sandbox, sandbox.folder / "data")
+        write(sandbox.folder / "data" / "val.csv", [lines[0], *lines[9:]])
+        report = imported(sandbox, sandbox.folder / "data")
+        assert counts(report) == present() and report["splits"] == {"train": 8, "val": 4, "test": 0}
+
+    def test_what_is_left_out_must_exist(self, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.csv", multi_hot(sandbox.folder))
+        assert "Did you mean 'boat'?" in refusal(sandbox, table, "--ignore-columns", "baot")
+        table = write(sandbox.folder / "b.csv", listed(sandbox.folder))
+        assert "Did you mean 'boat'?" in refusal(sandbox, table, "--ignore-columns", "baot")
+
+    def test_a_list_and_columns_are_not_named_together(self, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.csv", multi_hot(sandbox.folder))
+        said = refusal(sandbox, table, "--labels-column", "dog", "--label-columns", "boat")
+        assert "exclude each other" in said
 
     def test_folders_of_splits_are_splits(self, sandbox: Sandbox) -> None:
         paths = images(sandbox.folder, lambda k: f"{'train' if k < 9 else 'valid'}/{k}.png")

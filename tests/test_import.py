@@ -125,6 +125,14 @@ class TestDialects:
         assert counts(report) == present(("beach", "boat", "été"))
         assert "the text is read as cp1252" in report["understood"]
 
+    @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+    def test_an_encoding_without_its_mark_is_asked(self, encoding: str, sandbox: Sandbox) -> None:
+        lines = "\n".join(multi_hot(sandbox.folder)).replace("dog", "été")
+        (sandbox.folder / "a.csv").write_bytes(lines.encode(encoding))
+        assert f"--encoding {encoding}" in refusal(sandbox, sandbox.folder / "a.csv")
+        report = imported(sandbox, sandbox.folder / "a.csv", "--encoding", encoding)
+        assert counts(report) == present(("beach", "boat", "été"))
+
     def test_a_compressed_table_is_read(self, sandbox: Sandbox) -> None:
         import gzip
 
@@ -227,6 +235,14 @@ class TestValues:
         assert "--threshold 0.5" in refusal(sandbox, table)
         assert counts(imported(sandbox, table, "--threshold", "0.5")) == present()
 
+    def test_a_measure_beside_labels_may_be_left_out(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder)
+        table = write(
+            sandbox.folder / "a.csv", [f"{line},{'blur' if k == 0 else k / 99}" for k, line in enumerate(lines)]
+        )
+        assert "--ignore-columns blur" in refusal(sandbox, table)
+        assert counts(imported(sandbox, table, "--ignore-columns", "blur")) == present()
+
     def test_a_cell_that_is_no_value_names_its_place(self, sandbox: Sandbox) -> None:
         lines = multi_hot(sandbox.folder)
         lines[4] = "003.png,1,maybe,0"
@@ -259,6 +275,15 @@ class TestLists:
     def test_columns_between_semicolons_leave_commas_to_lists(self, sandbox: Sandbox) -> None:
         table = write(sandbox.folder / "a.csv", listed(sandbox.folder, ", ", delimiter=";", header="path;labels"))
         assert counts(imported(sandbox, table)) == present()
+
+    def test_an_empty_list_has_no_label_or_says_nothing(self, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.csv", listed(sandbox.folder))
+        n_empty = int((truth().sum(axis=1) == 0).sum())
+        report = imported(sandbox, table)
+        assert f"an empty cell means that an image has no label: {n_empty} cells" in report["understood"]
+        assert sum(counts(report, "unknown").values()) == 0
+        unknown = imported(sandbox, table, "--blank", "unknown", "--fresh")
+        assert set(counts(unknown, "unknown").values()) == {n_empty}
 
     def test_words_for_nothing_are_asked(self, sandbox: Sandbox) -> None:
         table = write(sandbox.folder / "a.csv", listed(sandbox.folder, nothing="none"))
@@ -301,6 +326,11 @@ class TestColumns:
         words = ("--path-column", "what", "--labels-column", "seen", "--group-column", "who", "--label-separator", "+")
         report = imported(sandbox, table, *words)
         assert counts(report) == present() and report["groups"] == 6 and report["ignored"] == ["note"]
+
+    def test_an_image_without_its_group_stops(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder)
+        lines = [f"{line},{'group' if k == 0 else '' if k == 4 else k // 2}" for k, line in enumerate(lines)]
+        assert "1 of 12 images have no group" in refusal(sandbox, write(sandbox.folder / "a.csv", lines))
 
     def test_a_flag_that_names_no_column_suggests_one(self, sandbox: Sandbox) -> None:
         table = write(sandbox.folder / "a.csv", multi_hot(sandbox.folder))

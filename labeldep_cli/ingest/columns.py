@@ -75,8 +75,9 @@ def columns_of(sheet: Sheet, reading: Reading, how: ImportConfig) -> Columns:
     read = {path, split, group, fold, listed, *labels}
     ignored = tuple(name or f"column {k + 1}" for k, name in enumerate(header) if k not in read)
     if labels and not how.label_columns:
-        usual = csv_columns.Columns(header, path, split, group, fold, None, None, labels, ())
-        if doubt := label_columns_doubt(usual, ()):
+        unnamed = None if how.group_column else group
+        usual = csv_columns.Columns(header, path, split, unnamed, fold, None, None, labels, ())
+        if doubt := label_columns_doubt(usual, set() if unnamed is None else set(sheet.column(unnamed))):
             raise question(doubt, reading.source, reading.config)
     return Columns(path, listed, labels, split, group, fold, ignored)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets.doubts import Answer, Doubt
+from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.again import question
 from labeldep_cli.ingest.columns import Columns, columns_of, name_images
@@ -115,9 +116,11 @@ def table_entries(
         if not path:
             reading.drop(f"{sheet.file}, line {sheet.lines[row]}: the cell of the image is empty", "Name an image")
         elif found is not None and (columns.split is None or splits[row]):
-            group = None if columns.group is None else cells[columns.group]
+            group = None if columns.group is None else cells[columns.group] or None
             fold = None if columns.fold is None else int(cells[columns.fold])
-            entries.append(Entry(path, found, split=splits[row], group=group, fold=fold))
+            is_blank = columns.listed is not None and not cells[columns.listed]
+            unsaid = UNKNOWN if is_blank and how.blank == "unknown" else 0
+            entries.append(Entry(path, found, unsaid, splits[row], group, fold))
     return entries
 
 
@@ -126,6 +129,9 @@ def _values(
 ) -> Sequence[Mapping[str, int] | None]:
     if columns.listed is not None:
         cells = sheet.column(columns.listed)
+        if n_blank := cells.count(""):
+            meaning = "the labels of an image are unknown" if how.blank == "unknown" else "an image has no label"
+            reading.understood.append(f"an empty cell means that {meaning}: {n_blank} cells")
         semicolons_divide_columns = sheet.delimiter == ";" and not any(";" in cell for cell in cells)
         if semicolons_divide_columns and not how.label_separator:
             reading.understood.append("between labels: commas")

@@ -140,6 +140,8 @@ def _misquoted(text: str, found: Numbered, dialect: Dialect) -> str:
             if unfinished or any(dialect.delimiter in text for text in after):
                 first = line - len(after)
                 return f"a quotation mark opens a cell in line {first} that ends in line {line}: it has swallowed rows"
+    if '"' not in text and "'" not in text:
+        return ""
     line = 0
     try:
         for line, _ in dialect.rows(text, strict=True):  # noqa: B007 - its last value is used

@@ -7,10 +7,14 @@ import json
 from pathlib import Path
 
 import pytest
-from foreign_tables import LABELS, SOURCES, Meant, images, names_of, present, truth, write
+from foreign_forms import SOURCES as OTHER_SOURCES
+from foreign_tables import LABELS, Meant, images, names_of, present, truth, write
+from foreign_tables import SOURCES as TABLES
 from sandbox import BACKBONE, Sandbox
 
 from labeldep_cli.ingest.forms import FORMS
+
+SOURCES = TABLES | OTHER_SOURCES
 
 
 @pytest.fixture
@@ -34,6 +38,9 @@ def counts(report: dict[str, object], what: str = "present") -> dict[str, int]:
 
 
 class TestEachForm:
+    def test_none_is_forgotten(self) -> None:
+        assert {form for form, _ in SOURCES.values()} == FORMS.keys()
+
     @pytest.mark.parametrize("name", SOURCES)
     def test_it_is_recognised_and_read_as_it_is_meant(self, name: str, sandbox: Sandbox) -> None:
         form, make = SOURCES[name]

@@ -184,9 +184,9 @@ class CocoFile:
                     self._open.add(path)
             with_labels += bool(own)
             for category in self._objects(image, _NEGATIVE):
-                if name := self._names.get(_key(category)):
-                    opposed += self._values[path].get(name) == 1
-                    self._values[path].setdefault(name, 0)
+                if absent := self._names.get(_key(category)):
+                    opposed += self._values[path].get(absent) == 1
+                    self._values[path].setdefault(absent, 0)
             if _NEGATIVE in image:
                 self._open.add(path)
         if with_labels and self._annotations:
@@ -195,7 +195,7 @@ class CocoFile:
             more = f" ({opposed} times they are annotated, too, and taken as present)" if opposed else ""
             self._tell(f"as in LVIS, {_NEGATIVE} are absent{more}; what is neither annotated nor there is unknown")
 
-    def _own_label(self, item: object, path: str) -> tuple[str, int]:
+    def _own_label(self, item: Any, path: str) -> tuple[str, int]:  # noqa: ANN401
         """Name and value of a label within `images`."""
         value, name = 1, item
         if isinstance(item, dict):

@@ -197,7 +197,7 @@ def _review(bench: Bench, audit: Path, decisions: int) -> dict[str, Any]:
                 tab.evaluate("document.querySelector('#picture img').decode()")
                 waits.append(1000 * (time.perf_counter() - start))
             tab.wait_for_load_state("networkidle")  # what was decided is written
-            process.send_signal(signal.SIGKILL if last < decisions else signal.SIGINT)
+            process.send_signal(signal.SIGKILL if last < decisions else signal.SIGTERM)
             process.wait()
             tab.close()
         browser.close()

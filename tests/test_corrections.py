@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -225,7 +226,7 @@ def test_a_second_decision_and_an_undo(table: Path) -> None:
 @pytest.mark.parametrize(("before", "after"), [*itertools.permutations((1, 0, -1), 2)])
 def test_a_value_that_is_neither_of_the_two_is_a_conflict(table: Path, written: int, before: int, after: int) -> None:
     """All values of a table's label against all corrections of it; the other correction of the image is applied."""
-    table.write_text(f"path,split,a,b\n1,train,{written},0\n2,test,0,0\n3,val,0,0\n")
+    table.write_text(f"path,split,a,b\n1,train,{written},0\n2,test,1,0\n3,val,0,1\n")
     sets = [LabelSet(("a",) if value == 1 else (), ("a",) if value == -1 else ()) for value in (before, after)]
     sets[1] = replace_present(sets[1], "b")
     append(table.parent / "corrections.csv", [replace(decision("1", "edit"), before=sets[0], after=sets[1])])
@@ -285,6 +286,20 @@ def test_rows_for_a_new_table(table: Path) -> None:
     assert (told.images, list(rows.paths), rows.splits) == (1, list("12345"), read_csv(table).splits)
 
 
+def test_import_writes_them_into_a_new_table(table: Path) -> None:
+    sandbox = Sandbox(table.parent)
+    for number in range(1, 6):
+        draw_image(table.parent / f"{number}.png", number)
+    table.write_text(re.sub(r"^(\d),", r"\1.png,", table.read_text(), flags=re.MULTILINE))
+    append(table.parent / "corrections.csv", [decision("1.png", "accept", "a", "ab")])
+    result = sandbox.run("import", table, "--out", table.parent / "new.csv")
+    assert result.exit_code == 0, result.stderr
+    assert "1 image decided, 1 label of 1 image corrected" in result.stdout
+    assert labels(opened(table.parent / "new.csv")) == labels(opened(table))
+    assert sandbox.run("import", table, "--out", table.parent / "plain.csv", "--no-corrections").exit_code == 0
+    assert labels(opened(table.parent / "plain.csv")) == labels(opened(table, corrections=False))
+
+
 # Every kind of data set
 
 
@@ -305,7 +320,7 @@ def test_shards(tmp_path: Path) -> None:
 
 def test_ready_features_are_known_by_their_content(tmp_path: Path) -> None:
     file = tmp_path / "x.npz"
-    x, y = np.arange(24, dtype=np.float32).reshape(8, 3), np.zeros((8, 2), np.int8)
+    x, y = np.arange(24, dtype=np.float32).reshape(8, 3), np.eye(8, 2, dtype=np.int8)
     np.savez(file, X=x, Y=y, label_names=np.array(["a", "b"]))
     dataset = opened(file)
     split, row = next((s, s.paths.index("row-2")) for s in dataset.splits.values() if "row-2" in s.paths)

@@ -347,7 +347,7 @@ def test_a_full_disk_is_told(table: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_many_decisions_at_once_are_all_written(table: Path) -> None:
     rows = [f"img/{k}.png,train,{k % 2},0,1" for k in range(40)]
-    table.write_text("\n".join(["path,split," + ",".join(LABELS), *rows, "img/x.png,test,0,0,0"]) + "\n")
+    table.write_text("\n".join(["path,split," + ",".join(LABELS), *rows, "img/x.png,test,0,1,0"]) + "\n")
     with serving(opened(table)) as server:
         answers = []
 

@@ -46,9 +46,9 @@ def browser() -> Iterator[object]:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """Eight images: cat on the even ones, dog on the first four, mat on none."""
+    """Eight images: cat on the even ones, dog on the first four, mat on the last two."""
     make_table(tmp_path / "pets", rows=8)
-    lines = [f"img/{k}.png,{'test' if k == 7 else 'train'},{(k + 1) % 2},{int(k < 4)},0" for k in range(8)]
+    lines = [f"img/{k}.png,{'test' if k == 7 else 'train'},{(k + 1) % 2},{int(k < 4)},{int(k > 5)}" for k in range(8)]
     (tmp_path / "pets" / "labels.csv").write_text("\n".join(["path,split,cat,dog,mat", *lines]) + "\n")
     return tmp_path / "pets" / "labels.csv"
 
@@ -166,7 +166,9 @@ def test_the_editor_by_keyboard(browser, table: Path) -> None:
 
 
 def test_labels_that_are_unknown(browser, tmp_path: Path, table: Path) -> None:
-    table.write_text("path,split,cat,dog\nimg/0.png,train,1,-1\nimg/1.png,val,-1,-1\nimg/2.png,test,0,0\n")
+    table.write_text(
+        "path,split,cat,dog\nimg/0.png,train,1,-1\nimg/1.png,val,-1,-1\nimg/2.png,test,0,0\nimg/3.png,test,0,1\n"
+    )
     session = opened(table)
     with serving(session) as server, window(browser, server.url) as tab:
         assert tab.inner_text("#unknown") == "Unknown: dog"
@@ -230,7 +232,7 @@ def test_names_are_text(browser, tmp_path: Path, table: Path) -> None:
     np.savez(
         tmp_path / "x.npz",
         X=rng.normal(size=(6, 3)),
-        Y=np.zeros((6, len(HOSTILE)), np.int8),
+        Y=np.eye(6, len(HOSTILE), -1, np.int8),
         label_names=np.array(HOSTILE),
     )
     session = opened(tmp_path / "x.npz", card_of_row(HOSTILE))
@@ -416,7 +418,7 @@ def test_the_page_of_an_audit_is_accessible(browser, audited: Sandbox, width: in
 def test_a_file_of_the_page_is_read_back_whatever_the_names_are(browser, tmp_path: Path) -> None:
     """The script writes lines as Python does: read back, they are the same decisions."""
     np.savez(
-        tmp_path / "x.npz", X=np.ones((6, 2)), Y=np.zeros((6, len(HOSTILE)), np.int8), label_names=np.array(HOSTILE)
+        tmp_path / "x.npz", X=np.ones((6, 2)), Y=np.eye(6, len(HOSTILE), -1, np.int8), label_names=np.array(HOSTILE)
     )
     session = opened(tmp_path / "x.npz", card_of_row(HOSTILE))
     session.place = Place(session.place.file, 'a "table", of\nmine')

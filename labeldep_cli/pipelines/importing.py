@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import numpy as np
 
 from labeldep_cli.config import ImportConfig
 from labeldep_cli.datasets.canonical import write_table
-from labeldep_cli.datasets.corrections import corrected_rows
+from labeldep_cli.datasets.corrections import Place, corrected_rows
 from labeldep_cli.datasets.formats import holds_features
 from labeldep_cli.datasets.label_space import UNKNOWN, LabelSpace
 from labeldep_cli.datasets.rows import Rows
@@ -156,9 +157,16 @@ def _corrected(foreign: Foreign, source: Path, config: ImportConfig) -> Foreign:
     """Apply the decisions of `labeldep review` that lie beside a table."""
     if not config.corrections or not source.is_file():
         return foreign
-    rows, found = corrected_rows(foreign.rows, source)
+    named = {_normal(source.parent / path): path for path in Place.of(source).decisions()}
+    paths = [named.get(_normal(foreign.root / path), path) for path in foreign.rows.paths]
+    rows, found = corrected_rows(replace(foreign.rows, paths=paths), source)
     told = (found.words,) if found.words else ()
-    return replace(foreign, rows=rows, understood=(*foreign.understood, *told))
+    return replace(foreign, rows=replace(rows, paths=foreign.rows.paths), understood=(*foreign.understood, *told))
+
+
+def _normal(path: Path) -> str:
+    """A path by which an image is recognised, whether a reader has written it in full or as the table has it."""
+    return os.path.normpath(path.absolute())
 
 
 def _require_free(source: Path, out: Path, fresh: bool) -> None:

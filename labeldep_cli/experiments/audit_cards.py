@@ -33,10 +33,14 @@ class Evidence:
     weights: EvidenceWeights
 
     @cached_property
+    def log_odds(self) -> NDArray[np.float64]:
+        """Log-odds [N, L] that a label is present, given the image and the other labels."""
+        return self.weights.log_odds(self.held_out.logits, self.held_out.evidence)
+
+    @cached_property
     def scores(self) -> NDArray[np.float64]:
         """Log-odds [N, L] that an annotated label is wrong; -inf where it is unknown."""
-        log_odds = self.weights.log_odds(self.held_out.logits, self.held_out.evidence)
-        return suspicion(log_odds, self.held_out.labels)
+        return suspicion(self.log_odds, self.held_out.labels)
 
     @cached_property
     def against(self) -> NDArray[np.float64]:

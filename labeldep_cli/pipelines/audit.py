@@ -196,7 +196,7 @@ def _audit(
     weights = fit_weights(held_out.logits, held_out.evidence, held_out.labels, expected)
     evidence = Evidence(names, held_out, weights)
     cards = evidence.cards()
-    estimate = estimate_mistakes(held_out.logits, held_out.labels, config.seed)
+    estimate = estimate_mistakes(evidence.log_odds, held_out.labels, config.seed)
     record = AuditRecord(_absolute(project), project.workspace.data_dir.absolute(), of, tuple(names), estimate, cards)
     write_text(folder / TABLE, table(cards))
     record.write(folder)

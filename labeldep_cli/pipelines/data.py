@@ -10,6 +10,7 @@ from typing import Any
 
 from labeldep_cli.config import DownloadConfig, Machine, Source
 from labeldep_cli.datasets import registry
+from labeldep_cli.datasets.decisions import Corrections
 from labeldep_cli.datasets.published import compare_with_published
 from labeldep_cli.datasets.split import Dataset, Skipped
 from labeldep_cli.datasets.statistics import (
@@ -43,6 +44,7 @@ class DataReport:
         notes: what was left out or drawn when the data set was loaded.
         published: comparison with the published counts, one sentence each; empty for a user's own data.
         has_features: whether the data set has ready features instead of images.
+        corrections: what the decisions of `labeldep review` have changed; None if they were not read.
     """
 
     dataset: str
@@ -57,6 +59,7 @@ class DataReport:
     notes: tuple[str, ...]
     published: tuple[str, ...]
     has_features: bool
+    corrections: Corrections | None
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -75,6 +78,7 @@ class DataReport:
             "duplicates": [duplicate.to_json() for duplicate in self.duplicates],
             "absent_labels": {split: list(labels) for split, labels in self.absent_labels.items()},
             "cooccurrence": [pair.to_json() for pair in self.cooccurrence],
+            "corrections": None if self.corrections is None else self.corrections.to_json(),
             "notes": [*self.notes, *self.published],
             "skipped": [skipped.to_json() for skipped in self.skipped],
         }
@@ -141,4 +145,5 @@ def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:
         notes=dataset.notes,
         published=compare_with_published(dataset),
         has_features=dataset.has_features,
+        corrections=dataset.corrections,
     )

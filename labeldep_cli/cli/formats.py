@@ -112,8 +112,8 @@ class _Table:
     def add(self, prediction: Prediction) -> None:
         from rich.text import Text
 
-        words = [part for label, p in prediction.labels for part in ((label, "bold"), f" {p:.2f}   ")]
-        self.table.add_row(Text(prediction.path), Text.assemble(*words) if words else Text("(no label)"))
+        words = [part for label, p in prediction.labels for part in ((visible(label), "bold"), f" {p:.2f}   ")]
+        self.table.add_row(Text(visible(prediction.path)), Text.assemble(*words) if words else Text("(no label)"))
 
     def skip(self, skipped: Skipped) -> None:
         pass

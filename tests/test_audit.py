@@ -17,8 +17,10 @@ from sandbox import BACKBONE, LABELS, Sandbox, make_table
 from labeldep_cli.cli import next_command
 from labeldep_cli.config import AuditConfig, Machine, Source, Workspace
 from labeldep_cli.evaluation.audit import EvidenceWeights, fit_weights, most_suspicious, suspicion
+from labeldep_cli.evaluation.mistakes import Estimate
 from labeldep_cli.experiments import cross_fitting as crossfit
-from labeldep_cli.experiments.audit_record import read_audit
+from labeldep_cli.experiments.audit_cards import Evidence
+from labeldep_cli.experiments.audit_record import AuditRecord, read_audit
 from labeldep_cli.experiments.cross_fitting import HeldOutScores
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.progress import SilentReporter
@@ -124,7 +126,10 @@ def test_planted_mistakes_are_found(planted: tuple[Sandbox, np.ndarray]) -> None
     assert (found["n_images"], found["n_labels"]) == (400, 1195), "five are unknown"
     rows = list(csv.DictReader((out / "audit.csv").open()))
     assert len(rows) == found["n_findings"]
-    assert ",".join(rows[0]) == "path,split,label,written,suggested,score,probability,critic,other_labels,kind,image"
+    assert (
+        ",".join(rows[0])
+        == "path,split,label,written,suggested,score,probability,critic,other_labels,priority,kind,image"
+    )
     scores = [float(row["score"]) for row in rows]
     assert scores == sorted(scores, reverse=True)
     assert scores[-1] > 0
@@ -370,8 +375,10 @@ def test_beside_cleanlab() -> None:
     right = (logits + rng.logistic(size=logits.shape) > 0).astype(np.int8)
     flipped = rng.random(right.shape) < 0.05
     held_out = HeldOutScores([], [], np.where(flipped, 1 - right, right).astype(np.int8), logits, None)
-    scores = suspicion(logits.astype(float), held_out.labels)
-    found = Audit("", Path(), (), 300, 900, EvidenceWeights(1, 0, 0), scores, held_out, (), False)
+    estimate = Estimate(0, 0, 0, 900, 0, 0, 1.0, 0)
+    evidence = Evidence(LABELS, held_out, EvidenceWeights(1, 0, 0))
+    record = AuditRecord(Source(), Path(), "", LABELS, estimate, (), 0, (), ())
+    found = Audit(record, Path(), 300, 900, evidence, (), False)
     ap = _cells(found, flipped)
     assert ap["|y - p|"] == pytest.approx(ap["cleanlab, self-confidence"])
     assert ap["audit"] == pytest.approx(ap["|y - p|"]), "the same ranking, where no critic and no weight is at work"

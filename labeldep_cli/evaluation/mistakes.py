@@ -1,16 +1,9 @@
 """How many of the annotated labels are mistakes: a number with its interval, by cross-fitted networks.
 
-How often the networks contradict a label does not tell: they err too, above all on labels that they cannot see. But as
-their log-odds t of a label grow, the share of images on which it is written rises to 1, unless labels are missing: then
-it stops below. And as t falls, the share falls to 0, unless labels are written where they should not be. So the law
+The number follows from the law of `noise_law`. Where the networks are hardly ever sure of a label, the law's upper end
+is not seen: then a low number of mistakes cannot be told from networks that see little, and the interval begins at 0.
 
-    P(label k is written | t) = extra_k + (1 - extra_k - missing_k) * sigmoid(slope_k * t + offset_k)
-
-is fitted to the written labels (logistic regression with misclassification, Hausman et al. 1998). The two rates are
-told by the ends of the curve, the networks' own uncertainty by its middle. Where the networks are hardly ever sure, the
-ends are not seen, and the interval becomes wide.
-
-N rows, L labels, B bins of t.
+N rows, L labels.
 """
 
 from __future__ import annotations
@@ -25,24 +18,34 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labeldep_cli.datasets.label_space import UNKNOWN
+from labeldep_cli.evaluation.audit import suspicion
+from labeldep_cli.evaluation.noise_law import Counts, Law, binned, counts_of, fit_law
 
-DRAWS = 40
+DRAWS = 30
 """Bootstrap draws for each of the two forms of the rates."""
-
-QUANTILES = 16
-"""Bins of t for the written and for the absent labels of each label."""
-
-STEPS = 60
-"""Maximum number of LBFGS iterations of a fit."""
 
 SPREADS = (0.05, 1.0)
 """The two forms of the rates: nearly the same for all labels, and each label its own; log-odds around their mean."""
 
-HIGHEST = 0.5
-"""No rate is higher: beyond it, most of what is written would be wrong."""
+SURE = 0.95
+"""Probability from which a network is sure that a label is present."""
 
-SLOPE_SPREAD, OFFSET_SPREAD = 0.5, 2.0
-"""Prior standard deviations of the labels' log slopes and offsets around their mean."""
+SURE_ENOUGH = 0.25
+"""Share of the present labels that the networks must be sure of, or the interval begins at 0. Chosen on miml2000 with
+all features and with a few noisy ones (docs/audit.md)."""
+
+BINS = (0.0, 1.0, 2.0, 4.0, np.inf)
+"""Scores of suspects that a reviewer has decided on: in each bin the share of mistakes is counted."""
+
+ENOUGH_REVIEWS = 10
+"""Decisions in a bin from which its share of mistakes is taken from them."""
+
+
+class Reviewed(NamedTuple):
+    """A suspect on which a reviewer has decided: its score before, and whether the label was a mistake."""
+
+    score: float
+    mistake: bool
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,9 @@ class Estimate:
         low, high: ends of the 95 % interval.
         number: the estimate.
         of: number of annotated labels, present and absent.
-        missing, extra: the estimated number of labels that are missing, and of labels that are written wrongly.
-        reviewed: number of suspects on which a reviewer's decision was used.
+        missing, extra: estimated number of labels that are missing, and of labels that are written wrongly.
+        sure: share of the present labels that the networks are sure of.
+        reviewed: number of a reviewer's decisions that were used.
     """
 
     low: int
@@ -63,7 +67,13 @@ class Estimate:
     of: int
     missing: int
     extra: int
-    reviewed: int = 0
+    sure: float
+    reviewed: int
+
+    @property
+    def is_vague(self) -> bool:
+        """Whether the networks are too unsure for a number; then only `high` means something."""
+        return self.sure < SURE_ENOUGH
 
     def to_json(self) -> dict[str, Any]:
         """The record in `audit.json`."""
@@ -75,62 +85,71 @@ class Estimate:
         return Estimate(**record)
 
 
-class Counts(NamedTuple):
-    """Annotated labels by label and bin of t: how many there are, and on how many the label is written; each [L, B]."""
-
-    all: Tensor
-    written: Tensor
-
-
-class Law(NamedTuple):
-    """A fitted law.
-
-    Attributes:
-        missing, extra: rates of missing and of wrongly written labels, [L].
-        slope, offset: of the true labels' log-odds, [L].
-        parameters: all parameters as fitted, [4 L + 4]: where a similar fit may start.
-    """
-
-    missing: Tensor
-    extra: Tensor
-    slope: Tensor
-    offset: Tensor
-    parameters: Tensor
-
-    def true(self, t: Tensor) -> Tensor:
-        """Probability [L, ...] that a label truly holds, at log-odds t [L, ...]."""
-        return torch.sigmoid(self.slope[:, None] * t + self.offset[:, None])
-
-    def written(self, t: Tensor) -> Tensor:
-        """Probability [L, ...] that a label is written, at log-odds t [L, ...]."""
-        kept = 1 - self.extra - self.missing
-        return (self.extra[:, None] + kept[:, None] * self.true(t)).clamp(1e-9, 1 - 1e-9)
-
-
-def estimate_mistakes(log_odds: NDArray[np.float64], labels: NDArray[np.int8], seed: int) -> Estimate:
+def estimate_mistakes(
+    log_odds: NDArray[np.float64], labels: NDArray[np.int8], seed: int, reviewed: Sequence[Reviewed] = ()
+) -> Estimate:
     """Estimate how many of the annotated labels are mistakes.
+
+    The interval has 95 % of bootstrap draws of the images, half of them with each of the SPREADS.
 
     Args:
         log_odds: that each label is present, given the image and the other labels, [N, L] (`audit.EvidenceWeights`).
         labels: annotated labels [N, L]; -1 where unknown. Unknown labels are ignored.
         seed: of the bootstrap.
+        reviewed: decisions on suspects. In a bin of scores with enough of them, the share of mistakes among the
+            suspects is that of the decisions (Beta distribution with Jeffreys' prior), and not the law's.
     """
-    bins, centers = _binned(log_odds, labels)
+    bins, centers = binned(log_odds, labels)
     t = torch.from_numpy(centers)
+    suspects = Suspects.of(log_odds, labels, reviewed)
     rng = np.random.default_rng(seed)
-    draws = []
+    draws, sure = [], []
     for spread in SPREADS:
-        start = fit_law(_counts(bins, labels, np.ones(len(labels)), t.shape[1]), t, spread, (1.0, 1.0))
+        every = counts_of(bins, labels, np.ones(len(labels)), t.shape[1])
+        start = fit_law(every, t, spread, (1.0, 1.0))
+        sure.append(_sure(start, every, t))
         for _ in range(DRAWS):
             weights = rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels))).astype(np.float64)
-            counts = _counts(bins, labels, weights, t.shape[1])
+            counts = counts_of(bins, labels, weights, t.shape[1])
             unseen = (float(rng.exponential()), float(rng.exponential()))
-            draws.append(_mistakes(fit_law(counts, t, spread, unseen, start.parameters), counts, t))
-    totals = np.array(draws)
+            law = fit_law(counts, t, spread, unseen, start.parameters)
+            draws.append(np.array(_mistakes(law, counts, t)) + suspects.correction(law, rng))
+    totals = np.maximum(np.array(draws), 0)
     low, number, high = np.quantile(totals.sum(axis=1), (0.025, 0.5, 0.975))
     missing, extra = np.median(totals, axis=0)
-    known = int((labels != UNKNOWN).sum())
-    return Estimate(round(low), round(number), round(high), known, round(missing), round(extra))
+    share = float(np.mean(sure))
+    return Estimate(
+        0 if share < SURE_ENOUGH else round(low),
+        round(number),
+        round(high),
+        int((labels != UNKNOWN).sum()),
+        round(missing),
+        round(extra),
+        share,
+        suspects.n_used,
+    )
+
+
+def mistake_odds(log_odds: NDArray[np.float64], labels: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Log-odds [N, L] that an annotated label is a mistake, by the law with each label's own rates.
+
+    A label that is present by its written share, but rarely written wrongly, is less suspicious than its log-odds say.
+
+    Args:
+        log_odds: that each label is present, given the image and the other labels, [N, L].
+        labels: annotated labels [N, L]; -1 where unknown, where the result is -inf.
+    """
+    bins, centers = binned(log_odds, labels)
+    t = torch.from_numpy(centers)
+    law = fit_law(counts_of(bins, labels, np.ones(len(labels)), t.shape[1]), t, SPREADS[-1], (1.0, 1.0))
+    return np.where(labels == UNKNOWN, -np.inf, _odds(law, log_odds, labels > 0))
+
+
+def _odds(law: Law, log_odds: NDArray[np.float64], written: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Log-odds [N, L] that a label is a mistake, if it is written or not."""
+    true = law.slope.numpy() * log_odds + law.offset.numpy()  # log-odds
+    missing, extra = law.missing.numpy(), law.extra.numpy()
+    return np.asarray(np.where(written, np.log(extra / (1 - missing)) - true, np.log(missing / (1 - extra)) + true))
 
 
 def _mistakes(law: Law, counts: Counts, t: Tensor) -> tuple[float, float]:
@@ -141,87 +160,53 @@ def _mistakes(law: Law, counts: Counts, t: Tensor) -> tuple[float, float]:
     return float(missing), float(extra)
 
 
-def _binned(
-    log_odds: NDArray[np.float64], labels: NDArray[np.int8]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The bin of t of every annotated label [N, L], and the bins' mean t [L, B].
+def _sure(law: Law, counts: Counts, t: Tensor) -> float:
+    """Share of the present labels that the networks are sure of."""
+    present = counts.all * law.true(t)
+    return float(present[law.true(t) > SURE].sum() / present.sum().clamp_min(1e-9))
 
-    The bins of a label are quantiles of t where it is written and where it is absent, so that the few images of a rare
-    label are spread over half of them.
+
+class Suspects(NamedTuple):
+    """The suspects in bins of scores with enough decisions; M suspects.
+
+    Attributes:
+        labels, log_odds, written: label number, log-odds and state of each suspect, [M].
+        bins: the bin of its score, [M].
+        mistakes, decisions: in each bin, the number of mistakes among the decisions, and that of the decisions.
     """
-    n_labels = labels.shape[1]
-    bins = np.zeros(labels.shape, dtype=np.int64)
-    centers = np.zeros((n_labels, 2 * QUANTILES - 1))
-    inner = np.linspace(0, 1, QUANTILES + 1)[1:-1]
-    for k in range(n_labels):
-        t, y = log_odds[:, k], labels[:, k]
-        parts = [np.quantile(t[y == value], inner) for value in (0, 1) if (y == value).any()]
-        edges = np.unique(np.concatenate([*parts, []]))
-        bins[:, k] = np.searchsorted(edges, t)
-        known = y != UNKNOWN
-        number = np.bincount(bins[known, k], minlength=centers.shape[1])
-        centers[k] = np.bincount(bins[known, k], t[known], centers.shape[1]) / np.maximum(number, 1)
-    return bins, centers
 
+    labels: NDArray[np.int64]
+    log_odds: NDArray[np.float64]
+    written: NDArray[np.bool_]
+    bins: NDArray[np.int64]
+    mistakes: NDArray[np.int64]
+    decisions: NDArray[np.int64]
 
-def _counts(
-    bins: NDArray[np.int64], labels: NDArray[np.int8], weights: NDArray[np.float64], n_bins: int
-) -> Counts:
-    """The counts of the annotated labels, each row weighted."""
-    n_labels = labels.shape[1]
-    cells = (bins + np.arange(n_labels) * n_bins).ravel()
+    @staticmethod
+    def of(log_odds: NDArray[np.float64], labels: NDArray[np.int8], reviewed: Sequence[Reviewed]) -> Suspects:
+        """The suspects among annotated labels [N, L]."""
+        edges = np.array(BINS[1:-1])
+        decided = [review for review in reviewed if review.score > 0]
+        number = np.searchsorted(edges, np.array([review.score for review in decided]))
+        decisions = np.bincount(number, minlength=len(BINS) - 1)
+        mistakes = np.bincount(number[np.array([review.mistake for review in decided], bool)], minlength=len(BINS) - 1)
+        scores = suspicion(log_odds, labels)
+        bins = np.searchsorted(edges, scores)
+        rows, columns = np.nonzero((scores > 0) & (decisions >= ENOUGH_REVIEWS)[bins])
+        written = labels[rows, columns] > 0
+        return Suspects(columns, log_odds[rows, columns], written, bins[rows, columns], mistakes, decisions)
 
-    def count(mask: NDArray[np.bool_]) -> Tensor:
-        found = np.bincount(cells, (weights[:, None] * mask).ravel(), n_labels * n_bins)
-        return torch.from_numpy(found.reshape(n_labels, n_bins))
+    @property
+    def n_used(self) -> int:
+        """Number of decisions in bins with enough of them."""
+        return int(self.decisions[self.decisions >= ENOUGH_REVIEWS].sum())
 
-    return Counts(count(labels != UNKNOWN), count(labels > 0))
-
-
-def fit_law(
-    counts: Counts, t: Tensor, spread: float, unseen: Sequence[float], start: Tensor | None = None
-) -> Law:
-    """Fit the law to counts, by maximum likelihood with priors that hold rare labels near the others.
-
-    Args:
-        counts: annotated and written labels, [L, B].
-        t: log-odds of the bins, [L, B].
-        spread: prior standard deviation of the labels' rates around their mean, in log-odds.
-        unseen: missing and wrongly written labels that may have been there without being seen. One each gives the mean
-            of a rate after none was seen; draws from an exponential distribution give its spread (a flat prior).
-        start: parameters to start from; None for a curve without mistakes.
-    """
-    n_labels = len(t)
-    parameters = torch.zeros(4 * n_labels + 4, dtype=torch.float64) if start is None else start.clone()
-    if start is None:
-        parameters[-2:] = -4.0
-    parameters.requires_grad_(True)
-    optimizer = torch.optim.LBFGS([parameters], max_iter=STEPS, line_search_fn="strong_wolfe")
-    scale = 100 / max(float(counts.all.sum()), 1.0)
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        law = _law(parameters, spread)
-        p = law.written(t)
-        fit = (counts.written * p.log() + (counts.all - counts.written) * (1 - p).log()).sum()
-        own = parameters[:-4].square().sum() / 2
-        rates = torch.nn.functional.logsigmoid(parameters[-2:])
-        value: Tensor = (own - fit - unseen[0] * rates[0] - unseen[1] * rates[1]) * scale
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return _law(parameters.detach(), spread)
-
-
-def _law(parameters: Tensor, spread: float) -> Law:
-    """The law of parameters [4 L + 4]: each label's own departures, in standard deviations; then the common means."""
-    slope, offset, missing, extra = parameters[:-4].chunk(4)
-    common = parameters[-4:]
-    return Law(
-        HIGHEST * torch.sigmoid(common[2] + spread * missing),
-        HIGHEST * torch.sigmoid(common[3] + spread * extra),
-        torch.exp(common[0] + SLOPE_SPREAD * slope),
-        common[1] + OFFSET_SPREAD * offset,
-        parameters,
-    )
+    def correction(self, law: Law, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Mistakes among the suspects by the decisions, less those by the law: missing and wrongly written, [2]."""
+        if not len(self.labels):
+            return np.zeros(2)
+        share = rng.beta(self.mistakes + 0.5, self.decisions - self.mistakes + 0.5)[self.bins]
+        of_labels = law.of(torch.from_numpy(self.labels))
+        by_law = 1 / (1 + np.exp(-_odds(of_labels, self.log_odds, self.written)))
+        gain = share - by_law
+        return np.array([gain[~self.written].sum(), gain[self.written].sum()])

@@ -6,9 +6,9 @@ cross-fitted p, computed by `audit`. cleanlab's self-confidence ranks cells as |
 used: confidence minus the label's mean (`adjust_pred_probs`), and the cells chosen by its filter first. Mistakes that
 the data set already has count as correct labels, for every ranking.
 
-The estimated number of mistakes is held against the flips and against cleanlab's confident joint, the order of the cards
-against that of their highest scores: flips among the first 20 and 100 images. `--rare` adds images that are rare but
-right and must not come first, `--weak` takes most of what the features show.
+The estimated number of mistakes is held against the flips and against cleanlab's confident joint, the order of the
+cards against that of their highest scores: flips among the first 20 and 100 images. `--rare` adds images that are rare
+but right and must not come first, `--weak` takes most of what the features show.
 """
 
 from __future__ import annotations

@@ -275,7 +275,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
 def test_gallery_of_a_data_set_of_images(sandbox: Sandbox) -> None:
     result = sandbox.run("audit", sandbox.table, *BACKBONE, *QUICK, "--top", 3, "--out", sandbox.folder / "audit")
     assert result.exit_code == 0, result.stderr
-    assert "of 180 written labels" in result.stdout
+    assert "checked: 180 written labels of 60 rows" in result.stdout
     page = (sandbox.folder / "audit" / "audit.html").read_text()
     rows = list(csv.DictReader((sandbox.folder / "audit" / "audit.csv").open()))
     cards = read_audit(sandbox.folder / "audit").cards
@@ -332,9 +332,13 @@ def test_a_run_s_critic_is_expected_to_count_as_it_does_at_test_time(tmp_path: P
         assert found["weights"]["critic"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_run_without_a_critic_says_so(sandbox: Sandbox) -> None:
-    (run,) = (sandbox.folder / "runs").glob("*-pretrain")
-    result = sandbox.run("audit", run.name, "--out", sandbox.folder / "plain", "--json")
+@pytest.fixture(scope="module")
+def pretrained(sandbox: Sandbox) -> Path:
+    return Path(str(sandbox.json("pretrain", "--dataset", sandbox.table, *BACKBONE, "--steps", 3, "--seed", 7)["run"]))
+
+
+def test_a_run_without_a_critic_says_so(sandbox: Sandbox, pretrained: Path) -> None:
+    result = sandbox.run("audit", pretrained.name, "--out", sandbox.folder / "plain", "--json")
     assert result.exit_code == 0, result.stderr
     assert "has no critic" in result.stderr
     findings = json.loads(result.stdout)["findings"]
@@ -357,9 +361,8 @@ def test_errors(planted: tuple[Sandbox, np.ndarray], words: tuple[object, ...], 
     assert told in result.stderr
 
 
-def test_flags_that_a_trained_run_cannot_follow_are_refused(sandbox: Sandbox) -> None:
-    (run,) = (sandbox.folder / "runs").glob("*-pretrain")
-    result = sandbox.run("audit", run.name, "--folds", 3, "--out", sandbox.folder / "no")
+def test_flags_that_a_trained_run_cannot_follow_are_refused(sandbox: Sandbox, pretrained: Path) -> None:
+    result = sandbox.run("audit", pretrained.name, "--folds", 3, "--out", sandbox.folder / "no")
     assert result.exit_code == 2
     assert "trained already" in result.stderr
 

@@ -1,7 +1,8 @@
 """How many of the annotated labels are mistakes: a number with its interval, by cross-fitted networks.
 
-The number follows from the law of `noise_law`. Where the networks are hardly ever sure of a label, the law's upper end
-is not seen: then a low number of mistakes cannot be told from networks that see little, and the interval begins at 0.
+The number follows from the law of `noise_law`. The interval begins at 0 where mistakes cannot be told from networks
+that see little: if a law without mistakes fits the labels as well, or if the networks are hardly ever sure of a label,
+so that the law's upper end is not seen.
 
 N rows, L labels.
 """
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.evaluation.audit import suspicion
-from labeldep_cli.evaluation.noise_law import Counts, Law, binned, counts_of, fit_law
+from labeldep_cli.evaluation.noise_law import Counts, Law, binned, counts_of, fit_law, fit_without_mistakes
 
 DRAWS = 30
 """Bootstrap draws for each of the two forms of the rates."""
@@ -39,6 +40,11 @@ BINS = (0.0, 1.0, 2.0, 4.0, np.inf)
 
 ENOUGH_REVIEWS = 10
 """Decisions in a bin from which its share of mistakes is taken from them."""
+
+
+GAIN = 3.0
+"""Log-likelihood by which a law with mistakes must fit better than one without: the 95 % point of a likelihood ratio
+test with two parameters."""
 
 
 class Reviewed(NamedTuple):
@@ -103,11 +109,13 @@ def estimate_mistakes(
     t = torch.from_numpy(centers)
     suspects = Suspects.of(log_odds, labels, reviewed)
     rng = np.random.default_rng(seed)
-    draws, sure = [], []
-    for spread in SPREADS:
-        every = counts_of(bins, labels, np.ones(len(labels)), t.shape[1])
-        start = fit_law(every, t, spread, (1.0, 1.0))
-        sure.append(_sure(start, every, t))
+    every = counts_of(bins, labels, np.ones(len(labels)), t.shape[1])
+    starts = [fit_law(every, t, spread, (1.0, 1.0)) for spread in SPREADS]
+    plain = fit_without_mistakes(every, t)
+    is_seen = bool(starts[0].log_likelihood(every, t) - plain.log_likelihood(every, t) > GAIN)
+    sure = _sure(starts[0] if is_seen else plain, every, t)
+    draws = []
+    for spread, start in zip(SPREADS, starts, strict=True):
         for _ in range(DRAWS):
             weights = rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels))).astype(np.float64)
             counts = counts_of(bins, labels, weights, t.shape[1])
@@ -117,15 +125,14 @@ def estimate_mistakes(
     totals = np.maximum(np.array(draws), 0)
     low, number, high = np.quantile(totals.sum(axis=1), (0.025, 0.5, 0.975))
     missing, extra = np.median(totals, axis=0)
-    share = float(np.mean(sure))
     return Estimate(
-        0 if share < SURE_ENOUGH else round(low),
+        round(low) if is_seen and sure >= SURE_ENOUGH else 0,
         round(number),
         round(high),
         int((labels != UNKNOWN).sum()),
         round(missing),
         round(extra),
-        share,
+        sure,
         suspects.n_used,
     )
 

@@ -33,6 +33,9 @@ STEPS = 60
 HIGHEST = 0.5
 """No rate is higher: beyond it, most of what is written would be wrong."""
 
+NO_RATE = -40.0
+"""Log-odds at which a rate is 0, and its gradient too."""
+
 SLOPE_SPREAD, OFFSET_SPREAD = 0.5, 2.0
 """Prior standard deviations of the labels' log slopes and offsets around their mean."""
 
@@ -67,6 +70,11 @@ class Law(NamedTuple):
     def true(self, t: Tensor) -> Tensor:
         """Probability [L, ...] that a label truly holds, at log-odds t [L, ...]."""
         return torch.sigmoid(self.slope[:, None] * t + self.offset[:, None])
+
+    def log_likelihood(self, counts: Counts, t: Tensor) -> Tensor:
+        """Of the written labels, a scalar; for `counts` and `t`, see `fit_law`."""
+        p = self.written(t)
+        return (counts.written * p.log() + (counts.all - counts.written) * (1 - p).log()).sum()
 
     def written(self, t: Tensor) -> Tensor:
         """Probability [L, ...] that a label is written, at log-odds t [L, ...]."""
@@ -116,7 +124,7 @@ def fit_law(counts: Counts, t: Tensor, spread: float, unseen: Sequence[float], s
         spread: prior standard deviation of the labels' rates around their mean, in log-odds.
         unseen: missing and wrongly written labels that may have been there without being seen. One each gives the mean
             of a rate after none was seen; draws from an exponential distribution give its spread (a flat prior).
-        start: parameters to start from; None for a curve without mistakes.
+        start: parameters to start from; None for a curve with few mistakes.
     """
     n_labels = len(t)
     parameters = torch.zeros(4 * n_labels + 4, dtype=torch.float64) if start is None else start.clone()
@@ -129,16 +137,21 @@ def fit_law(counts: Counts, t: Tensor, spread: float, unseen: Sequence[float], s
     def loss() -> Tensor:
         optimizer.zero_grad()
         law = _law(parameters, spread)
-        p = law.written(t)
-        fit = (counts.written * p.log() + (counts.all - counts.written) * (1 - p).log()).sum()
         own = parameters[:-4].square().sum() / 2
         rates = torch.nn.functional.logsigmoid(parameters[-2:])
-        value: Tensor = (own - fit - unseen[0] * rates[0] - unseen[1] * rates[1]) * scale
+        value: Tensor = (own - law.log_likelihood(counts, t) - unseen[0] * rates[0] - unseen[1] * rates[1]) * scale
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
     return _law(parameters.detach(), spread)
+
+
+def fit_without_mistakes(counts: Counts, t: Tensor) -> Law:
+    """Fit the law with both rates at 0; for the arguments, see `fit_law`."""
+    start = torch.zeros(4 * len(t) + 4, dtype=torch.float64)
+    start[-2:] = NO_RATE
+    return fit_law(counts, t, 0.0, (0.0, 0.0), start)
 
 
 def _law(parameters: Tensor, spread: float) -> Law:

@@ -166,9 +166,8 @@ def _numbers(found: Audit, flipped: NDArray[np.bool_], rare: NDArray[np.bool_]) 
         "by score": np.argsort(-found.evidence.scores.max(axis=1), kind="stable"),
         "cards": np.array([place[card.path] for card in found.cards], int),
     }
-    precisions = [precision for precision in found.evidence.precisions if precision is not None]
     numbers = {
-        "mAP, %": 100 * mean(precisions),
+        "mAP, %": 100 * found.evidence.mean_ap,
         "planted": float(flipped.sum()),
         "estimate": estimate.number,
         "estimate, low": estimate.low,

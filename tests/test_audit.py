@@ -378,7 +378,7 @@ def test_beside_cleanlab() -> None:
     right = (logits + rng.logistic(size=logits.shape) > 0).astype(np.int8)
     flipped = rng.random(right.shape) < 0.05
     held_out = HeldOutScores([], [], np.where(flipped, 1 - right, right).astype(np.int8), logits, None)
-    estimate = Estimate(0, 0, 0, 900, 0, 0, 1.0, 0)
+    estimate = Estimate(0, 0, 0, 900, 0, 0, 1.0, 0.8, 0)
     evidence = Evidence(LABELS, held_out, EvidenceWeights(1, 0, 0))
     record = AuditRecord(Source(), Path(), "", LABELS, estimate, (), 0, (), ())
     found = Audit(record, Path(), 300, 900, evidence, (), False)

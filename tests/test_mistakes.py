@@ -54,27 +54,30 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_interval_has_the_planted_number(missing: float, extra: float) -> None:
     log_odds, y = drawn(6.0)
     written = flipped(y, missing, extra)
-    found = estimate_mistakes(log_odds, written, seed=0)
+    found = estimate_mistakes(log_odds, written, 0.8, seed=0)
     planted = int((written != y).sum())
     assert found.low <= planted <= found.high
     assert found.high - found.low < 400, "of 12,000 labels"
     assert not found.is_vague and found.of == y.size
+    unranked = estimate_mistakes(log_odds, written, 0.4, seed=0)
+    assert (unranked.low, unranked.high) == (0, found.high)
+    assert unranked.is_vague, "weak networks"
     if extra == 0:
         assert found.extra < 60
     unknown = written.copy()
     unknown[:, 3] = -1
-    assert estimate_mistakes(np.where(unknown < 0, 99, log_odds), unknown, seed=0).of == 9000
+    assert estimate_mistakes(np.where(unknown < 0, 99, log_odds), unknown, 0.8, seed=0).of == 9000
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_draws")
 def test_networks_that_see_nothing_tell_nothing() -> None:
     rng = np.random.default_rng(0)
-    found = estimate_mistakes(rng.normal(size=(400, 4)), rng.integers(0, 2, (400, 4)).astype(np.int8), seed=0)
+    found = estimate_mistakes(rng.normal(size=(400, 4)), rng.integers(0, 2, (400, 4)).astype(np.int8), 0.8, seed=0)
     assert found.low == 0
     assert found.is_vague
     log_odds, y = drawn(1.0, 1000)
-    unsure = estimate_mistakes(log_odds, flipped(y, 0.05, 0.05), seed=0)
+    unsure = estimate_mistakes(log_odds, flipped(y, 0.05, 0.05), 0.8, seed=0)
     assert unsure.low == 0
     assert unsure.is_vague, "log-odds of 3 are as sure as they get"
 
@@ -84,14 +87,14 @@ def test_networks_that_see_nothing_tell_nothing() -> None:
 def test_decisions_of_a_reviewer_outweigh_the_law() -> None:
     log_odds, y = drawn(6.0, 1000)
     written = flipped(y, 0.1, 0.1)
-    alone = estimate_mistakes(log_odds, written, seed=0)
+    alone = estimate_mistakes(log_odds, written, 0.8, seed=0)
     few = [Reviewed(5.0, False)] * (ENOUGH_REVIEWS - 1)
-    assert estimate_mistakes(log_odds, written, 0, few) == alone, "too few"
-    all_right = estimate_mistakes(log_odds, written, 0, [Reviewed(5.0, False)] * 200)
+    assert estimate_mistakes(log_odds, written, 0.8, 0, few) == alone, "too few"
+    all_right = estimate_mistakes(log_odds, written, 0.8, 0, [Reviewed(5.0, False)] * 200)
     suspects = (np.where(written > 0, -log_odds, log_odds) > 4).sum()
     assert all_right.reviewed == 200
     assert all_right.number < alone.number - 0.8 * suspects
-    all_wrong = estimate_mistakes(log_odds, written, 0, [Reviewed(5.0, True)] * 200)
+    all_wrong = estimate_mistakes(log_odds, written, 0.8, 0, [Reviewed(5.0, True)] * 200)
     assert alone.number - 10 < all_wrong.number < alone.number + suspects
 
 
@@ -160,7 +163,7 @@ def record() -> AuditRecord:
         Path("/data"),
         "x",
         NAMES,
-        Estimate(1, 2, 3, 90, 1, 1, 0.5, 12),
+        Estimate(1, 2, 3, 90, 1, 1, 0.5, 0.8, 12),
         (card,),
         4,
         (Verdict("b.jpg", "dog", 3.0, True),),

@@ -148,8 +148,8 @@ def _told(estimate: Estimate) -> str:
     """The estimated number of mistakes, in words."""
     if estimate.is_vague:
         return (
-            f"between 0 and {estimate.high:,} mistakes; more cannot be told, since the networks are sure of only "
-            f"{100 * estimate.sure:.0f} % of the present labels"
+            f"between 0 and {estimate.high:,} mistakes; more cannot be told, since the networks see too little "
+            f"of these labels (mAP {100 * estimate.mean_ap:.1f})"
         )
     return f"about {estimate.number:,} mistakes (95 % interval: {estimate.low:,} to {estimate.high:,})"
 

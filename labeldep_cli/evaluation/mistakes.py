@@ -42,6 +42,10 @@ ENOUGH_REVIEWS = 10
 """Decisions in a bin from which its share of mistakes is taken from them."""
 
 
+RANKED = 0.5
+"""Mean average precision by the image alone that the labels must have, or the interval begins at 0: with weaker networks
+the law has mistaken its own misfit for mistakes (docs/audit.md)."""
+
 GAIN = 3.0
 """Log-likelihood by which a law with mistakes must fit better than one without: the 95 % point of a likelihood ratio
 test with two parameters."""
@@ -64,6 +68,7 @@ class Estimate:
         of: number of annotated labels, present and absent.
         missing, extra: estimated number of labels that are missing, and of labels that are written wrongly.
         sure: share of the present labels that the networks are sure of.
+        mean_ap: mean held-out average precision of the labels, by the image alone.
         reviewed: number of a reviewer's decisions that were used.
     """
 
@@ -74,12 +79,13 @@ class Estimate:
     missing: int
     extra: int
     sure: float
+    mean_ap: float
     reviewed: int
 
     @property
     def is_vague(self) -> bool:
         """Whether the networks are too unsure for a number; then only `high` means something."""
-        return self.sure < SURE_ENOUGH
+        return _is_vague(self.sure, self.mean_ap)
 
     def to_json(self) -> dict[str, Any]:
         """The record in `audit.json`."""
@@ -91,8 +97,16 @@ class Estimate:
         return Estimate(**record)
 
 
+def _is_vague(sure: float, mean_ap: float) -> bool:
+    return sure < SURE_ENOUGH or mean_ap < RANKED
+
+
 def estimate_mistakes(
-    log_odds: NDArray[np.float64], labels: NDArray[np.int8], seed: int, reviewed: Sequence[Reviewed] = ()
+    log_odds: NDArray[np.float64],
+    labels: NDArray[np.int8],
+    mean_ap: float,
+    seed: int,
+    reviewed: Sequence[Reviewed] = (),
 ) -> Estimate:
     """Estimate how many of the annotated labels are mistakes.
 
@@ -101,6 +115,7 @@ def estimate_mistakes(
     Args:
         log_odds: that each label is present, given the image and the other labels, [N, L] (`audit.EvidenceWeights`).
         labels: annotated labels [N, L]; -1 where unknown. Unknown labels are ignored.
+        mean_ap: mean held-out average precision of the labels, by the image alone.
         seed: of the bootstrap.
         reviewed: decisions on suspects. In a bin of scores with enough of them, the share of mistakes among the
             suspects is that of the decisions (Beta distribution with Jeffreys' prior), and not the law's.
@@ -126,13 +141,14 @@ def estimate_mistakes(
     low, number, high = np.quantile(totals.sum(axis=1), (0.025, 0.5, 0.975))
     missing, extra = np.median(totals, axis=0)
     return Estimate(
-        round(low) if is_seen and sure >= SURE_ENOUGH else 0,
+        round(low) if is_seen and not _is_vague(sure, mean_ap) else 0,
         round(number),
         round(high),
         int((labels != UNKNOWN).sum()),
         round(missing),
         round(extra),
         sure,
+        mean_ap,
         suspects.n_used,
     )
 

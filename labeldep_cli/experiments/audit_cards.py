@@ -75,6 +75,12 @@ class Evidence:
         columns = zip(self.held_out.logits.T, self.held_out.labels.T, strict=True)
         return [average_precision(z[y != UNKNOWN], y[y != UNKNOWN]) if (y > 0).any() else None for z, y in columns]
 
+    @property
+    def mean_ap(self) -> float:
+        """Mean of the precisions; 0 if no label has a positive."""
+        precisions = [precision for precision in self.precisions if precision is not None]
+        return float(np.mean(precisions)) if precisions else 0.0
+
     def cards(self, decided: Collection[str] = ()) -> tuple[Card, ...]:
         """A card for each row with a suspect; likely mistakes before rare combinations, the highest priority first.
 

@@ -202,7 +202,7 @@ def _audit(
     decided = project.dataset.corrections.decided if project.dataset.corrections else frozenset[str]()
     judged = verdicts(former_audit(folder, of), decided, evidence.present(decided))
     reviewed = [Reviewed(verdict.score, verdict.mistake) for verdict in judged]
-    estimate = estimate_mistakes(evidence.log_odds, held_out.labels, config.seed, reviewed)
+    estimate = estimate_mistakes(evidence.log_odds, held_out.labels, evidence.mean_ap, config.seed, reviewed)
     cards = evidence.cards(decided)
     n_decided = len(decided.intersection(held_out.paths))
     record = AuditRecord(

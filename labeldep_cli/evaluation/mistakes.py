@@ -43,8 +43,8 @@ ENOUGH_REVIEWS = 10
 
 
 RANKED = 0.5
-"""Mean average precision by the image alone that the labels must have, or the interval begins at 0: with weaker networks
-the law has mistaken its own misfit for mistakes (docs/audit.md)."""
+"""Mean average precision by the image alone that the labels must have, or the interval begins at 0: with weaker
+networks the law has mistaken its own misfit for mistakes (docs/audit.md)."""
 
 GAIN = 3.0
 """Log-likelihood by which a law with mistakes must fit better than one without: the 95 % point of a likelihood ratio

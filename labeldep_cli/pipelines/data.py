@@ -11,12 +11,14 @@ from typing import Any
 from labeldep_cli.config import DownloadConfig, Machine, Source
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.decisions import Corrections
+from labeldep_cli.datasets.missing_images import require_some_images
 from labeldep_cli.datasets.published import compare_with_published
 from labeldep_cli.datasets.split import Dataset, Skipped
 from labeldep_cli.datasets.statistics import (
     Cooccurrence,
     SplitReport,
     absent_labels_of,
+    constant_labels_of,
     describe,
     strongest_cooccurrences,
 )
@@ -45,6 +47,9 @@ class DataReport:
         published: comparison with the published counts, one sentence each; empty for a user's own data.
         has_features: whether the data set has ready features instead of images.
         corrections: what the decisions of `labeldep review` have changed; None if they were not read.
+        labels: the names of the labels, in order.
+        ignored: the columns of the file that were not read.
+        constant_labels: labels that are present in every row.
     """
 
     dataset: str
@@ -60,6 +65,9 @@ class DataReport:
     published: tuple[str, ...]
     has_features: bool
     corrections: Corrections | None
+    labels: tuple[str, ...]
+    ignored: tuple[str, ...]
+    constant_labels: tuple[str, ...]
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -72,6 +80,9 @@ class DataReport:
             "dataset": self.dataset,
             "splits": {name: split.to_json() for name, split in self.splits.items()},
             "n_labels": self.n_labels,
+            "labels": list(self.labels),
+            "ignored_columns": list(self.ignored),
+            "constant_labels": list(self.constant_labels),
             "held_out": self.held_out,
             "missing": list(self.missing),
             "unreadable": [skipped.to_json() for skipped in self.unreadable],
@@ -119,8 +130,10 @@ def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:
         reporter: takes the progress over images.
 
     Raises:
-        DatasetError: a worker process died, for example because memory ran out.
+        DatasetError: no image of the user's own data is there, or a worker process died, for example because memory
+            ran out.
     """
+    require_some_images(dataset)
     splits = () if dataset.has_features else dataset.splits.values()
     entries = [entry for split in splits for entry in listed_images(split)]
     images = read_all(entries, workers, reporter) if entries else []
@@ -146,4 +159,7 @@ def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:
         published=compare_with_published(dataset),
         has_features=dataset.has_features,
         corrections=dataset.corrections,
+        labels=dataset.space.names,
+        ignored=dataset.ignored,
+        constant_labels=constant_labels_of(dataset),
     )

@@ -40,7 +40,7 @@ ROWS = ["img/0.png,train,1,0,0", "img/1.png,train,0,1,-1", "img/2.png,val,1,1,1"
 
 
 def suspect(label: str, written: bool, kind: str = "mistake", **changes: object) -> Suspect:
-    values = {"score": 2.0, "probability": 0.03, "critic": -1.24, "image": 1.0, "label_ap": 0.8, "same_set": 1}
+    values = {"score": 2.0, "probability": 0.03, "critic": -1.24, "priority": 1.0, "image": 1.0, "label_ap": 0.8, "same_set": 1}
     values |= {"pair": Pair("dog", 3, 120), **changes}
     return Suspect(label, written, kind=kind, **values)
 

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.evaluation.suspects import Kind
 
+CONTRADICTED = float(np.log(2))
+"""Log-odds from which an image contradicts what is written: it at least doubles the odds against it."""
+
 STEPS = 30
 """Newton steps of the calibration; ten are enough for a label with two examples."""
 
@@ -50,4 +53,4 @@ def image_evidence(logits: NDArray[np.float32], labels: NDArray[np.int8]) -> NDA
 
 def kind_of(against: float) -> Kind:
     """What a suspect is, by the log-odds with which the image speaks against what is written."""
-    return "mistake" if against > 0 else "rare combination"
+    return "mistake" if against > CONTRADICTED else "rare combination"

@@ -37,6 +37,8 @@ class Suspect:
         score: log-odds that the annotation is wrong; above 0.
         probability: G's probability that the label is present, from the image alone.
         critic: what D adds to the label's log-odds given the others, times its weight in the score; None without D.
+        priority: log-odds of a mistake by the rates of mistakes in this data set (`mistakes.mistake_odds`), or by the
+            image alone if these are less: what a reviewer should see first.
         kind: whether the image speaks against the label too, or only the label set is rare.
         image: log-odds by which the image makes the annotation less likely than the label's share in the data does;
             below 0 if the image supports what is written.
@@ -50,6 +52,7 @@ class Suspect:
     score: float
     probability: float
     critic: float | None
+    priority: float
     kind: Kind
     image: float
     label_ap: float | None
@@ -70,6 +73,7 @@ class Suspect:
             "score": self.score,
             "probability": self.probability,
             "critic": self.critic,
+            "priority": self.priority,
             "kind": self.kind,
             "image": self.image,
             "label_ap": self.label_ap,
@@ -87,6 +91,7 @@ class Suspect:
             record["score"],
             record["probability"],
             record["critic"],
+            record["priority"],
             record["kind"],
             record["image"],
             record["label_ap"],
@@ -103,7 +108,7 @@ class Card:
         path, split: the row.
         written: names of the labels that are annotated as present.
         unknown: names of the labels that are not annotated.
-        suspects: the most suspicious first; mistakes before rare combinations.
+        suspects: mistakes before rare combinations, of each the highest priority first.
     """
 
     path: str
@@ -119,8 +124,12 @@ class Card:
 
     @property
     def score(self) -> float:
-        """The score of its first suspect."""
-        return self.suspects[0].score
+        """The priority of its first suspect; cards of one kind are in its order."""
+        return self.suspects[0].priority
+
+    def concerns(self, label: str) -> bool:
+        """Whether one of its suspects is the label of that name."""
+        return any(suspect.label == label for suspect in self.suspects)
 
     def others(self, suspect: Suspect) -> tuple[str, ...]:
         """The labels that are annotated as present beside a suspect."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.evaluation.audit import EvidenceWeights, most_suspicious, suspicion
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.evaluation.metrics import average_precision
+from labeldep_cli.evaluation.mistakes import mistake_odds
 from labeldep_cli.evaluation.rarity import image_evidence, kind_of
 from labeldep_cli.evaluation.suspects import Card, Pair, Suspect
 from labeldep_cli.experiments.cross_fitting import HeldOutScores
@@ -33,15 +34,27 @@ class Evidence:
     weights: EvidenceWeights
 
     @cached_property
+    def log_odds(self) -> NDArray[np.float64]:
+        """Log-odds [N, L] that a label is present, given the image and the other labels."""
+        return self.weights.log_odds(self.held_out.logits, self.held_out.evidence)
+
+    @cached_property
     def scores(self) -> NDArray[np.float64]:
         """Log-odds [N, L] that an annotated label is wrong; -inf where it is unknown."""
-        log_odds = self.weights.log_odds(self.held_out.logits, self.held_out.evidence)
-        return suspicion(log_odds, self.held_out.labels)
+        return suspicion(self.log_odds, self.held_out.labels)
 
     @cached_property
     def against(self) -> NDArray[np.float64]:
         """Log-odds [N, L] by which the image speaks against what is written; -inf where it is unknown."""
         return suspicion(image_evidence(self.held_out.logits, self.held_out.labels), self.held_out.labels)
+
+    @cached_property
+    def priorities(self) -> NDArray[np.float64]:
+        """The lower [N, L] of a mistake's log-odds by the rates of mistakes and by the image; -inf where unknown.
+
+        So a suspect comes first only if the image and the label set agree, and if such mistakes are frequent here.
+        """
+        return np.minimum(mistake_odds(self.log_odds, self.held_out.labels), self.against)
 
     @cached_property
     def together(self) -> NDArray[np.int64]:
@@ -62,13 +75,29 @@ class Evidence:
         columns = zip(self.held_out.logits.T, self.held_out.labels.T, strict=True)
         return [average_precision(z[y != UNKNOWN], y[y != UNKNOWN]) if (y > 0).any() else None for z, y in columns]
 
-    def cards(self) -> tuple[Card, ...]:
-        """A card for each row with a suspect; likely mistakes before rare combinations, the most suspicious first."""
+    @property
+    def mean_ap(self) -> float:
+        """Mean of the precisions; 0 if no label has a positive."""
+        precisions = [precision for precision in self.precisions if precision is not None]
+        return float(np.mean(precisions)) if precisions else 0.0
+
+    def cards(self, decided: Collection[str] = ()) -> tuple[Card, ...]:
+        """A card for each row with a suspect; likely mistakes before rare combinations, the highest priority first.
+
+        Args:
+            decided: paths of rows that a reviewer has decided on; they are left out.
+        """
         suspects: dict[int, list[Suspect]] = {}
         for row, label in most_suspicious(self.scores):
-            suspects.setdefault(row, []).append(self._suspect(row, label))
+            if self.held_out.paths[row] not in decided:
+                suspects.setdefault(row, []).append(self._suspect(row, label))
         cards = [self._card(row, found) for row, found in suspects.items()]
         return tuple(sorted(cards, key=lambda card: (card.kind != "mistake", -card.score)))
+
+    def present(self, paths: Collection[str]) -> set[tuple[str, str]]:
+        """The labels that are written on some rows, each as (path, label)."""
+        rows = zip(self.held_out.paths, self.held_out.labels, strict=True)
+        return {(path, self.names[int(k)]) for path, y in rows if path in paths for k in np.flatnonzero(y > 0)}
 
     def _card(self, row: int, suspects: list[Suspect]) -> Card:
         labels = self.held_out.labels[row]
@@ -77,7 +106,7 @@ class Evidence:
             self.held_out.splits[row],
             tuple(self.names[int(k)] for k in np.flatnonzero(labels > 0)),
             tuple(self.names[int(k)] for k in np.flatnonzero(labels == UNKNOWN)),
-            tuple(sorted(suspects, key=lambda suspect: (suspect.kind != "mistake", -suspect.score))),
+            tuple(sorted(suspects, key=lambda suspect: (suspect.kind != "mistake", -suspect.priority))),
         )
 
     def _suspect(self, row: int, label: int) -> Suspect:
@@ -89,6 +118,7 @@ class Evidence:
             float(self.scores[row, label]),
             float(probabilities(held_out.logits[row, label])),
             None if held_out.evidence is None else self.weights.critic * float(held_out.evidence[row, label]),
+            float(self.priorities[row, label]),
             kind_of(against),
             against,
             self.precisions[label],

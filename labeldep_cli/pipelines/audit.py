@@ -11,10 +11,11 @@ from labeldep_cli.config import READING, AuditConfig, Machine, RunWorkspace, Sou
 from labeldep_cli.datasets.split import SPLITS, Skipped
 from labeldep_cli.errors import CheckpointError, LabeldepError
 from labeldep_cli.evaluation.audit import fit_weights
-from labeldep_cli.evaluation.mistakes import estimate_mistakes
+from labeldep_cli.evaluation.mistakes import Reviewed, estimate_mistakes
 from labeldep_cli.evaluation.suspects import Card, Suspect
 from labeldep_cli.experiments.audit_cards import Evidence
-from labeldep_cli.experiments.audit_record import RECORD, AuditRecord
+from labeldep_cli.experiments.audit_record import RECORD, AuditRecord, former_audit, verdicts
+from labeldep_cli.experiments.contradictions import contradictions
 from labeldep_cli.experiments.cross_fitting import HeldOutScores, cross_fit, score_held_out
 from labeldep_cli.files import keep_dated, lock, make_folder, write_text
 from labeldep_cli.progress import Reporter
@@ -88,6 +89,9 @@ class Audit:
             "n_images": self.n_images,
             "n_labels": self.n_labels,
             "n_findings": len(findings),
+            "n_rare_combinations": sum(suspect.kind == "rare combination" for _, suspect in self.findings),
+            "n_decided": self.record.n_decided,
+            "contradictions": [contradiction._asdict() for contradiction in self.record.contradictions],
             "estimate": self.record.estimate.to_json(),
             "weights": vars(self.evidence.weights),
             "findings": findings,
@@ -193,9 +197,23 @@ def _audit(
     names = project.dataset.space.names
     weights = fit_weights(held_out.logits, held_out.evidence, held_out.labels, expected)
     evidence = Evidence(names, held_out, weights)
-    cards = evidence.cards()
-    estimate = estimate_mistakes(held_out.logits, held_out.labels, config.seed)
-    record = AuditRecord(_absolute(project), project.workspace.data_dir.absolute(), of, tuple(names), estimate, cards)
+    decided = project.dataset.corrections.decided if project.dataset.corrections else frozenset[str]()
+    judged = verdicts(former_audit(folder, of), decided, evidence.present(decided))
+    reviewed = [Reviewed(verdict.score, verdict.mistake) for verdict in judged]
+    estimate = estimate_mistakes(evidence.log_odds, held_out.labels, evidence.mean_ap, config.seed, reviewed)
+    cards = evidence.cards(decided)
+    n_decided = len(decided.intersection(held_out.paths))
+    record = AuditRecord(
+        _absolute(project),
+        project.workspace.data_dir.absolute(),
+        of,
+        tuple(names),
+        estimate,
+        cards,
+        n_decided,
+        judged,
+        contradictions(project),
+    )
     write_text(folder / TABLE, table(cards))
     record.write(folder)
     audit = Audit(record, folder, len(held_out.labels), int(known.sum()), evidence, skipped, bool(project.images_read))

@@ -10,7 +10,7 @@ from typing import Any
 from labeldep_cli.evaluation.suspects import Card, Suspect
 
 COLUMNS = ("path", "split", "label", "written", "suggested", "score", "probability", "critic", "other_labels")
-"""The first columns of the table; `kind` and `image` follow."""
+"""The first columns of the table; `priority`, `kind` and `image` follow."""
 
 
 def finding(card: Card, suspect: Suspect) -> dict[str, Any]:
@@ -28,10 +28,12 @@ def by_score(cards: Iterable[Card]) -> list[tuple[Card, Suspect]]:
 def table(cards: Iterable[Card]) -> str:
     """The suspects as CSV, the highest score first; the other labels are separated by `;`."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, (*COLUMNS, "kind", "image"), lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(stream, (*COLUMNS, "priority", "kind", "image"), lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     for card, suspect in by_score(cards):
-        numbers = {name: _short(getattr(suspect, name)) for name in ("score", "probability", "critic", "image")}
+        numbers = {
+            name: _short(getattr(suspect, name)) for name in ("score", "probability", "critic", "priority", "image")
+        }
         others = ";".join(card.others(suspect))
         writer.writerow({**finding(card, suspect), **numbers, "other_labels": others})
     return stream.getvalue()

@@ -40,7 +40,15 @@ ROWS = ["img/0.png,train,1,0,0", "img/1.png,train,0,1,-1", "img/2.png,val,1,1,1"
 
 
 def suspect(label: str, written: bool, kind: str = "mistake", **changes: object) -> Suspect:
-    values = {"score": 2.0, "probability": 0.03, "critic": -1.24, "priority": 1.0, "image": 1.0, "label_ap": 0.8, "same_set": 1}
+    values = {
+        "score": 2.0,
+        "probability": 0.03,
+        "critic": -1.24,
+        "priority": 1.0,
+        "image": 1.0,
+        "label_ap": 0.8,
+        "same_set": 1,
+    }
     values |= {"pair": Pair("dog", 3, 120), **changes}
     return Suspect(label, written, kind=kind, **values)
 
@@ -436,7 +444,9 @@ def test_take_on_the_command_line(table: Path, tmp_path: Path) -> None:
 def audited(table: Path, folder: Path, *cards: Card) -> None:
     source = Source(str(table), backbone="squeezenet1_1", weights="none")
     folder.mkdir(exist_ok=True)
-    AuditRecord(source, table.parent, "pets", LABELS, Estimate(0, 1, 2, 12), cards).write(folder)
+    AuditRecord(source, table.parent, "pets", LABELS, Estimate(0, 1, 2, 12, 1, 0, 0.9, 0.8, 0), cards, 0, (), ()).write(
+        folder
+    )
 
 
 class Command:

@@ -259,10 +259,9 @@ def card_of_row(labels: tuple[str, ...]) -> Card:
 def test_the_next_image_is_there_when_it_is_needed(browser, table: Path) -> None:
     session = opened(table)
     with serving(session) as server, window(browser, server.url) as tab:
-        tab.wait_for_function(
-            "performance.getEntriesByType('resource').filter((one) => one.name.includes('/image/')).length >= 5"
-        )
-        tab.wait_for_timeout(200)
+        fetched = "performance.getEntriesByType('resource').filter((one) => one.name.includes('/image/')).length"
+        while tab.evaluate(fetched) < 5:  # this one, and four ahead
+            tab.wait_for_timeout(20)
         tab.keyboard.press("r")
         assert tab.evaluate("document.querySelector('#picture img').complete")
         assert tab.get_attribute("#picture img", "alt") == "img/1.png"

@@ -151,7 +151,7 @@ def _splits(dataset: Dataset) -> list[Split]:
 def _card(split: Split, row: int, suspects: tuple[Suspect, ...], stack: tuple[Decision, ...]) -> ReviewCard:
     """The card of a row. Suspects that the table has lost or corrected since the audit are left out."""
     stack = stack if not stack or is_content(split, row, stack[-1]) else ()
-    present = label_set(split.space, split.labels[row]).present
+    present = label_set(split.space, split.labels[row]).present if suspects else ()
     known = (suspect for suspect in suspects if suspect.label in split.space.names)
     left = tuple(suspect for suspect in known if stack or (suspect.label in present) == suspect.written)
     return ReviewCard(split, row, left, stack)

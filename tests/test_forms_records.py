@@ -253,12 +253,12 @@ def test_parquet_images_without_names_and_columns_beside(photos: Path) -> None:
 
     contents = [(photos / f"{k}.jpg").read_bytes() for k in range(3)]
     parquet.write_table(
-        pyarrow.table({"img": contents, "labels": SETS[:3], "split": ["train", "val", "test"], "note": ["a"] * 3}),
+        pyarrow.table({"img": contents, "labels": SETS[:3], "split": ["train", "val", "test"], "mask": contents}),
         photos / "photos.parquet",
     )
     found = read("parquet", photos / "photos.parquet")
     assert found.rows.paths == [f"photos-00000{k}.jpg" for k in range(3)]
-    assert found.rows.splits == ["train", "val", "test"] and found.rows.ignored == ("note",)
+    assert found.rows.splits == ["train", "val", "test"] and found.rows.ignored == ("mask",)
 
 
 def test_parquet_with_paths_has_no_images_within(photos: Path) -> None:

@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +60,19 @@ def run(words: list[str]) -> Result:
     return CliRunner().invoke(app, words)
 
 
-def attempt(name: str, root: Path) -> Outcome:
-    """Make a case in an empty folder, open it as a user would, and paste the remedy of a refusal."""
+def attempt(name: str, root: Path, meant: Mapping[str, int] | None = None, names: Sequence[str] = ()) -> Outcome:
+    """Make a case in an empty folder, open it as a user would, and paste the remedy of a refusal.
+
+    Args:
+        name: of the case.
+        root: the empty folder.
+        meant: images a label, as a person means them; None for what the case says itself.
+        names: what a person writes for NAME1, NAME2, ... in a command.
+    """
     make = maker()
     make.ROOT = root
     where, expected, _ = make.make(name)
+    expected = expected if meant is None else meant
     with chdir(root):
         first = run(["data", str(where), "--json"])
         if first.exit_code in (0, 3):

@@ -133,11 +133,10 @@ def openimages(folder: Path) -> Meant:
     paths, y = images(folder / "train"), truth()
     codes = [f"/m/{k}" for k in range(len(LABELS))]
     write(folder / "class-descriptions.csv", [f"{code},{name}" for code, name in zip(codes, LABELS, strict=True)])
-    rows = [
-        f"{Path(p).stem},verification,{c},{v}"
-        for p, row in zip(paths, y, strict=True)
-        for c, v in zip(codes, row, strict=True)
+    pairs = [
+        (Path(p).stem, code, v) for p, row in zip(paths, y, strict=True) for code, v in zip(codes, row, strict=True)
     ]
+    rows = [f"{image},verification,{code},{value}" for image, code, value in pairs]
     table = write(folder / "train-annotations.csv", ["ImageID,Source,LabelName,Confidence", *rows[:-1]])
     return Meant(table, {**present(), LABELS[-1]: present()[LABELS[-1]] - int(y[-1, -1])}, unknown=1)
 

@@ -26,7 +26,12 @@ class ImportConfig:
     """
 
     form: str | None = setting(
-        None, "Form of the source: {forms}.", panel="What", flag="--format", default_text="recognised by its content"
+        None,
+        "Form of the source: {forms}.",
+        panel="What",
+        flag="--format",
+        complete="form",
+        default_text="recognised by its content",
     )
     path_column: str | None = setting(None, "Column with the path or name of the image.", panel="What")
     labels_column: str | None = setting(None, "Column that lists the labels of an image.", panel="What")

@@ -39,7 +39,8 @@ def read(source: Path, config: ImportConfig) -> Foreign:
     how = defined(
         config, minus_one="absent", label_columns=labels, delimiter="blank" if counts_images else config.delimiter
     )
-    return read_tables(file, config, how, shape=_with_header, also=with_split)
+    understood = ["splits by list_eval_partition"] if splits else []
+    return read_tables(file, config, how, shape=_with_header, also=with_split, understood=understood)
 
 
 def _attributes(source: Path) -> Path | None:

@@ -32,7 +32,8 @@ def read(source: Path, config: ImportConfig) -> Foreign:
     findings = tuple(name for name in header if name not in (*_OTHERS, *config.ignore_columns, config.group_column))
     path = next((name for name in header if name.lower() == "path"), None)
     how = defined(config, path_column=path, label_columns=findings, blank="absent", minus_one="unknown")
-    return read_tables(source, config, how, also=_with_patient)
+    understood = [] if config.group_column else ["the folder of a patient is the group of its images"]
+    return read_tables(source, config, how, also=_with_patient, understood=understood)
 
 
 def _with_patient(entry: Entry) -> Entry:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.errors import DatasetError
@@ -31,11 +32,15 @@ class Dialect:
     delimiter: str
     quote: str | None
 
-    def rows(self, text: str) -> Iterator[tuple[int, list[str]]]:
+    def rows(self, text: str, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
         """Yield each row with the line where it ends.
 
+        Args:
+            text: of the file.
+            strict: whether a quotation mark at a wrong place is an error.
+
         Raises:
-            csv.Error: a cell is longer than any label list.
+            csv.Error: names the problem; the row is the one after those that were yielded.
         """
         if self.delimiter == " ":
             yield from ((number, line.split()) for number, line in enumerate(text.splitlines(), start=1))
@@ -47,6 +52,7 @@ class Dialect:
             skipinitialspace=self.delimiter != "\t",
             quotechar=self.quote,
             quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
+            strict=strict,
         )
         for row in reader:
             yield reader.line_num, row
@@ -74,6 +80,14 @@ def dialect_of(text: str, config: ImportConfig) -> Dialect:
     start = "\n".join(text[:_PROBED_CHARACTERS].splitlines()[:_PROBED]) + "\n"
     delimiter = delimiter or max(DELIMITERS, key=lambda each: _fitness(start, each))
     return Dialect(delimiter, _quote(start, delimiter) if config.quotes else None)
+
+
+def without_hint(text: str, config: ImportConfig) -> tuple[str, ImportConfig]:
+    """Without the line `sep=;` that Excel reads and writes, and with its delimiter, unless a flag names one."""
+    hint = re.match(r"sep=(.)(?=\r?\n)", text)
+    if hint is None:
+        return text, config
+    return text[hint.end() :], config if config.delimiter else replace(config, delimiter=hint[1])
 
 
 def _fitness(text: str, delimiter: str) -> tuple[bool, float, int]:

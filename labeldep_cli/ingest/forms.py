@@ -74,6 +74,10 @@ FORMS: Mapping[str, Form] = {
 """Forms by the name for --format. The first that recognises a source reads it."""
 
 
+_OF_TABLES = ("path_column", "labels_column", "label_columns", "delimiter", "encoding", "label_names", "quotes")
+"""Flags that say how a table is read, where its content alone does not show that it is one."""
+
+
 def form_of(source: Path, config: ImportConfig) -> Form:
     """The form of a file or folder: the one that --format names, else the first that recognises the content.
 
@@ -90,9 +94,11 @@ def form_of(source: Path, config: ImportConfig) -> Form:
         if form.reader.recognises(source):
             return form
     if source.is_file():
-        from labeldep_cli.ingest.text import require_text
+        from labeldep_cli.ingest.text import read_text
 
-        require_text(source)
+        read_text(source, config, source)
+        if any(getattr(config, flag) != getattr(ImportConfig, flag) for flag in _OF_TABLES):
+            return FORMS["table"]
     raise DatasetError(
         f"{source}: no form is recognised",
         f"Name it with --format: {', '.join(FORMS)}.\n"

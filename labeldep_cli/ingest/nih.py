@@ -47,7 +47,10 @@ def read(source: Path, config: ImportConfig) -> Foreign:
     def with_split(entry: Entry) -> Entry:
         return replace(entry, split=splits.get(entry.path))
 
-    return read_tables(table, config, how, also=with_split)
+    understood = ["'No Finding' means that an image has no label"]
+    understood += [f"the column {patient!r} is the group of an image"] if patient and not config.group_column else []
+    understood += [f"splits by {' and '.join(_LISTS)}"] if splits else []
+    return read_tables(table, config, how, also=with_split, understood=understood)
 
 
 def _table(source: Path) -> Path:

@@ -29,9 +29,11 @@ def read(source: Path, config: ImportConfig) -> Foreign:
     Raises:
         DatasetError: names the file, the line and the problem.
     """
-    file = tables_of(source)[0][1]
-    names = {} if config.label_names else _names_beside(file, config)
-    return read_tables(source, config, defined(config, label_separator=" "), names=names or None)
+    names, place = ({}, None) if config.label_names else _names_beside(tables_of(source)[0][1], config)
+    unnamed = [] if config.label_names else ["labels are called by their numbers; --label-names gives them names"]
+    understood = [f"names of the label numbers from {place}"] if place else unnamed
+    how = defined(config, label_separator=" ")
+    return read_tables(source, config, how, names=names or None, understood=understood)
 
 
 def _lists_numbers(rows: list[list[str]]) -> bool:
@@ -41,15 +43,15 @@ def _lists_numbers(rows: list[list[str]]) -> bool:
     return any(" " in cell for cell in cells) and all(_LIST.fullmatch(cell) for cell in cells)
 
 
-def _names_beside(table: Path, config: ImportConfig) -> dict[str, str]:
-    """The name of each number: lines `number,name`, or a name a line; empty if there is no such file."""
+def _names_beside(table: Path, config: ImportConfig) -> tuple[dict[str, str], Path | None]:
+    """The name of each number, and the file with them: lines `number,name`, or a name a line; None if there is none."""
     for file in (table.parent / name for name in _NAMES):
         if not file.is_file() or file == table:
             continue
         lines = [line.strip() for line in read_text(file, config, file)[0].splitlines() if line.strip()]
         pairs = [match for line in lines if (match := re.fullmatch(r'(\d+)[,;\t ]+"?(.+?)"?', line))]
         if len(pairs) >= len(lines) - 1 > 0:  # the first line may name the columns
-            return {pair[1]: pair[2] for pair in pairs}
+            return {pair[1]: pair[2] for pair in pairs}, file
         if file.suffix == ".txt":
-            return {str(number): name for number, name in enumerate(lines)}
-    return {}
+            return {str(number): name for number, name in enumerate(lines)}, file
+    return {}, None

@@ -22,4 +22,5 @@ def read(source: Path, config: ImportConfig) -> Foreign:
     Raises:
         DatasetError: names the file, the line and the problem.
     """
-    return read_tables(source, config, defined(config, label_separator=" "))
+    understood = [] if config.label_separator else ["between labels: blanks"]
+    return read_tables(source, config, defined(config, label_separator=" "), understood=understood)

@@ -13,7 +13,7 @@ from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets.image_file import IMAGE_SUFFIXES
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.again import import_again
-from labeldep_cli.ingest.dialect import Dialect, dialect_of
+from labeldep_cli.ingest.dialect import Dialect, dialect_of, without_hint
 from labeldep_cli.ingest.entries import Reading
 from labeldep_cli.ingest.text import head_of, read_text
 
@@ -67,20 +67,16 @@ def read_sheet(file: Path, reading: Reading, how: ImportConfig) -> Sheet:
             partner.
     """
     text, understood = read_text(file, how, reading.source)
+    text, how = without_hint(text, how)
     dialect = dialect_of(text, how)
     reading.understood += understood + dialect.sentences
     unquoted = import_again(reading.source, reading.config, quotes=False)
-    try:
-        found = [(line, row) for line, row in dialect.rows(text) if any(map(str.strip, row))]
-    except csv.Error as error:
-        raise DatasetError(f"{file}: {error}", f"Read quotation marks as plain characters:\n{unquoted}") from None
+    found = [(line, row) for line, row in dialect.rows(text) if any(map(str.strip, row))]
     if not found:
         raise DatasetError(f"{file} is empty", "Name a file with a row for each image.")
-    if swallowed := _swallowed(found, dialect):
+    if what := _misquoted(text, found, dialect):
         raise DatasetError(
-            f"{file}: a quotation mark opens a cell in line {swallowed[0]} that ends in line {swallowed[1]}: it has "
-            "swallowed rows",
-            f"Correct the mark there. Or read all marks as plain characters:\n{unquoted}",
+            f"{file}: {what}", f"Correct the mark there. Or read all marks as plain characters:\n{unquoted}"
         )
     found = _without_comments(found, dialect, reading)
     rows, lines = [[cell.strip() for cell in row] for _, row in found], [line for line, _ in found]
@@ -104,8 +100,9 @@ def head_rows(file: Path, n: int = 50) -> list[list[str]]:
     text = head_of(file)
     if not text or text.lstrip()[:1] in "{[<":  # JSON or XML
         return []
+    text, how = without_hint(text, ImportConfig())
     try:
-        found = list(islice(dialect_of(text, ImportConfig()).rows(text), n))
+        found = list(islice(dialect_of(text, how).rows(text), n))
     except csv.Error:
         return []
     return [[c.strip() for c in row] for _, row in found if any(map(str.strip, row)) and not row[0].startswith("#")]
@@ -134,8 +131,8 @@ def _header(row: Sequence[str]) -> tuple[str, ...]:
     return tuple(row[:width])
 
 
-def _swallowed(found: Numbered, dialect: Dialect) -> tuple[int, int] | None:
-    """The first and last line of a cell that holds rows, since its quotation mark has no partner."""
+def _misquoted(text: str, found: Numbered, dialect: Dialect) -> str:
+    """What is wrong with a quotation mark: it has no partner, so that its cell holds rows, or stands within a cell."""
     for number, (line, row) in enumerate(found[1:], start=2):
         for cell in row:
             if "\n" not in cell and "\r" not in cell:
@@ -143,8 +140,17 @@ def _swallowed(found: Numbered, dialect: Dialect) -> tuple[int, int] | None:
             after = cell.splitlines()[1:]
             unfinished = number == len(found) and cell.endswith(("\n", "\r"))
             if unfinished or any(dialect.delimiter in text for text in after):
-                return line - len(after), line
-    return None
+                first = line - len(after)
+                return f"a quotation mark opens a cell in line {first} that ends in line {line}: it has swallowed rows"
+    if '"' not in text and "'" not in text:
+        return ""
+    line = 0
+    try:
+        for line, _ in dialect.rows(text, strict=True):  # noqa: B007 - its last value is used
+            pass
+    except csv.Error:
+        return f"a quotation mark closes a cell in line {line + 1}, but the cell goes on"
+    return ""
 
 
 def _without_comments(found: Numbered, dialect: Dialect, reading: Reading) -> Numbered:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from cases import MAKER, attempt, label_cases
+from cases import MAKER
 
 pytestmark = pytest.mark.skipif(not MAKER.is_file(), reason="the makers of cases (../shared/cases) are not beside this")
 

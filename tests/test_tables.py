@@ -100,10 +100,16 @@ class TestCsv:
         [
             ("", r"mine.csv is empty"),
             ("path,sea\n", r"mine.csv has no rows"),
-            ("file,sea\na,1\n", r"there is no column 'path'; its columns are file, sea\nTo import it:\nlabeldep import .*mine.csv --out"),
+            (
+                "file,sea\na,1\n",
+                r"there is no column 'path'; its columns are file, sea\nTo import it:\nlabeldep import .*mine.csv",
+            ),
             ("path,split\na,train\n", r"has no label column"),
             ("path,sea,sea\na,1,1\n", r"there are two columns 'sea'"),
-            (",path,sea\n0,a,1\n", r"mine.csv, column 1: it has no name\nTo import it:\nlabeldep import .*\n.*index=False"),
+            (
+                ",path,sea\n0,a,1\n",
+                r"mine.csv, column 1: it has no name\nTo import it:\nlabeldep import .*\n.*index=False",
+            ),
             ("path,labels,sea\na,x,1\n", r"beside 'labels', the column 'sea' may be labels"),
             ("path,sea,sky\na,1,1\nb,1,2\n", r"mine.csv, line 3, column 'sky': '2' is not a label value"),
             ("path,sea\na,0.5\n", r"line 2, column 'sea': '0.5' is not a label value"),
@@ -112,12 +118,18 @@ class TestCsv:
             ("path,sea,sky\na,1\n", r"line 2: 2 fields, but the header has 3"),
             ("path,sea\na,1\n,1\n", r"line 3: the path is empty"),
             ("path,sea\na,1\nb,1\na,0\n", r"the path 'a' is listed twice, as entries 1 and 3"),
-            ("path,split,sea\na,train,1\nb,late,1\n", r"mine.csv, line 3: unknown split 'late'\n(.*\n)*A split is train"),
+            (
+                "path,split,sea\na,train,1\nb,late,1\n",
+                r"mine.csv, line 3: unknown split 'late'\n(.*\n)*A split is train",
+            ),
             ("path,split,sea\na,train,1\nb,,1\n", r"line 3: 'split' is empty in some rows; which split are they in\?"),
             ("path,split,sea\na,val,1\nb,test,1\n", r"no row is in the train split"),
             ("path,labels\na,\nb,\n", r"mine.csv names no label"),
             ("path,sea\na,1\n", r"mine.csv: cannot hold out a test split of 1 rows"),
-            (b"path,sea\ncaf\xe9.jpg,1\n", r"mine.csv: it is not UTF-8: byte 12 is 0xe9\nIf 'café.jpg' is right, it is cp1252:\nlabeldep import"),
+            (
+                b"path,sea\ncaf\xe9.jpg,1\n",
+                r"mine.csv: it is not UTF-8: byte 12 is 0xe9\nIf 'café.jpg' is right, it is cp1252:\nlabeldep import",
+            ),
         ],
     )
     def test_errors_name_the_line_and_the_remedy(self, write, draw, content, message):
@@ -204,7 +216,8 @@ class TestNames:
 
     def test_an_unknown_suffix(self, write, draw):
         with pytest.raises(
-            DatasetError, match=r"labeldep does not read files with the suffix '.rows'\n(.*\n)*It reads .csv, .jsonl, .json"
+            DatasetError,
+            match=r"labeldep does not read files with the suffix '.rows'\n(.*\n)*It reads .csv, .jsonl, .json",
         ):
             table.load(write("mine.rows", "x"), draw)
         with pytest.raises(DatasetError, match=r"with the suffix '.xlsx'\nSave the sheet as CSV"):

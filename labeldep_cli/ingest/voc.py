@@ -45,7 +45,7 @@ def read(source: Path, config: ImportConfig) -> Foreign:
         _read_part(part, reading)
     uncertain = sum(value == UNKNOWN for entry in reading.entries for value in entry.values.values())
     if uncertain:
-        reading.understood.append(f"unknown, since all its objects are marked difficult: {uncertain} times a label")
+        reading.understood.append(f"labels that are unknown, since all their objects are marked difficult: {uncertain}")
     return reading.finish(source)
 
 

@@ -67,6 +67,30 @@ class TestEachForm:
         meant = make(sandbox.folder / "source")
         check(imported(sandbox, meant.source, "--format", form), meant)
 
+    @pytest.mark.parametrize(
+        ("name", "sentence"),
+        [
+            ("celeba txt", "-1 means that a label is absent"),
+            ("celeba folder", "splits by list_eval_partition"),
+            ("chexpert", "the folder of a patient is the group of its images"),
+            ("chexpert", "an empty cell means that a label is absent"),
+            ("nih", "'No Finding' means that an image has no label"),
+            ("nih", "the column 'Patient ID' is the group of an image"),
+            ("nih", "splits by train_val_list.txt and test_list.txt"),
+            ("planet", "between labels: blanks"),
+            ("planet", "images found under other paths: 12, such as 'train_0' as"),
+            ("hpa", "labels are called by their numbers; --label-names gives them names"),
+            ("imet", "names of the label numbers from"),
+            ("posters", "the labels of the column 'Genre' are read from their own columns"),
+            ("openimages", "labels without a row are unknown"),
+            ("boxes", "labels without a row are absent"),
+            ("label studio", "unknown, since annotators disagree: 2 times a label"),
+        ],
+    )
+    def test_what_it_assumes_is_told(self, name: str, sentence: str, sandbox: Sandbox) -> None:
+        report = imported(sandbox, SOURCES[name][1](sandbox.folder / "source").source)
+        assert sentence in "\n".join(report["understood"])
+
     @pytest.mark.slow
     @pytest.mark.parametrize("name", SOURCES)
     def test_a_network_is_trained_without_another_thought(self, name: str, sandbox: Sandbox) -> None:

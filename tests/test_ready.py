@@ -112,7 +112,7 @@ def test_data_names_labels_and_ignored_columns(tmp_path):
     result = CliRunner().invoke(app, ["data", str(tmp_path), "--workers", "0"])
     assert result.exit_code == 0, result.stderr
     assert "labels: sea, sky (2); ignored columns: photographer" in result.stdout.splitlines()
-    assert "labels present in every row: sea" in result.stdout.splitlines()
+    assert "labels that are never absent: sea" in result.stdout.splitlines()
     table_rows = {line.split("  ")[0].strip(): line.split() for line in result.stdout.splitlines()}
     assert sum(int(n) for n in table_rows["labels known"][2:]) == 16
     assert sum(int(n) for n in table_rows["labels present"][2:]) == 12

@@ -205,7 +205,7 @@ class TestSamples:
     def test_unknown_labels_groups_and_other_keys(self, tmp_path, draw):
         labels = {"labels": ["sea"], "unknown": ["sunset"], "group": 7, "camera": "x", "split": "train"}
         dataset = load(write_tar(tmp_path / "x.tar", {**THREE, "d.png": png(3), "d.json": json.dumps(labels)}), draw)
-        assert rows_of(dataset)["d"] == ("train", [1, -1]) and dataset.ignored == ("camera",)
+        assert rows_of(dataset)["d"] == ("train", [1, -1]) and dataset.ignored == ("source", "camera")
         groups = dict(zip(dataset.splits["train"].paths, dataset.splits["train"].groups, strict=True))
         assert groups["d"] == "7" and all(group == path for path, group in groups.items() if path != "d")
 

@@ -327,6 +327,54 @@ class TestJsonl:
         assert rows.labels.tolist() == [[-1, 1, 0], [1, -1, -1]]
 
 
+def coco(folder: Path, **changes: object) -> Path:
+    whole = {
+        "images": [{"id": k, "file_name": f"{k}.jpg"} for k in range(4)],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [{"id": k, "image_id": k, "category_id": 1 + k % 2} for k in range(4)],
+    }
+    (folder / "a.json").write_text(json.dumps(whole | changes))
+    return folder / "a.json"
+
+
+class TestCoco:
+    @pytest.mark.parametrize(
+        ("changes", "what", "flags"),
+        [
+            ({"images": [{"id": 0, "file_name": "a", "neg_category_ids": [1]}]}, "as in LVIS", []),
+            (
+                {"annotations": [], "images": [{"id": 0, "file_name": "a", "labels": ["cat"]}]},
+                "images have 'labels'",
+                [],
+            ),
+            ({"annotations": [{"id": 1, "image_id": "1", "category_id": 1}]}, "not listed, except as a number", []),
+            ({"annotations": [{"id": 1, "image_id": 1, "category_id": 7}]}, "not listed", ["--drop-broken"]),
+            ({"annotations": [{"image_id": 1, "category_id": 1}]}, "lacks the key 'id'", []),
+            (
+                {"categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}]},
+                "two categories are called 'cat'",
+                [],
+            ),
+            ({"categories": None}, "no list 'categories'", []),
+        ],
+    )
+    def test_what_is_nearly_coco(self, tmp_path, draw, changes, what, flags):
+        file = coco(tmp_path, **changes)
+        with pytest.raises(DatasetError, match=what) as caught:
+            table.load(file, draw)
+        assert shlex.split(commands(caught.value)[0])[2:-2] == [str(file), *flags]
+
+    def test_nothing_annotated(self, tmp_path, draw):
+        with pytest.raises(DatasetError, match="has 4 images and no annotation"):
+            table.load(coco(tmp_path, annotations=[]), draw)
+
+    def test_splits_of_images(self, tmp_path, draw):
+        words = ("train", "train", "valid", "test")
+        images = [{"id": k, "file_name": f"{k}.jpg", "subset": word} for k, word in enumerate(words)]
+        dataset = table.load(coco(tmp_path, images=images), draw)
+        assert [len(split) for split in dataset.splits.values()] == [2, 1, 1] and dataset.drawn == frozenset()
+
+
 class TestCanonical:
     @pytest.mark.parametrize(
         "names",

@@ -47,7 +47,7 @@ class DataReport:
         has_features: whether the data set has ready features instead of images.
         labels: the names of the labels, in order.
         ignored: the columns of the file that were not read.
-        constant_labels: labels that are present in every row.
+        constant_labels: labels that are present in every row in which they are known.
     """
 
     dataset: str

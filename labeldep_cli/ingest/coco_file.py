@@ -72,8 +72,10 @@ class CocoFile:
             unsaid = UNKNOWN if path in self._open else 0
             self._reading.entries.append(Entry(finder.find(path), values, unsaid, splits[path] or split))
         bare = [path for path, values in self._values.items() if not values]
-        if bare:
-            self._tell(f"images without an annotation, which have no label: {some(bare)}")
+        if without := [path for path in bare if path not in self._open]:
+            self._tell(f"images without an annotation, which have no label: {some(without)}")
+        if unknown := [path for path in bare if path in self._open]:
+            self._tell(f"images without an annotation, of which no label is known: {some(unknown)}")
 
     def _objects(self, content: object, key: str) -> list[Any]:
         found = content.get(key) if isinstance(content, dict) else None

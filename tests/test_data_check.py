@@ -80,7 +80,8 @@ class TestTable:
     def test_json(self, damaged):
         record = json.loads(json.dumps(check(damaged, 0, SilentReporter()).to_json()))
         assert list(record) == [
-            "dataset", "splits", "n_labels", "held_out", "missing", "unreadable", "duplicates", "absent_labels",
+            "dataset", "splits", "n_labels", "labels", "ignored_columns", "constant_labels", "held_out",
+            "missing", "unreadable", "duplicates", "absent_labels",
             "cooccurrence", "notes", "skipped",
         ]  # fmt: skip
         assert record["splits"]["val"]["label_counts"] == {"sea": 1, "sky": 1, "boat": 0}

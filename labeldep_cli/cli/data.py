@@ -128,7 +128,7 @@ def _print(report: DataReport) -> None:
     elif len(names) > 1:
         print_line("strongest co-occurrences: none, no two labels occur together more often than by chance")
     if report.constant_labels:
-        print_line(f"labels present in every row: {', '.join(report.constant_labels)}")
+        print_line(f"labels that are never absent: {', '.join(report.constant_labels)}")
     for name, labels in report.absent_labels.items():
         print_line(f"labels absent from {name}: {', '.join(labels)}")
     for group in report.duplicates:

@@ -23,7 +23,7 @@ from labeldep_cli.errors import CacheError, StorageError
 from labeldep_cli.features.coverage import Coverage, SplitFiles
 from labeldep_cli.features.decode import Identity
 from labeldep_cli.features.extract import _ahead
-from labeldep_cli.features.images import Reason
+from labeldep_cli.features.reasons import Reason
 from labeldep_cli.features.store import known_files, segment, write
 from labeldep_cli.features.store.kind import FeatureKind
 from labeldep_cli.features.store.known_files import KnownFiles

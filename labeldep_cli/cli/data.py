@@ -93,7 +93,7 @@ def _require_fitting(dataset: str, download: bool, options: DownloadConfig) -> N
 
 
 def _print(report: DataReport) -> None:
-    from labeldep_cli.features.images import Reason
+    from labeldep_cli.features.reasons import Reason
 
     splits = report.splits
     train, val, test = (splits[name].images for name in ("train", "val", "test"))
@@ -118,6 +118,8 @@ def _print(report: DataReport) -> None:
     for group in report.duplicates:
         leak = "  <- in different splits" if group.leaks else ""
         print_line(f"the same file: {', '.join(group.paths)}{leak}")
+    for sentence in report.pixels.sentences:
+        print_line(sentence)
     n_missing = sum(skip.reason == Reason.MISSING.text for skip in report.unreadable)
     of_these = f" ({n_missing} of them not on disk)" if n_missing else ""
     print_line(

@@ -21,6 +21,7 @@ from labeldep_cli.evaluation.audit import EvidenceWeights, fit_weights, most_sus
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.experiments.cross_fitting import HeldOutScores, cross_fit, score_held_out
 from labeldep_cli.features.images import UnreadableImage
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.files import keep_dated, lock, make_folder, write_text
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs
@@ -286,11 +287,11 @@ def _pictures(project: Project, findings: Sequence[Finding]) -> list[str | None]
         for name in {finding.split for finding in findings}
     }
     files = [project.dataset.splits[finding.split].file(rows[finding.split][finding.path]) for finding in findings]
-    return [_picture(file) for file in files]
+    return [_picture(file, project.rules) for file in files]
 
 
-def _picture(file: ImageFile) -> str | None:
+def _picture(file: ImageFile, rules: PixelRules) -> str | None:
     try:
-        return thumbnail(file)
+        return thumbnail(file, rules)
     except UnreadableImage:
         return None

@@ -106,7 +106,7 @@ def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool)
             store.reopened().drop_superseded()
         project.world.wait()
         store = store.reopened()
-        coverage = Coverage.of(store, split, files, project.world.broadcast(project.known.reasons()))
+        coverage = Coverage.of(store, split, files, project.world.broadcast(project.unusable()))
         for made in passes:
             coverage = coverage.with_reasons(made.rows, made.reasons)
         coverage = coverage.without_files() if config.views > 1 else coverage
@@ -168,7 +168,7 @@ def _extract_part(
         again: bool [N], rows that are computed even if they are stored already.
     """
     world = project.world
-    coverage = Coverage.of(store, split, files, world.broadcast(project.known.reasons()))
+    coverage = Coverage.of(store, split, files, world.broadcast(project.unusable()))
     rows = coverage.missing_rows(part)
     if again.any():
         rows = np.flatnonzero(again & files.exists)
@@ -210,7 +210,8 @@ def _extract_part(
                 limit=project.limit(),
                 device=project.device,
                 bar=bar,
-                draft=store.kind.preprocessing == project.images[0].drafted,
+                rules=project.rules,
+                draft=project.is_drafted(store.kind),
             )
         appender.finish()
     finally:

@@ -12,6 +12,7 @@ from benchmarks import (
     distributed,
     extraction,
     full_step,
+    pixels,
     planted,
     prediction,
     rerank_cost,
@@ -37,6 +38,7 @@ app.command("scale")(scale.command)
 app.command("step")(step.command)
 app.command("contention")(contention.command)
 app.command("audit")(audit.command)
+app.command("pixels")(pixels.command)
 
 
 def main() -> int:

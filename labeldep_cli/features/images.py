@@ -8,6 +8,7 @@ import os
 import stat
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,10 @@ from labeldep_cli.features.reasons import Reason, is_heif, reason_of_content
 
 MAX_PIXELS = 178_956_970
 """Images with more pixels are never decoded (twice Pillow's warning level; 512 MiB as RGB)."""
+
+
+_SAME_SHAPE = 0.05
+"""Difference of two images' ratio of width to height below which one may be a thumbnail of the other."""
 
 
 class UnreadableImage(Exception):
@@ -111,6 +116,7 @@ def decode_and_measure(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's warnings about size and EXIF
             with _opened(content) as image:
+                _leave_thumbnail(image)
                 if image.width * image.height > MAX_PIXELS:
                     raise UnreadableImage(file, Reason.TOO_LARGE)
                 if image.format == "EPS":  # to decode it would run Ghostscript
@@ -141,6 +147,19 @@ def _opened(content: bytes) -> Image.Image:
     elif is_heif(content):
         reads_heif()
     return Image.open(io.BytesIO(content))
+
+
+def _leave_thumbnail(image: Image.Image) -> None:
+    """Go on to the page of a TIFF that the first page is a thumbnail of: of the same shape, at least twice as large."""
+    if image.format != "TIFF":
+        return
+    width, height = image.size
+    with suppress(Exception):  # the first page may be good even if the others are damaged
+        for page in range(1, getattr(image, "n_frames", 1)):
+            image.seek(page)
+            if image.width >= 2 * width and abs(image.width * height / (image.height * width) - 1) < _SAME_SHAPE:
+                return
+    image.seek(0)
 
 
 @cache

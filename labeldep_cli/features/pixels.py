@@ -131,7 +131,8 @@ class PixelReport:
         if self.values is not None:
             low, high = shown(self.values.low), shown(self.values.high)
             used = f"; scaled to 8 bits: {self.range_in_use}" if self.range_in_use else ""
-            told.append(f"{self.deep.images} images have more than 8 bits, values {low} to {high}{used}")
+            verb = "has" if self.deep.images == 1 else "have"
+            told.append(f"{_counted(self.deep)} {verb} more than 8 bits, values {low} to {high}{used}")
         if self.suggested:
             told.append(
                 f"{_counted(self.unread)} cannot be used, since the range of the values is unclear: name it, "
@@ -145,9 +146,9 @@ class PixelReport:
             (self.constant, "of one colour only"),
         ):
             if some.images:
-                told.append(f"{_counted(some)} {'is' if some.images == 1 else 'are'} {what}")
+                told.append(f"{_counted(some)} {_are(some)} {what}")
         if self.dark.images > _MANY_DARK * self.images:
-            told.append(f"{_counted(self.dark)} are nearly black, with a mean below {_DARK} of 255")
+            told.append(f"{_counted(self.dark)} {_are(self.dark)} nearly black, with a mean below {_DARK} of 255")
         return tuple(told)
 
     def to_json(self) -> dict[str, Any]:
@@ -169,6 +170,10 @@ class PixelReport:
             "one_colour": self.constant.to_json(),
             "nearly_black": self.dark.to_json(),
         }
+
+
+def _are(some: Some) -> str:
+    return "is" if some.images == 1 else "are"
 
 
 def _counted(some: Some) -> str:

@@ -93,20 +93,21 @@ class SkipLimit:
             share = f"more than --max-skipped {self.share:g}"
             raise DatasetError(
                 f"{count} of {len(split)} images of the {split.name} split cannot be used, {share}: {examples}",
-                self._range_remedy(split, reasons)
+                self.range_remedy(split, reasons)
                 or f"Repair them (labeldep data DATASET lists all){f' and run: {again}' if again else ''}\n"
                 "or allow more: --max-skipped 0.1",
             )
 
-    def _range_remedy(self, split: Split, reasons: NDArray[np.uint8]) -> str:
-        """How to name the value range of images that need one; empty if none does."""
+    def range_remedy(self, split: Split, reasons: NDArray[np.uint8]) -> str:
+        """How to name the value range of images that need one; empty if none does. A few of them are read again."""
         rows = np.flatnonzero(reasons == Reason.NO_VALUE_RANGE)
         values = measured([split.file(int(row)) for row in rows], USUAL_RULES)
         if values is None:
             return ""
         return (
-            f"Their values go from {shown(values.low)} to {shown(values.high)}. Name the range in every command of "
-            f"this data set, or once in labeldep.toml:\n{self.command} --value-range {suggested_range(values)}"
+            f"More than 8 bits: values go from {shown(values.low)} to {shown(values.high)}. Name their range in every "
+            "command of this data set, or once in labeldep.toml:\n"
+            f"{self.command} --value-range {suggested_range(values)}"
         )
 
 

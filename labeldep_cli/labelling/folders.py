@@ -43,7 +43,8 @@ class Contents:
         """What is not labelled, in words: "not images: 3 files (.txt 2, .xml 1); hidden: 1"; empty if nothing is."""
         parts = []
         if self.others:
-            kinds = [f"{suffix or 'without suffix'} {count}" for suffix, count in self.others.most_common()]
+            ordered = sorted(self.others.items(), key=lambda item: (-item[1], item[0] == "", item[0]))
+            kinds = [f"{suffix or 'without suffix'} {count}" for suffix, count in ordered]
             rest = [f"and {len(kinds) - _SHOWN} other kinds"] if len(kinds) > _SHOWN else []
             total = self.others.total()
             listed = ", ".join([*kinds[:_SHOWN], *rest])

@@ -65,5 +65,5 @@ def predict(
     if values is not None:
         reporter.note(
             f"{len(without_range)} images with more than 8 bits were skipped, values {shown(values.low)} to "
-            f"{shown(values.high)}: name their range, --value-range={suggested_range(values)}"
+            f"{shown(values.high)}: name their range, --value-range {suggested_range(values)}"
         )

@@ -111,6 +111,8 @@ def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool)
             coverage = coverage.with_reasons(made.rows, made.reasons)
         coverage = coverage.without_files() if config.views > 1 else coverage
         project.limit().require(split, coverage.reasons)
+        if project.world.first and (remedy := project.limit().range_remedy(split, coverage.reasons)):
+            project.reporter.note(remedy)
     cache = coverage.cache(store.shape() or project.backbone.shape)
     paces = [made.pace for made in passes]
     return Extracted(cache, sum(pace.rows for pace in paces), Pace.in_turn(paces))
@@ -234,7 +236,17 @@ def views_in_use(project: Project, name: str) -> int:
 
 
 def _note_old_file(project: Project, split: Split) -> None:
-    """Report a feature file in the format used before the store: it is no longer read, and can be removed."""
+    """Report features of older versions, which are no longer read and can be removed.
+
+    Those are a file in the format used before the store, or a store whose preprocessing names no background.
+    """
+    row, _ = project.images
+    for store in FeatureStore.all_in(project.workspace.features):
+        if store.kind.backbone == row.name and f"{row.side}x{row.side}, " in store.kind.preprocessing:
+            project.reporter.note(
+                f"{store.folder} has features of an older version, which read transparency and more than 8 bits "
+                f"otherwise: they are computed again; labeldep features clean --store {store.folder.name} removes it"
+            )
     kind = "-spatial" if project.spatial else ""
     old = project.workspace.features / f"{project.name}{kind}-{split.name}.h5"
     if old.exists():

@@ -389,6 +389,12 @@ class TestPages:
     def test_a_thumbnail_is_not_taken_for_the_image(self, sizes, page):
         assert (seen(self.pages(*sizes)) == page).all()
 
+    def test_a_thumbnail_alone_is_refused(self):
+        """Raw data of a camera: a TIFF whose image is where no TIFF reader looks."""
+        stream = io.BytesIO()
+        Image.new("RGB", (32, 22)).save(stream, "TIFF", tiffinfo={254: 1})
+        assert refusal(stream.getvalue()).reason == Reason.OTHER_TIFF
+
 
 class TestHeif:
     def content(self) -> bytes:

@@ -48,7 +48,7 @@ class NoValueRange(Exception):
 
 
 class UnreadTiff(Exception):
-    """A TIFF has more bands than red, green, blue and one more."""
+    """A TIFF has bands that are not read, or only a thumbnail of its image."""
 
 
 @dataclass(frozen=True)

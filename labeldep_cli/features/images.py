@@ -25,6 +25,7 @@ MAX_PIXELS = 178_956_970
 """Images with more pixels are never decoded (twice Pillow's warning level; 512 MiB as RGB)."""
 
 
+_KIND_OF_PAGE, _REDUCED = 254, 1  # a tag of a TIFF, and its bit for a page at lower resolution
 _SAME_SHAPE = 0.05
 """Difference of two images' ratio of width to height below which one may be a thumbnail of the other."""
 
@@ -150,7 +151,11 @@ def _opened(content: bytes) -> Image.Image:
 
 
 def _leave_thumbnail(image: Image.Image) -> None:
-    """Go on to the page of a TIFF that the first page is a thumbnail of: of the same shape, at least twice as large."""
+    """Go on to the page of a TIFF that the first page is a thumbnail of: of the same shape, at least twice as large.
+
+    Raises:
+        UnreadTiff: the file calls its first page a reduced one, and no page is the full image: raw data of a camera.
+    """
     if image.format != "TIFF":
         return
     width, height = image.size
@@ -160,6 +165,8 @@ def _leave_thumbnail(image: Image.Image) -> None:
             if image.width >= 2 * width and abs(image.width * height / (image.height * width) - 1) < _SAME_SHAPE:
                 return
     image.seek(0)
+    if getattr(image, "tag_v2", {}).get(_KIND_OF_PAGE, 0) & _REDUCED:
+        raise UnreadTiff
 
 
 @cache

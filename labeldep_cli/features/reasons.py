@@ -58,7 +58,7 @@ _TEXTS = {
     Reason.DICOM: "a DICOM file, which is not read: save it as 16-bit PNG",
     Reason.HEIF: "a HEIC photo, which needs: pip install 'labeldep[heif]'",
     Reason.OTHER_FORMAT: "an image format that is not read here, such as JPEG XL: save it as PNG or JPEG",
-    Reason.OTHER_TIFF: "a TIFF with bands or numbers that are not read: save it as grey or RGB with 8 or 16 bits",
+    Reason.OTHER_TIFF: "a TIFF with bands, numbers or raw data that are not read: save it as grey or RGB",
     Reason.LONG_TEXT: "text or metadata of many megabytes in the image",
 }
 

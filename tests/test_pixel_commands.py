@@ -62,7 +62,7 @@ class TestRange:
         result = made.run("data", made.table, *QUIET)
         assert result.exit_code == 3
         assert "30 images (img/0.png) have more than 8 bits, values " in result.stdout
-        assert "the range of the values is unclear: name it, --value-range 0,4095" in result.stdout
+        assert "is unclear: name it, --value-range 0,4095\n" in result.stdout
         deep = made.json("data", made.table, *QUIET, code=3)["pixels"]["more_than_8_bits"]
         assert deep["need_a_range"] == {"images": 30, "example": "img/0.png"} and deep["suggested_range"] == "0,4095"
         named = made.json("data", made.table, *NAMED, *QUIET)["pixels"]

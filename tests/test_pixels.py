@@ -24,7 +24,7 @@ from labeldep_cli.features import images
 from labeldep_cli.features.deep import Values
 from labeldep_cli.features.images import UnreadableImage, as_rgb, read_image, still_holds
 from labeldep_cli.features.pixel_rules import USUAL_RULES, PixelRules
-from labeldep_cli.features.pixels import PixelReport, facts_of
+from labeldep_cli.features.pixels import PixelFacts, PixelReport, facts_of
 from labeldep_cli.features.reasons import Reason, reason_of_content
 from labeldep_cli.features.value_ranges import suggested_range
 
@@ -448,6 +448,17 @@ class TestReport:
         record = report.to_json()
         assert record["more_than_8_bits"]["clipped"] == {"images": 1, "example": "x"}
         assert record["nearly_black"] == {"images": 1, "example": "n"} and record["value_range"] == "0,4095"
+
+    def test_the_range_to_name_is_that_of_the_images_that_need_it(self):
+        usual = np.arange(0, 240, 20).reshape(2, 2, 3)
+        facts = [self.facts(usual, Values(0, 65535, True)), PixelFacts(values=Values(7, 4080, True))]
+        report = PixelReport.of(["a", "b"], facts, USUAL_RULES)
+        assert report.sentences == (
+            "2 images (a) have more than 8 bits, values 0 to 65535; scaled to 8 bits: the full range of their type",
+            "1 image (b) cannot be used, since the range of the values, 7 to 4080, is unclear: name it, "
+            "--value-range 0,4095; it will hold for the other 1 too",
+        )
+        assert report.to_json()["more_than_8_bits"]["suggested_range"] == "0,4095"
 
     def test_usual_images_need_no_word(self):
         usual = self.facts(np.arange(0, 240, 20).reshape(2, 2, 3))

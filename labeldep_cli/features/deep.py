@@ -19,6 +19,9 @@ _BRIGHT = 16384
 _NEAR_UNIT, _INSIDE = (-0.5, 1.5), 0.99
 """Floats have the range 0 to 1 if all are within these limits, and this share of them is within 0 to 1."""
 
+_ROWS = 64
+"""Rows that are scaled at a time: in floats an image takes eight times the memory."""
+
 _TRANSPARENCY = "transparency"
 _BITS, _PHOTOMETRIC, _BANDS, _NUMBERS = 258, 262, 277, 339  # tags of a TIFF
 _UNSIGNED = 1
@@ -99,10 +102,12 @@ class DeepPixels:
         return None
 
     def _scaled(self, low: float, high: float) -> NDArray[np.uint8]:
-        is_short = self.values.dtype == np.uint16  # a table takes less memory than an image of floats
-        scaled = _to_8_bits(np.arange(_FULL + 1) if is_short else self.values, low, high)
-        if is_short:
-            scaled = scaled[self.values]
+        is_short = self.values.dtype == np.uint16
+        table = _to_8_bits(np.arange(_FULL + 1), low, high) if is_short else None
+        scaled = np.empty(self.values.shape, np.uint8)
+        for start in range(0, len(scaled), _ROWS):
+            values = self.values[start : start + _ROWS]
+            scaled[start : start + _ROWS] = _to_8_bits(values, low, high) if table is None else table[values]
         return np.invert(scaled) if self.inverted else scaled
 
 

@@ -74,6 +74,7 @@ class PixelReport:
         deep: images with more than 8 bits.
         values: what these hold together; None if there are none.
         unread: those of them that need a value range.
+        unread_values: what these hold together.
         clipped: those of them of which more than a hundredth is outside the named range.
         black, white, constant: images that are entirely black, entirely white, or of one other colour.
         dark: other images that are nearly black.
@@ -84,6 +85,7 @@ class PixelReport:
     deep: Some
     values: Values | None
     unread: Some
+    unread_values: Values | None
     clipped: Some
     black: Some
     white: Some
@@ -105,6 +107,7 @@ class PixelReport:
             those(lambda fact: fact.values is not None),
             joined(fact.values for _, fact in known if fact.values is not None),
             those(lambda fact: fact.mean is None),
+            joined(fact.values for _, fact in known if fact.values is not None and fact.mean is None),
             those(lambda fact: fact.values is not None and fact.values.outside > _CLIPPED),
             those(lambda fact: fact.colour == "#000000"),
             those(lambda fact: fact.colour == "#ffffff"),
@@ -122,7 +125,7 @@ class PixelReport:
     @property
     def suggested(self) -> str | None:
         """The range to name, if images need one."""
-        return suggested_range(self.values) if self.unread.images and self.values else None
+        return None if self.unread_values is None else suggested_range(self.unread_values)
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -133,10 +136,13 @@ class PixelReport:
             used = f"; scaled to 8 bits: {self.range_in_use}" if self.range_in_use else ""
             verb = "has" if self.deep.images == 1 else "have"
             told.append(f"{_counted(self.deep)} {verb} more than 8 bits, values {low} to {high}{used}")
-        if self.suggested:
+        if self.unread_values is not None:
+            low, high = shown(self.unread_values.low), shown(self.unread_values.high)
+            others = self.deep.images - self.unread.images
+            also = f"; it will hold for the other {others} too" if others else ""
             told.append(
-                f"{_counted(self.unread)} cannot be used, since the range of the values is unclear: name it, "
-                f"--value-range {self.suggested}"
+                f"{_counted(self.unread)} cannot be used, since the range of the values, {low} to {high}, is unclear: "
+                f"name it, --value-range {self.suggested}{also}"
             )
         if self.clipped.images:
             told.append(f"{_counted(self.clipped)}: over 1 % of the values are outside {self.range_in_use}")

@@ -113,8 +113,9 @@ def tiff(
     alpha: bool = False,
     min_is_white: bool = False,
     order: Literal["<", ">"] = "<",
+    layout: Literal["pixels", "bands", "deflated"] = "pixels",
 ) -> bytes:
-    """An uncompressed TIFF, [H, W] or [H, W, bands]; Pillow writes no signed numbers and no infrared.
+    """A TIFF, [H, W] or [H, W, bands]; Pillow writes no signed numbers and no infrared.
 
     Args:
         pixels: numbers that fit `kind`.
@@ -122,22 +123,27 @@ def tiff(
         alpha: whether a fourth band is alpha, rather than of no stated meaning.
         min_is_white: whether the lowest value is white.
         order: "<" for little-endian, ">" for big-endian.
+        layout: pixel by pixel, band by band, or pixel by pixel and compressed.
     """
     height, width = pixels.shape[:2]
     bands = pixels.size // (height * width)
-    data = pixels.astype(np.dtype(kind).newbyteorder(order)).tobytes()
+    stored = pixels.astype(np.dtype(kind).newbyteorder(order))
+    parts = [stored[..., band].tobytes() for band in range(bands)] if layout == "bands" else [stored.tobytes()]
+    parts = [zlib.compress(part) for part in parts] if layout == "deflated" else parts
+    data = b"".join(parts)
     number = {"u": 1, "i": 2, "f": 3}[np.dtype(kind).kind]
     photometric = 2 if bands >= 3 else int(not min_is_white)
     tags: list[tuple[int, str, list[int]]] = [
         (256, "H", [width]),
         (257, "H", [height]),
         (258, "H", [8 * np.dtype(kind).itemsize] * bands),
-        (259, "H", [1]),
+        (259, "H", [8 if layout == "deflated" else 1]),
         (262, "H", [photometric]),
-        (273, "I", [8]),
+        (273, "I", [8 + sum(map(len, parts[:k])) for k in range(len(parts))]),
         (277, "H", [bands]),
         (278, "H", [height]),
-        (279, "I", [len(data)]),
+        (279, "I", [len(part) for part in parts]),
+        (284, "H", [2 if layout == "bands" else 1]),
         (338, "H", [2 if alpha else 0] * (bands - 3)),
         (339, "H", [number] * bands),
     ]

@@ -68,7 +68,9 @@ class TestMoreThan8Bits:
         content = tiff(np.array([[0, 858993459, 4294967295]]), np.uint32)
         assert seen(content, "0,4294967295")[0, :, 0].tolist() == [0, 51, 255]
 
-    @pytest.mark.parametrize("layout", ["png", "tiff", "tiff with a fourth band", "big-endian tiff"])
+    @pytest.mark.parametrize(
+        "layout", ["png", "tiff", "tiff with a fourth band", "big-endian tiff", "deflated", "big-endian deflated"]
+    )
     @pytest.mark.parametrize(("factor", "value_range"), [(257, None), (16, "0,4080"), (1, "0,255")])
     def test_colour_keeps_the_low_byte_that_pillow_drops(self, layout, factor, value_range):
         rgb = np.random.default_rng(0).integers(0, 256, (6, 9, 3))
@@ -79,6 +81,8 @@ class TestMoreThan8Bits:
             "tiff": lambda: tiff(deep, np.uint16),
             "tiff with a fourth band": lambda: tiff(np.dstack([deep, deep[..., 0] * 0]), np.uint16),
             "big-endian tiff": lambda: tiff(deep, np.uint16, order=">"),
+            "deflated": lambda: tiff(deep, np.uint16, layout="deflated"),
+            "big-endian deflated": lambda: tiff(deep, np.uint16, order=">", layout="deflated"),
         }[layout]()
         np.testing.assert_array_equal(seen(content, value_range), rgb)
 
@@ -135,6 +139,15 @@ class TestMoreThan8Bits:
         assert seen(tiff(np.array([[0.0, 0.2, 1.0, np.nan, np.inf]]), np.float32))[0, :, 0].tolist() == [
             0, 51, 255, 0, 255,
         ]  # fmt: skip
+
+    def test_16_bits_band_by_band_are_refused(self):
+        """Pillow takes the bytes of each band for pixels."""
+        assert refusal(tiff(np.full((4, 4, 3), 65535), np.uint16, layout="bands")).reason == Reason.OTHER_TIFF
+        assert (seen(tiff(np.full((4, 4, 3), 200), np.uint8, layout="bands")) == 200).all()
+
+    def test_a_pil_image_of_integers_has_no_format(self):
+        image = Image.fromarray(np.array([[0, 70_000, 140_000]], np.int32))
+        assert np.asarray(as_rgb(image, PixelRules("0,140000"))[0])[0, :, 0].tolist() == [0, 128, 255]
 
     @pytest.mark.parametrize("bands", [5, 6])
     def test_more_bands_are_refused(self, bands):

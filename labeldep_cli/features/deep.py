@@ -23,8 +23,8 @@ _ROWS = 64
 """Rows that are scaled at a time: in floats an image takes eight times the memory."""
 
 _TRANSPARENCY = "transparency"
-_BITS, _PHOTOMETRIC, _BANDS, _NUMBERS = 258, 262, 277, 339  # tags of a TIFF
-_UNSIGNED = 1
+_BITS, _PHOTOMETRIC, _BANDS, _LAYOUT, _NUMBERS = 258, 262, 277, 284, 339  # tags of a TIFF
+_UNSIGNED, _BAND_BY_BAND = 1, 2
 
 
 class Values(NamedTuple):
@@ -120,11 +120,14 @@ def deep_pixels(image: Image.Image) -> DeepPixels | None:
     """The pixels of an opened image with more than 8 bits; None for any other image, which is not decoded here.
 
     Raises:
-        UnreadTiff: a TIFF has more bands than red, green, blue and one more.
+        UnreadTiff: a TIFF has more bands than red, green, blue and one more, or 16 bits in bands that are apart.
         Exception: the file is damaged; Pillow's decoders raise many kinds.
     """
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
-    if tags.get(_BANDS, 1) > 4 and tags.get(_PHOTOMETRIC) in (0, 1, 2):
+    bands, bits = tags.get(_BANDS, 1), tags.get(_BITS, (8,))[0]
+    if bands > 4 and tags.get(_PHOTOMETRIC) in (0, 1, 2):
+        raise UnreadTiff
+    if bands > 1 and bits > 8 and tags.get(_LAYOUT) == _BAND_BY_BAND:  # Pillow takes their bytes for pixels
         raise UnreadTiff
     if image.mode == "F":
         return DeepPixels(np.asarray(image))
@@ -147,11 +150,11 @@ def _grey(image: Image.Image, tags: Mapping[int, Any]) -> DeepPixels:
         brightest, values = declared, np.rint(values * (declared / _FULL)).astype(np.uint16)
     elif values.dtype == np.uint16:
         brightest = 2 ** tags.get(_BITS, (16,))[0] - 1
-    elif not tags:
-        values = values.astype(np.uint16)  # a PNG or PGM, which has no other integers
+    elif image.format in ("PNG", "PPM"):  # they have no other integers
+        values = values.astype(np.uint16)
     else:
         brightest = None
-        if tags.get(_NUMBERS, (_UNSIGNED,))[0] == _UNSIGNED:
+        if tags and tags.get(_NUMBERS, (_UNSIGNED,))[0] == _UNSIGNED:
             values = values.view(np.uint32)
     return DeepPixels(values, _alpha(values, image), brightest, inverted=tags.get(_PHOTOMETRIC) == 0)
 

@@ -16,6 +16,7 @@ from typer.testing import Result
 
 from benchmarks.pixels import png, tiff, written
 from labeldep_cli import LabeldepError, load, load_features
+from labeldep_cli.models.backbones import Backbone
 
 QUIET = ("--workers", 0)
 BACKBONE = ("--backbone", "scenesnet")
@@ -188,6 +189,25 @@ class TestLooks:
             assert [file["computed"] for file in sandbox.json(*extract)["files"]] == [4, 1, 1]
         told = sandbox.json("data", sandbox.table, "--background", "black", *QUIET)["pixels"]
         assert told["black"] == {"images": 1, "example": "img/0.png"} and told["background"] == "black"
+
+    def test_features_of_an_older_version_are_computed_again_and_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        sandbox = Sandbox(tmp_path)
+        make_table(sandbox.table.parent, rows=6)
+        extract = ("extract", "--dataset", sandbox.table, *BACKBONE, *QUIET)
+        with monkeypatch.context() as older:
+            older.setattr(
+                Backbone, "preprocessing", lambda row, rules, draft=False: f"bilinear {row.side}x{row.side}, "
+            )
+            sandbox.json(*extract)
+        again = sandbox.run(*extract)
+        assert again.exit_code == 0
+        (store,) = [store for store in sandbox.json("features")["stores"] if "on white" not in store["preprocessing"]]
+        assert f"{store['store']} has features of an older version" in again.stderr
+        (command,) = [part for part in again.stderr.split("; ") if part.startswith("labeldep features clean")]
+        removed = sandbox.run(*shlex.split(command.split(" removes")[0])[1:], "--yes")
+        assert removed.exit_code == 0 and len(sandbox.json("features")["stores"]) == 1
 
 
 class TestFolder:

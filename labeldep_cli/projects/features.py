@@ -183,6 +183,8 @@ def _extract_part(
     require_one_shape(store, backbone.shape)
     if world.first:
         _note_old_file(project, split)
+        if store.empty:
+            _note_old_stores(project)
         stored_note = (
             f"{n_stored:,} of {len(split):,} {views} of {split.name} are there; "
             if n_stored and not again.any()
@@ -236,10 +238,17 @@ def views_in_use(project: Project, name: str) -> int:
 
 
 def _note_old_file(project: Project, split: Split) -> None:
-    """Report features of older versions, which are no longer read and can be removed.
+    """Report a feature file in the format used before the store: it is no longer read, and can be removed."""
+    kind = "-spatial" if project.spatial else ""
+    old = project.workspace.features / f"{project.name}{kind}-{split.name}.h5"
+    if old.exists():
+        project.reporter.note(
+            f"{old} has a format that is no longer read: its features are computed again, and it can be removed"
+        )
 
-    Those are a file in the format used before the store, or a store whose preprocessing names no background.
-    """
+
+def _note_old_stores(project: Project) -> None:
+    """Report stores of versions before `PixelRules`, whose preprocessing names no background."""
     row, _ = project.images
     for store in FeatureStore.all_in(project.workspace.features):
         if store.kind.backbone == row.name and f"{row.side}x{row.side}, " in store.kind.preprocessing:
@@ -247,9 +256,3 @@ def _note_old_file(project: Project, split: Split) -> None:
                 f"{store.folder} has features of an older version, which read transparency and more than 8 bits "
                 f"otherwise: they are computed again; labeldep features clean --store {store.folder.name} removes it"
             )
-    kind = "-spatial" if project.spatial else ""
-    old = project.workspace.features / f"{project.name}{kind}-{split.name}.h5"
-    if old.exists():
-        project.reporter.note(
-            f"{old} has a format that is no longer read: its features are computed again, and it can be removed"
-        )

@@ -10,12 +10,14 @@ from typing import Any
 
 from labeldep_cli.config import DownloadConfig, Machine, Source
 from labeldep_cli.datasets import registry
+from labeldep_cli.datasets.missing_images import require_some_images
 from labeldep_cli.datasets.published import compare_with_published
 from labeldep_cli.datasets.split import Dataset, Skipped
 from labeldep_cli.datasets.statistics import (
     Cooccurrence,
     SplitReport,
     absent_labels_of,
+    constant_labels_of,
     describe,
     strongest_cooccurrences,
 )
@@ -46,6 +48,9 @@ class DataReport:
         published: comparison with the published counts, one sentence each; empty for a user's own data.
         has_features: whether the data set has ready features instead of images.
         pixels: what its images look like.
+        labels: the names of the labels, in order.
+        ignored: the columns of the file that were not read.
+        constant_labels: labels that are present in every row.
     """
 
     dataset: str
@@ -61,6 +66,9 @@ class DataReport:
     published: tuple[str, ...]
     has_features: bool
     pixels: PixelReport
+    labels: tuple[str, ...]
+    ignored: tuple[str, ...]
+    constant_labels: tuple[str, ...]
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -73,6 +81,9 @@ class DataReport:
             "dataset": self.dataset,
             "splits": {name: split.to_json() for name, split in self.splits.items()},
             "n_labels": self.n_labels,
+            "labels": list(self.labels),
+            "ignored_columns": list(self.ignored),
+            "constant_labels": list(self.constant_labels),
             "held_out": self.held_out,
             "missing": list(self.missing),
             "unreadable": [skipped.to_json() for skipped in self.unreadable],
@@ -121,8 +132,10 @@ def check(dataset: Dataset, workers: int, reporter: Reporter, rules: PixelRules 
         rules: how image files become 8-bit RGB.
 
     Raises:
-        DatasetError: a worker process died, for example because memory ran out.
+        DatasetError: no image of the user's own data is there, or a worker process died, for example because memory
+            ran out.
     """
+    require_some_images(dataset)
     splits = () if dataset.has_features else dataset.splits.values()
     entries = [entry for split in splits for entry in listed_images(split)]
     images = read_all(entries, rules, workers, reporter) if entries else []
@@ -146,4 +159,7 @@ def check(dataset: Dataset, workers: int, reporter: Reporter, rules: PixelRules 
         published=compare_with_published(dataset),
         has_features=dataset.has_features,
         pixels=PixelReport.of([entry.path for entry in entries], [image.pixels for image in images], rules),
+        labels=dataset.space.names,
+        ignored=dataset.ignored,
+        constant_labels=constant_labels_of(dataset),
     )

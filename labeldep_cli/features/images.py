@@ -61,8 +61,15 @@ def absence(file: ImageFile) -> Reason:
     """Why there is no file to look at: it is missing, forbidden, or a link to nothing."""
     if isinstance(file, InMemory):
         return Reason.EMPTY
+    path = file.tar if isinstance(file, Member) else file
     try:
-        (file.tar if isinstance(file, Member) else file).stat()
+        os.lstat(path)
+    except FileNotFoundError:  # most of them, so it is the only question
+        return Reason.MISSING
+    except (OSError, ValueError) as error:
+        return _reason_of_error(error, file)
+    try:
+        os.stat(path)  # noqa: PTH116 - Path.stat is slower
     except (OSError, ValueError) as error:
         return _reason_of_error(error, file)
     return Reason.MISSING

@@ -10,6 +10,7 @@ from typing import Any
 
 from labeldep_cli.config import DownloadConfig, Machine, Source
 from labeldep_cli.datasets import registry
+from labeldep_cli.datasets.decisions import Corrections
 from labeldep_cli.datasets.missing_images import require_some_images
 from labeldep_cli.datasets.published import compare_with_published
 from labeldep_cli.datasets.split import Dataset, Skipped
@@ -48,6 +49,7 @@ class DataReport:
         published: comparison with the published counts, one sentence each; empty for a user's own data.
         has_features: whether the data set has ready features instead of images.
         pixels: what its images look like.
+        corrections: what the decisions of `labeldep review` have changed; None if they were not read.
         labels: the names of the labels, in order.
         ignored: the columns of the file that were not read.
         constant_labels: labels that are present in every row.
@@ -66,6 +68,7 @@ class DataReport:
     published: tuple[str, ...]
     has_features: bool
     pixels: PixelReport
+    corrections: Corrections | None
     labels: tuple[str, ...]
     ignored: tuple[str, ...]
     constant_labels: tuple[str, ...]
@@ -90,6 +93,7 @@ class DataReport:
             "duplicates": [duplicate.to_json() for duplicate in self.duplicates],
             "absent_labels": {split: list(labels) for split, labels in self.absent_labels.items()},
             "cooccurrence": [pair.to_json() for pair in self.cooccurrence],
+            "corrections": None if self.corrections is None else self.corrections.to_json(),
             "notes": [*self.notes, *self.published],
             "skipped": [skipped.to_json() for skipped in self.skipped],
             "pixels": self.pixels.to_json(),
@@ -159,6 +163,7 @@ def check(dataset: Dataset, workers: int, reporter: Reporter, rules: PixelRules 
         published=compare_with_published(dataset),
         has_features=dataset.has_features,
         pixels=PixelReport.of([entry.path for entry in entries], [image.pixels for image in images], rules),
+        corrections=dataset.corrections,
         labels=dataset.space.names,
         ignored=dataset.ignored,
         constant_labels=constant_labels_of(dataset),

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import draw_image
 from PIL import Image
@@ -29,6 +30,7 @@ from labeldep_cli.errors import DatasetError, StorageError
 from labeldep_cli.evaluation.mistakes import Estimate
 from labeldep_cli.evaluation.suspects import Card, Pair, Suspect
 from labeldep_cli.experiments.audit_record import AuditRecord
+from labeldep_cli.features.pixel_rules import USUAL_RULES, PixelRules
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.review import session as sessions
 from labeldep_cli.review.server import ReviewServer
@@ -214,8 +216,8 @@ def test_evidence_in_words() -> None:
 
 
 @contextmanager
-def serving(session: Session) -> Iterator[ReviewServer]:
-    server = ReviewServer(session, 0)
+def serving(session: Session, rules: PixelRules = USUAL_RULES) -> Iterator[ReviewServer]:
+    server = ReviewServer(session, 0, rules=rules)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -268,6 +270,17 @@ def test_the_page_its_cards_and_its_images(table: Path) -> None:
         assert ask(server, "/T/image/2") == (404, b"missing file")
         for path in ("/T/image/4", "/T/image/-1", "/T/image/x", "/T/image/", "/T/no", "/T/../x"):
             assert ask(server, path)[0] == 404, path
+
+
+def test_pixels_are_shown_as_the_networks_see_them(table: Path) -> None:
+    """12 bits in 16, of the range that the user names: white is white. Without a range there is no such image."""
+    Image.fromarray(np.full((40, 40), 4095, np.uint16)).save(table.parent / "img" / "0.png")
+    with serving(opened(table), PixelRules("0,4095")) as server:
+        content = ask(server, "/T/image/0")[1]
+    with Image.open(io.BytesIO(content)) as image:
+        assert np.asarray(image).min() >= 253
+    with serving(opened(table)) as server:
+        assert ask(server, "/T/image/0") == (404, b"more than 8 bits, and no value range is named")
 
 
 @pytest.mark.parametrize("path", ["/", "/favicon.ico", "/wrong/", "/wrong/cards", "/wrong/image/0", "/T"])

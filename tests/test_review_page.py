@@ -270,8 +270,7 @@ def test_the_next_image_is_there_when_it_is_needed(browser, table: Path) -> None
 def test_an_image_that_cannot_be_read_is_told(browser, table: Path) -> None:
     (table.parent / "img" / "0.png").write_bytes(b"none")
     with serving(opened(table)) as server, window(browser, server.url, quiet=False) as tab:
-        tab.wait_for_selector("#picture p")
-        assert tab.inner_text("#picture p") == "This image cannot be read."
+        tab.locator("#picture p", has_text="This image cannot be read: not an image.").wait_for()
 
 
 def test_the_filter_by_label(browser, table: Path) -> None:

@@ -217,7 +217,9 @@ def _audit(
     write_text(folder / TABLE, table(cards))
     record.write(folder)
     audit = Audit(record, folder, len(held_out.labels), int(known.sum()), evidence, skipped, bool(project.images_read))
-    write_text(folder / PAGE, gallery(audit, page_data(project.dataset, cards[: config.top], project.reporter)))
+    write_text(
+        folder / PAGE, gallery(audit, page_data(project.dataset, cards[: config.top], project.rules, project.reporter))
+    )
     return audit
 
 

@@ -17,6 +17,7 @@ from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import DatasetError, LabeldepError, StorageError, nearest
 from labeldep_cli.evaluation.suspects import Card
 from labeldep_cli.experiments.audit_record import RECORD, AuditRecord, read_audit
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.progress import Reporter
 from labeldep_cli.review.server import ReviewServer
 from labeldep_cli.review.session import Session
@@ -52,7 +53,8 @@ class Review:
             LabeldepError: the port cannot be used.
             DatasetError: the decisions that are there cannot be read.
         """
-        return ReviewServer(Session.of(self.dataset, self.place, self.who, self.cards), port or 0, self.label)
+        session = Session.of(self.dataset, self.place, self.who, self.cards)
+        return ReviewServer(session, port or 0, self.label, PixelRules.of(self.source))
 
     def take(self, file: Path) -> Taken:
         """Take over the decisions of a file.

@@ -12,6 +12,7 @@ from typing import Any
 
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.features.images import UnreadableImage
+from labeldep_cli.features.pixel_rules import USUAL_RULES, PixelRules
 from labeldep_cli.reports.page import jpeg, render
 from labeldep_cli.review.session import Outdated, Session
 
@@ -32,6 +33,7 @@ class ReviewServer(ThreadingHTTPServer):
         session: the cards, and who decides.
         port: of this machine; 0 for a free one.
         label: the label that the page filters by first; empty for none.
+        rules: how image files become 8-bit RGB.
 
     Raises:
         LabeldepError: the port is in use or may not be used.
@@ -40,7 +42,7 @@ class ReviewServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64  # a browser asks for several images at once
 
-    def __init__(self, session: Session, port: int, label: str = "") -> None:
+    def __init__(self, session: Session, port: int, label: str = "", rules: PixelRules = USUAL_RULES) -> None:
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
@@ -48,6 +50,7 @@ class ReviewServer(ThreadingHTTPServer):
                 f"port {port} of {HOST} cannot be used: {error.strerror}", "Leave --port out: a free one is taken."
             ) from None
         self.session = session
+        self.rules = rules
         self.token = secrets.token_urlsafe(16)
         self.page = render("review.html.j2", dataset=session.dataset.name, label=label).encode()
 
@@ -133,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _image(self, number: int) -> None:
         try:
-            content = jpeg(self.server.session.cards[number].file, _SIDE)
+            content = jpeg(self.server.session.cards[number].file, self.server.rules, _SIDE)
         except UnreadableImage as error:
             self._answer(HTTPStatus.NOT_FOUND, error.reason.text.encode(), _TEXT)
         else:

@@ -10,6 +10,7 @@ from typing import Any
 from labeldep_cli.datasets.corrections import Place
 from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.evaluation.suspects import Card
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.progress import Reporter
 from labeldep_cli.reports.thumbnails import thumbnails
 from labeldep_cli.review.cards import ReviewCard, cards_of
@@ -21,17 +22,18 @@ PICTURES = 8_000_000
 """Maximum length of all pictures together, in characters; an e-mail takes the page."""
 
 
-def page_data(dataset: Dataset, cards: Sequence[Card], reporter: Reporter) -> dict[str, Any]:
+def page_data(dataset: Dataset, cards: Sequence[Card], rules: PixelRules, reporter: Reporter) -> dict[str, Any]:
     """What the page's script reads: the cards of an audit, with their pictures as data URIs.
 
     Args:
         dataset: the audited data set.
         cards: the cards to show, in order.
+        rules: how image files become 8-bit RGB.
         reporter: shows progress over the pictures.
     """
     shown, _ = cards_of(dataset, cards, {})
     number_of = {name: k for k, name in enumerate(dataset.space.names)}
-    pictures = _pictures(dataset, shown, reporter)
+    pictures = _pictures(dataset, shown, rules, reporter)
     records = [card.to_json(number_of) for card in shown]
     for card, record in zip(shown, records, strict=True):
         if card.content:
@@ -48,7 +50,7 @@ def page_data(dataset: Dataset, cards: Sequence[Card], reporter: Reporter) -> di
     }
 
 
-def _pictures(dataset: Dataset, cards: Sequence[ReviewCard], reporter: Reporter) -> list[str]:
+def _pictures(dataset: Dataset, cards: Sequence[ReviewCard], rules: PixelRules, reporter: Reporter) -> list[str]:
     if dataset.has_features:
         return []
-    return thumbnails([card.file for card in cards], PICTURES, reporter, SIDES)
+    return thumbnails([card.file for card in cards], rules, PICTURES, reporter, SIDES)

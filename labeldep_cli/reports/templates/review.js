@@ -24,12 +24,18 @@ const startReview = (data, save, wished = "") => {
   let order = [], at = 0, draft = null, choices = [];
   const card = () => cards[order[at]];
 
+  const unreadable = async (picture) => {
+    const told = element("p", "This image cannot be read.");
+    picture.replaceWith(told);
+    const reason = await fetch(picture.src).then((response) => (response.ok ? "" : response.text()), () => "");
+    if (reason) told.textContent = `This image cannot be read: ${reason}.`;
+  };
   // Images are fetched ahead, so that the next one is there when a decision is made.
   const pictureOf = (number) => {
     if (!pictures.has(number)) {
       const picture = new Image();
       picture.alt = cards[number].path;
-      picture.addEventListener("error", () => picture.replaceWith(element("p", "This image cannot be read.")));
+      picture.addEventListener("error", () => unreadable(picture));
       picture.src = data.imageOf(number);
       pictures.set(number, picture);
     }

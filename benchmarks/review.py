@@ -28,6 +28,7 @@ import numpy as np
 import typer
 
 from benchmarks.show import Table, show
+from labeldep_cli.datasets.decision_file import FILE, read
 from labeldep_cli.errors import LabeldepError
 
 WORK = Path("runs/review-benchmark")
@@ -196,10 +197,12 @@ def _review(bench: Bench, audit: Path, decisions: int) -> dict[str, Any]:
                 tab.wait_for_selector(f'#picture img:not([alt="{path}"])')
                 tab.evaluate("document.querySelector('#picture img').decode()")
                 waits.append(1000 * (time.perf_counter() - start))
-            tab.wait_for_load_state("networkidle")  # what was decided is written
+            while last == decisions and _n_written(bench) < decisions:
+                tab.wait_for_timeout(20)
             process.send_signal(signal.SIGKILL if last < decisions else signal.SIGTERM)
             process.wait()
             tab.close()
+            del keys[_n_written(bench) :]  # what the kill came before is decided again
         browser.close()
     return {
         "decisions": len(keys),
@@ -207,6 +210,11 @@ def _review(bench: Bench, audit: Path, decisions: int) -> dict[str, Any]:
         "milliseconds_to_the_next_image": median(waits),
         "milliseconds_at_most": max(waits),
     }
+
+
+def _n_written(bench: Bench) -> int:
+    """The number of decisions on the disk."""
+    return len(read(bench.flipped.with_name(FILE)))
 
 
 def _serve(bench: Bench, audit: Path) -> tuple[subprocess.Popen[str], str]:

@@ -13,6 +13,7 @@ from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.next_command import passed_on, print_next
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_line, print_table
+from labeldep_cli.cli.split_checks import print_gaps, print_twins
 from labeldep_cli.config import READING, DownloadConfig, Machine, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
 
@@ -54,7 +55,7 @@ def data(
     if json:
         print_json(report.to_json())
     else:
-        _print(report)
+        _print(report, None if dataset in DATASETS else Path(dataset))
     name_skipped(report.skipped)
     if report.splits["train"].on_disk:
         following = "pretrain" if report.has_features else "extract"
@@ -92,7 +93,7 @@ def _require_fitting(dataset: str, download: bool, options: DownloadConfig) -> N
         raise typer.BadParameter(f"{options.mirror!r} is not an http:// or https:// URL", param_hint="--mirror")
 
 
-def _print(report: DataReport) -> None:
+def _print(report: DataReport, table: Path | None) -> None:
     from labeldep_cli.features.images import Reason
 
     splits = report.splits
@@ -113,11 +114,11 @@ def _print(report: DataReport) -> None:
         print_table("strongest co-occurrences", ["labels", "images", "times chance"], pairs)
     elif len(names) > 1:
         print_line("strongest co-occurrences: none, no two labels occur together more often than by chance")
-    for name, labels in report.absent_labels.items():
-        print_line(f"labels absent from {name}: {', '.join(labels)}")
+    print_gaps(report.label_gaps)
     for group in report.duplicates:
         leak = "  <- in different splits" if group.leaks else ""
         print_line(f"the same file: {', '.join(group.paths)}{leak}")
+    print_twins(report.near_identical, table)
     n_missing = sum(skip.reason == Reason.MISSING.text for skip in report.unreadable)
     of_these = f" ({n_missing} of them not on disk)" if n_missing else ""
     print_line(

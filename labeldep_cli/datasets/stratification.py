@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from labeldep_cli.datasets.spans import spans
+
 
 @dataclass(frozen=True)
 class LabelCounts:
@@ -103,7 +105,5 @@ def _nearest(sizes: NDArray[np.int64], wanted: float, more: bool) -> int:
 
 def _sums(counts: LabelCounts, units: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.float64]:
     """Sum values [E] of all entries of some units by label, float64 [L]."""
-    first, last = np.searchsorted(counts.unit, units), np.searchsorted(counts.unit, units, side="right")
-    lengths = last - first
-    entries = np.repeat(first - (lengths.cumsum() - lengths), lengths) + np.arange(lengths.sum())
+    entries, _ = spans(np.searchsorted(counts.unit, units), np.searchsorted(counts.unit, units, side="right"))
     return np.bincount(counts.label[entries], values[entries], counts.n_labels).astype(np.float64)

@@ -56,7 +56,9 @@ def command(
     for path in labels or ():
         found[path.stem] = measure(_label_sets(path), None, work, range(seeds))
     for name in datasets or ():
-        table = _without_splits(Source(name, backbone, weights), data_dir, work)
+        ready = Path(name).suffix.lower() in (".npz", ".h5")
+        source = Source(name) if ready else Source(name, backbone, weights)
+        table = _without_splits(source, data_dir, work)
         found[table.stem] = measure(_label_sets(table), table, work, range(seeds))
     show({"seeds": seeds, "datasets": found}, _tables(found), json)
 

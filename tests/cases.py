@@ -82,7 +82,7 @@ def attempt(name: str, root: Path) -> Outcome:
 def pasted(line: str, expected: Mapping[str, int] | None) -> Outcome | None:
     """Run a command of a remedy; after `import`, open what it wrote."""
     words = shlex.split(line)[1:]
-    result = run([*words, "--json"])
+    result = run([*words, "--json", *(["--fresh"] if words[0] == "import" else [])])  # in place of another answer's
     if result.exit_code not in (0, 3):
         return Outcome("misled", f"\n$ {line}\n{result.stderr}{result.exception!r}")
     if words[0] == "import":

@@ -212,7 +212,7 @@ class TestFolds:
         [
             (None, [0, 1], "has the folds 0, 1, but no splits", "labeldep data labels.csv --fold 0"),
             (7, [0, 1], "has no fold 7: it has 0, 1", "labeldep data labels.csv --fold 0"),
-            (1, None, "has no folds to test on", "labeldep import labels.csv --out folds.csv --folds 5"),
+            (1, None, "has no folds to test on", "labeldep import labels.csv --folds 5 --out "),
             (1, [1, 1], "are in fold 1: none is left", "Draw folds again"),
         ],
     )

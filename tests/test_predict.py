@@ -123,6 +123,23 @@ def test_out_is_written_whole_in_the_form_of_its_ending(sandbox: Sandbox, photos
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"x.csv", "x.jsonl", "x.txt"}
 
 
+@pytest.mark.parametrize("tool", ["coco", "fiftyone", "label-studio"])
+def test_what_tools_import_is_read_back_as_the_same_label_sets(
+    sandbox: Sandbox, photos: Path, tmp_path: Path, tool: str
+) -> None:
+    told = {one["path"]: one["labels"] for one in records(sandbox, photos, "--top-k", 2, code=3) if "labels" in one}
+    file = tmp_path / "for people.json"
+    result = sandbox.run("predict", photos, "--top-k", 2, "--format", tool, "--out", file, "--workers", 0)
+    assert (result.exit_code, result.stdout) == (3, "")
+    table = tmp_path / "back" / "labels.csv"
+    result = sandbox.run("import", file, "--out", table)
+    assert result.exit_code == 0, result.stderr
+    with table.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    back = {str((table.parent / row["path"]).resolve()): set(row["labels"].split(";")) for row in rows}
+    assert back == {str(Path(str(path)).resolve()): {x["label"] for x in labels} for path, labels in told.items()}  # type: ignore[index, attr-defined]
+
+
 def test_sidecars_hold_the_same_object(sandbox: Sandbox, photos: Path) -> None:
     told = records(sandbox, photos, "--sidecars", "--all", code=3)
     for one in told:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import shutil
 import time
 from itertools import combinations
@@ -12,17 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from sandbox import Sandbox
 
 from labeldep_cli.cli.split_checks import print_gaps, print_twins
 from labeldep_cli.config import ImportConfig
 from labeldep_cli.datasets import table
-from labeldep_cli.datasets.division import divide, with_twins
 from labeldep_cli.datasets.label_gaps import LabelGaps
 from labeldep_cli.datasets.rows import Rows
 from labeldep_cli.datasets.twins import MAX_DISTANCE, Looks, leaking, near_pairs, twin_rows
 from labeldep_cli.features.check import listed_images, read_all
 from labeldep_cli.features.look import look_of
 from labeldep_cli.features.near_identical import looks_of, near_identical
+from labeldep_cli.ingest.division import divide, with_twins
 from labeldep_cli.pipelines.data import check
 from labeldep_cli.progress import SilentReporter
 
@@ -275,3 +277,43 @@ class TestLabelGaps:
     def test_a_split_without_rows_lacks_nothing(self, shared_data, draw):
         gaps = LabelGaps.of(table.load(shared_data / "miml2000", draw))
         assert gaps == LabelGaps((), (), ())
+
+
+class TestImportCommand:
+    @pytest.fixture
+    def sandbox(self, album, tmp_path):
+        table_of_splits = (tmp_path / "labels.csv").read_text().splitlines()
+        lines = [line.replace(",-1", ",1") for line in table_of_splits]
+        (tmp_path / "split.csv").write_text("\n".join(lines) + "\n")
+        (tmp_path / "unsplit.csv").write_text(
+            "\n".join(",".join(field for k, field in enumerate(line.split(",")) if k != 1) for line in lines) + "\n"
+        )
+        return Sandbox(tmp_path)
+
+    def test_leaks_are_left_out_and_said(self, sandbox, tmp_path):
+        out = tmp_path / "out.csv"
+        found = sandbox.json("import", tmp_path / "split.csv", "--drop-leaks", "--out", out)
+        assert found["rows"] == 9 and any("2 images of train or val left out" in said for said in found["understood"])
+        record = sandbox.json("data", out)
+        assert record["near_identical"]["leaking_images"] == 0
+        assert record["near_identical"]["different_labels"] == 1, "twins with different labels in one split are kept"
+
+    def test_the_line_that_data_prints_works(self, sandbox, tmp_path):
+        result = sandbox.run("data", tmp_path / "split.csv")
+        (line,) = [line for line in result.stdout.splitlines() if "labeldep import" in line]
+        assert sandbox.run(*shlex.split(line.split(": ", 1)[1])[1:]).exit_code == 0
+
+    def test_folds_are_drawn_and_then_tested_on(self, sandbox, tmp_path):
+        out = tmp_path / "out.csv"
+        found = sandbox.json("import", tmp_path / "unsplit.csv", "--folds", 3, "--drop-leaks", "--out", out)
+        assert (found["rows"], found["folds"]) == (11, 3)
+        tested = [sandbox.json("data", out, "--fold", fold)["splits"]["test"]["images"] for fold in range(3)]
+        assert sum(tested) == 11 and min(tested) >= 2
+
+    def test_splits_are_drawn_and_written(self, sandbox, tmp_path):
+        out = tmp_path / "out.csv"
+        words = ("--draw-splits", "--val-fraction", 0.3, "--test-fraction", 0.3, "--split-seed", 1)
+        found = sandbox.json("import", tmp_path / "unsplit.csv", *words, "--out", out)
+        assert min(found["splits"].values()) >= 1 and sum(found["splits"].values()) == 11
+        record = sandbox.json("data", out, "--split-seed", 5)
+        assert {name: split["images"] for name, split in record["splits"].items()} == found["splits"]

@@ -27,6 +27,7 @@ from labeldep_cli.cli import (
     export,
     extract,
     features,
+    importing,
     init,
     predict,
     project_file,
@@ -133,6 +134,7 @@ def labeldep(
 app.command("demo", cls=ProjectCommand)(command(demo.demo))
 app.command("init", cls=ProjectCommand)(command(init.init))
 app.command("doctor", cls=ProjectCommand)(command(doctor.doctor))
+app.command("import", cls=ProjectCommand)(command(importing.import_))
 app.command("data", cls=ProjectCommand)(command(data.data))
 app.command("extract", cls=ProjectCommand)(command(extract.extract))
 app.command("pretrain", cls=ProjectCommand)(command(train.pretrain))

@@ -22,6 +22,7 @@ from labeldep_cli.config import Setting, settings_of
 from labeldep_cli.datasets.formats import FORMATS
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.files import expand_home
+from labeldep_cli.ingest.forms import FORMS
 
 T = TypeVar("T")
 
@@ -152,9 +153,10 @@ def _flag(
 
 
 def _filled_in(help: str) -> str:
-    """A help text with the names from the tables of data sets and file formats."""
+    """A help text with the names from the tables of data sets, file formats and foreign forms."""
     formats = ", ".join(row.title for row in FORMATS.values())
-    return help.replace("{datasets}", ", ".join(DATASETS)).replace("{formats}", formats)
+    filled = help.replace("{datasets}", ", ".join(DATASETS)).replace("{formats}", formats)
+    return filled.replace("{forms}", ", ".join(FORMS))
 
 
 def _with_home(value: object) -> object:

@@ -11,6 +11,7 @@ import typer
 from labeldep_cli.config import TUNED, Workspace
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.files import expand_home
+from labeldep_cli.ingest.forms import FORMS
 from labeldep_cli.runs.listing import STAGES
 from labeldep_cli.runs.names import NEWEST, KnownRun, known_runs
 
@@ -18,6 +19,11 @@ from labeldep_cli.runs.names import NEWEST, KnownRun, known_runs
 def dataset(incomplete: str) -> list[str]:
     """The named data sets. If none fits, the shell itself completes paths."""
     return _beginning(DATASETS, incomplete)
+
+
+def form(incomplete: str) -> list[str]:
+    """The forms that `import` reads."""
+    return _beginning(FORMS, incomplete)
 
 
 def backbone(incomplete: str) -> list[str]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
 import typer
 
+from labeldep_cli.cli.preannotations import Preannotations
 from labeldep_cli.cli.show import json_line, visible
 
 if TYPE_CHECKING:
     from labeldep_cli.datasets.split import Skipped
     from labeldep_cli.labelling.prediction import Prediction
 
-Format = Literal["lines", "table", "csv", "jsonl"]
+Format = Literal["lines", "table", "csv", "jsonl", "coco", "fiftyone", "label-studio"]
 
 
 class Form(Protocol):
@@ -29,8 +31,17 @@ class Form(Protocol):
         """Print what could not be printed before the last image."""
 
 
-def open_form(form: Format, stream: TextIO, everything: bool) -> Form:
-    """Create the printer of a format; `everything` adds the probabilities of all labels to JSON."""
+def open_form(form: Format, stream: TextIO, everything: bool, folder: Path) -> Form:
+    """Create the printer of a format.
+
+    Args:
+        form: the format.
+        stream: where it prints.
+        everything: add the probabilities of all labels to JSON lines.
+        folder: the folder of the file that is written.
+    """
+    if form == "coco" or form == "fiftyone" or form == "label-studio":
+        return Preannotations(form, stream, folder)
     if form == "jsonl":
         return _JsonLines(stream, everything)
     if form == "csv":
@@ -112,8 +123,8 @@ class _Table:
     def add(self, prediction: Prediction) -> None:
         from rich.text import Text
 
-        words = [part for label, p in prediction.labels for part in ((label, "bold"), f" {p:.2f}   ")]
-        self.table.add_row(Text(prediction.path), Text.assemble(*words) if words else Text("(no label)"))
+        words = [part for label, p in prediction.labels for part in ((visible(label), "bold"), f" {p:.2f}   ")]
+        self.table.add_row(Text(visible(prediction.path)), Text.assemble(*words) if words else Text("(no label)"))
 
     def skip(self, skipped: Skipped) -> None:
         pass

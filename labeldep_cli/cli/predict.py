@@ -50,7 +50,8 @@ def predict(
         Format | None,
         typer.Option(
             "--format",
-            help="Output format. If not given: by the ending of --out, else a table on a terminal, lines in a pipe.",
+            help="Output format; coco, fiftyone and label-studio are for annotation tools. If not given: by the "
+            "ending of --out, else a table on a terminal, lines in a pipe.",
             rich_help_panel=flags.OUTPUT,
         ),
     ] = None,
@@ -111,7 +112,9 @@ def predict(
     code = _label(by, images, form, out, sidecars, annotate, everything)
     if not piped and _is_terminal():
         named = (run,) if run else ()
-        print_next(ctx, "export", *named, values=passed_on(ctx, run_workspace), json=form == "jsonl")
+        print_next(
+            ctx, "export", *named, values=passed_on(ctx, run_workspace), json=form not in ("lines", "table", "csv")
+        )
     raise typer.Exit(code)
 
 
@@ -145,7 +148,7 @@ def _label(
     reporter = Terminal(bars=out is not None or form == "table" or not _is_terminal())
     done = skipped = 0
     with _destination(out) as stream:
-        printer = open_form(form, stream, everything)
+        printer = open_form(form, stream, everything, out.parent if out else Path.cwd())
         for item in run_pipeline(*by, paths, reporter):
             result = copies.write(item) if copies and not isinstance(item, Skipped) else item
             if isinstance(result, Skipped):

@@ -132,8 +132,8 @@ def print_json(value: Mapping[str, Any]) -> None:
     typer.echo(json_line(value))
 
 
-def json_line(value: Mapping[str, Any]) -> str:
-    """A JSON object on one line, without a line end."""
+def json_line(value: Mapping[str, Any] | Sequence[Any]) -> str:
+    """A JSON object or list on one line, without a line end."""
     text = json.dumps(value, ensure_ascii=False)
     # A file name that is not UTF-8 is read as lone surrogates, which JSON can only escape.
     return text if _encodable(text) else json.dumps(value)

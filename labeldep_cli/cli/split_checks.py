@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -44,10 +43,12 @@ def print_twins(report: TwinReport, table: Path | None) -> None:
     if report.across:
         print_line(f"near-identical images in different splits: {_pairs(report.across)}")
         _print_examples(report.across)
+    from labeldep_cli.datasets.remedies import import_command
+
     if report.n_leaking:
         print_line(f"images of train or val with a copy in a later split: {report.n_leaking}")
         if table is not None:
-            print_line(f"  to leave them out: labeldep import {shlex.quote(str(table))} --drop-leaks --out OUT.csv")
+            print_line(f"  to leave them out: {import_command(table, drop_leaks=True)}")
     if report.contradicting:
         print_line(f"identical or near-identical images with different labels: {_pairs(report.contradicting)}")
         _print_examples(report.contradicting)

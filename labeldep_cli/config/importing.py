@@ -24,10 +24,16 @@ class ImportConfig:
         label_names: the names of positions, where labels are written as numbers or as a list of 1 and 0.
         nothing: words in a list of labels that mean that there is none.
         stratify: on by default, unlike in `Source`: splits that are written down do not move when rows are added.
+        out: the file to write, for the commands in remedies; None for the default one.
     """
 
     form: str | None = setting(
-        None, "Form of the source: {forms}.", panel="What", flag="--format", default_text="recognised by its content"
+        None,
+        "Form of the source: {forms}.",
+        panel="What",
+        flag="--format",
+        complete="form",
+        default_text="recognised by its content",
     )
     path_column: str | None = setting(None, "Column with the path or name of the image.", panel="What")
     labels_column: str | None = setting(None, "Column that lists the labels of an image.", panel="What")
@@ -52,12 +58,21 @@ class ImportConfig:
     label_separator: str | None = setting(None, "Character or word between the labels of a list.", panel="How")
     encoding: str | None = setting(None, "Encoding of the text, such as cp1252.", panel="How")
     quotes: bool = setting(
-        True, "Quotation marks hold a cell together; --no-quotes: they are plain characters.", panel="How"
+        True,
+        "Quotation marks hold a cell together; --no-quotes: they do not, and those around a cell are removed.",
+        panel="How",
     )
     suffix: str | None = setting(None, "Ending to add to the names of images, such as .jpg.", panel="How")
     images_dir: Path | None = setting(None, "Folder that the paths of images start from.", panel="How")
     minus_one: Meaning | None = setting(None, "Meaning of -1: the label is absent, or unknown.", panel="How")
     blank: Meaning | None = setting(None, "Meaning of an empty cell: the label is absent, or unknown.", panel="How")
+    threshold: float | None = setting(
+        None,
+        "Smallest value of a present label, where values between 0 and 1 say how sure one is.",
+        panel="How",
+        min=0.0,
+        max=1.0,
+    )
     nothing: tuple[str, ...] = setting(
         (), "Words in a list that mean no label, separated by commas.", panel="How", parser=read_names, metavar="WORDS"
     )
@@ -81,3 +96,4 @@ class ImportConfig:
     stratify: bool = like(
         Source, "stratify", default=True, help="Draw so that each part gets its share of every label."
     )
+    out: Path | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import re
 
@@ -95,5 +96,6 @@ def colour_of(text: str) -> tuple[int, int, int]:
 
 
 def read_names(text: str) -> tuple[str, ...]:
-    """The names of a list such as "resnet101, vgg16"."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    """The names of a list such as "resnet101, vgg16"; a name with a comma is put in double quotes."""
+    names = next(csv.reader([text], skipinitialspace=True), [])
+    return tuple(name.strip() for name in names if name.strip())

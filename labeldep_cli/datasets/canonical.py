@@ -14,17 +14,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from labeldep_cli.datasets.label_cells import SEPARATOR, read_cells
 from labeldep_cli.datasets.label_space import UNKNOWN
+from labeldep_cli.datasets.name_doubts import names_doubt
 from labeldep_cli.datasets.rows import Rows
 from labeldep_cli.files import write_text
 
-SEPARATOR = ";"
 LABELS, LABELS_JSON = "labels", "labels_json"
+UNKNOWN_LABELS, ABSENT_LABELS = "unknown", "absent"
 
 
 def write_table(rows: Rows, file: Path, exact: bool = False) -> None:
@@ -33,26 +36,36 @@ def write_table(rows: Rows, file: Path, exact: bool = False) -> None:
     Args:
         rows: of images; `paths` are written as they are.
         file: the CSV; it appears whole or not at all.
-        exact: write the lists as JSON. They are anyway if a name could not be read back from a list with `;`.
+        exact: write the lists as JSON. They are anyway if lists with `;` could not be read back, or not without a
+            question about the names.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    exact = exact or any(SEPARATOR in name or name != name.strip() or not name for name in rows.names)
     third = _third_column(rows)
-    header = ["path", *(key for key, value in _optional(rows) if value is not None), LABELS_JSON if exact else LABELS]
+    columns = [_lists(rows, 1)]
+    if third:
+        columns.append(_lists(rows, UNKNOWN if third == UNKNOWN_LABELS else 0))
+    exact = exact or not _reads_back([names for column in columns for names in column])
+    optional = {key: value for key, value in _optional(rows) if value is not None}
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*header, third] if third else header)
-    optional = [value for _, value in _optional(rows) if value is not None]
-    for row, path in enumerate(rows.paths):
-        y = rows.labels[row]
-        lists = [np.flatnonzero(y == 1)]
-        if third:
-            lists.append(np.flatnonzero(y == (UNKNOWN if third == "unknown" else 0)))
-        cells = [_cell([rows.names[int(k)] for k in listed], exact) for listed in lists]
-        writer.writerow([path, *(value[row] for value in optional), *cells])
+    writer.writerow(["path", *optional, LABELS_JSON if exact else LABELS, *([third] if third else [])])
+    lists = ([_cell(names, exact) for names in column] for column in columns)
+    writer.writerows(zip(rows.paths, *optional.values(), *lists, strict=True))
     write_text(file, stream.getvalue())
+
+
+def _lists(rows: Rows, value: int) -> list[list[str]]:
+    """The names of the labels of each row that have a value."""
+    return [[rows.names[int(k)] for k in np.flatnonzero(y == value)] for y in rows.labels]
+
+
+def _reads_back(lists: Sequence[list[str]]) -> bool:
+    """Whether lists with `;` are read as they are meant, without a question."""
+    cells = read_cells([_cell(names, exact=False) for names in lists])
+    counts = Counter(name for names in lists for name in names)
+    return cells.label_sets == list(lists) and not cells.odd and names_doubt(counts, cells.separated) is None
 
 
 def _optional(rows: Rows) -> tuple[tuple[str, Sequence[object] | None], ...]:
@@ -64,7 +77,7 @@ def _third_column(rows: Rows) -> str:
     n_unknown = int((rows.labels == UNKNOWN).sum())
     if n_unknown == 0:
         return ""
-    return "unknown" if n_unknown <= int((rows.labels == 0).sum()) else "absent"
+    return UNKNOWN_LABELS if n_unknown <= int((rows.labels == 0).sum()) else ABSENT_LABELS
 
 
 def _cell(names: Sequence[str], exact: bool) -> str:

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labeldep_cli.datasets.coco_doubts import SAME_IDS, no_coco, require_all_known, unlisted
+from labeldep_cli.datasets.doubts import TO_IMPORT, Answer, Doubt
 from labeldep_cli.datasets.draw import Draw, hold_out_published
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Dataset, Split, label_space, require_unique
+from labeldep_cli.datasets.split_words import SPLIT_COLUMNS, read_splits
 from labeldep_cli.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ class CocoAnnotations:
         annotated: bool [N], whether the image has any annotation.
         space: the category names, by ascending category id.
         category_ids: the L ids.
+        splits: the split of each image; None if the file names none.
     """
 
     image_ids: tuple[int | str, ...]
@@ -44,6 +48,7 @@ class CocoAnnotations:
     annotated: NDArray[np.bool_]
     space: LabelSpace
     category_ids: tuple[int | str, ...]
+    splits: tuple[str, ...] | None = None
 
 
 def load(data_dir: Path, draw: Draw) -> Dataset:
@@ -84,11 +89,18 @@ def load_json(path: Path) -> CocoAnnotations:
         images = sorted(index.imgs.values(), key=lambda image: image["id"])
         categories = sorted(index.cats.values(), key=lambda category: category["id"])
     except TypeError:
-        raise DatasetError(f"{path}: ids are partly numbers, partly strings", "Write all ids the same way.") from None
+        raise Doubt("ids are partly numbers, partly strings", (TO_IMPORT,), SAME_IDS).error(path) from None
+    require_all_known(path, images, index.anns)
     names, files = [c.get("name") for c in categories], [i.get("file_name") for i in images]
     _require_strings(path, "category", "name", names, [c["id"] for c in categories])
     _require_strings(path, "image", "file_name", files, [i["id"] for i in images])
     require_unique(files, path)
+    if repeated := [name for name, n in Counter(names).items() if n > 1]:
+        raise Doubt(
+            f"two categories are called {repeated[0]!r}",
+            (Answer("To make one label of them", {}),),
+            "Or rename one.",
+        ).error(path)
     space = label_space(names, path)
     rows, columns = _entries(path, index, images, categories)
     labels = np.zeros((len(images), len(space)), dtype=np.int8)
@@ -102,6 +114,7 @@ def load_json(path: Path) -> CocoAnnotations:
         annotated=annotated,
         space=space,
         category_ids=tuple(category["id"] for category in categories),
+        splits=_splits(path, images),
     )
 
 
@@ -149,14 +162,17 @@ def _index(path: Path) -> COCO:
             index.createIndex()
     except (KeyError, TypeError, AttributeError) as error:
         why = f"an entry lacks the key {error}" if isinstance(error, KeyError) else str(error)
-        raise DatasetError(
-            f"{path} is not in COCO's format: {why}",
+        raise Doubt(
+            f"it is not in COCO's format: {why}",
+            (TO_IMPORT,),
             "Every image and category needs an id; every annotation needs an id, an image_id and a category_id.",
-        ) from None
+        ).error(path) from None
     for kind, indexed in (("images", index.imgs), ("annotations", index.anns), ("categories", index.cats)):
         if len(indexed) != len(parsed[kind]):  # the index keeps only the last entry of each id
             repeated, _ = Counter(entry["id"] for entry in parsed[kind]).most_common(1)[0]
-            raise DatasetError(f"{path}: the id {repeated!r} is used twice among its {kind}", "Give each its own id.")
+            raise Doubt(
+                f"the id {repeated!r} is used twice among its {kind}", (TO_IMPORT,), "Give each its own id."
+            ).error(path)
     return index
 
 
@@ -185,12 +201,18 @@ def _parse(path: Path) -> dict[str, Any]:
         raise DatasetError(f"{path} is not in COCO's format: it is nested too deeply", "Check the file.") from None
     for kind in ("images", "annotations", "categories"):
         if not isinstance(parsed, dict) or not isinstance(parsed.get(kind), list):
-            raise DatasetError(
-                f"{path} is not in COCO's format: it has no list {kind!r}",
-                "A COCO-format JSON holds the lists images, annotations and categories.",
-            )
+            raise no_coco(parsed, kind).error(path)
     annotations: dict[str, Any] = parsed
     return annotations
+
+
+def _splits(path: Path, images: list[dict[str, Any]]) -> tuple[str, ...] | None:
+    """The splits of images that have a `split`, or a key that means it."""
+    key = next((key for key in SPLIT_COLUMNS if any(key in image for image in images)), None)
+    if key is None:
+        return None
+    words = [image.get(key, "") for image in images]
+    return tuple(read_splits(path, key, words, lambda row: f"image {images[row]['id']!r}"))
 
 
 def _require_strings(path: Path, kind: str, key: str, values: list[Any], ids: list[Any]) -> None:
@@ -210,10 +232,7 @@ def _entries(
     for annotation in index.anns.values():
         for key, known in (("image_id", row_of), ("category_id", column_of)):
             if annotation[key] not in known:
-                raise DatasetError(
-                    f"{path}: annotation {annotation['id']!r} has the {key} {annotation[key]!r}, which is not listed",
-                    "Add it to images or categories, or remove the annotation.",
-                )
+                raise unlisted(annotation, key, known).error(path)
         rows.append(row_of[annotation["image_id"]])
         columns.append(column_of[annotation["category_id"]])
     return rows, columns

@@ -1,146 +1,154 @@
-"""Read a user's own labels from a CSV."""
+"""Read a user's own labels from a CSV: the canonical table, lists of names, or a column for each label."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from labeldep_cli.datasets.rows import Rows
-from labeldep_cli.datasets.split import SPLITS, unknown_split
+from labeldep_cli.datasets import csv_doubts
+from labeldep_cli.datasets.canonical import ABSENT_LABELS, LABELS_JSON
+from labeldep_cli.datasets.csv_rows import CsvRows
+from labeldep_cli.datasets.doubts import Answer, Doubt, combined
+from labeldep_cli.datasets.label_cells import read_cells
+from labeldep_cli.datasets.label_space import UNKNOWN
+from labeldep_cli.datasets.name_doubts import columns_doubt
+from labeldep_cli.datasets.rows import Rows, label_names, require_disjoint
+from labeldep_cli.datasets.split_words import read_splits, zero_one_split
 from labeldep_cli.datasets.text_file import read_text
+from labeldep_cli.datasets.value_doubts import (
+    BLANK,
+    MINUS_ONE,
+    VALUE_CODES,
+    ValueCounts,
+    code_of,
+    known_labels,
+    values_doubt,
+)
 from labeldep_cli.errors import DatasetError
-
-_CODES = {"1": 1, "0": 0, "-1": 255, "": 255, "1.0": 1, "0.0": 0, "-1.0": 255}
-"""The values of a multi-hot column as bytes; 255 is -1 as int8. pandas writes 1.0 if a column has empty cells."""
 
 
 def read(file: Path) -> Rows:
-    """Read a CSV: `path[,split],label,label,...` multi-hot, or `path[,split],labels` with `;` between names.
+    """Read a CSV with the columns `path[,split][,group][,fold]` and labels.
+
+    Labels are a column each (multi-hot: 1, 0, `?`), or one column `labels` of names with `;` between them; see
+    `canonical` for `labels_json`, `unknown` and `absent`.
 
     Raises:
-        DatasetError: the file is malformed; names the line, the column and the problem.
+        DatasetError: the file is malformed, or leaves a question open; names the line, the column and the problem, and
+            the command that answers the question.
     """
-    reader = csv.reader(io.StringIO(read_text(file), newline=""))
-    try:
-        header = next((row for row in reader if row), None)
-        if header is None:
-            raise DatasetError(f"{file} is empty", "Its first line is the header: path[,split],label,label,...")
-        columns = _columns(file, header)
-        return _read_names(file, reader, columns) if columns.listed else _read_multi_hot(file, reader, columns)
-    except csv.Error as error:
-        raise DatasetError(f"{file}, line {reader.line_num}: {error}", "Save it as a plain CSV.") from None
+    rows = CsvRows(file, read_text(file))
+    return _read_multi_hot(rows) if rows.columns.listing is None else _read_lists(rows)
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """The columns of a CSV.
-
-    Attributes:
-        path, split, labels: the numbers of these columns; `split` is None if there is none.
-        names: names of the label columns.
-        width: number of columns.
-    """
-
-    path: int
-    split: int | None
-    labels: tuple[int, ...]
-    names: tuple[str, ...]
-    width: int
-
-    @property
-    def listed(self) -> bool:
-        """Whether one column `labels` lists names; otherwise there is one column per label."""
-        return self.names == ("labels",)
-
-
-def _columns(file: Path, header: list[str]) -> _Columns:
-    names = [name.strip() for name in header]
-    for number, name in enumerate(names, start=1):
-        if not name:
-            raise DatasetError(
-                f"{file}: column {number} has no name", "Name it or remove it (pandas: to_csv(..., index=False))."
-            )
-        if name in names[: number - 1]:
-            raise DatasetError(f"{file}: there are two columns {name!r}", "Merge the two, or rename one.")
-    if "path" not in names:
-        raise DatasetError(
-            f"{file} has no column 'path'; its columns are {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}",
-            "The header is path[,split],label,label,... or path[,split],labels, with commas between columns.",
-        )
-    labels = tuple(i for i, name in enumerate(names) if name not in ("path", "split"))
-    if not labels:
-        raise DatasetError(f"{file} has no label column", "Add one column per label, or one column `labels`.")
-    if "labels" in names and len(labels) > 1:
-        raise DatasetError(
-            f"{file} has a column 'labels' and also {names[next(i for i in labels if names[i] != 'labels')]!r}",
-            "Keep either one column per label, or the single column `labels`.",
-        )
-    split = names.index("split") if "split" in names else None
-    return _Columns(names.index("path"), split, labels, tuple(names[i] for i in labels), len(names))
-
-
-def _rows(file: Path, reader: Any, columns: _Columns) -> Iterator[tuple[int, str, str | None, list[str]]]:  # noqa: ANN401
-    """Yield (line, path, split, all fields) of each row that is not blank; `reader` is a csv.reader."""
-    for row in reader:
-        if not row:
-            continue
-        line = reader.line_num
-        if len(row) != columns.width:
-            raise DatasetError(
-                f"{file}, line {line}: {len(row)} fields, but the header has {columns.width}",
-                "Give every row one field per column; quote a field that contains a comma.",
-            )
-        path = row[columns.path].strip()
-        if not path:
-            raise DatasetError(f"{file}, line {line}: the path is empty", "Name an image, or remove the row.")
-        split = None if columns.split is None else row[columns.split].strip()
-        if split is not None and split not in SPLITS:
-            raise unknown_split(file, f"line {line}", split)
-        yield line, path, split, row
-
-
-def _read_multi_hot(file: Path, reader: Any, columns: _Columns) -> Rows:  # noqa: ANN401
-    paths: list[str] = []
-    splits: list[str] = []
+def _read_multi_hot(rows: CsvRows) -> Rows:
+    columns = rows.columns
     values = bytearray()
-    for line, path, split, row in _rows(file, reader, columns):
-        cells = [row[i] for i in columns.labels]
+    for row in rows:
+        cells = [row[k] for k in columns.labels]
         try:
-            values += bytes(map(_CODES.__getitem__, cells))  # one pass in C: 16 million cells in about a second
+            values += bytes(map(VALUE_CODES.__getitem__, cells))  # one pass in C: 16 million cells in about a second
         except KeyError:
-            values += _strip_cells(file, line, cells, columns)
-        paths.append(path)
-        if split is not None:
-            splits.append(split)
-    labels = np.frombuffer(bytes(values), dtype=np.int8).reshape(len(paths), len(columns.labels))
-    return Rows(paths, labels, columns.names, None if columns.split is None else splits)
+            values += _codes(rows, cells)
+    codes = np.frombuffer(bytes(values), dtype=np.uint8).reshape(len(rows.paths), len(columns.labels))
+    groups = () if columns.group is None else set(rows.cells[columns.group])
+    doubts = [columns_doubt(columns.names), csv_doubts.label_columns_doubt(columns, groups), _label_called_split(rows)]
+    if (codes == MINUS_ONE).any() or (codes == BLANK).any():
+        doubts.append(values_doubt(columns.names, ValueCounts.of(codes)))
+    if (doubt := combined(doubts)) is not None:
+        raise doubt.error(rows.file)
+    return _with_columns(rows, known_labels(codes), columns.names)
 
 
-def _strip_cells(file: Path, line: int, cells: list[str], columns: _Columns) -> bytes:
-    """The values of a row with spaces around its cells; DatasetError if a cell is not a label value."""
-    for name, cell in zip(columns.names, cells, strict=True):
-        if cell.strip() not in _CODES:
-            raise DatasetError(
-                f"{file}, line {line}, column {name!r}: {cell!r} is not a label value",
-                "Write 1 (present), 0 (absent), -1 or nothing (unknown)."
-                + (" A column of names has the header `labels`." if len(cells) == 1 else ""),
-            )
-    return bytes(_CODES[cell.strip()] for cell in cells)
+def _codes(rows: CsvRows, cells: Sequence[str]) -> bytes:
+    """The codes of a row with values in unusual spellings."""
+    codes = [code_of(cell) for cell in cells]
+    if None in codes:
+        k = codes.index(None)
+        place = f"line {rows.lines[-1]}, column {rows.columns.names[k]!r}"
+        raise csv_doubts.foreign_cells_doubt(rows.columns, rows.again(), place, cells[k]).error(rows.file)
+    return bytes(code for code in codes if code is not None)
 
 
-def _read_names(file: Path, reader: Any, columns: _Columns) -> Rows:  # noqa: ANN401
-    paths: list[str] = []
-    splits: list[str] = []
-    label_sets: list[list[str]] = []
-    for _, path, split, row in _rows(file, reader, columns):
-        paths.append(path)
-        label_sets.append([name.strip() for name in row[columns.labels[0]].split(";") if name.strip()])
-        if split is not None:
-            splits.append(split)
-    return Rows.of_label_sets(paths, label_sets, None if columns.split is None else splits)
+def _label_called_split(rows: CsvRows) -> Doubt | None:
+    split = rows.columns.split
+    if split is None or not {cell.strip() for cell in set(rows.cells[split])} <= {"0", "1"}:
+        return None
+    return zero_one_split(rows.columns.name(split), rows.columns.names)
+
+
+def _read_lists(rows: CsvRows) -> Rows:
+    columns = rows.columns
+    assert columns.listing is not None
+    for _ in rows:
+        pass
+    n = len(rows.paths)
+    lists = [rows.cells[k] for k in (columns.listing, columns.remaining) if k is not None]
+    if columns.name(columns.listing).lower() == LABELS_JSON:
+        sets = [_exact_names(rows, row % n, cell) for row, cell in enumerate(cell for cells in lists for cell in cells)]
+        doubts = [csv_doubts.ignored_columns_doubt(columns, rows.seen)]
+    else:
+        cells = read_cells([cell for cells in lists for cell in cells])
+        sets = cells.label_sets
+        counts = Counter(name for names in sets for name in set(names))
+        doubts = [csv_doubts.cells_doubt(cells, counts), csv_doubts.ignored_columns_doubt(columns, rows.seen)]
+    if (doubt := combined(doubts)) is not None:
+        raise doubt.error(rows.file)
+    if columns.remaining is None:
+        read = Rows.of_label_sets(rows.paths, sets, None)
+    else:
+        remaining_name = columns.name(columns.remaining).lower()
+        for line, present, remaining in zip(rows.lines, sets, sets[n:], strict=False):
+            require_disjoint(present, remaining, remaining_name, f"{rows.file}, line {line}")
+        unlisted = UNKNOWN if remaining_name == ABSENT_LABELS else 0
+        read = Rows.of_label_sets(rows.paths, sets[:n], None, remaining=sets[n:], unlisted=unlisted)
+    return _with_columns(rows, read.labels, read.names)
+
+
+def _exact_names(rows: CsvRows, row: int, cell: str) -> list[str]:
+    """The names of a JSON list, exactly as they are written."""
+    where, form = f"{rows.file}, line {rows.lines[row]}", 'A cell of `labels_json` is ["sea", "sunset"].'
+    try:
+        names = json.loads(cell) if cell.strip() else []
+    except (json.JSONDecodeError, RecursionError):
+        raise DatasetError(f"{where}: {cell[:60]!r} is not valid JSON", form) from None
+    label_names(names, where, form)
+    return list(names)
+
+
+def _with_columns(rows: CsvRows, labels: NDArray[np.int8], names: Sequence[str]) -> Rows:
+    """Rows with the columns of the file that are no labels."""
+    columns = rows.columns
+    splits = None if columns.split is None else _splits(rows, columns.split)
+    groups = None
+    if columns.group is not None:
+        # An empty cell is a group of its own.
+        groups = [cell.strip() or path for cell, path in zip(rows.cells[columns.group], rows.paths, strict=True)]
+    folds = None if columns.fold is None else _folds(rows, columns.fold)
+    ignored = tuple(columns.name(k) for k in columns.ignored)
+    return Rows(rows.paths, labels, names, splits, groups=groups, folds=folds, ignored=ignored)
+
+
+def _splits(rows: CsvRows, column: int) -> list[str]:
+    return read_splits(rows.file, rows.columns.name(column), rows.cells[column], lambda row: f"line {rows.lines[row]}")
+
+
+def _folds(rows: CsvRows, column: int) -> list[int]:
+    folds = []
+    for line, cell in zip(rows.lines, rows.cells[column], strict=True):
+        text = cell.strip().removesuffix(".0")
+        if not text.isdecimal():
+            name = rows.columns.name(column)
+            raise Doubt(
+                f"{cell!r} is no number of a fold",
+                (Answer("To read the table without its folds", {"ignore_columns": (name,)}),),
+                "Folds are counted from 0.",
+                f"line {line}, column {name!r}",
+            ).error(rows.file)
+        folds.append(int(text))
+    return folds

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from labeldep_cli.datasets.remedies import import_command
 from labeldep_cli.datasets.stratification import LabelCounts, stratify
 from labeldep_cli.datasets.units import Units, keepers
 from labeldep_cli.errors import DatasetError
@@ -42,7 +43,7 @@ def splits_of_fold(
     """
     if folds is None:
         if fold is not None:
-            command = f"labeldep import {shlex.quote(str(source))} --out folds.csv --folds 5"
+            command = import_command(source, folds=5)
             raise NoFoldsError(f"{source} has no folds to test on, as --fold {fold} asks", f"Draw them:\n{command}")
         return splits, ()
     known = sorted(set(folds))

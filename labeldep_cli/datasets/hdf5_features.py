@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.errors import DatasetError
 
+_TEXTS = ("label_names", "split", "group", "minus_one")
+"""Arrays of text, which HDF5 stores as bytes or objects."""
 
-def read_ready_features(path: Path) -> tuple[NDArray[Any], NDArray[Any], tuple[str, ...], tuple[str, ...] | None]:
+
+def read_arrays(path: Path, wanted: Collection[str]) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
     """Read a user's own features from HDF5.
 
     Args:
-        path: a file with `X` [N, F], `Y` [N, L], `label_names` [L] and optionally `split` [N].
+        path: the file.
+        wanted: the names of the arrays to read.
 
     Returns:
-        X, Y, label names, and split names or None; as stored, for the caller to check.
+        The wanted arrays that the file has, as they are stored, for the caller to check; those with text as arrays of
+        strings. And the names of all that it has.
 
     Raises:
-        DatasetError: the file is not an HDF5 file, or lacks one of the arrays.
+        DatasetError: the file is not an HDF5 file, or something else has the name of an array.
     """
     try:
         with h5py.File(path, "r") as file:
-            missing = [name for name in ("X", "Y", "label_names") if name not in file]
-            if missing:
-                raise DatasetError(
-                    f"{path} holds no {', '.join(missing)}", "It needs X [N, F], Y [N, L] and label_names [L]."
-                )
-            split = _texts(file["split"]) if "split" in file else None
-            return file["X"][:], file["Y"][:], _texts(file["label_names"]), split
+            arrays = {name: _texts(file[name]) if name in _TEXTS else file[name][:] for name in file if name in wanted}
+            return arrays, tuple(file)
     except (OSError, RuntimeError) as error:
         raise DatasetError(
             f"{path} is not a readable HDF5 file (truncated, or another format)", "Write the file again."
@@ -43,5 +45,7 @@ def read_ready_features(path: Path) -> tuple[NDArray[Any], NDArray[Any], tuple[s
         ) from error
 
 
-def _texts(stored: Any) -> tuple[str, ...]:  # noqa: ANN401 - h5py is untyped
-    return tuple(value.decode() if isinstance(value, bytes) else str(value) for value in stored[:])
+def _texts(stored: Any) -> NDArray[Any]:  # noqa: ANN401 - h5py is untyped
+    values = np.asarray(stored[()])
+    texts = [value.decode() if isinstance(value, bytes) else str(value) for value in values.reshape(-1)]
+    return np.array(texts, dtype=str).reshape(values.shape)

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labeldep_cli.datasets.doubts import TO_IMPORT, Answer, Doubt, combined
+from labeldep_cli.datasets.feature_scale import scale_doubt
+from labeldep_cli.datasets.name_doubts import columns_doubt
 from labeldep_cli.datasets.rows import Rows
-from labeldep_cli.datasets.split import SPLITS, unknown_split
+from labeldep_cli.datasets.split_words import read_splits
+from labeldep_cli.datasets.value_doubts import MINUS_ONE, ValueCounts, values_doubt
 from labeldep_cli.errors import DatasetError
 
-_FORM = "Ready features are X [N, F], Y [N, L], label_names [L] and, optionally, split [N]."
+FORM = "Ready features are X [N, F], Y [N, L], label_names [L] and, optionally, split [N]."
+
+ARRAYS = ("X", "Y", "label_names", "split", "group", "fold", "minus_one")
+"""The arrays that are read."""
 
 
 @dataclass(frozen=True)
@@ -27,26 +35,35 @@ class ReadyFeatures:
         labels: int8 [N, L] in {0, 1, -1}.
         label_names: the L labels.
         splits: the split name of each row; None if the file names no splits.
+        groups: the group of each row; None if the file names no groups.
+        folds: the fold of each row; None if the file has no folds.
+        ignored: the arrays of the file that are not read.
     """
 
     features: NDArray[np.float32]
     labels: NDArray[np.int8]
     label_names: tuple[str, ...]
     splits: tuple[str, ...] | None
+    groups: tuple[str, ...] | None = None
+    folds: tuple[int, ...] | None = None
+    ignored: tuple[str, ...] = ()
 
 
 def read(file: Path) -> ReadyFeatures:
     """Read and check an `.npz` (pickles in it are refused) or an `.h5`.
 
-    Raises:
-        DatasetError: the file is unreadable, lacks an array, or an array has a wrong shape, type or value.
-    """
-    if file.suffix.lower() == ".npz":
-        return _checked(file, *_read_npz(file))
-    from labeldep_cli.datasets.hdf5_features import read_ready_features  # imports h5py
+    `minus_one`, a text, says "unknown" if it is settled that -1 in Y means an unknown label.
 
-    x, y, names, split = read_ready_features(file)
-    return _checked(file, x, y, np.array(names, dtype=str), None if split is None else np.array(split, dtype=str))
+    Raises:
+        DatasetError: the file is unreadable, lacks an array, an array has a wrong shape, type or value, or the file
+            leaves a question open; the remedy is the command that answers it.
+    """
+    arrays, present = read_arrays(file, ARRAYS)
+    missing = [key for key in ("X", "Y", "label_names") if key not in arrays]
+    if missing:
+        what = f"it has no {', '.join(missing)}; it has {', '.join(present) or 'nothing'}"
+        raise Doubt(what, (TO_IMPORT,), FORM).error(file)
+    return replace(_checked(file, arrays), ignored=tuple(key for key in present if key not in ARRAYS))
 
 
 def read_rows(file: Path) -> Rows:
@@ -56,23 +73,35 @@ def read_rows(file: Path) -> Rows:
         DatasetError: as `read` does.
     """
     loaded = read(file)
-    names = [f"row-{row}" for row in range(len(loaded.features))]
-    return Rows(names, loaded.labels, loaded.label_names, loaded.splits, loaded.features)
+    return Rows(
+        [f"row-{row}" for row in range(len(loaded.features))],
+        loaded.labels,
+        loaded.label_names,
+        loaded.splits,
+        loaded.features,
+        groups=loaded.groups,
+        folds=loaded.folds,
+        ignored=loaded.ignored,
+    )
 
 
-def _read_npz(file: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any] | None]:
+def read_arrays(file: Path, wanted: Collection[str]) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
+    """The wanted arrays of an `.npz` or `.h5`, by name, unchecked; and the names of all its arrays.
+
+    Raises:
+        DatasetError: the file is unreadable, or holds Python objects.
+    """
+    if file.suffix.lower() != ".npz":
+        from labeldep_cli.datasets import hdf5_features  # imports h5py
+
+        return hdf5_features.read_arrays(file, wanted)
     remedy = "Write it again with numpy.savez."
     try:
         archive = np.load(file, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise DatasetError(f"{file} is not an npz archive", remedy)
         with archive:
-            for key in ("X", "Y", "label_names"):
-                if key not in archive.files:
-                    present = ", ".join(archive.files) or "none"
-                    raise DatasetError(f"{file} has no array {key!r}; it has {present}", _FORM)
-            split = archive["split"] if "split" in archive.files else None
-            return archive["X"], archive["Y"], archive["label_names"], split
+            return {key: archive[key] for key in archive.files if key in wanted}, tuple(archive.files)
     except ValueError as error:
         if "allow_pickle" in str(error):
             raise DatasetError(
@@ -84,50 +113,85 @@ def _read_npz(file: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDA
         raise DatasetError(f"{file} cannot be read: {error}", remedy) from None
 
 
-def _checked(
-    file: Path, x: NDArray[Any], y: NDArray[Any], names: NDArray[Any], split: NDArray[Any] | None
-) -> ReadyFeatures:
-    _check_shapes(file, x, y, names, split)
-    bad = np.argwhere(~np.isin(y, (-1, 0, 1)))
-    if len(bad):
-        row, column = bad[0]
-        raise DatasetError(
-            f"{file}: Y[{row}, {column}] is {y[row, column]}", "Y holds 1 (present), 0 (absent) or -1 (unknown)."
-        )
-    splits = None if split is None else _strings(file, "split", split)
-    for row, value in enumerate(splits or ()):
-        if value not in SPLITS:
-            raise unknown_split(file, f"split[{row}]", value)
+def _checked(file: Path, arrays: Mapping[str, NDArray[Any]]) -> ReadyFeatures:
+    x, y = arrays["X"], arrays["Y"]
+    _check_shapes(file, arrays)
+    names = texts_of(file, "label_names", arrays["label_names"])
+    settled = "minus_one" in arrays and str(arrays["minus_one"]) == "unknown"
+    doubts = [_odd_values_doubt(y), columns_doubt(names)]
+    if not settled and doubts[0] is None and (y == -1).any():
+        codes = np.where(y == -1, MINUS_ONE, y).astype(np.uint8)
+        doubts.append(values_doubt(names, ValueCounts.of(codes)))
     with np.errstate(over="ignore"):  # a float64 beyond float32's range becomes inf, which is an error below
         features = np.ascontiguousarray(x, dtype=np.float32)
+    _require_finite(file, features)
+    if (doubt := combined([*doubts, scale_doubt(features)])) is not None:
+        raise doubt.error(file)
+    splits = None
+    if "split" in arrays:
+        splits = read_splits(file, "split", texts_of(file, "split", arrays["split"]), lambda row: f"split[{row}]")
+    return ReadyFeatures(
+        features,
+        y.astype(np.int8),
+        names,
+        None if splits is None else tuple(splits),
+        tuple(map(str, arrays["group"].tolist())) if "group" in arrays else None,
+        tuple(map(int, arrays["fold"].tolist())) if "fold" in arrays else None,
+    )
+
+
+def _odd_values_doubt(y: NDArray[Any]) -> Doubt | None:
+    """Ask about values of Y that are not 1, 0 or -1."""
+    bad = np.argwhere(~np.isin(y, (-1, 0, 1)))
+    if len(bad) == 0:
+        return None
+    row, column = bad[0]
+    place, value = f"Y[{row}, {column}]", y[row, column]
+    otherwise = "Y holds 1 (present), 0 (absent) or -1 (unknown)."
+    meanings = ("absent", "unknown")
+    if y.dtype.kind == "f" and np.isnan(y[tuple(bad.T)]).all():
+        answers = tuple(Answer(f"If nan means {meaning}", {"blank": meaning}) for meaning in meanings)
+        return Doubt(f"{place} is nan", answers, otherwise)
+    if y.dtype == np.uint8 and (y[tuple(bad.T)] == np.uint8(255)).all():
+        answers = tuple(Answer(f"If 255 is -1 and means {meaning}", {"minus_one": meaning}) for meaning in meanings)
+        return Doubt(f"{place} is 255, which may be -1 as an unsigned number", answers, otherwise)
+    return Doubt(f"{place} is {value}", (), otherwise)
+
+
+def _require_finite(file: Path, features: NDArray[np.float32]) -> None:
     finite = [np.isfinite(features[start : start + 4096]).all(axis=1) for start in range(0, len(features), 4096)]
     not_finite = np.flatnonzero(~np.concatenate(finite)) if finite else np.empty(0, dtype=np.int64)
     if len(not_finite):
-        raise DatasetError(
-            f"{file}: X has NaN or infinite values in {len(not_finite)} of {len(x)} rows, first in row {not_finite[0]}",
-            "Correct or remove these rows (they are counted from 0; X is used as float32).",
-        )
-    return ReadyFeatures(features, y.astype(np.int8), _strings(file, "label_names", names), splits)
+        raise Doubt(
+            f"X has NaN or infinite values in {len(not_finite)} of {len(features)} rows, first in row {not_finite[0]}",
+            (Answer("To leave these rows out", {"drop_broken": True}),),
+            "Or correct them (they are counted from 0; X is used as float32).",
+        ).error(file)
 
 
-def _check_shapes(
-    file: Path, x: NDArray[Any], y: NDArray[Any], names: NDArray[Any], split: NDArray[Any] | None
-) -> None:
+def _check_shapes(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    x, y, names = arrays["X"], arrays["Y"], arrays["label_names"]
     shapes = f"X {list(x.shape)}, Y {list(y.shape)}, label_names {list(names.shape)}"
     if x.ndim != 2 or y.ndim != 2 or names.ndim != 1 or len(x) != len(y) or y.shape[1] != len(names):
-        raise DatasetError(f"{file}: the shapes do not fit: {shapes}", _FORM)
+        raise DatasetError(f"{file}: the shapes do not fit: {shapes}", FORM)
     if x.shape[1] == 0:
         raise DatasetError(f"{file}: X has no columns: {shapes}", "Give each row at least one feature.")
     if x.dtype.kind not in "fiu" or y.dtype.kind not in "fiub":
         raise DatasetError(f"{file}: X is {x.dtype} and Y {y.dtype}, not numbers", "X is float32, Y int8.")
-    if split is not None and split.shape != (len(x),):
-        raise DatasetError(
-            f"{file}: split has the shape {list(split.shape)} for {len(x)} rows", "Name one split a row."
-        )
+    for key in ("split", "group", "fold"):
+        if key in arrays and arrays[key].shape != (len(x),):
+            shape = list(arrays[key].shape)
+            raise DatasetError(f"{file}: {key} has the shape {shape} for {len(x)} rows", f"Name one {key} a row.")
+    if "fold" in arrays and arrays["fold"].dtype.kind not in "iu":
+        raise DatasetError(f"{file}: fold is {arrays['fold'].dtype}, not whole numbers", "Count folds from 0.")
 
 
-def _strings(file: Path, key: str, values: NDArray[Any]) -> tuple[str, ...]:
-    """An array of text, or of UTF-8 bytes, as strings."""
+def texts_of(file: Path, key: str, values: NDArray[Any]) -> tuple[str, ...]:
+    """An array of text, or of UTF-8 bytes, as strings without blanks around them.
+
+    Raises:
+        DatasetError: the array holds something else.
+    """
     remedy = "Save it as numpy.array(names, dtype=str)."
     if values.dtype.kind == "S":
         try:

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from labeldep_cli.datasets.draw import Draw, complete, missing_splits
 from labeldep_cli.datasets.folds import splits_of_fold
 from labeldep_cli.datasets.image_file import Members
+from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.datasets.split import SPLITS, Dataset, Split, label_space, require_unique
 from labeldep_cli.datasets.units import divided_groups
+from labeldep_cli.datasets.value_doubts import unlearnable_doubt
 from labeldep_cli.errors import DatasetError
 
 
@@ -53,29 +55,61 @@ class Rows:
         label_sets: Sequence[Sequence[str]],
         splits: Sequence[str] | None,
         members: Members | None = None,
+        remaining: Sequence[Sequence[str]] | None = None,
+        unlisted: int = 0,
     ) -> Rows:
-        """Rows from sets of label names; the L labels are all names that occur, sorted."""
-        names = sorted({name for labels in label_sets for name in labels})
+        """Rows from sets of label names; the L labels are all names that occur, sorted.
+
+        Args:
+            paths: N paths.
+            label_sets: N sets of labels that are present.
+            splits, members: as in `Rows`.
+            remaining: N sets of other labels; None if there are none.
+            unlisted: the value of a label that is in neither set of a row: if 0, the remaining ones are unknown; if
+                UNKNOWN, they are absent.
+        """
+        sets = (label_sets, remaining or ())
+        names = sorted({name for listed in sets for labels in listed for name in labels})
         column_of = {name: column for column, name in enumerate(names)}
-        y = np.zeros((len(paths), len(names)), dtype=np.int8)
-        for row, labels in enumerate(label_sets):
-            y[row, [column_of[name] for name in labels]] = 1
+        y = np.full((len(paths), len(names)), unlisted, dtype=np.int8)
+        for listed, value in zip(sets, (1, UNKNOWN if unlisted == 0 else 0), strict=True):
+            for row, labels in enumerate(listed):
+                y[row, [column_of[name] for name in labels]] = value
         return Rows(paths, y, names, splits, members=members)
 
 
-def label_names(labels: object, where: str, form: str) -> list[str]:
+def require_disjoint(labels: Sequence[str], remaining: Sequence[str], key: str, where: str) -> None:
+    """Require that no label of a row is listed as present and also as unknown or absent.
+
+    Args:
+        labels: the labels that are present.
+        remaining: those that are `key`.
+        key: "unknown" or "absent".
+        where: the file and the position in it, for the message.
+
+    Raises:
+        DatasetError: names the label.
+    """
+    if both := set(labels) & set(remaining):
+        raise DatasetError(
+            f"{where}: the label {min(both)!r} is in 'labels' and in {key!r}", "Keep it in one of the two."
+        )
+
+
+def label_names(labels: object, where: str, form: str, key: str = "labels") -> list[str]:
     """Check and strip a list of label names that was read from JSON.
 
     Args:
-        labels: the value of `labels`.
+        labels: the list.
         where: the file and the position in it, for the message.
         form: the correct form, for the remedy.
+        key: the name of the list, for the message.
 
     Raises:
         DatasetError: it is not a list of non-empty strings.
     """
     if not isinstance(labels, list):
-        raise DatasetError(f"{where}: 'labels' is {labels!r}, not a list of names", form)
+        raise DatasetError(f"{where}: {key!r} is {labels!r}, not a list of names", form)
     for name in labels:
         if not isinstance(name, str) or not name.strip():
             raise DatasetError(f"{where}: the label {name!r} is not a name", form)
@@ -102,6 +136,7 @@ def as_dataset(rows: Rows, source: Path, name: str, draw: Draw) -> Dataset:
     space = label_space(rows.names, source)
     if len(space) == 0:
         raise DatasetError(f"{source} names no label", "Name at least one label in at least one row.")
+    _require_learnable(rows, source)
     all_rows = Split(
         "train",
         tuple(rows.paths),
@@ -127,6 +162,20 @@ def as_dataset(rows: Rows, source: Path, name: str, draw: Draw) -> Dataset:
         place=source,
         ignored=rows.ignored,
     )
+
+
+def _require_learnable(rows: Rows, source: Path) -> None:
+    """Refuse data of which nothing, or of a label nothing, is known.
+
+    Raises:
+        DatasetError: names the label.
+    """
+    doubt = unlearnable_doubt(rows.names, rows.labels)
+    if doubt is None:
+        return
+    if rows.members is not None:  # shards are read as they are, and never imported
+        raise DatasetError(f"{source}: {doubt.what}", doubt.otherwise)
+    raise doubt.error(source)
 
 
 def _require_text(names: Sequence[str], source: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from labeldep_cli.datasets.rows import name_with_digest
+from labeldep_cli.datasets.split_words import SPLIT_WORDS
 from labeldep_cli.errors import DatasetError, nearest
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -15,7 +16,7 @@ SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
-_SPLIT = re.compile(r"(?<![a-z])(train|val|test)(?![a-z])")
+_SPLIT = re.compile(rf"(?<![a-z])({'|'.join(SPLIT_WORDS)})(?![a-z])")
 _SHOWN = 3
 
 
@@ -77,9 +78,9 @@ def _no_match_remedy(pattern: Path) -> str:
 
 
 def split_in(name: str) -> str | None:
-    """The split in a shard's name: train, val or test as a separate word (`miml-train-000.tar`); None without one."""
-    words = set(_SPLIT.findall(name.lower()))
-    return words.pop() if len(words) == 1 else None
+    """The split in a shard's name, as a separate word (`miml-train-000.tar`, `a-valid.tar`); None without one."""
+    splits = {SPLIT_WORDS[word] for word in _SPLIT.findall(name.lower())}
+    return splits.pop() if len(splits) == 1 else None
 
 
 def dataset_name(pattern: Path) -> str:

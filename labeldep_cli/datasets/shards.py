@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.image_file import IMAGE_SUFFIXES, Member, Members
-from labeldep_cli.datasets.rows import Rows, as_dataset, label_names
+from labeldep_cli.datasets.name_doubts import names_doubt
+from labeldep_cli.datasets.rows import Rows, as_dataset
+from labeldep_cli.datasets.shard_labels import SampleLabels, parse_json, parse_text
 from labeldep_cli.datasets.shard_names import dataset_name, find, split_in
-from labeldep_cli.datasets.split import SPLITS, Dataset, unknown_split
+from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.progress import Reporter
 
@@ -25,8 +28,6 @@ _KEY = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")
 
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 
-_FORM = 'KEY.json holds ["sea", "sunset"] or {"labels": ["sea", "sunset"], "split": "train"}.'
-
 
 class _Sample(NamedTuple):
     """An image with its labels; `split` is None if neither its labels nor its shard's name give one."""
@@ -34,16 +35,24 @@ class _Sample(NamedTuple):
     key: str
     offset: int
     size: int
-    labels: list[str]
+    labels: SampleLabels
     split: str | None
+
+
+class _Shard(NamedTuple):
+    """The samples of a shard, and its images with a further dot in their names that have no labels."""
+
+    samples: list[_Sample]
+    passed_over: list[str]
 
 
 def load(pattern: Path, draw: Draw, reporter: Reporter) -> Dataset:
     """Load a data set of WebDataset shards; splits that they do not name are drawn from train.
 
     A sample is an image (`KEY.jpg`, `KEY.png`, ...) and its labels: `KEY.json` (a list of names, or an object with
-    `labels` and optionally `split`), else `KEY.txt` (names separated by `;` or line ends). Other files are ignored.
-    The split of a sample is that of the object, else the one in the shard's name. The contents of images are not read.
+    `labels` and optionally `split`, `unknown`, `group`), else `KEY.txt` (names separated by `;` or line ends). Other
+    files are ignored. The split of a sample is that of the object, else the one in the shard's name. The contents of
+    images are not read.
 
     Args:
         pattern: a tar, or many: `{000..099}`, `{a,b}`, `*`.
@@ -56,10 +65,13 @@ def load(pattern: Path, draw: Draw, reporter: Reporter) -> Dataset:
     tars = find(pattern)
     samples: list[_Sample] = []
     tar_of: list[int] = []
+    passed_over: list[str] = []
     first: dict[str, int] = {}
     with reporter.bar("indexing", len(tars), "shards") as bar:
         for number, tar in enumerate(tars):
-            for sample in _samples(tar):
+            shard = _read_shard(tar)
+            passed_over += shard.passed_over
+            for sample in shard.samples:
                 if sample.key in first:
                     raise DatasetError(
                         f"the sample {sample.key!r} is in two shards, {tars[first[sample.key]]} and {tar}",
@@ -72,11 +84,30 @@ def load(pattern: Path, draw: Draw, reporter: Reporter) -> Dataset:
     offsets, sizes = ([getattr(sample, field) for sample in samples] for field in ("offset", "size"))
     rows = Rows.of_label_sets(
         [sample.key for sample in samples],
-        [sample.labels for sample in samples],
+        [sample.labels.labels for sample in samples],
         _splits(samples, pattern),
         Members(tars, np.array(tar_of, np.int32), np.array(offsets, np.int64), np.array(sizes, np.int64)),
+        [sample.labels.unknown for sample in samples],
     )
+    groups = None
+    if any(sample.labels.group is not None for sample in samples):
+        groups = [sample.labels.group or sample.key for sample in samples]
+    ignored = tuple(dict.fromkeys(key for sample in samples for key in sample.labels.ignored))
+    rows = replace(rows, notes=_notes(samples, passed_over), groups=groups, ignored=ignored)
     return as_dataset(rows, pattern, dataset_name(pattern), draw)
+
+
+def _notes(samples: Sequence[_Sample], passed_over: Sequence[str]) -> tuple[str, ...]:
+    """What a user should know about the names of images and labels."""
+    notes = []
+    if passed_over:
+        images = "1 image" if len(passed_over) == 1 else f"{len(passed_over)} images"
+        notes.append(f"{images} with a further dot in the name, but no labels with it, passed over: {passed_over[0]}")
+    counts = Counter(name for sample in samples for name in set(sample.labels.labels))
+    doubt = names_doubt(counts, any(len(sample.labels.labels) > 1 for sample in samples), separator="")
+    if doubt is not None:
+        notes.append(f"check the labels: {doubt.what}")
+    return tuple(notes)
 
 
 def image_members(tar: Path) -> list[Member]:
@@ -108,20 +139,27 @@ def _splits(samples: Sequence[_Sample], pattern: Path) -> list[str] | None:
     return splits or None
 
 
-def _samples(tar: Path) -> list[_Sample]:
+def _read_shard(tar: Path) -> _Shard:
     """Index a shard: its samples in the order of their images.
+
+    A further dot in a name is part of the key if image and labels share it, as in `a.v1.jpg` and `a.v1.json`.
 
     Raises:
         DatasetError: the shard cannot be read, or a sample is incomplete or is there twice.
     """
     images: dict[str, tuple[int, int]] = {}
     labels: dict[str, dict[str, bytes]] = {".json": {}, ".txt": {}}
+    dotted: dict[str, tuple[int, int]] = {}
     for member, stream in _files(tar):
         match = _KEY.fullmatch(member.name)
         if match is None:
             continue
         key, extension = match[1], f".{match[2].lower()}"
-        if extension in IMAGE_SUFFIXES:
+        if "." in match[2]:
+            key, extension = _whole_key(member.name), PurePosixPath(member.name).suffix.lower()
+        if "." in match[2] and extension in IMAGE_SUFFIXES:
+            dotted[member.name] = (member.offset_data, member.size)
+        elif extension in IMAGE_SUFFIXES:
             if key in images:
                 raise DatasetError(f"{tar}: the sample {key!r} has two images", "Keep one: a key names one image.")
             images[key] = (member.offset_data, member.size)
@@ -130,53 +168,40 @@ def _samples(tar: Path) -> list[_Sample]:
                 raise DatasetError(f"{tar} holds {member.name!r} twice", "Keep one of them.")
             stream.seek(member.offset_data)
             labels[extension][key] = stream.read(member.size)
+    passed_over = []
+    for name, position in dotted.items():
+        key = _whole_key(name)
+        if key not in images and any(key in of_key for of_key in labels.values()):
+            images[key] = position
+        else:
+            passed_over.append(name)
     for key in (*labels[".json"], *labels[".txt"]):
-        if key not in images:
+        if key not in images and "." not in PurePosixPath(key).name:
             raise DatasetError(
                 f"{tar}: the sample {key!r} has labels but no image", "Add the image, or remove the labels."
             )
     if not images:
         raise DatasetError(f"{tar} holds no image", "Leave it out of the pattern, or write it again.")
     split = split_in(tar.name)
-    return [_sample(tar, key, position, labels, split) for key, position in images.items()]
+    return _Shard([_sample(tar, key, position, labels, split) for key, position in images.items()], passed_over)
+
+
+def _whole_key(name: str) -> str:
+    """The name of a file up to its last dot."""
+    return str(PurePosixPath(name).with_suffix(""))
 
 
 def _sample(
     tar: Path, key: str, position: tuple[int, int], labels: dict[str, dict[str, bytes]], shard_split: str | None
 ) -> _Sample:
     """Combine the position (offset and size) of an image with its labels."""
-    for extension, parse in ((".json", _parse_json), (".txt", _parse_text)):
+    for extension, parse in ((".json", parse_json), (".txt", parse_text)):
         if key in labels[extension]:
-            names, split = parse(labels[extension][key], tar, f"{key}{extension}")
-            return _Sample(key, *position, names, split or shard_split)
+            read = parse(labels[extension][key], tar, f"{key}{extension}")
+            return _Sample(key, *position, read, read.split or shard_split)
     raise DatasetError(
         f"{tar}: the image {key!r} has no labels", f"Add {key}.json ([] if no label is present) or {key}.txt."
     )
-
-
-def _parse_json(content: bytes, tar: Path, name: str) -> tuple[list[str], str | None]:
-    """Label names and split of a `.json`."""
-    where = f"{tar}, {name}"
-    try:
-        parsed = json.loads(content)
-    except (ValueError, RecursionError) as error:  # ValueError: not JSON, or not text
-        raise DatasetError(f"{where}: not valid JSON: {error}", _FORM) from None
-    if not isinstance(parsed, dict):
-        return label_names(parsed, where, _FORM), None
-    if "labels" not in parsed:
-        raise DatasetError(f"{where}: there is no 'labels'", _FORM)
-    if "split" in parsed and parsed["split"] not in SPLITS:
-        raise unknown_split(tar, name, parsed["split"])
-    return label_names(parsed["labels"], where, _FORM), parsed.get("split")
-
-
-def _parse_text(content: bytes, tar: Path, name: str) -> tuple[list[str], None]:
-    """Label names of a `.txt`."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise DatasetError(f"{tar}, {name}: not UTF-8", "Save it as UTF-8: names separated by ;") from None
-    return [name.strip() for name in re.split(r"[;\r\n]", text) if name.strip()], None
 
 
 def _files(tar: Path) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from labeldep_cli.datasets.image_file import ImageFile, Members
 from labeldep_cli.datasets.label_space import LabelSpace
+from labeldep_cli.datasets.remedies import import_command
 from labeldep_cli.errors import DatasetError, nearest
 
 SPLITS = ("train", "val", "test")
@@ -158,7 +159,8 @@ def require_unique(paths: Sequence[str], source: Path) -> None:
         if path in first:
             raise DatasetError(
                 f"{source}: the path {path!r} is listed twice, as entries {first[path]} and {row}",
-                "Merge the two rows into one.",
+                "Merge the two rows into one. To leave out the later ones:\n"
+                + import_command(source, drop_broken=True),
             )
         first[path] = row
 

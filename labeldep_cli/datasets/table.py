@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from labeldep_cli.datasets.doubts import TO_IMPORT, Doubt
 from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.formats import FORMATS
+from labeldep_cli.datasets.remedies import import_command
 from labeldep_cli.datasets.rows import as_dataset, name_with_digest
 from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import DatasetError, nearest
+
+_SAVED_AS = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "Save the sheet as CSV in UTF-8."),
+    **dict.fromkeys((".pkl", ".pickle", ".pt", ".pth", ".npy"), "Save it as CSV, or features as .npz: numpy.savez."),
+    **dict.fromkeys((".zip", ".7z", ".rar"), "Unpack it, and name the file or folder in it."),
+    **dict.fromkeys((".mat", ".arff"), "Save the arrays with numpy.savez(file, X=..., Y=..., label_names=...)."),
+}
+"""What to do with files that no command reads, by suffix."""
 
 
 def load(path: Path, draw: Draw) -> Dataset:
@@ -27,10 +37,16 @@ def load(path: Path, draw: Draw) -> Dataset:
     file = _find(path)
     row = FORMATS.get(file.suffix.lower())
     if row is None:
-        raise DatasetError(
-            f"{file}: labeldep does not read files with the suffix {file.suffix!r}", f"It reads {', '.join(FORMATS)}."
-        )
+        raise _unknown_suffix(file)
     return as_dataset(row.read(file), file, dataset_name(file), draw)
+
+
+def _unknown_suffix(file: Path) -> DatasetError:
+    what = f"labeldep does not read files with the suffix {file.suffix!r}"
+    otherwise = _SAVED_AS.get(file.suffix.lower())
+    if otherwise is not None:
+        return DatasetError(f"{file}: {what}", otherwise)
+    return Doubt(what, (TO_IMPORT,), f"It reads {', '.join(FORMATS)}.").error(file)
 
 
 def dataset_name(file: Path) -> str:
@@ -39,16 +55,24 @@ def dataset_name(file: Path) -> str:
     return name_with_digest(resolved.parent.name if resolved.stem == "labels" else resolved.stem, resolved)
 
 
+def _no_table(folder: Path) -> DatasetError:
+    what = f"the folder {folder} holds no labels.csv"
+    if any(folder.glob("*.tar")):
+        return DatasetError(what, f"Name its shards: '{folder}/*.tar'")
+    others = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in FORMATS)
+    otherwise = f"Name the file: {', '.join(others[:5])}." if others else "Put the table there as labels.csv."
+    if not any(folder.iterdir()):
+        return DatasetError(what, otherwise)
+    return DatasetError(what, f"{otherwise}\nOr import the folder:\n{import_command(folder)}")
+
+
 def _find(path: Path) -> Path:
     """The file to read: the path itself, or `labels.csv` if it is a folder."""
     if path.is_dir():
-        if not (path / "labels.csv").is_file():
-            others = sorted(p.name for p in path.iterdir() if p.suffix.lower() in FORMATS)
-            remedy = f"Name the file: {', '.join(others[:5])}." if others else "Put the table there as labels.csv."
-            if any(path.glob("*.tar")):
-                remedy = f"Name its shards: '{path}/*.tar'"
-            raise DatasetError(f"the folder {path} holds no labels.csv", remedy)
-        return path / "labels.csv"
+        tables = [file for file in sorted(path.iterdir()) if file.name.lower() == "labels.csv" and file.is_file()]
+        if len(tables) != 1:
+            raise _no_table(path)
+        return tables[0]
     if not path.is_file():
         if not path.parent.is_dir():
             raise DatasetError(f"there is no file {path}", f"Its folder {path.parent} does not exist either.")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.datasets.twins import Looks, TwinReport, twins_of
-from labeldep_cli.features.check import ReadImage, listed_images, read_all
+from labeldep_cli.features.check import ListedImage, ReadImage, listed_images, read_all
 from labeldep_cli.progress import Reporter
 
 
@@ -31,6 +32,13 @@ def compare_looks(dataset: Dataset, images: Sequence[ReadImage]) -> TwinReport:
     """Find the images that look the same among the images of a data set, one split after the other."""
     n_plain = sum(not image.reason and image.look is None for image in images)
     return twins_of(dataset, looks_of(images), n_plain)
+
+
+def looks_of_files(files: Sequence[Path], workers: int, reporter: Reporter) -> Looks:
+    """Read image files; what they look like. Arguments and errors as for `near_identical`."""
+    return looks_of(
+        read_all([ListedImage("", str(file), file, file.stat().st_size) for file in files], workers, reporter)
+    )
 
 
 def looks_of(images: Sequence[ReadImage]) -> Looks:

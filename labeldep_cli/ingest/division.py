@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from labeldep_cli.datasets.rows import Rows
 from labeldep_cli.datasets.split import SPLITS, Split
 from labeldep_cli.datasets.twins import Looks, leaking, twin_rows
 from labeldep_cli.datasets.units import unit_names
+from labeldep_cli.ingest.placing import subset
 
 
 def divide(rows: Rows, config: ImportConfig, looks: Looks | None = None) -> Rows:
@@ -86,17 +86,7 @@ def _without_leaks(rows: Rows, kept: NDArray[np.bool_]) -> Rows:
         return replace(rows, notes=(*rows.notes, "no image of train or val has a copy in a later split"))
     images = "1 image" if len(dropped) == 1 else f"{len(dropped)} images"
     note = f"{images} of train or val left out, with a copy in a later split, such as {rows.paths[dropped[0]]!r}"
-    return replace(
-        rows,
-        paths=list(compress(rows.paths, kept)),
-        labels=rows.labels[kept],
-        splits=None if rows.splits is None else list(compress(rows.splits, kept)),
-        features=None if rows.features is None else rows.features[kept],
-        members=None if rows.members is None else rows.members.subset(np.flatnonzero(kept)),
-        notes=(*rows.notes, note),
-        groups=None if rows.groups is None else list(compress(rows.groups, kept)),
-        folds=None if rows.folds is None else list(compress(rows.folds, kept)),
-    )
+    return replace(subset(rows, np.flatnonzero(kept).tolist()), notes=(*rows.notes, note))
 
 
 def _with_splits(rows: Rows, units: Sequence[str], config: ImportConfig) -> Rows:

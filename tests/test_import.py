@@ -1,0 +1,495 @@
+"""`labeldep import`: each form is recognised and read as it is meant; the table it writes needs no further thought."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from foreign_tables import LABELS, SOURCES, Meant, images, names_of, present, truth, write
+from sandbox import BACKBONE, Sandbox
+
+from labeldep_cli.ingest.forms import FORMS
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Sandbox:
+    return Sandbox(tmp_path)
+
+
+def imported(sandbox: Sandbox, source: Path, *words: object) -> dict[str, object]:
+    return sandbox.json("import", source, "--out", sandbox.folder / "out" / "labels.csv", *words)
+
+
+def refusal(sandbox: Sandbox, source: Path, *words: object, code: int = 1) -> str:
+    result = sandbox.run("import", source, "--out", sandbox.folder / "out" / "labels.csv", *words)
+    assert result.exit_code == code, result.stdout
+    assert not (sandbox.folder / "out" / "labels.csv").exists()
+    return result.stderr
+
+
+def counts(report: dict[str, object], what: str = "present") -> dict[str, int]:
+    return {label["label"]: label[what] for label in report["labels"]}
+
+
+class TestEachForm:
+    @pytest.mark.parametrize("name", SOURCES)
+    def test_it_is_recognised_and_read_as_it_is_meant(self, name: str, sandbox: Sandbox) -> None:
+        form, make = SOURCES[name]
+        meant = make(sandbox.folder / "source")
+        report = imported(sandbox, meant.source)
+        assert report["form"] == FORMS[form].title
+        check(report, meant)
+
+    @pytest.mark.parametrize("name", SOURCES)
+    def test_its_table_says_the_same_to_all_commands(self, name: str, sandbox: Sandbox) -> None:
+        meant = SOURCES[name][1](sandbox.folder / "source")
+        imported(sandbox, meant.source)
+        found = sandbox.json("data", sandbox.folder / "out" / "labels.csv")
+        splits = found["splits"].values()
+        assert {label: sum(s["label_counts"][label] for s in splits) for label in meant.present} == meant.present
+        assert sum(split["unknown"] for split in splits) == meant.unknown
+        assert found["missing"] == found["unreadable"] == []
+
+    @pytest.mark.parametrize("name", SOURCES)
+    def test_its_name_is_enough(self, name: str, sandbox: Sandbox) -> None:
+        form, make = SOURCES[name]
+        meant = make(sandbox.folder / "source")
+        check(imported(sandbox, meant.source, "--format", form), meant)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", SOURCES)
+    def test_a_network_is_trained_without_another_thought(self, name: str, sandbox: Sandbox) -> None:
+        imported(sandbox, SOURCES[name][1](sandbox.folder / "source").source)
+        of_table = ("--dataset", sandbox.folder / "out" / "labels.csv", *BACKBONE)
+        assert sandbox.json("extract", *of_table)["skipped"] == []
+        assert sandbox.json("pretrain", *of_table, "--steps", 2)["steps"] == 2
+
+
+def check(report: dict[str, object], meant: Meant) -> None:
+    assert counts(report) == meant.present
+    assert sum(counts(report, "unknown").values()) == meant.unknown
+    splits = report["splits"] and tuple(report["splits"].values())
+    assert splits == meant.splits
+    assert report["groups"] == meant.groups
+
+
+def test_an_unknown_form_names_the_known_ones(sandbox: Sandbox) -> None:
+    meant = SOURCES["planet"][1](sandbox.folder / "source")
+    assert "Did you mean 'planet'?" in refusal(sandbox, meant.source, "--format", "plannet")
+
+
+MULTI_HOT = [",".join(("path", *LABELS))]
+
+
+def multi_hot(folder: Path, one: str = "1", zero: str = "0", delimiter: str = ",") -> list[str]:
+    rows = zip(images(folder), truth(), strict=True)
+    lines = [delimiter.join((path, *(one if v else zero for v in row))) for path, row in rows]
+    return [delimiter.join(("path", *LABELS)), *lines]
+
+
+def listed(
+    folder: Path, separator: str = ";", nothing: str = "", delimiter: str = ",", header: str = "path,labels"
+) -> list[str]:
+    rows = zip(images(folder), truth(), strict=True)
+    return [header, *(f"{path}{delimiter}{separator.join(names_of(row)) or nothing}" for path, row in rows)]
+
+
+class TestDialects:
+    @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+    def test_delimiters_are_detected(self, delimiter: str, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.txt", multi_hot(sandbox.folder, delimiter=delimiter))
+        assert counts(imported(sandbox, table)) == present()
+
+    def test_a_strange_delimiter_is_named(self, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.csv", multi_hot(sandbox.folder, delimiter="^"))
+        assert counts(imported(sandbox, table, "--delimiter", "^")) == present()
+        assert (
+            "is not one character"
+            in sandbox.run("import", table, "--delimiter", "::", "--out", sandbox.folder / "b.csv").stderr
+        )
+
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+    def test_a_mark_tells_the_encoding(self, encoding: str, sandbox: Sandbox) -> None:
+        lines = "\n".join(multi_hot(sandbox.folder)).replace("dog", "été")
+        (sandbox.folder / "a.csv").write_text(lines, encoding=encoding)
+        assert counts(imported(sandbox, sandbox.folder / "a.csv")) == present(("beach", "boat", "été"))
+
+    def test_another_encoding_is_never_guessed(self, sandbox: Sandbox) -> None:
+        lines = "\n".join(multi_hot(sandbox.folder)).replace("dog", "été")
+        (sandbox.folder / "a.csv").write_text(lines, encoding="cp1252")
+        said = refusal(sandbox, sandbox.folder / "a.csv")
+        assert "As cp1252 the place reads 'path,beach,boat,été'" in said
+        report = imported(sandbox, sandbox.folder / "a.csv", "--encoding", "cp1252")
+        assert counts(report) == present(("beach", "boat", "été"))
+        assert "the text is read as cp1252" in report["understood"]
+
+    def test_a_compressed_table_is_read(self, sandbox: Sandbox) -> None:
+        import gzip
+
+        lines = "\n".join(multi_hot(sandbox.folder))
+        (sandbox.folder / "a.csv.gz").write_bytes(gzip.compress(lines.encode()))
+        assert counts(imported(sandbox, sandbox.folder / "a.csv.gz")) == present()
+
+    def test_single_quotation_marks_are_seen(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder)
+        quoted = [lines[0], *(",".join(f"'{cell}'" for cell in line.split(",")) for line in lines[1:])]
+        assert counts(imported(sandbox, write(sandbox.folder / "a.csv", quoted))) == present()
+
+    def test_comments_and_blank_lines_are_left_out_and_told(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder)
+        lines[5:5] = ["", "# the other camera", ",,,"]
+        report = imported(sandbox, write(sandbox.folder / "a.csv", ["# made by hand", *lines]))
+        assert counts(report) == present()
+        assert "comments left out: 2 (line 1: '# made by hand')" in report["understood"]
+
+    def test_an_index_of_pandas_is_left_out_and_told(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder)
+        numbered = ["," + lines[0], *(f"{k},{line}" for k, line in enumerate(lines[1:]))]
+        report = imported(sandbox, write(sandbox.folder / "a.csv", numbered))
+        assert counts(report) == present()
+        assert report["ignored"] == ["column 1"]
+
+    def test_labels_in_further_cells_are_read_and_told(self, sandbox: Sandbox) -> None:
+        report = imported(sandbox, write(sandbox.folder / "a.csv", listed(sandbox.folder, separator=",")))
+        assert counts(report) == present()
+        assert "these are further labels" in " ".join(report["understood"])
+
+    def test_a_table_without_a_header_is_read_and_told(self, sandbox: Sandbox) -> None:
+        report = imported(sandbox, write(sandbox.folder / "a.csv", listed(sandbox.folder, separator=", ")[1:]))
+        assert counts(report) == present()
+        assert "no names of columns: each row has an image, then its labels" in report["understood"]
+
+    def test_values_without_a_header_need_names(self, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.txt", multi_hot(sandbox.folder, delimiter=" ")[1:])
+        assert "each image has 3 values, but no names of labels" in refusal(sandbox, table)
+        assert counts(imported(sandbox, table, "--label-names", ",".join(LABELS))) == present()
+
+    def test_a_mark_without_its_partner_stops(self, sandbox: Sandbox) -> None:
+        lines = listed(sandbox.folder)
+        lines[3], lines[9] = lines[3].replace(",", ',"', 1), lines[9] + '"'
+        table = write(sandbox.folder / "a.csv", lines)
+        assert "opens a cell in line 4 that ends in line 10" in refusal(sandbox, table)
+        assert counts(imported(sandbox, table, "--no-quotes")) == present()
+
+    def test_a_mark_within_a_cell_stops(self, sandbox: Sandbox) -> None:
+        lines = listed(sandbox.folder)
+        lines[2] = '001.png,"beach;"boat;dog'
+        assert "closes a cell in line 3, but the cell goes on" in refusal(
+            sandbox, write(sandbox.folder / "a.csv", lines)
+        )
+
+    @pytest.mark.parametrize(
+        ("content", "kind"),
+        [
+            (b"PK\x03\x04" + b"\0" * 99, "an Excel file"),
+            (b"\x80\x04\x95" + b"\0" * 9, "a pickle"),
+            (b"%PDF-1.5\n", "a PDF"),
+        ],
+    )
+    def test_other_kinds_of_files_are_named(self, content: bytes, kind: str, sandbox: Sandbox) -> None:
+        (sandbox.folder / "a.bin").write_bytes(content)
+        assert f"is {kind}" in refusal(sandbox, sandbox.folder / "a.bin")
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        ("one", "zero"),
+        [
+            ("True", "False"),
+            ("yes", "no"),
+            ("Ja", "Nein"),
+            ("1.00", "0.00"),
+            ('"1,0"', '"0,0"'),
+            ("x", ""),
+            ("1e0", "0e0"),
+        ],
+    )
+    def test_spellings(self, one: str, zero: str, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.csv", multi_hot(sandbox.folder, one, zero))
+        assert counts(imported(sandbox, table)) == present()
+
+    @pytest.mark.parametrize(
+        ("cell", "flag"), [("-1", "--minus-one"), ("", "--blank"), ("-", "--blank"), ("NA", "--blank")]
+    )
+    def test_what_may_mean_absent_or_unknown_is_asked(self, cell: str, flag: str, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.csv", multi_hot(sandbox.folder, zero=cell))
+        assert f"{flag} absent" in refusal(sandbox, table)
+        absent = imported(sandbox, table, flag, "absent")
+        unknown = imported(sandbox, table, flag, "unknown", "--fresh")
+        assert counts(absent) == counts(unknown) == present()
+        assert sum(counts(absent, "unknown").values()) == 0
+        assert sum(counts(unknown, "absent").values()) == 0
+
+    def test_numbers_between_0_and_1_need_a_threshold(self, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.csv", multi_hot(sandbox.folder, "0.85", "0.05"))
+        assert "--threshold 0.5" in refusal(sandbox, table)
+        assert counts(imported(sandbox, table, "--threshold", "0.5")) == present()
+
+    def test_a_cell_that_is_no_value_names_its_place(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder)
+        lines[4] = "003.png,1,maybe,0"
+        table = write(sandbox.folder / "a.csv", lines)
+        said = refusal(sandbox, table)
+        assert "line 5, column 'boat': 'maybe' is not the value of a label" in said
+        assert imported(sandbox, table, "--drop-broken")["rows"] == len(lines) - 2
+        assert set(counts(imported(sandbox, table, "--ignore-columns", "boat", "--fresh"))) == {"beach", "dog"}
+
+    def test_columns_of_something_else_are_asked(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder)
+        table = write(
+            sandbox.folder / "a.csv", [f"{line},{'sex' if k == 0 else k % 2}" for k, line in enumerate(lines)]
+        )
+        assert "--ignore-columns sex" in refusal(sandbox, table)
+        assert counts(imported(sandbox, table, "--ignore-columns", "sex")) == present()
+        meant = imported(sandbox, table, "--label-columns", "beach,sex", "--fresh")
+        assert set(counts(meant)) == {"beach", "sex"} and meant["ignored"] == ["boat", "dog"]
+
+
+class TestLists:
+    @pytest.mark.parametrize("separator", ["|", ", ", "/"])
+    def test_a_separator_that_nobody_named_is_asked(self, separator: str, sandbox: Sandbox) -> None:
+        rows = zip(images(sandbox.folder), truth(), strict=True)
+        lines = [f'{path},"{separator.join(names_of(row))}"' for path, row in rows]
+        table = write(sandbox.folder / "a.csv", ["path,labels", *lines])
+        assert "--label-separator" in refusal(sandbox, table)
+        assert counts(imported(sandbox, table, "--label-separator", separator.strip())) == present()
+
+    def test_columns_between_semicolons_leave_commas_to_lists(self, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.csv", listed(sandbox.folder, ", ", delimiter=";", header="path;labels"))
+        assert counts(imported(sandbox, table)) == present()
+
+    def test_words_for_nothing_are_asked(self, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.csv", listed(sandbox.folder, nothing="none"))
+        assert "--nothing none" in refusal(sandbox, table)
+        assert counts(imported(sandbox, table, "--nothing", "none")) == present()
+
+    @pytest.mark.parametrize("quoted", ['"{}"', "{}"])
+    def test_values_in_a_list_need_names(self, quoted: str, sandbox: Sandbox) -> None:
+        rows = zip(images(sandbox.folder), truth(), strict=True)
+        delimiter = "," if quoted != "{}" else "\t"
+        lines = [f"{path}{delimiter}{quoted.format([int(v) for v in row])}" for path, row in rows]
+        table = write(sandbox.folder / "a.csv", [f"path{delimiter}labels", *lines])
+        assert "--label-names" in refusal(sandbox, table)
+        assert counts(imported(sandbox, table, "--label-names", ",".join(LABELS))) == present()
+        assert (
+            "3 numbers, but there are 2 names"
+            in sandbox.run("import", table, "--label-names", "a,b", "--out", sandbox.folder / "b.csv").stderr
+        )
+
+    def test_numbers_get_names(self, sandbox: Sandbox) -> None:
+        meant = SOURCES["hpa"][1](sandbox.folder / "source")
+        assert counts(imported(sandbox, meant.source, "--label-names", ",".join(LABELS))) == present()
+        said = sandbox.run("import", meant.source, "--label-names", "one,two", "--out", sandbox.folder / "b.csv").stderr
+        assert "there is no name for the label '2'" in said
+
+    def test_a_list_and_columns_with_other_names_are_asked(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder)
+        table = write(sandbox.folder / "a.csv", [lines[0] + ",tags", *(line + ",sunny" for line in lines[1:])])
+        said = refusal(sandbox, table)
+        assert "--labels-column tags" in said and "--label-columns beach,boat,dog" in said
+        assert counts(imported(sandbox, table, "--labels-column", "tags")) == {"sunny": len(lines) - 1}
+
+
+class TestColumns:
+    def test_flags_name_what_is_not_recognised(self, sandbox: Sandbox) -> None:
+        rows = zip(images(sandbox.folder), truth(), strict=True)
+        lines = [f"{path},p{k // 2},{'+'.join(names_of(row))},by Ann" for k, (path, row) in enumerate(rows)]
+        table = write(sandbox.folder / "a.csv", ["what,who,seen,note", *lines])
+        assert "--labels-column" in refusal(sandbox, table)
+        words = ("--path-column", "what", "--labels-column", "seen", "--group-column", "who", "--label-separator", "+")
+        report = imported(sandbox, table, *words)
+        assert counts(report) == present() and report["groups"] == 6 and report["ignored"] == ["note"]
+
+    def test_a_flag_that_names_no_column_suggests_one(self, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.csv", multi_hot(sandbox.folder))
+        assert "Did you mean 'path'?" in refusal(sandbox, table, "--path-column", "paht")
+
+    @pytest.mark.parametrize(
+        ("header", "words"),
+        [
+            ("subset", ("training", "validation", "TEST")),
+            ("Partition", ("train", "dev", "tst")),
+            ("is_test", ("0", "0", "1")),
+            ("is_valid", ("False", "True", "False")),
+        ],
+    )
+    def test_splits_in_any_words(self, header: str, words: tuple[str, ...], sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder)
+        lines = [f"{line},{header if k == 0 else words[(k - 1) // 4]}" for k, line in enumerate(lines)]
+        report = imported(sandbox, write(sandbox.folder / "a.csv", lines))
+        meant = {"is_test": (8, 0, 4), "is_valid": (8, 4, 0)}.get(header, (4, 4, 4))
+        assert tuple(report["splits"].values()) == meant
+        assert counts(report) == present()
+
+    @pytest.mark.parametrize("word", ["", "elsewhere", "0"])
+    def test_a_split_that_is_none_is_asked(self, word: str, sandbox: Sandbox) -> None:
+        lines = [
+            f"{line},{'split' if k == 0 else word if k == 3 else 'train'}"
+            for k, line in enumerate(multi_hot(sandbox.folder))
+        ]
+        table = write(sandbox.folder / "a.csv", lines)
+        assert "--ignore-columns split" in refusal(sandbox, table)
+        assert imported(sandbox, table, "--ignore-columns", "split")["splits"] is None
+        assert imported(sandbox, table, "--drop-broken", "--fresh")["rows"] == len(lines) - 2
+
+    def test_folders_of_splits_are_splits(self, sandbox: Sandbox) -> None:
+        paths = images(sandbox.folder, lambda k: f"{'train' if k < 9 else 'valid'}/{k}.png")
+        lines = [f"{path},{';'.join(names_of(row))}" for path, row in zip(paths, truth(), strict=True)]
+        report = imported(sandbox, write(sandbox.folder / "a.csv", ["path,labels", *lines]))
+        assert tuple(report["splits"].values()) == (9, 3, 0)
+        assert "splits by the folders of the images" in report["understood"]
+
+    def test_rows_of_another_length_are_broken(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder)
+        lines[2] += ",1"
+        lines[7] = "006.png,1"
+        table = write(sandbox.folder / "a.csv", lines)
+        assert "line 3: 5 cells, but the header has 4" in refusal(sandbox, table)
+        report = imported(sandbox, table, "--drop-broken")
+        assert report["rows"] == len(lines) - 3
+        assert any(sentence.startswith("left out: 2 (") for sentence in report["understood"])
+
+    def test_an_image_that_is_listed_twice(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder)
+        same = write(sandbox.folder / "same.csv", [*lines, lines[3]])
+        other = write(sandbox.folder / "other.csv", [*lines, "001.png,0,0,0"])
+        assert "taken once" in " ".join(imported(sandbox, same)["understood"])
+        assert (
+            "listed more than once, with different labels"
+            in sandbox.run("import", other, "--out", sandbox.folder / "b.csv").stderr
+        )
+
+    def test_rows_of_an_image_may_disagree_about_a_label(self, sandbox: Sandbox) -> None:
+        meant = SOURCES["openimages"][1](sandbox.folder / "source")
+        with meant.source.open("a") as stream:
+            stream.write("001,crowdsource,/m/0,0\n")
+        report = imported(sandbox, meant.source)
+        assert counts(report, "unknown")["beach"] == 1
+        assert "unknown, since rows of one image and label disagree: 1" in report["understood"]
+
+    def test_labels_without_a_row_are_asked_beside_labels_that_are_absent(self, sandbox: Sandbox) -> None:
+        rows = zip(images(sandbox.folder), truth(), strict=True)
+        lines = [f"{path},{name},{v}" for path, row in rows for name, v in zip(LABELS, row, strict=True)]
+        table = write(sandbox.folder / "a.csv", ["image,label,value", *lines[:-1]])
+        assert "--blank unknown" in refusal(sandbox, table)
+        assert sum(counts(imported(sandbox, table, "--blank", "unknown"), "unknown").values()) == 1
+        assert sum(counts(imported(sandbox, table, "--blank", "absent", "--fresh"), "unknown").values()) == 0
+
+
+class TestImages:
+    """The names of a table lead to files, or it is said which was tried."""
+
+    @pytest.mark.parametrize(
+        ("folder", "written"),
+        [
+            ("images", "{}.png"),
+            ("../images", "{}.png"),
+            ("JPEGImages", "{}"),
+            ("a/b", "a\\b\\{}.png"),
+            ("a/b", "gone/a/b/{}.png"),
+            ("a/b", "https://example.org/a/b/{}.png"),
+            ("with blank", "with%20blank/{}.png"),
+            ("deep/er/still", "{}.png"),
+        ],
+    )
+    def test_they_are_found_where_they_are(self, folder: str, written: str, sandbox: Sandbox) -> None:
+        images(sandbox.folder / "labels" / folder, "{}.png".format)
+        lines = [f"{written.format(k)},{';'.join(names_of(row))}" for k, row in enumerate(truth())]
+        report = imported(sandbox, write(sandbox.folder / "labels" / "a.csv", ["path,labels", *lines]))
+        assert all(row["on_disk"] for row in report["sample"])
+        assert counts(report) == present()
+
+    def test_flags_say_where_they_are(self, sandbox: Sandbox) -> None:
+        images(sandbox.folder / "elsewhere", "{}_red.png".format)
+        lines = [f"{k},{';'.join(names_of(row))}" for k, row in enumerate(truth())]
+        table = write(sandbox.folder / "labels" / "a.csv", ["image,labels", *lines])
+        assert "--suffix" in refusal(sandbox, table)
+        report = imported(sandbox, table, "--images-dir", sandbox.folder / "elsewhere", "--suffix", "_red.png")
+        assert counts(report) == present()
+
+    def test_missing_ones_name_the_path_that_was_tried(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder)
+        table = write(sandbox.folder / "a.csv", [*lines, "gone.png,1,1,1"])
+        said = refusal(sandbox, table)
+        assert f"1 of 13 images are not found, such as 'gone.png'; tried {sandbox.folder}/gone.png" in said
+        assert "--drop-broken" in said
+        report = imported(sandbox, table, "--drop-broken")
+        assert counts(report) == present()
+        assert "images that are missing, left out: 1 (gone.png)" in report["understood"]
+
+    @pytest.mark.parametrize(
+        ("written", "cause"),
+        [
+            ("gone/{}.png", "There is no folder"),
+            ("{}", "no ending such as .jpg"),
+            ("https://example.org/x/{}.webp", "It is a URL"),
+            ("{}.PNG", "in other letters"),
+        ],
+    )
+    def test_the_cause_is_told_where_it_shows(self, written: str, cause: str, sandbox: Sandbox) -> None:
+        folder = sandbox.folder / "labels"
+        images(folder, "{}.png".format if written.endswith("PNG") else "x{}.png".format)
+        lines = [f"{written.format(k)},{';'.join(names_of(row))}" for k, row in enumerate(truth())]
+        assert cause in refusal(sandbox, write(folder / "a.csv", ["path,labels", *lines]))
+
+    def test_two_rows_never_have_one_image(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder)
+        table = write(sandbox.folder / "a.csv", [*lines, "gone/001.png,0,0,0"])
+        assert "001.png' is listed more than once, with different labels" in refusal(sandbox, table)
+
+    def test_paths_are_relative_to_the_table_if_the_images_are_near(self, sandbox: Sandbox) -> None:
+        near = write(sandbox.folder / "a.csv", multi_hot(sandbox.folder))
+        imported(sandbox, near)
+        with (sandbox.folder / "out" / "labels.csv").open() as stream:
+            assert next(row["path"] for row in csv.DictReader(stream)) == "../000.png"
+        out = sandbox.folder / "far" / "away" / "from" / "it" / "labels.csv"
+        assert sandbox.json("import", near, "--out", out)["sample"][0]["path"].startswith(str(sandbox.folder))
+
+
+class TestTheCommand:
+    def test_nothing_is_overwritten_by_mistake(self, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.csv", multi_hot(sandbox.folder))
+        imported(sandbox, table)
+        again = sandbox.run("import", table, "--out", sandbox.folder / "out" / "labels.csv")
+        assert again.exit_code == 1 and "exists already" in again.stderr and "--fresh" in again.stderr
+        imported(sandbox, table, "--fresh")
+        onto_itself = sandbox.run("import", table, "--out", table, "--fresh")
+        assert onto_itself.exit_code == 1 and "is the source itself" in onto_itself.stderr
+
+    def test_another_ending_is_wrong_usage(self, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.csv", multi_hot(sandbox.folder))
+        assert sandbox.run("import", table, "--out", sandbox.folder / "b.json").exit_code == 2
+
+    def test_the_summary_says_what_was_understood(self, sandbox: Sandbox) -> None:
+        meant = SOURCES["chexpert"][1](sandbox.folder / "source")
+        result = sandbox.run("import", meant.source, "--out", sandbox.folder / "labels.csv")
+        assert result.exit_code == 0, result.stderr
+        lines = result.stdout.splitlines()
+        assert lines[0] == f"{meant.source}: CheXpert; 12 rows, 3 labels"
+        assert "splits: train 9, val 3, test 0" in lines
+        assert "groups: 12" in lines
+        assert "ignored columns: Sex, Age, Frontal/Lateral, AP/PA" in lines
+        assert "-1 means that a label is unknown: 1 cells" in lines
+        assert f"written: {sandbox.folder / 'labels.csv'}" in lines
+
+    def test_the_sample_has_images_of_each_kind(self, sandbox: Sandbox) -> None:
+        meant = SOURCES["own"][1](sandbox.folder / "source")
+        sample = imported(sandbox, meant.source)["sample"]
+        assert len(sample) == 5 and len({row["path"] for row in sample}) == 5
+        assert any(len(row["labels"]) > 1 for row in sample)
+        assert any(not row["labels"] for row in sample)
+        assert any(row["unknown"] == ["dog"] for row in sample)
+
+    def test_names_are_printed_as_data(self, sandbox: Sandbox) -> None:
+        lines = [line.replace("dog", "[red]dog\x1b[31m") for line in listed(sandbox.folder)]
+        table = write(sandbox.folder / "a.csv", lines)
+        result = sandbox.run("import", table, "--out", sandbox.folder / "labels.csv")
+        assert "[red]dog\\x1b[31m" in result.stdout
+
+    def test_its_own_table_is_read_again_with_changes(self, sandbox: Sandbox) -> None:
+        meant = SOURCES["own"][1](sandbox.folder / "source")
+        report = imported(sandbox, meant.source, "--ignore-columns", "boat")
+        assert set(counts(report)) == {"beach", "dog"}
+        assert json.dumps(report["splits"]) == '{"train": 9, "val": 0, "test": 3}'

@@ -7,10 +7,14 @@ import json
 from pathlib import Path
 
 import pytest
-from foreign_tables import LABELS, SOURCES, Meant, images, names_of, present, truth, write
+from foreign_forms import SOURCES as OTHER_SOURCES
+from foreign_tables import LABELS, Meant, images, names_of, present, truth, write
+from foreign_tables import SOURCES as TABLES
 from sandbox import BACKBONE, Sandbox
 
 from labeldep_cli.ingest.forms import FORMS
+
+SOURCES = TABLES | OTHER_SOURCES
 
 
 @pytest.fixture
@@ -34,6 +38,9 @@ def counts(report: dict[str, object], what: str = "present") -> dict[str, int]:
 
 
 class TestEachForm:
+    def test_none_is_forgotten(self) -> None:
+        assert {form for form, _ in SOURCES.values()} == FORMS.keys()
+
     @pytest.mark.parametrize("name", SOURCES)
     def test_it_is_recognised_and_read_as_it_is_meant(self, name: str, sandbox: Sandbox) -> None:
         form, make = SOURCES[name]
@@ -125,12 +132,24 @@ class TestDialects:
         assert counts(report) == present(("beach", "boat", "été"))
         assert "the text is read as cp1252" in report["understood"]
 
+    @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+    def test_an_encoding_without_its_mark_is_asked(self, encoding: str, sandbox: Sandbox) -> None:
+        lines = "\n".join(multi_hot(sandbox.folder)).replace("dog", "été")
+        (sandbox.folder / "a.csv").write_bytes(lines.encode(encoding))
+        assert f"--encoding {encoding}" in refusal(sandbox, sandbox.folder / "a.csv")
+        report = imported(sandbox, sandbox.folder / "a.csv", "--encoding", encoding)
+        assert counts(report) == present(("beach", "boat", "été"))
+
     def test_a_compressed_table_is_read(self, sandbox: Sandbox) -> None:
         import gzip
 
         lines = "\n".join(multi_hot(sandbox.folder))
         (sandbox.folder / "a.csv.gz").write_bytes(gzip.compress(lines.encode()))
         assert counts(imported(sandbox, sandbox.folder / "a.csv.gz")) == present()
+
+    def test_a_hint_for_excel_names_the_delimiter(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder, delimiter=";")
+        assert counts(imported(sandbox, write(sandbox.folder / "a.csv", ["sep=;", *lines]))) == present()
 
     def test_single_quotation_marks_are_seen(self, sandbox: Sandbox) -> None:
         lines = multi_hot(sandbox.folder)
@@ -227,6 +246,14 @@ class TestValues:
         assert "--threshold 0.5" in refusal(sandbox, table)
         assert counts(imported(sandbox, table, "--threshold", "0.5")) == present()
 
+    def test_a_measure_beside_labels_may_be_left_out(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder)
+        table = write(
+            sandbox.folder / "a.csv", [f"{line},{'blur' if k == 0 else k / 99}" for k, line in enumerate(lines)]
+        )
+        assert "--ignore-columns blur" in refusal(sandbox, table)
+        assert counts(imported(sandbox, table, "--ignore-columns", "blur")) == present()
+
     def test_a_cell_that_is_no_value_names_its_place(self, sandbox: Sandbox) -> None:
         lines = multi_hot(sandbox.folder)
         lines[4] = "003.png,1,maybe,0"
@@ -259,6 +286,23 @@ class TestLists:
     def test_columns_between_semicolons_leave_commas_to_lists(self, sandbox: Sandbox) -> None:
         table = write(sandbox.folder / "a.csv", listed(sandbox.folder, ", ", delimiter=";", header="path;labels"))
         assert counts(imported(sandbox, table)) == present()
+
+    def test_an_empty_list_has_no_label_or_says_nothing(self, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.csv", listed(sandbox.folder))
+        n_empty = int((truth().sum(axis=1) == 0).sum())
+        report = imported(sandbox, table)
+        assert f"an empty cell means that an image has no label: {n_empty} cells" in report["understood"]
+        assert sum(counts(report, "unknown").values()) == 0
+        unknown = imported(sandbox, table, "--blank", "unknown", "--fresh")
+        assert set(counts(unknown, "unknown").values()) == {n_empty}
+
+    @pytest.mark.parametrize("header", ["tag1,tag2,tag3", "label,label,label"])
+    def test_a_name_in_each_of_several_columns(self, header: str, sandbox: Sandbox) -> None:
+        rows = zip(images(sandbox.folder), truth(), strict=True)
+        lines = [",".join([path, *names_of(row), "", "", ""][:4]) for path, row in rows]
+        report = imported(sandbox, write(sandbox.folder / "a.csv", [f"image,{header}", *lines]))
+        assert counts(report) == present()
+        assert "list the labels together" in " ".join(report["understood"])
 
     def test_words_for_nothing_are_asked(self, sandbox: Sandbox) -> None:
         table = write(sandbox.folder / "a.csv", listed(sandbox.folder, nothing="none"))
@@ -302,6 +346,11 @@ class TestColumns:
         report = imported(sandbox, table, *words)
         assert counts(report) == present() and report["groups"] == 6 and report["ignored"] == ["note"]
 
+    def test_an_image_without_its_group_stops(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder)
+        lines = [f"{line},{'group' if k == 0 else '' if k == 4 else k // 2}" for k, line in enumerate(lines)]
+        assert "1 of 12 images have no group" in refusal(sandbox, write(sandbox.folder / "a.csv", lines))
+
     def test_a_flag_that_names_no_column_suggests_one(self, sandbox: Sandbox) -> None:
         table = write(sandbox.folder / "a.csv", multi_hot(sandbox.folder))
         assert "Did you mean 'path'?" in refusal(sandbox, table, "--path-column", "paht")
@@ -333,6 +382,30 @@ class TestColumns:
         assert "--ignore-columns split" in refusal(sandbox, table)
         assert imported(sandbox, table, "--ignore-columns", "split")["splits"] is None
         assert imported(sandbox, table, "--drop-broken", "--fresh")["rows"] == len(lines) - 2
+
+    def test_tables_with_other_labels_are_not_joined_silently(self, sandbox: Sandbox) -> None:
+        lines = multi_hot(sandbox.folder / "data")
+        write(sandbox.folder / "data" / "train.csv", lines[:9])
+        for odd in (
+            [lines[0].replace("dog", "cat"), *lines[9:]],
+            [f"{lines[0]},cat", *(f"{line},1" for line in lines[9:])],
+        ):
+            write(sandbox.folder / "data" / "val.csv", odd)
+            assert "do not have the same labels" in refusal(sandbox, sandbox.folder / "data")
+        write(sandbox.folder / "data" / "val.csv", [lines[0], *lines[9:]])
+        report = imported(sandbox, sandbox.folder / "data")
+        assert counts(report) == present() and report["splits"] == {"train": 8, "val": 4, "test": 0}
+
+    def test_what_is_left_out_must_exist(self, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.csv", multi_hot(sandbox.folder))
+        assert "Did you mean 'boat'?" in refusal(sandbox, table, "--ignore-columns", "baot")
+        table = write(sandbox.folder / "b.csv", listed(sandbox.folder))
+        assert "Did you mean 'boat'?" in refusal(sandbox, table, "--ignore-columns", "baot")
+
+    def test_a_list_and_columns_are_not_named_together(self, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.csv", multi_hot(sandbox.folder))
+        said = refusal(sandbox, table, "--labels-column", "dog", "--label-columns", "boat")
+        assert "exclude each other" in said
 
     def test_folders_of_splits_are_splits(self, sandbox: Sandbox) -> None:
         paths = images(sandbox.folder, lambda k: f"{'train' if k < 9 else 'valid'}/{k}.png")

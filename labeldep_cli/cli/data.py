@@ -55,7 +55,7 @@ def data(
     if json:
         print_json(report.to_json())
     else:
-        _print(report, None if dataset in DATASETS else Path(dataset))
+        _print(report, Path(dataset) if Path(dataset).exists() else None)
     name_skipped(report.skipped)
     if report.splits["train"].on_disk:
         following = "pretrain" if report.has_features else "extract"
@@ -93,6 +93,13 @@ def _require_fitting(dataset: str, download: bool, options: DownloadConfig) -> N
         raise typer.BadParameter(f"{options.mirror!r} is not an http:// or https:// URL", param_hint="--mirror")
 
 
+def _columns(report: DataReport) -> str:
+    """The names of labels and of ignored columns, in a line."""
+    more = f", and {len(report.labels) - SHOWN_LABELS} more" if len(report.labels) > SHOWN_LABELS else ""
+    ignored = f"; ignored columns: {', '.join(report.ignored)}" if report.ignored else ""
+    return f"labels: {', '.join(report.labels[:SHOWN_LABELS])}{more} ({len(report.labels)}){ignored}"
+
+
 def _print(report: DataReport, table: Path | None) -> None:
     from labeldep_cli.features.images import Reason
 
@@ -100,10 +107,15 @@ def _print(report: DataReport, table: Path | None) -> None:
     train, val, test = (splits[name].images for name in ("train", "val", "test"))
     counts = f"train {train + val} ({train} + {val} held out)" if report.held_out else f"train {train}, val {val}"
     print_line(f"{report.dataset}: {counts}, test {test} images; {report.n_labels} labels")
+    print_line(_columns(report))
     for sentence in report.published:
         print_line(sentence)
     names = sorted(splits["train"].label_counts, key=lambda name: -splits["train"].label_counts[name])
     rows = [["labels an image", *(f"{split.labels_per_image:.2f}" for split in splits.values())]]
+    total = sum(split.images for split in splits.values())
+    rows += [["share of all", *(f"{split.images / total:.1%}" for split in splits.values())]]
+    for what in ("known", "present", "unknown"):
+        rows += [[f"labels {what}", *(str(getattr(split, what)) for split in splits.values())]]
     rows += [["images on disk", *(str(split.on_disk) for split in splits.values())]]
     rows += [[name, *(str(split.label_counts[name]) for split in splits.values())] for name in names[:SHOWN_LABELS]]
     if len(names) > SHOWN_LABELS:
@@ -114,6 +126,8 @@ def _print(report: DataReport, table: Path | None) -> None:
         print_table("strongest co-occurrences", ["labels", "images", "times chance"], pairs)
     elif len(names) > 1:
         print_line("strongest co-occurrences: none, no two labels occur together more often than by chance")
+    if report.constant_labels:
+        print_line(f"labels present in every row: {', '.join(report.constant_labels)}")
     print_gaps(report.label_gaps)
     for group in report.duplicates:
         leak = "  <- in different splits" if group.leaks else ""

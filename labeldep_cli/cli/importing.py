@@ -24,7 +24,11 @@ def import_(
     *,
     out: Annotated[
         Path,
-        typer.Option("--out", help="CSV to write, for --dataset of all commands.", rich_help_panel=flags.OUTPUT),
+        typer.Option(
+            "--out",
+            help="CSV to write (.npz for ready features), for --dataset of all commands.",
+            rich_help_panel=flags.OUTPUT,
+        ),
     ],
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Replace the file of --out if it exists.", rich_help_panel=flags.OUTPUT)
@@ -36,7 +40,7 @@ def import_(
     from labeldep_cli.pipelines.importing import import_labels
 
     if out.suffix.lower() not in (".csv", ".npz"):
-        raise typer.BadParameter(f"{str(out)!r} does not end in .csv", param_hint="--out")
+        raise typer.BadParameter(f"{str(out)!r} does not end in .csv or .npz", param_hint="--out")
     report = import_labels(source, out, reading, fresh, Terminal())
     if json:
         print_json(report.to_json())
@@ -61,9 +65,9 @@ def _print(report: ImportReport) -> None:
     if len(often) > SHOWN_LABELS:
         rows.append([f"and {len(often) - SHOWN_LABELS} rarer labels", "", "", ""])
     print_table("", ["label", "present", "absent", "unknown"], rows)
-    print_table(
-        "look at these images: are the labels right?", ["image", "labels", ""], list(map(_row, report.sample)), 3
-    )
+    if report.sample:
+        sample = list(map(_row, report.sample))
+        print_table("look at these images: are the labels right?", ["image", "labels", ""], sample, 3)
     print_line(f"written: {report.out}")
 
 

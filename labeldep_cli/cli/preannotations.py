@@ -42,7 +42,7 @@ class Preannotations:
     """
 
     def __init__(self, tool: Tool, stream: TextIO, folder: Path) -> None:
-        self._document: _Document = {"coco": _coco, "fiftyone": _fiftyone, "label-studio": _label_studio}[tool]
+        self._document = _DOCUMENTS[tool]
         self._stream, self._folder = stream, folder.absolute()
         self._predictions: list[Prediction] = []
 
@@ -134,3 +134,6 @@ def _label_studio(predictions: list[Prediction], folder: Path) -> list[dict[str,
         image = f"/data/local-files/?d={quote(os.fsencode(local))}"
         tasks.append({"data": {TO_NAME: image}, "predictions": [made]})
     return tasks
+
+
+_DOCUMENTS: Mapping[Tool, _Document] = {"coco": _coco, "fiftyone": _fiftyone, "label-studio": _label_studio}

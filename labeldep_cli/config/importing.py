@@ -80,6 +80,9 @@ class ImportConfig:
         False, "Take names that differ in case, blanks or Unicode form as one label.", panel="How"
     )
     drop_broken: bool = setting(False, "Leave out rows and annotations that cannot be read.", panel="How")
+    standardize: bool = setting(
+        False, "Bring ready features to mean 0 and deviation 1 over the training rows.", panel="How"
+    )
     draw_splits: bool = setting(False, "Draw val and test, if the source has none, and write them down.", panel="What")
     folds: int | None = setting(
         None, "Draw this many folds and write them down, to test on each of them in turn (--fold).", panel="What", min=2

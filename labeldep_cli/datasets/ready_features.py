@@ -59,10 +59,10 @@ def read(file: Path) -> ReadyFeatures:
             leaves a question open; the remedy is the command that answers it.
     """
     arrays, present = read_arrays(file, ARRAYS)
-    missing = [key for key in ("X", "Y", "label_names") if key not in arrays]
-    if missing:
-        what = f"it has no {', '.join(missing)}; it has {', '.join(present) or 'nothing'}"
-        raise Doubt(what, (TO_IMPORT,), FORM).error(file)
+    if not {"X", "Y", "label_names"} <= arrays.keys():
+        raise _missing_doubt(arrays, present).error(file)
+    if arrays["Y"].ndim == 1 and len(arrays["label_names"]) == 1:
+        arrays["Y"] = arrays["Y"][:, None]
     return replace(_checked(file, arrays), ignored=tuple(key for key in present if key not in ARRAYS))
 
 
@@ -116,6 +116,7 @@ def read_arrays(file: Path, wanted: Collection[str]) -> tuple[dict[str, NDArray[
 def _checked(file: Path, arrays: Mapping[str, NDArray[Any]]) -> ReadyFeatures:
     x, y = arrays["X"], arrays["Y"]
     _check_shapes(file, arrays)
+    _require_texts(file, arrays)
     names = texts_of(file, "label_names", arrays["label_names"])
     settled = "minus_one" in arrays and str(arrays["minus_one"]) == "unknown"
     doubts = [_odd_values_doubt(y), columns_doubt(names)]
@@ -124,7 +125,7 @@ def _checked(file: Path, arrays: Mapping[str, NDArray[Any]]) -> ReadyFeatures:
         doubts.append(values_doubt(names, ValueCounts.of(codes)))
     with np.errstate(over="ignore"):  # a float64 beyond float32's range becomes inf, which is an error below
         features = np.ascontiguousarray(x, dtype=np.float32)
-    _require_finite(file, features)
+    _require_finite(file, x, features)
     if (doubt := combined([*doubts, scale_doubt(features)])) is not None:
         raise doubt.error(file)
     splits = None
@@ -138,6 +139,29 @@ def _checked(file: Path, arrays: Mapping[str, NDArray[Any]]) -> ReadyFeatures:
         tuple(map(str, arrays["group"].tolist())) if "group" in arrays else None,
         tuple(map(int, arrays["fold"].tolist())) if "fold" in arrays else None,
     )
+
+
+def _missing_doubt(arrays: Mapping[str, NDArray[Any]], present: Collection[str]) -> Doubt:
+    """What to do with a file that lacks an array."""
+    missing = [key for key in ("X", "Y", "label_names") if key not in arrays]
+    what = f"it has no {', '.join(missing)}; it has {', '.join(present) or 'nothing'}"
+    answers: tuple[Answer, ...] = ()
+    if missing == ["label_names"] and arrays["Y"].ndim == 2:
+        flags = {"label_names": tuple(f"NAME{k + 1}" for k in range(arrays["Y"].shape[1]))}
+        answers = (Answer("With the names of labels in order, in place of NAME1, NAME2", flags),)
+    elif {"x", "y"} <= {key.lower() for key in present}:
+        answers = (TO_IMPORT,)
+    return Doubt(what, answers, FORM)
+
+
+def _require_texts(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    for key, answer in (
+        ("label_names", Answer("To take the numbers as names", {})),
+        ("split", Answer("To draw the splits anew", {"ignore_columns": ("split",)})),
+    ):
+        if key in arrays and arrays[key].dtype.kind in "iu":
+            what = f"{key} is {arrays[key].dtype}, not text"
+            raise Doubt(what, (answer,), "Or save it as numpy.array(names, dtype=str).").error(file)
 
 
 def _odd_values_doubt(y: NDArray[Any]) -> Doubt | None:
@@ -158,22 +182,28 @@ def _odd_values_doubt(y: NDArray[Any]) -> Doubt | None:
     return Doubt(f"{place} is {value}", (), otherwise)
 
 
-def _require_finite(file: Path, features: NDArray[np.float32]) -> None:
+def _require_finite(file: Path, x: NDArray[Any], features: NDArray[np.float32]) -> None:
+    """Refuse values that are not finite in float32."""
     finite = [np.isfinite(features[start : start + 4096]).all(axis=1) for start in range(0, len(features), 4096)]
     not_finite = np.flatnonzero(~np.concatenate(finite)) if finite else np.empty(0, dtype=np.int64)
-    if len(not_finite):
-        raise Doubt(
-            f"X has NaN or infinite values in {len(not_finite)} of {len(features)} rows, first in row {not_finite[0]}",
-            (Answer("To leave these rows out", {"drop_broken": True}),),
-            "Or correct them (they are counted from 0; X is used as float32).",
-        ).error(file)
+    if len(not_finite) == 0:
+        return
+    answers = [Answer("To leave these rows out", {"drop_broken": True})]
+    if np.isfinite(x).all():
+        answers.append(Answer("To bring each feature to mean 0 and deviation 1", {"standardize": True}))
+    raise Doubt(
+        f"X has NaN or infinite values in {len(not_finite)} of {len(x)} rows, first in row {not_finite[0]}",
+        tuple(answers),
+        "Or correct them (they are counted from 0; X is used as float32).",
+    ).error(file)
 
 
 def _check_shapes(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     x, y, names = arrays["X"], arrays["Y"], arrays["label_names"]
     shapes = f"X {list(x.shape)}, Y {list(y.shape)}, label_names {list(names.shape)}"
     if x.ndim != 2 or y.ndim != 2 or names.ndim != 1 or len(x) != len(y) or y.shape[1] != len(names):
-        raise DatasetError(f"{file}: the shapes do not fit: {shapes}", FORM)
+        turned = " Y is transposed: save Y.T." if y.shape == (names.size, len(x)) else ""
+        raise DatasetError(f"{file}: the shapes do not fit: {shapes}", FORM + turned)
     if x.shape[1] == 0:
         raise DatasetError(f"{file}: X has no columns: {shapes}", "Give each row at least one feature.")
     if x.dtype.kind not in "fiu" or y.dtype.kind not in "fiub":

@@ -25,6 +25,8 @@ class SplitReport:
         labels_per_image: mean number of present labels over the rows with any known label.
         label_counts: rows in which each label is present.
         unknown: number of unknown labels (-1).
+        known: number of labels that are known, present or absent.
+        present: number of labels that are present.
     """
 
     images: int
@@ -32,6 +34,8 @@ class SplitReport:
     labels_per_image: float
     label_counts: Mapping[str, int]
     unknown: int
+    known: int
+    present: int
 
     def to_json(self) -> dict[str, Any]:
         """The split's record in the JSON of `labeldep data`."""
@@ -41,6 +45,8 @@ class SplitReport:
             "labels_per_image": self.labels_per_image,
             "label_counts": dict(self.label_counts),
             "unknown": self.unknown,
+            "known": self.known,
+            "present": self.present,
         }
 
 
@@ -123,7 +129,15 @@ def describe(split: Split, absent: int) -> SplitReport:
         labels_per_image=float(counts.sum()) / max(annotated, 1),
         label_counts={name: int(count) for name, count in zip(split.space.names, counts, strict=True)},
         unknown=int((split.labels < 0).sum()),
+        known=int((split.labels >= 0).sum()),
+        present=int(counts.sum()),
     )
+
+
+def constant_labels_of(dataset: Dataset) -> tuple[str, ...]:
+    """The labels that are present in every row in which they are known, over all splits."""
+    labels = np.concatenate([split.labels for split in dataset.splits.values()])
+    return dataset.space.decode(((labels != 0).all(axis=0)) & (labels == 1).any(axis=0))
 
 
 def absent_labels_of(dataset: Dataset) -> dict[str, tuple[str, ...]]:

@@ -141,30 +141,35 @@ class CocoFile:
     def _add_annotations(self, path_of: Mapping[str, str]) -> None:
         denied = False
         for number, annotation in enumerate(self._annotations, start=1):
-            if not isinstance(annotation, dict):
-                self._reading.drop(f"{self._file}: entry {number} of annotations is no object")
+            known = annotation if isinstance(annotation, dict) else {}
+            path = path_of.get(_key(known.get("image_id")))
+            name = self._names.get(_key(known.get("category_id")))
+            if path is None or name is None:
+                self._drop_annotation(annotation, number, path is None)
                 continue
-            where = f"{self._file}: annotation {annotation.get('id', number)!r}"
-            image, category = annotation.get("image_id"), annotation.get("category_id")
-            if image is None or category is None:
-                self._reading.drop(f"{where} has no {'image_id' if image is None else 'category_id'}")
-            elif _key(image) not in path_of:
-                self._reading.drop(f"{where} has the image_id {image!r}, which is not listed", "Add it to images")
-            elif _key(category) not in self._names:
-                self._reading.drop(
-                    f"{where} has the category_id {category!r}, which is not listed", "Add it to categories"
-                )
-            else:
-                value = 0 if str(annotation.get("confidence", 1)) in _ZERO else 1
-                denied = denied or not value
-                self._note(path_of[_key(image)], self._names[_key(category)], value)
+            value = 0 if str(known.get("confidence", 1)) in _ZERO else 1
+            denied = denied or not value
+            self._note(path, name, value)
         if denied:
             self._tell("a confidence of 0 means absent; labels that are not listed are unknown")
             self._open |= self._values.keys()
-        kinds = [{type(o.get(key)) for o in objects if isinstance(o, dict)} - {type(None)}
-                 for objects, key in ((self._images, "id"), (self._annotations, "image_id"))]  # fmt: skip
+        kinds = [
+            {type(o.get(key)) for o in objects if isinstance(o, dict)} - {type(None)}
+            for objects, key in ((self._images, "id"), (self._annotations, "image_id"))
+        ]
         if kinds[1] and kinds[0] != kinds[1]:
             self._tell("ids are written as numbers in one place and as text in another; equal ones are the same")
+
+    def _drop_annotation(self, annotation: object, number: int, no_image: bool) -> None:
+        if not isinstance(annotation, dict):
+            self._reading.drop(f"{self._file}: entry {number} of annotations is no object")
+            return
+        where = f"{self._file}: annotation {annotation.get('id', number)!r}"
+        key, listed = ("image_id", "images") if no_image else ("category_id", "categories")
+        if annotation.get(key) is None:
+            self._reading.drop(f"{where} has no {key}")
+        else:
+            self._reading.drop(f"{where} has the {key} {annotation[key]!r}, which is not listed", f"Add it to {listed}")
 
     def _add_own_labels(self, path_of: Mapping[str, str]) -> None:
         """Labels within `images`: names, ids or objects; and LVIS's list of categories that are verified absent."""
@@ -179,9 +184,9 @@ class CocoFile:
                     self._open.add(path)
             with_labels += bool(own)
             for category in self._objects(image, _NEGATIVE):
-                if name := self._names.get(_key(category)):
-                    opposed += self._values[path].get(name) == 1
-                    self._values[path].setdefault(name, 0)
+                if absent := self._names.get(_key(category)):
+                    opposed += self._values[path].get(absent) == 1
+                    self._values[path].setdefault(absent, 0)
             if _NEGATIVE in image:
                 self._open.add(path)
         if with_labels and self._annotations:
@@ -190,7 +195,7 @@ class CocoFile:
             more = f" ({opposed} times they are annotated, too, and taken as present)" if opposed else ""
             self._tell(f"as in LVIS, {_NEGATIVE} are absent{more}; what is neither annotated nor there is unknown")
 
-    def _own_label(self, item: object, path: str) -> tuple[str, int]:
+    def _own_label(self, item: Any, path: str) -> tuple[str, int]:  # noqa: ANN401
         """Name and value of a label within `images`."""
         value, name = 1, item
         if isinstance(item, dict):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets import csv_columns
@@ -75,10 +75,44 @@ def columns_of(sheet: Sheet, reading: Reading, how: ImportConfig) -> Columns:
     read = {path, split, group, fold, listed, *labels}
     ignored = tuple(name or f"column {k + 1}" for k, name in enumerate(header) if k not in read)
     if labels and not how.label_columns:
-        usual = csv_columns.Columns(header, path, split, group, fold, None, None, labels, ())
-        if doubt := label_columns_doubt(usual, ()):
+        unnamed = None if how.group_column else group
+        usual = csv_columns.Columns(header, path, split, unnamed, fold, None, None, labels, ())
+        if doubt := label_columns_doubt(usual, set() if unnamed is None else set(sheet.column(unnamed))):
             raise question(doubt, reading.source, reading.config)
     return Columns(path, listed, labels, split, group, fold, ignored)
+
+
+def with_one_list(sheet: Sheet, reading: Reading) -> Sheet:
+    """Join columns such as tag1 and tag2, which have one name of a label each, to one list; else the sheet itself."""
+    words = [letters(name) for name in sheet.header]
+    parts = [k for k, word in enumerate(words) if word in LIST_NAMES and words.count(word) > 1]
+    if len({words[k] for k in parts}) != 1 or any(holds_values(sheet.column(k)) for k in parts):
+        return sheet
+    reading.understood.append(f"the columns {some([sheet.header[k] for k in parts])} list the labels together")
+    kept = [k for k in range(len(words)) if k not in parts[1:]]
+    rows = [
+        [";".join(row[i] for i in parts if row[i]) if k == parts[0] else row[k] for k in kept] for row in sheet.rows
+    ]
+    return replace(sheet, header=tuple(sheet.header[k] for k in kept), rows=rows)
+
+
+def require_ignored(reading: Reading, columns: Collection[str]) -> None:
+    """Require that --ignore-columns names columns or labels.
+
+    Args:
+        reading: what was read.
+        columns: the names of all columns.
+
+    Raises:
+        DatasetError: a name is neither.
+    """
+    names = {name for entry in reading.entries for name in entry.values} if reading.config.ignore_columns else set()
+    for ignored in reading.config.ignore_columns:
+        if ignored not in columns and not any(ignored in name for name in names):
+            raise DatasetError(
+                f"{reading.source} has no column and no label {ignored!r} to leave out",
+                nearest(ignored, [*columns, *names]),
+            )
 
 
 def name_images(cells: Iterable[str]) -> bool:
@@ -128,6 +162,8 @@ def _labels(
     Raises:
         DatasetError: there are none.
     """
+    if how.labels_column and reading.config.label_columns:
+        raise DatasetError("--labels-column and --label-columns exclude each other", "Name a list, or columns.")
     if how.labels_column:
         return _named(sheet, how.labels_column), ()
     if how.label_columns:

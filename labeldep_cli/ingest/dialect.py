@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.errors import DatasetError
@@ -79,6 +80,14 @@ def dialect_of(text: str, config: ImportConfig) -> Dialect:
     start = "\n".join(text[:_PROBED_CHARACTERS].splitlines()[:_PROBED]) + "\n"
     delimiter = delimiter or max(DELIMITERS, key=lambda each: _fitness(start, each))
     return Dialect(delimiter, _quote(start, delimiter) if config.quotes else None)
+
+
+def without_hint(text: str, config: ImportConfig) -> tuple[str, ImportConfig]:
+    """Without the line `sep=;` that Excel reads and writes, and with its delimiter, unless a flag names one."""
+    hint = re.match(r"sep=(.)(?=\r?\n)", text)
+    if hint is None:
+        return text, config
+    return text[hint.end() :], config if config.delimiter else replace(config, delimiter=hint[1])
 
 
 def _fitness(text: str, delimiter: str) -> tuple[bool, float, int]:

@@ -36,11 +36,11 @@ class ImageFinder:
         Returns:
             The path; or, if there is no such file or there are several, `name` unchanged.
         """
-        if found := self._beside(self._ended(name)):  # nearly always; the rest takes ten times as long
-            return found
-        spellings = [spelling for written in (name, *others) for spelling in _spellings(self._ended(written))]
-        found = next(filter(None, map(self._beside, spellings)), None)
-        return found or next(filter(None, map(self._below, spellings)), None) or name
+        for look in (self._beside, self._below):
+            for written in (name, *others):
+                if found := next(filter(None, map(look, _spellings(self._ended(written)))), None):
+                    return found
+        return name
 
     def _ended(self, name: str) -> str:
         return name if name.endswith(self._suffix) else name + self._suffix
@@ -80,12 +80,18 @@ def images_below(folder: Path) -> Iterator[Path]:
                 yield Path(parent) / name
 
 
-def _spellings(name: str) -> list[str]:
+def _spellings(name: str) -> Iterator[str]:
     """The ways to write a path here: as it is, without backslashes, without the percent signs and host of a URL."""
+    yield name
     plain = name.replace("\\", "/")
     if "://" in plain:
         plain = urlsplit(plain).path.lstrip("/")
-    return list(dict.fromkeys((name, plain, unquote(plain), str(Path(plain).expanduser()))))
+    if plain != name:
+        yield plain
+    if "%" in plain:
+        yield unquote(plain)
+    if plain.startswith("~"):
+        yield str(Path(plain).expanduser())
 
 
 def _shared_end(one: PurePosixPath, other: Path) -> int:

@@ -94,9 +94,9 @@ def form_of(source: Path, config: ImportConfig) -> Form:
         if form.reader.recognises(source):
             return form
     if source.is_file():
-        from labeldep_cli.ingest.text import require_text
+        from labeldep_cli.ingest.text import read_text
 
-        require_text(source)
+        read_text(source, config, source)
         if any(getattr(config, flag) != getattr(ImportConfig, flag) for flag in _OF_TABLES):
             return FORMS["table"]
     raise DatasetError(

@@ -42,7 +42,7 @@ def read(source: Path, config: ImportConfig) -> Foreign:
 def _agreed(opinions: list[Entry]) -> Entry:
     counts = Counter(name for entry in opinions for name in entry.values)
     values = {name: 1 if n == len(opinions) else UNKNOWN for name, n in counts.items()}
-    return Entry(opinions[0].path, values, split=opinions[0].split)
+    return Entry(opinions[0].path, values, opinions[0].unsaid, opinions[0].split)
 
 
 def _column_of_images(source: Path) -> str | None:

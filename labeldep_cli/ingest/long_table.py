@@ -10,7 +10,7 @@ from labeldep_cli.datasets.doubts import Answer, Doubt
 from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.again import question
-from labeldep_cli.ingest.columns import path_column, split_column
+from labeldep_cli.ingest.columns import path_column, require_ignored, split_column
 from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.plain_table import add_found
@@ -50,8 +50,12 @@ def read_long(source: Path, config: ImportConfig, how: ImportConfig, names: Mapp
         DatasetError: names the file, the line and the problem, and the command that answers a question.
     """
     reading = Reading(source, config, names="cells")
+    columns: dict[str, None] = {}
     for split, file in tables_of(source):
-        add_found(_entries(read_sheet(file, reading, how), reading, how, names), file, split, reading)
+        sheet = read_sheet(file, reading, how)
+        add_found(_entries(sheet, reading, how, names), file, split, reading)
+        columns |= dict.fromkeys(sheet.header)
+    require_ignored(reading, columns)
     return reading.finish(source if source.is_dir() else source.parent)
 
 

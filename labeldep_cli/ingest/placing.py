@@ -85,6 +85,8 @@ def _unpacked(foreign: Foreign, out: Path) -> Foreign:
     folder = out.parent / f"{out.stem}-images"
     for name, content in foreign.images or ():
         file = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DatasetError(f"the source has an image called {name!r}", "Rename it: it would be written elsewhere.")
         make_folder(file.parent)
         if file.exists():
             if file.read_bytes() != content:

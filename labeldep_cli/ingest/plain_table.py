@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from labeldep_cli.config.importing import ImportConfig
-from labeldep_cli.datasets.doubts import Answer, Doubt
+from labeldep_cli.datasets.doubts import Answer, Doubt, some
+from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.again import question
-from labeldep_cli.ingest.columns import Columns, columns_of, name_images
+from labeldep_cli.ingest.columns import Columns, columns_of, name_images, require_ignored, with_one_list
 from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.find_images import ImageFinder
 from labeldep_cli.ingest.foreign import Foreign
@@ -63,10 +64,36 @@ def read_tables(
     tables = tables_of(source)
     if not tables:
         raise DatasetError(f"{source} has no table", "Name a file with a row for each image.")
+    columns: dict[str, None] = {}
     for split, file in tables:
-        entries = list(map(also, table_entries(shape(read_sheet(file, reading, how)), reading, how, names)))
+        sheet = with_one_list(shape(read_sheet(file, reading, how)), reading)
+        before = tuple(reading.declared)
+        entries = list(map(also, table_entries(sheet, reading, how, names)))
+        _require_same_labels(sheet, before, reading)
+        columns |= dict.fromkeys(sheet.header)
         add_found(entries, file, split, reading)
+    require_ignored(reading, columns)
     return reading.finish(source if source.is_dir() else source.parent)
+
+
+def _require_same_labels(sheet: Sheet, before: Sequence[str], reading: Reading) -> None:
+    """Require that a table has columns for the same labels as the tables before it.
+
+    Args:
+        sheet: the table, which was read.
+        before: the labels of the tables before it; empty if there are none.
+        reading: with the labels of this one too.
+
+    Raises:
+        DatasetError: a label has a column in one of them only: nobody knows whether it is absent in the other.
+    """
+    if reading.names != "columns" or not before:
+        return
+    odd = tuple(name for name in reading.declared if name not in before or name not in sheet.header)
+    if odd:
+        answers = (Answer("To leave out what is not in all tables", {"ignore_columns": odd}),)
+        asked = Doubt(f"{sheet.file.name} and the tables before it do not have the same labels: {some(odd)}", answers)
+        raise question(asked, reading.source, reading.config)
 
 
 def defined(config: ImportConfig, **meanings: Any) -> ImportConfig:  # noqa: ANN401 - values of flags
@@ -115,9 +142,11 @@ def table_entries(
         if not path:
             reading.drop(f"{sheet.file}, line {sheet.lines[row]}: the cell of the image is empty", "Name an image")
         elif found is not None and (columns.split is None or splits[row]):
-            group = None if columns.group is None else cells[columns.group]
+            group = None if columns.group is None else cells[columns.group] or None
             fold = None if columns.fold is None else int(cells[columns.fold])
-            entries.append(Entry(path, found, split=splits[row], group=group, fold=fold))
+            is_blank = columns.listed is not None and not cells[columns.listed]
+            unsaid = UNKNOWN if is_blank and how.blank == "unknown" else 0
+            entries.append(Entry(path, found, unsaid, splits[row], group, fold))
     return entries
 
 
@@ -126,6 +155,9 @@ def _values(
 ) -> Sequence[Mapping[str, int] | None]:
     if columns.listed is not None:
         cells = sheet.column(columns.listed)
+        if n_blank := cells.count(""):
+            meaning = "the labels of an image are unknown" if how.blank == "unknown" else "an image has no label"
+            reading.understood.append(f"an empty cell means that {meaning}: {n_blank} cells")
         semicolons_divide_columns = sheet.delimiter == ";" and not any(";" in cell for cell in cells)
         if semicolons_divide_columns and not how.label_separator:
             reading.understood.append("between labels: commas")

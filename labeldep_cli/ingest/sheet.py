@@ -13,7 +13,7 @@ from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets.image_file import IMAGE_SUFFIXES
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.again import import_again
-from labeldep_cli.ingest.dialect import Dialect, dialect_of
+from labeldep_cli.ingest.dialect import Dialect, dialect_of, without_hint
 from labeldep_cli.ingest.entries import Reading
 from labeldep_cli.ingest.text import head_of, read_text
 
@@ -67,6 +67,7 @@ def read_sheet(file: Path, reading: Reading, how: ImportConfig) -> Sheet:
             partner.
     """
     text, understood = read_text(file, how, reading.source)
+    text, how = without_hint(text, how)
     dialect = dialect_of(text, how)
     reading.understood += understood + dialect.sentences
     unquoted = import_again(reading.source, reading.config, quotes=False)
@@ -99,8 +100,9 @@ def head_rows(file: Path, n: int = 50) -> list[list[str]]:
     text = head_of(file)
     if not text or text.lstrip()[:1] in "{[<":  # JSON or XML
         return []
+    text, how = without_hint(text, ImportConfig())
     try:
-        found = list(islice(dialect_of(text, ImportConfig()).rows(text), n))
+        found = list(islice(dialect_of(text, how).rows(text), n))
     except csv.Error:
         return []
     return [[c.strip() for c in row] for _, row in found if any(map(str.strip, row)) and not row[0].startswith("#")]
@@ -140,6 +142,8 @@ def _misquoted(text: str, found: Numbered, dialect: Dialect) -> str:
             if unfinished or any(dialect.delimiter in text for text in after):
                 first = line - len(after)
                 return f"a quotation mark opens a cell in line {first} that ends in line {line}: it has swallowed rows"
+    if '"' not in text and "'" not in text:
+        return ""
     line = 0
     try:
         for line, _ in dialect.rows(text, strict=True):  # noqa: B007 - its last value is used

@@ -30,8 +30,6 @@ _NO_TEXT = (
     (b"\x80\x04", "a pickle, which could run code", "Save the table as CSV."),
     (b"\x80\x05", "a pickle, which could run code", "Save the table as CSV."),
 )
-_LONGEST_MAGIC = 16
-
 _HEAD = 1 << 16
 """Bytes that are enough to recognise a form."""
 
@@ -51,6 +49,8 @@ def read_text(file: Path, config: ImportConfig, source: Path) -> tuple[str, list
     encoding = config.encoding or _marked(content) or "utf-8"
     try:
         text = content.decode(encoding)
+        if encoding == "utf-8" and _is_unmarked_utf16(content):
+            raise UnicodeDecodeError(encoding, content, content.index(b"\0"), len(content), "it is UTF-16")
     except LookupError:
         raise DatasetError(f"there is no encoding {encoding!r}", "Common ones: utf-8, cp1252, utf-16.") from None
     except UnicodeDecodeError as error:
@@ -70,7 +70,7 @@ def head_of(file: Path) -> str:
             content = stream.read(_HEAD)
     except (OSError, EOFError, zlib.error):
         return ""
-    no_text = b"\0" in content and _marked(content) is None
+    no_text = 10 * content.count(b"\0") > len(content) and _marked(content) is None
     if no_text or any(content.startswith(magic) for magic, _, _ in _NO_TEXT):
         return ""
     return content.decode(_marked(content) or "utf-8", errors="replace")
@@ -89,29 +89,22 @@ def _content(file: Path) -> bytes:
     except (OSError, EOFError, zlib.error) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise DatasetError(f"{file} cannot be read: {why}", "Check the file and its permissions.") from None
-    _require_text(file, content)
-    return content
-
-
-def require_text(file: Path) -> None:
-    """Require that a file may be text.
-
-    Raises:
-        DatasetError: it is a file of another kind; the message names the kind.
-    """
-    with file.open("rb") as stream:
-        _require_text(file, stream.read(_LONGEST_MAGIC))
-
-
-def _require_text(file: Path, content: bytes) -> None:
     for magic, what, remedy in _NO_TEXT:
         if content.startswith(magic):
             raise DatasetError(f"{file} is {what}, not a table in plain text", remedy)
+    return content
 
 
 def _marked(content: bytes) -> str | None:
     """The encoding that the mark at the beginning names."""
     return next((encoding for mark, encoding in _MARKS if content.startswith(mark)), None)
+
+
+def _is_unmarked_utf16(content: bytes) -> bool:
+    """Whether nearly every second byte is zero, as in Western text in UTF-16, and no other."""
+    start = content[:_HEAD]
+    zeros = sorted((start[::2].count(0), start[1::2].count(0)))
+    return zeros[0] == 0 and zeros[1] > 0.4 * len(start)
 
 
 def _undecodable(
@@ -121,8 +114,8 @@ def _undecodable(
         return DatasetError(
             f"{file} is not {config.encoding}: {error.reason} at byte {error.start}", "Name another --encoding."
         )
-    other = "utf-16-le" if b"\0" in content[:_HEAD] else "cp1252"
-    start = max(content.rfind(b"\n", 0, error.start) + 1, error.start - 20)
+    other = ("utf-16-le" if content[1:2] == b"\0" else "utf-16-be") if _is_unmarked_utf16(content) else "cp1252"
+    start = max(content.rfind(b"\n", 0, error.start) + 1, error.start - 20) if other == "cp1252" else 0
     shown = content[start : error.start + 20].decode(other, errors="replace").splitlines()
     return DatasetError(
         f"{file} is not UTF-8: byte {error.start} is 0x{content[error.start]:02x}",

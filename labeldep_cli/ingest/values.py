@@ -131,9 +131,13 @@ def _meanings(
         DatasetError: it is open.
     """
     if soft := next((cell for cell, code in code_of.items() if code == _SOFT), None):
-        (name, *_) = (name for name, counts in zip(names, distinct, strict=True) if soft in counts)
-        answers = (Answer("If a label is present from a half on", {"threshold": 0.5}),)
-        asked = Doubt(f"{soft!r} in column {name!r} is neither 1 nor 0 but between them", answers)
+        columns = tuple(
+            n for n, counts in zip(names, distinct, strict=True) if any(code_of[c] == _SOFT for c in counts)
+        )
+        answers = [Answer("If a label is present from a half on", {"threshold": 0.5})]
+        if len(columns) < len(names):
+            answers.append(Answer("If such columns are no labels", {"ignore_columns": columns}))
+        asked = Doubt(f"{soft!r} in column {columns[0]!r} is neither 1 nor 0 but between them", tuple(answers))
         raise question(asked, reading.source, reading.config)
     ticks = how.blank is None and _are_ticks(code_of)
     minus_one, blank = how.minus_one or "unknown", how.blank or ("absent" if ticks else "unknown")

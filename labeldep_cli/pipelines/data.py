@@ -11,12 +11,14 @@ from typing import Any
 from labeldep_cli.config import DownloadConfig, Machine, Source
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.label_gaps import LabelGaps
+from labeldep_cli.datasets.missing_images import require_some_images
 from labeldep_cli.datasets.published import compare_with_published
 from labeldep_cli.datasets.split import Dataset, Skipped
 from labeldep_cli.datasets.statistics import (
     Cooccurrence,
     SplitReport,
     absent_labels_of,
+    constant_labels_of,
     describe,
     strongest_cooccurrences,
 )
@@ -48,6 +50,9 @@ class DataReport:
         notes: what was left out or drawn when the data set was loaded.
         published: comparison with the published counts, one sentence each; empty for a user's own data.
         has_features: whether the data set has ready features instead of images.
+        labels: the names of the labels, in order.
+        ignored: the columns of the file that were not read.
+        constant_labels: labels that are present in every row.
     """
 
     dataset: str
@@ -64,6 +69,9 @@ class DataReport:
     notes: tuple[str, ...]
     published: tuple[str, ...]
     has_features: bool
+    labels: tuple[str, ...]
+    ignored: tuple[str, ...]
+    constant_labels: tuple[str, ...]
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -76,6 +84,9 @@ class DataReport:
             "dataset": self.dataset,
             "splits": {name: split.to_json() for name, split in self.splits.items()},
             "n_labels": self.n_labels,
+            "labels": list(self.labels),
+            "ignored_columns": list(self.ignored),
+            "constant_labels": list(self.constant_labels),
             "held_out": self.held_out,
             "missing": list(self.missing),
             "unreadable": [skipped.to_json() for skipped in self.unreadable],
@@ -124,8 +135,10 @@ def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:
         reporter: takes the progress over images.
 
     Raises:
-        DatasetError: a worker process died, for example because memory ran out.
+        DatasetError: no image of the user's own data is there, or a worker process died, for example because memory
+            ran out.
     """
+    require_some_images(dataset)
     splits = () if dataset.has_features else dataset.splits.values()
     entries = [entry for split in splits for entry in listed_images(split)]
     images = read_all(entries, workers, reporter) if entries else []
@@ -152,4 +165,7 @@ def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:
         notes=dataset.notes,
         published=compare_with_published(dataset),
         has_features=dataset.has_features,
+        labels=dataset.space.names,
+        ignored=dataset.ignored,
+        constant_labels=constant_labels_of(dataset),
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from labeldep_cli.compute.versions import versions
 from labeldep_cli.config import ExtractConfig
+from labeldep_cli.datasets.missing_images import require_some_images
 from labeldep_cli.datasets.split import SPLITS, Split
 from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.features.coverage import Coverage, SplitFiles
@@ -79,6 +80,7 @@ def _complete(project: Project, name: str, views: int) -> FeatureCache | None:
 
 
 def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool) -> Extracted:
+    require_some_images(project.dataset)
     make_folder(project.workspace.features)
     if project.world.first and fresh:
         for store in project.stores():

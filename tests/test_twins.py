@@ -317,3 +317,11 @@ class TestImportCommand:
         assert min(found["splits"].values()) >= 1 and sum(found["splits"].values()) == 11
         record = sandbox.json("data", out, "--split-seed", 5)
         assert {name: split["images"] for name, split in record["splits"].items()} == found["splits"]
+
+    def test_ready_features_are_divided_but_not_compared(self, shared_data, sandbox, tmp_path):
+        words = ("import", shared_data / "tabular" / "yeast.npz", "--folds", 4)
+        assert sandbox.json(*words, "--out", tmp_path / "yeast.npz")["folds"] == 4
+        tested = sandbox.json("data", tmp_path / "yeast.npz", "--fold", 3)["splits"]["test"]["images"]
+        assert abs(tested - 2417 / 4) < 25
+        result = sandbox.run(*words, "--drop-leaks", "--out", tmp_path / "no.npz")
+        assert result.exit_code == 1 and "no images that could be compared" in result.stderr

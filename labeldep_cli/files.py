@@ -101,11 +101,16 @@ def publish(temporary: Path, path: Path) -> None:
     finally:
         os.close(descriptor)
     temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Sync a folder to the disk, so that a file that is new in it stays there."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -215,3 +220,8 @@ def format_size(n: float) -> str:
         return f"{n:.0f} B"
     unit = min(int(math.log10(n)) // 3, 4)
     return f"{n / 1000**unit:.1f} {' kMGT'[unit]}B"
+
+
+def counted(n: int, what: str) -> str:
+    """A number with its noun: "1 row", "2,000 rows"."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"

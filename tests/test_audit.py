@@ -17,7 +17,10 @@ from sandbox import BACKBONE, LABELS, Sandbox, make_table
 from labeldep_cli.cli import next_command
 from labeldep_cli.config import AuditConfig, Machine, Source, Workspace
 from labeldep_cli.evaluation.audit import EvidenceWeights, fit_weights, most_suspicious, suspicion
+from labeldep_cli.evaluation.mistakes import Estimate
 from labeldep_cli.experiments import cross_fitting as crossfit
+from labeldep_cli.experiments.audit_cards import Evidence
+from labeldep_cli.experiments.audit_record import AuditRecord, read_audit
 from labeldep_cli.experiments.cross_fitting import HeldOutScores
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.progress import SilentReporter
@@ -123,7 +126,10 @@ def test_planted_mistakes_are_found(planted: tuple[Sandbox, np.ndarray]) -> None
     assert (found["n_images"], found["n_labels"]) == (400, 1195), "five are unknown"
     rows = list(csv.DictReader((out / "audit.csv").open()))
     assert len(rows) == found["n_findings"]
-    assert ",".join(rows[0]) == "path,split,label,written,suggested,score,probability,critic,other_labels"
+    assert (
+        ",".join(rows[0])
+        == "path,split,label,written,suggested,score,probability,critic,other_labels,priority,kind,image"
+    )
     scores = [float(row["score"]) for row in rows]
     assert scores == sorted(scores, reverse=True)
     assert scores[-1] > 0
@@ -269,16 +275,17 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
 def test_gallery_of_a_data_set_of_images(sandbox: Sandbox) -> None:
     result = sandbox.run("audit", sandbox.table, *BACKBONE, *QUICK, "--top", 3, "--out", sandbox.folder / "audit")
     assert result.exit_code == 0, result.stderr
-    assert "of 180 written labels" in result.stdout
+    assert "checked: 180 written labels of 60 rows" in result.stdout
     page = (sandbox.folder / "audit" / "audit.html").read_text()
     rows = list(csv.DictReader((sandbox.folder / "audit" / "audit.csv").open()))
-    assert re.findall(r'alt="(.*?)"', page) == [row["path"] for row in rows[:3]]
+    cards = read_audit(sandbox.folder / "audit").cards
+    assert re.findall(r'alt="(.*?)"', page) == [card.path for card in cards[:3]]
     assert page.count('src="data:image/jpeg;base64,') == 3
     assert "http:" not in page and "https:" not in page, "nothing is fetched"
     assert re.findall(r'(?:src|href)="(?!data:)', page) == []
-    words = {"present": "Without", "absent": "With"}
+    words = {True: "Without", False: "With"}
     titles = re.findall(r'<h2>(\w+) <span class="\w+">(?:\+ )?(\w+)</span>\?</h2>', page)
-    assert titles == [(words[row["written"]], row["label"]) for row in rows[:3]]
+    assert titles == [(words[one.written], one.label) for card in cards[:3] for one in card.suspects]
     truth = {line.split(",")[0]: line.split(",")[2:] for line in sandbox.table.read_text().splitlines()[1:]}
     for row in rows:
         own = {name for name, value in zip(LABELS, truth[row["path"]], strict=True) if value == "1"}
@@ -325,9 +332,13 @@ def test_a_run_s_critic_is_expected_to_count_as_it_does_at_test_time(tmp_path: P
         assert found["weights"]["critic"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_run_without_a_critic_says_so(sandbox: Sandbox) -> None:
-    (run,) = (sandbox.folder / "runs").glob("*-pretrain")
-    result = sandbox.run("audit", run.name, "--out", sandbox.folder / "plain", "--json")
+@pytest.fixture(scope="module")
+def pretrained(sandbox: Sandbox) -> Path:
+    return Path(str(sandbox.json("pretrain", "--dataset", sandbox.table, *BACKBONE, "--steps", 3, "--seed", 7)["run"]))
+
+
+def test_a_run_without_a_critic_says_so(sandbox: Sandbox, pretrained: Path) -> None:
+    result = sandbox.run("audit", pretrained.name, "--out", sandbox.folder / "plain", "--json")
     assert result.exit_code == 0, result.stderr
     assert "has no critic" in result.stderr
     findings = json.loads(result.stdout)["findings"]
@@ -350,9 +361,8 @@ def test_errors(planted: tuple[Sandbox, np.ndarray], words: tuple[object, ...], 
     assert told in result.stderr
 
 
-def test_flags_that_a_trained_run_cannot_follow_are_refused(sandbox: Sandbox) -> None:
-    (run,) = (sandbox.folder / "runs").glob("*-pretrain")
-    result = sandbox.run("audit", run.name, "--folds", 3, "--out", sandbox.folder / "no")
+def test_flags_that_a_trained_run_cannot_follow_are_refused(sandbox: Sandbox, pretrained: Path) -> None:
+    result = sandbox.run("audit", pretrained.name, "--folds", 3, "--out", sandbox.folder / "no")
     assert result.exit_code == 2
     assert "trained already" in result.stderr
 
@@ -368,8 +378,10 @@ def test_beside_cleanlab() -> None:
     right = (logits + rng.logistic(size=logits.shape) > 0).astype(np.int8)
     flipped = rng.random(right.shape) < 0.05
     held_out = HeldOutScores([], [], np.where(flipped, 1 - right, right).astype(np.int8), logits, None)
-    scores = suspicion(logits.astype(float), held_out.labels)
-    found = Audit("", Path(), (), 300, 900, EvidenceWeights(1, 0, 0), scores, held_out, (), False)
+    estimate = Estimate(0, 0, 0, 900, 0, 0, 1.0, 0.8, 0)
+    evidence = Evidence(LABELS, held_out, EvidenceWeights(1, 0, 0))
+    record = AuditRecord(Source(), Path(), "", LABELS, estimate, (), 0, (), ())
+    found = Audit(record, Path(), 300, 900, evidence, (), False)
     ap = _cells(found, flipped)
     assert ap["|y - p|"] == pytest.approx(ap["cleanlab, self-confidence"])
     assert ap["audit"] == pytest.approx(ap["|y - p|"]), "the same ranking, where no critic and no weight is at work"

@@ -24,6 +24,7 @@ LINKED += [page for folder in ("docs", "benchmarks", "tests") for page in (ROOT 
 """Every page, also those that tell flags of other programs."""
 
 ELSEWHERE = {
+    "audit": {"--kind", "--noise", "--rare", "--weak"},  # of python -m benchmarks audit
     "api": {"--model", "--pretrained", "--size", "--seeds"},  # of the scripts in examples/
     "completion": {"--install-completion", "--show-completion"},  # of labeldep itself
 }

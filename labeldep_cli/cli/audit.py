@@ -12,15 +12,22 @@ from labeldep_cli.cli import flags, project_file
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.next_command import passed_on, print_next
-from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_line, print_note, print_table
+from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_line, print_note
 from labeldep_cli.config import READING, AuditConfig, Machine, RunWorkspace, Scope, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
+from labeldep_cli.errors import LabeldepError, nearest
+from labeldep_cli.files import counted
 
 if TYPE_CHECKING:
+    from labeldep_cli.evaluation.mistakes import Estimate
+    from labeldep_cli.evaluation.suspects import Card, Suspect
     from labeldep_cli.pipelines.audit import Audit
 
 SHOWN = 10
-"""Number of findings printed on the terminal."""
+"""Number of images, and of contradictions, printed on the terminal."""
+
+SHOWN_SUSPECTS = 3
+"""Number of suspects of an image on its line."""
 
 _DATASET = "Data set for a run to audit: its own at its new place, or another one that has some of its labels."
 
@@ -42,6 +49,12 @@ def audit(
     workspace: Workspace,
     machine: Annotated[Machine, Take(without=("max_memory",))],
     fresh: flags.Fresh = False,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="Show only images with a suspect of this name.", metavar="NAME", rich_help_panel=flags.OUTPUT
+        ),
+    ] = None,
     json: flags.Json = False,
 ) -> None:
     """Rank the annotated labels that are likely mistakes, given the image and its other labels; write a gallery."""
@@ -70,7 +83,9 @@ def audit(
             print_note(f"there is no run {what!r} in {workspace.runs_dir}: it is read as a data set")
         source = replace(source, dataset=what)
         result = audit_dataset(workspace, source, machine, config, Job(config.out, fresh), Terminal())
-    _show(result, json)
+    if label is not None and label not in result.record.labels:
+        raise LabeldepError(f"{result.of} has no label {label!r}", nearest(label, result.record.labels))
+    _show(result, label, json)
     name_skipped(result.skipped)
     if of_run:
         print_next(ctx, "report", what, values={"runs_dir": workspace.runs_dir}, json=json)
@@ -101,28 +116,53 @@ def _refuse(ctx: typer.Context, names: tuple[str, ...], why: str) -> None:
             raise typer.BadParameter(f"{why}: leave it out", param_hint=f"--{name.replace('_', '-')}")
 
 
-def _show(result: Audit, json: bool) -> None:
+def _show(result: Audit, label: str | None, json: bool) -> None:
     if json:
         print_json(result.to_json())
         return
-    share = 100 * len(result.findings) / result.n_labels
+    record = result.record
+    print_line(f"{result.of}: {_told(record.estimate)}")
+    print_line(f"checked: {counted(result.n_labels, 'written label')} of {counted(result.n_images, 'row')}")
+    cards = [card for card in result.cards if label is None or card.concerns(label)]
+    mistakes = [card for card in cards if card.kind == "mistake"]
+    about = "" if label is None else f" about {label}"
+    print_line(f"{counted(len(mistakes), 'image')} with a likely mistake{about}:")
+    for card in mistakes[:SHOWN]:
+        print_line(f"  {card.path}: {_suspects_of(card)}")
+    if len(mistakes) > SHOWN:
+        print_line(f"  ... and {len(mistakes) - SHOWN:,} more")
     print_line(
-        f"{result.of}: {len(result.findings)} of {result.n_labels} written labels ({share:.1f} %) on {result.n_images} "
-        "rows are more likely wrong than right"
+        f"{counted(len(cards) - len(mistakes), 'image')} with a rare combination{about}: the image does not contradict "
+        "its labels"
     )
-    header = ["row", "label", "written", "score", "p(label)", "critic"]
-    rows = [
-        [
-            finding.path,
-            finding.label,
-            "present" if finding.written else "absent",
-            f"{finding.score:.2f}",
-            f"{finding.probability:.3f}",
-            "-" if finding.critic is None else f"{finding.critic:+.2f}",
-        ]
-        for finding in result.findings[:SHOWN]
-    ]
-    if rows:
-        print_table("the most suspicious", header, rows, text=3)
-    print_line("score: log-odds that the label is wrong, by image and other labels; critic: what the other labels add.")
+    for contradiction in record.contradictions[:SHOWN]:
+        print_line(f"same image, other labels: {', '.join(contradiction.paths)}: {', '.join(contradiction.labels)}")
+    if len(record.contradictions) > SHOWN:
+        print_line(f"same image, other labels: {len(record.contradictions) - SHOWN:,} more groups (--json lists all)")
+    if record.n_decided:
+        print_line(f"{counted(record.n_decided, 'image')} decided already, and left out")
     print_line(f"all of them: {result.table}; to look at: {result.gallery}")
+
+
+def _told(estimate: Estimate) -> str:
+    """The estimated number of mistakes, in words."""
+    if estimate.is_vague:
+        return (
+            f"between 0 and {estimate.high:,} mistakes; more cannot be told, since the networks see too little "
+            f"of these labels (mAP {100 * estimate.mean_ap:.1f})"
+        )
+    return f"about {estimate.number:,} mistakes (95 % interval: {estimate.low:,} to {estimate.high:,})"
+
+
+def _suspects_of(card: Card) -> str:
+    """The likely mistakes of an image on one line."""
+    arrows = [_arrow(suspect) for suspect in card.suspects[:SHOWN_SUSPECTS]]
+    more = len(card.suspects) - len(arrows)
+    return ", ".join(arrows) + (f", and {more} more" if more else "")
+
+
+def _arrow(suspect: Suspect) -> str:
+    """What to do with a label, and its probability by the image: "cat -> absent (3 %)"."""
+    if suspect.kind != "mistake":
+        return f"{suspect.label}, in rare company"
+    return f"{suspect.label} -> {suspect.suggested} ({100 * suspect.probability:.0f} %)"

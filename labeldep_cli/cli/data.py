@@ -18,9 +18,11 @@ from labeldep_cli.config import READING, DownloadConfig, Machine, Source, Worksp
 from labeldep_cli.datasets.registry import DATASETS
 
 if TYPE_CHECKING:
+    from labeldep_cli.datasets.decisions import Corrections
     from labeldep_cli.pipelines.data import DataReport
 
 SHOWN_LABELS = 30
+SHOWN_CONFLICTS = 10
 _NAMES = "; ".join(f"{name}: {row.help}" for name, row in DATASETS.items())
 
 
@@ -133,9 +135,22 @@ def _print(report: DataReport, table: Path | None) -> None:
         leak = "  <- in different splits" if group.leaks else ""
         print_line(f"the same file: {', '.join(group.paths)}{leak}")
     print_twins(report.near_identical, table)
+    if report.corrections is not None:
+        _print_corrections(report.corrections)
     n_missing = sum(skip.reason == Reason.MISSING.text for skip in report.unreadable)
     of_these = f" ({n_missing} of them not on disk)" if n_missing else ""
     print_line(
         f"missing {len(report.missing)}, unreadable {len(report.unreadable)}{of_these}, "
         f"duplicates {len(report.duplicates)}"
     )
+
+
+def _print_corrections(corrections: Corrections) -> None:
+    """Name the decisions of `labeldep review` that are not applied, with the reason."""
+    for conflict in corrections.conflicts[:SHOWN_CONFLICTS]:
+        print_line(f"correction left out: {conflict.path}: {conflict.label} is {conflict.reason}")
+    for path in corrections.gone[:SHOWN_CONFLICTS]:
+        print_line(f"correction left out: {path} is no longer in the data set")
+    more = sum(max(len(items) - SHOWN_CONFLICTS, 0) for items in (corrections.conflicts, corrections.gone))
+    if more:
+        print_line(f"correction left out: {more} more (--json lists all)")

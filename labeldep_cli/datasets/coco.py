@@ -74,7 +74,7 @@ def load(data_dir: Path, draw: Draw) -> Dataset:
         f"(--val-fraction {draw.val_fraction}, {flags})"
     )
     splits = {"train": train.subset("train", kept), "val": train.subset("val", held_out), "test": test}
-    return Dataset("coco", splits, named=True, notes=tuple(notes), drawn=frozenset({"val"}))
+    return Dataset("coco", splits, named=True, notes=tuple(notes), drawn=frozenset({"val"}), place=root)
 
 
 def load_json(path: Path) -> CocoAnnotations:

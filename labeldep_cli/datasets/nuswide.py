@@ -89,7 +89,8 @@ def _assemble(
         "val": all_rows.subset("val", train[held_out]),
         "test": all_rows.subset("test", test),
     }
-    return Dataset(name, splits, named=True, notes=tuple(notes), drawn=frozenset({"val"} | drawn))
+    place = data_dir / "nuswide"
+    return Dataset(name, splits, named=True, notes=tuple(notes), drawn=frozenset({"val"} | drawn), place=place)
 
 
 def _note_unlabelled(dropped: int, listed: int) -> list[str]:

@@ -97,10 +97,20 @@ DATASETS: Mapping[str, DatasetRow] = MappingProxyType(
 
 
 def load_source(source: Source, data_dir: Path, reporter: Reporter) -> Dataset:
-    """Load the data set that the user's settings name; for the arguments and errors, see `load`."""
+    """Load the data set that the user's settings name, with its corrections; for arguments and errors, see `load`.
+
+    Splits are drawn with the labels as they are written, so that a correction moves no row.
+    """
+    from labeldep_cli.datasets.corrections import corrected
     from labeldep_cli.datasets.draw import Draw
 
-    return load(source.dataset, data_dir, Draw.of(source), reporter)
+    dataset = load(source.dataset, data_dir, Draw.of(source), reporter)
+    if not source.corrections:
+        return dataset
+    dataset = corrected(dataset)
+    if dataset.corrections and dataset.corrections.words:
+        reporter.note(dataset.corrections.words)
+    return dataset
 
 
 def load(name: str, data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from labeldep_cli.datasets.decisions import Corrections
 from labeldep_cli.datasets.image_file import ImageFile, Members
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.remedies import import_command
@@ -110,6 +111,7 @@ class Dataset:
         undivided: the data set defines no splits and none were drawn: each of the three splits has all rows.
         place: the file or the pattern of shards that it was read from; the folder of a named data set.
         ignored: the columns of the file that were not read.
+        corrections: what the decisions of `labeldep review` have changed; None if they were not read.
     """
 
     name: str
@@ -121,6 +123,7 @@ class Dataset:
     undivided: bool = False
     place: Path | None = None
     ignored: tuple[str, ...] = ()
+    corrections: Corrections | None = None
 
     @property
     def space(self) -> LabelSpace:

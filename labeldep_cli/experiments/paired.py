@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from labeldep_cli.config import Machine, RunWorkspace, changed
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.experiments.scores import SplitPredictions, predict_split
+from labeldep_cli.files import counted
 from labeldep_cli.progress import DeduplicatingReporter, Reporter
-from labeldep_cli.runs.changes import SplitChange, changes, counted
+from labeldep_cli.runs.changes import SplitChange, changes
 from labeldep_cli.runs.find import open_run
 from labeldep_cli.runs.rows import Rows, SplitRows, read_rows
 from labeldep_cli.runs.run import Run

@@ -11,9 +11,10 @@ from labeldep_cli.config import READING, TrainingConfig, flags_of
 from labeldep_cli.datasets.alignment import aligned
 from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.errors import CheckpointError
+from labeldep_cli.files import counted
 from labeldep_cli.projects.project import Project
 from labeldep_cli.projects.rows import identify_images, rows_of
-from labeldep_cli.runs.changes import changed_splits, changes, counted, in_words, same_dataset, trained_on
+from labeldep_cli.runs.changes import changed_splits, changes, in_words, same_dataset, trained_on
 from labeldep_cli.runs.rows import NO_ROWS, Rows, read_rows
 from labeldep_cli.runs.run import Run
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from labeldep_cli.config import READING, AuditConfig, Machine, RunWorkspace, Source, Workspace, flags_of
 from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.datasets.split import SPLITS, Skipped
 from labeldep_cli.errors import CheckpointError, LabeldepError
-from labeldep_cli.evaluation.audit import EvidenceWeights, fit_weights, most_suspicious, suspicion
-from labeldep_cli.evaluation.evaluate import probabilities
+from labeldep_cli.evaluation.audit import fit_weights
+from labeldep_cli.evaluation.mistakes import Reviewed, estimate_mistakes
+from labeldep_cli.evaluation.suspects import Card, Suspect
+from labeldep_cli.experiments.audit_cards import Evidence
+from labeldep_cli.experiments.audit_record import RECORD, AuditRecord, former_audit, verdicts
+from labeldep_cli.experiments.contradictions import contradictions
 from labeldep_cli.experiments.cross_fitting import HeldOutScores, cross_fit, score_held_out
 from labeldep_cli.features.images import UnreadableImage
 from labeldep_cli.files import keep_dated, lock, make_folder, write_text
@@ -27,6 +26,7 @@ from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.of_run import open_run_data
 from labeldep_cli.projects.open import open_project
 from labeldep_cli.projects.project import Project
+from labeldep_cli.reports.findings import by_score, finding, table
 from labeldep_cli.reports.page import render, thumbnail
 from labeldep_cli.runs.claims import Job
 from labeldep_cli.runs.find import open_and_announce
@@ -35,96 +35,69 @@ TABLE, PAGE, RUNS = "audit.csv", "audit.html", "runs"
 
 
 @dataclass(frozen=True)
-class Finding:
-    """An annotated label that is likely to be a mistake.
-
-    Attributes:
-        path, split: the row.
-        label: name of the label.
-        written: whether the annotation says that it is present.
-        score: log-odds that the annotation is wrong, given the image and the other labels; above 0.
-        probability: G's probability that the label is present, from the image alone.
-        critic: what D adds to the label's log-odds given the others, times its weight in the score; None without D.
-        others: the other labels that are annotated as present.
-    """
-
-    path: str
-    split: str
-    label: str
-    written: bool
-    score: float
-    probability: float
-    critic: float | None
-    others: tuple[str, ...]
-
-    @property
-    def suggested(self) -> str:
-        """The opposite of the annotation: "absent" or "present"."""
-        return "absent" if self.written else "present"
-
-    def to_json(self) -> dict[str, Any]:
-        """The columns of the table, as JSON."""
-        return {
-            "path": self.path,
-            "split": self.split,
-            "label": self.label,
-            "written": "present" if self.written else "absent",
-            "suggested": self.suggested,
-            "score": self.score,
-            "probability": self.probability,
-            "critic": self.critic,
-            "other_labels": list(self.others),
-        }
-
-
-@dataclass(frozen=True)
 class Audit:
     """The result of an audit.
 
     Attributes:
-        of: the data set's name, or the run's folder.
-        folder: the folder of table and gallery.
-        findings: likely mistakes, the most suspicious first.
+        record: what `audit.json` has: the cards, the estimated number of mistakes.
+        folder: the folder of record, table and gallery.
         n_images, n_labels: number of rows that were checked, and of their known labels.
-        weights: the weights of G and D in the scores.
-        scores: scores of all labels, [N, L]; -inf where a label is unknown.
-        held_out: the outputs of G and D that the scores are computed from.
+        evidence: the outputs of G and D, their weights, and the scores of all labels.
         skipped: rows that could not be checked.
         images_read: whether images were read, rather than only finished caches.
     """
 
-    of: str
+    record: AuditRecord
     folder: Path
-    findings: tuple[Finding, ...]
     n_images: int
     n_labels: int
-    weights: EvidenceWeights
-    scores: NDArray[np.float64]
-    held_out: HeldOutScores
+    evidence: Evidence
     skipped: tuple[Skipped, ...]
     images_read: bool
 
     @property
+    def of(self) -> str:
+        """The data set's name, or the run's folder."""
+        return self.record.of
+
+    @property
+    def cards(self) -> tuple[Card, ...]:
+        """The images with suspects, the first to look at first."""
+        return self.record.cards
+
+    @property
+    def findings(self) -> list[tuple[Card, Suspect]]:
+        """All suspects, the highest score first."""
+        return by_score(self.cards)
+
+    @property
     def table(self) -> Path:
-        """The findings as CSV."""
+        """The suspects as CSV."""
         return self.folder / TABLE
 
     @property
     def gallery(self) -> Path:
-        """The page with the first of them."""
+        """The page with the first cards."""
         return self.folder / PAGE
 
     def to_json(self) -> dict[str, Any]:
-        """One JSON object, with all findings."""
+        """One JSON object, with all findings and all cards."""
+        findings = [finding(card, suspect) for card, suspect in self.findings]
         return {
             "audited": self.of,
+            "record": str(self.folder / RECORD),
             "table": str(self.table),
             "gallery": str(self.gallery),
             "n_images": self.n_images,
             "n_labels": self.n_labels,
-            "n_findings": len(self.findings),
-            "weights": vars(self.weights),
-            "findings": [finding.to_json() for finding in self.findings],
+            "n_findings": len(findings),
+            "n_rare_combinations": sum(suspect.kind == "rare combination" for _, suspect in self.findings),
+            "n_decided": self.record.n_decided,
+            "contradictions": [contradiction._asdict() for contradiction in self.record.contradictions],
+            "estimate": self.record.estimate.to_json(),
+            "weights": vars(self.evidence.weights),
+            "findings": findings,
+            "cards": [card.to_json() for card in self.cards],
             "skipped": [skip.to_json() for skip in self.skipped],
         }
 
@@ -219,73 +192,59 @@ def _audit(
     folder: Path,
     skipped: tuple[Skipped, ...],
 ) -> Audit:
-    """Weigh the outputs of G and D, rank the labels, and write table and gallery."""
+    """Weigh the outputs of G and D, rank the labels, and write record, table and gallery."""
     known = held_out.labels >= 0
     if not known.any():
         raise LabeldepError(f"all labels of {of} are unknown", "There is nothing to audit: annotate some rows.")
+    names = project.dataset.space.names
     weights = fit_weights(held_out.logits, held_out.evidence, held_out.labels, expected)
-    scores = suspicion(weights.log_odds(held_out.logits, held_out.evidence), held_out.labels)
-    cells = most_suspicious(scores)
-    findings = tuple(_finding(project, held_out, weights, scores, *cell) for cell in cells)
-    write_text(folder / TABLE, table(findings))
-    n_images = len(held_out.labels)
-    audit = Audit(
-        of, folder, findings, n_images, int(known.sum()), weights, scores, held_out, skipped, bool(project.images_read)
+    evidence = Evidence(names, held_out, weights)
+    decided = project.dataset.corrections.decided if project.dataset.corrections else frozenset[str]()
+    judged = verdicts(former_audit(folder, of), decided, evidence.present(decided))
+    reviewed = [Reviewed(verdict.score, verdict.mistake) for verdict in judged]
+    estimate = estimate_mistakes(evidence.log_odds, held_out.labels, evidence.mean_ap, config.seed, reviewed)
+    cards = evidence.cards(decided)
+    n_decided = len(decided.intersection(held_out.paths))
+    record = AuditRecord(
+        _absolute(project),
+        project.workspace.data_dir.absolute(),
+        of,
+        tuple(names),
+        estimate,
+        cards,
+        n_decided,
+        judged,
+        contradictions(project),
     )
-    write_text(folder / PAGE, gallery(audit, _pictures(project, findings[: config.top])))
+    write_text(folder / TABLE, table(cards))
+    record.write(folder)
+    audit = Audit(record, folder, len(held_out.labels), int(known.sum()), evidence, skipped, bool(project.images_read))
+    write_text(folder / PAGE, gallery(audit, _pictures(project, cards[: config.top])))
     return audit
 
 
-def _finding(
-    project: Project,
-    held_out: HeldOutScores,
-    weights: EvidenceWeights,
-    scores: NDArray[np.float64],
-    row: int,
-    label: int,
-) -> Finding:
-    names = project.dataset.space.names
-    others = (name for k, name in enumerate(names) if k != label and held_out.labels[row, k] > 0)
-    return Finding(
-        held_out.paths[row],
-        held_out.splits[row],
-        names[label],
-        bool(held_out.labels[row, label] > 0),
-        float(scores[row, label]),
-        float(probabilities(held_out.logits[row, label])),
-        None if held_out.evidence is None else weights.critic * float(held_out.evidence[row, label]),
-        tuple(others),
-    )
-
-
-def table(findings: Sequence[Finding]) -> str:
-    """The findings as CSV; the other labels are separated by `;`."""
-    stream = io.StringIO()
-    names = ("path", "split", "label", "written", "suggested", "score", "probability", "critic", "other_labels")
-    writer = csv.DictWriter(stream, names, lineterminator="\n")
-    writer.writeheader()
-    for finding in findings:
-        critic = "" if finding.critic is None else f"{finding.critic:.6g}"
-        rounded = {"score": f"{finding.score:.6g}", "probability": f"{finding.probability:.6g}", "critic": critic}
-        writer.writerow({**finding.to_json(), **rounded, "other_labels": ";".join(finding.others)})
-    return stream.getvalue()
+def _absolute(project: Project) -> Source:
+    """The settings that open the data set from any working directory."""
+    if project.dataset.named:
+        return project.source
+    return replace(project.source, dataset=str(Path(project.source.dataset).absolute()))
 
 
 def gallery(audit: Audit, pictures: Sequence[str | None]) -> str:
-    """The first findings as an HTML page; `pictures` are data URIs of their images, or None."""
-    shown = list(zip(audit.findings, pictures, strict=False))
+    """The first cards as an HTML page; `pictures` are data URIs of their images, or None."""
+    shown = list(zip(audit.cards, pictures, strict=False))
     return render("audit.html.j2", audit=audit, shown=shown, table=TABLE)
 
 
-def _pictures(project: Project, findings: Sequence[Finding]) -> list[str | None]:
-    """A thumbnail of each finding's image; None if there is no image, or if it can no longer be read."""
+def _pictures(project: Project, cards: Sequence[Card]) -> list[str | None]:
+    """A thumbnail of each card's image; None if there is no image, or if it can no longer be read."""
     if project.dataset.has_features:
-        return [None] * len(findings)
+        return [None] * len(cards)
     rows = {
         name: {path: row for row, path in enumerate(project.dataset.splits[name].paths)}
-        for name in {finding.split for finding in findings}
+        for name in {card.split for card in cards}
     }
-    files = [project.dataset.splits[finding.split].file(rows[finding.split][finding.path]) for finding in findings]
+    files = [project.dataset.splits[card.split].file(rows[card.split][card.path]) for card in cards]
     return [_picture(file) for file in files]
 
 

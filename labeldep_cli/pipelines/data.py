@@ -10,6 +10,7 @@ from typing import Any
 
 from labeldep_cli.config import DownloadConfig, Machine, Source
 from labeldep_cli.datasets import registry
+from labeldep_cli.datasets.decisions import Corrections
 from labeldep_cli.datasets.label_gaps import LabelGaps
 from labeldep_cli.datasets.missing_images import require_some_images
 from labeldep_cli.datasets.published import compare_with_published
@@ -50,6 +51,7 @@ class DataReport:
         notes: what was left out or drawn when the data set was loaded.
         published: comparison with the published counts, one sentence each; empty for a user's own data.
         has_features: whether the data set has ready features instead of images.
+        corrections: what the decisions of `labeldep review` have changed; None if they were not read.
         labels: the names of the labels, in order.
         ignored: the columns of the file that were not read.
         constant_labels: labels that are present in every row.
@@ -69,6 +71,7 @@ class DataReport:
     notes: tuple[str, ...]
     published: tuple[str, ...]
     has_features: bool
+    corrections: Corrections | None
     labels: tuple[str, ...]
     ignored: tuple[str, ...]
     constant_labels: tuple[str, ...]
@@ -95,6 +98,7 @@ class DataReport:
             "absent_labels": {split: list(labels) for split, labels in self.absent_labels.items()},
             "label_gaps": self.label_gaps.to_json(),
             "cooccurrence": [pair.to_json() for pair in self.cooccurrence],
+            "corrections": None if self.corrections is None else self.corrections.to_json(),
             "notes": [*self.notes, *self.published],
             "skipped": [skipped.to_json() for skipped in self.skipped],
         }
@@ -165,6 +169,7 @@ def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:
         notes=dataset.notes,
         published=compare_with_published(dataset),
         has_features=dataset.has_features,
+        corrections=dataset.corrections,
         labels=dataset.space.names,
         ignored=dataset.ignored,
         constant_labels=constant_labels_of(dataset),

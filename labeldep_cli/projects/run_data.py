@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from labeldep_cli.datasets.split import SPLITS, Dataset
 from labeldep_cli.errors import DatasetError
+from labeldep_cli.files import counted
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.project import Project
 from labeldep_cli.projects.rows import with_rows
@@ -18,7 +19,6 @@ from labeldep_cli.runs.changes import (
     SplitChange,
     changed_splits,
     changes,
-    counted,
     in_words,
     n_shared,
     same_dataset,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.datasets.split import SPLITS, Dataset
+from labeldep_cli.files import counted
 from labeldep_cli.runs.rows import Rows
 
 
@@ -44,11 +45,6 @@ class SplitChange:
     def to_json(self) -> dict[str, int]:
         """The fields, as JSON."""
         return asdict(self)
-
-
-def counted(n: int, what: str) -> str:
-    """A number with its noun: "1 row", "2,000 rows"."""
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def changes(before: Rows, now: Rows) -> dict[str, SplitChange]:

@@ -72,7 +72,7 @@ def _dataset(folder: Path, labels: NDArray[np.int8]) -> Dataset:
         rows = range(start, start + size)
         splits[name] = Split(name, tuple(_path(row) for row in rows), labels[start : start + size], space, folder)
         start += size
-    return Dataset("scenes", splits, named=True, backbone="scenesnet")
+    return Dataset("scenes", splits, named=True, backbone="scenesnet", place=folder)
 
 
 def _draw_all(folder: Path, reporter: Reporter) -> None:

@@ -1,0 +1,196 @@
+"""`corrections.csv`: the file of decisions, beside the table that they are about.
+
+    time,who,table,path,before,after,unknown_before,unknown_after,content,decision
+    2026-11-29T17:20:03Z,ada,labels.csv,a.jpg,beach;person,beach,,,,accept
+
+Lines are only ever appended, each is on the disk before the next decision is taken, and none is changed: to take a
+decision back is a decision too. `decision` is the last column, so that a line that a kill has cut off is recognised.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from labeldep_cli.datasets.decisions import KINDS, Decision, LabelSet
+from labeldep_cli.errors import DatasetError
+from labeldep_cli.files import lock, storing, sync_folder
+
+FILE = "corrections.csv"
+"""The name of the file."""
+
+HEADER = (
+    "time",
+    "who",
+    "table",
+    "path",
+    "before",
+    "after",
+    "unknown_before",
+    "unknown_after",
+    "content",
+    "decision",
+)
+_REMEDY = "--no-corrections opens the data set without its decisions."
+_PATIENCE = 30.0  # seconds to wait for another process that writes a line
+_WRITING = threading.Lock()  # the lock of a file is the process's: it does not keep two of its threads apart
+
+
+def read(file: Path) -> tuple[Decision, ...]:
+    """The decisions of a file in order; none if there is no file.
+
+    A last line that is cut off is left out: it was never confirmed to anybody.
+
+    Raises:
+        DatasetError: the file cannot be read, or is none of decisions; names the line.
+    """
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be read: {error.strerror}", "Check the file and its permissions.") from None
+    return parse(content, file)
+
+
+def parse(content: bytes, file: Path) -> tuple[Decision, ...]:
+    """As `read`, of the bytes of a file; `file` is for messages."""
+    whole, _ = _whole_lines(content)
+    try:
+        text = whole.decode("utf-8-sig")
+        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{file} is damaged: {error}", _REMEDY) from None
+    if lines and tuple(lines[0]) != HEADER:
+        raise DatasetError(
+            f"{file} is no list of decisions of `labeldep review`: its first line is not {','.join(HEADER)}",
+            f"Rename it if it is a file of your own. {_REMEDY}",
+        )
+    decisions = []
+    for number, fields in enumerate(lines[1:], start=2):
+        if fields:
+            try:
+                decisions.append(_decision(fields))
+            except ValueError as error:
+                raise DatasetError(f"{file}, line {number}: {error}", f"Mend or remove the line. {_REMEDY}") from None
+    return tuple(decisions)
+
+
+def append(file: Path, decisions: Iterable[Decision]) -> None:
+    """Append decisions, and return when they are on the disk.
+
+    What a kill left of a line is removed first. Other processes that append to the file wait.
+
+    Raises:
+        StorageError: the file cannot be written, or another process writes it all the time.
+        DatasetError: it is a file of another kind.
+    """
+    lines = [_line(_fields(decision)) for decision in decisions]
+    if not lines:
+        return
+    with _WRITING, lock(file.with_name(f".{file.name}.lock"), str(file), _PATIENCE), storing(file):
+        is_new = not file.exists()
+        with file.open("a+b") as stream:
+            stream.seek(0)
+            content = stream.read()
+            whole, ended = _whole_lines(content)
+            parse(content, file)
+            if len(whole) < len(content):
+                stream.truncate(len(whole))
+            start = "" if ended else "\n"
+            stream.write("".join([start if whole else _line(HEADER), *lines]).encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        if is_new:
+            sync_folder(file.parent)
+
+
+def _line(fields: Sequence[str]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerow(fields)
+    return stream.getvalue()
+
+
+def _whole_lines(content: bytes) -> tuple[bytes, bool]:
+    """The content without a last line that is cut off, and whether it ends with a line end."""
+    end = content.rfind(b"\n") + 1
+    if end == len(content) or not _is_whole(content[end:]):
+        return content[:end], True
+    return content, False
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line without a line end has all of its cells, as one that an editor wrote."""
+    try:
+        (fields,) = csv.reader([line.decode()], strict=True)
+        _decision(fields)
+    except (ValueError, csv.Error):
+        return False
+    return True
+
+
+def _fields(decision: Decision) -> list[str]:
+    """The cells of a decision's line, in the order of HEADER."""
+    before, after = decision.before, decision.after
+    lists = (before.present, after.present, before.unknown, after.unknown)
+    texts = (decision.time, decision.who, decision.table, decision.path)
+    return [*map(_text_cell, texts), *map(_list_cell, lists), decision.content, decision.decision]
+
+
+def _decision(fields: Sequence[str]) -> Decision:
+    """The decision of a line.
+
+    Raises:
+        ValueError: the cells are not those of a decision.
+    """
+    if len(fields) != len(HEADER):
+        raise ValueError(f"{len(fields)} fields, not {len(HEADER)}")
+    time, who, table, path = map(_text_of, fields[:4])
+    before, after, unknown_before, unknown_after = map(_list_of, fields[4:8])
+    kind = next((kind for kind in KINDS if kind == fields[9].strip()), None)
+    if kind is None:
+        raise ValueError(f"the decision {fields[9]!r} is none of {', '.join(KINDS)}")
+    if not path:
+        raise ValueError("the path is empty")
+    before_set, after_set = LabelSet(before, unknown_before), LabelSet(after, unknown_after)
+    return Decision(time, who, table, path, kind, before_set, after_set, fields[8])
+
+
+def _text_cell(text: str) -> str:
+    """A text as a cell of one line: as JSON, if it has line ends or begins as JSON does."""
+    return text if text.isprintable() and not text.startswith('"') else json.dumps(text, ensure_ascii=False)
+
+
+def _text_of(cell: str) -> str:
+    """The text of a cell.
+
+    Raises:
+        ValueError: the cell is no JSON, though it begins as JSON does.
+    """
+    return str(json.loads(cell)) if cell.startswith('"') else cell
+
+
+def _list_cell(names: Sequence[str]) -> str:
+    """Names as in a canonical table, `beach;person`; as JSON, if that could not be read back."""
+    text = ";".join(names)
+    is_plain = text.isprintable() and not text.startswith("[") and not any(";" in n or n != n.strip() for n in names)
+    return text if is_plain and all(names) else json.dumps(list(names), ensure_ascii=False)
+
+
+def _list_of(cell: str) -> tuple[str, ...]:
+    """The names of a cell.
+
+    Raises:
+        ValueError: the cell is no list of names.
+    """
+    if not cell.startswith("["):
+        return tuple(name for name in map(str.strip, cell.split(";")) if name)
+    names = json.loads(cell)
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{cell} is no list of names")
+    return tuple(names)

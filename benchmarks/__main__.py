@@ -12,6 +12,7 @@ from benchmarks import (
     distributed,
     extraction,
     full_step,
+    importing,
     planted,
     prediction,
     rerank_cost,
@@ -39,6 +40,7 @@ app.command("step")(step.command)
 app.command("contention")(contention.command)
 app.command("audit")(audit.command)
 app.command("splits")(splits.command)
+app.command("import")(importing.command)
 
 
 def main() -> int:

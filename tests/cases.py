@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,31 +60,56 @@ def run(words: list[str]) -> Result:
     return CliRunner().invoke(app, words)
 
 
-def attempt(name: str, root: Path) -> Outcome:
-    """Make a case in an empty folder, open it as a user would, and paste the remedy of a refusal."""
+def attempt(name: str, root: Path, meant: Mapping[str, int] | None = None, names: Sequence[str] = ()) -> Outcome:
+    """Make a case in an empty folder, open it as a user would, and paste the remedy of a refusal.
+
+    Args:
+        name: of the case.
+        root: the empty folder.
+        meant: images a label, as a person means them; None for what the case says itself.
+        names: what a person writes for NAME1, NAME2, ... in a command.
+    """
     make = maker()
     make.ROOT = root
     where, expected, _ = make.make(name)
+    expected = expected if meant is None else meant
     with chdir(root):
         first = run(["data", str(where), "--json"])
         if first.exit_code in (0, 3):
             return compared(counts_of(first), expected, "right", "wrong")
         if isinstance(first.exception, Exception) and not isinstance(first.exception, SystemExit):
             return Outcome("crashed", repr(first.exception))
-        remedies = [line.strip() for line in first.stderr.splitlines() if line.strip().startswith("labeldep ")]
-        tried = [outcome for line in remedies if (outcome := pasted(line, expected)) is not None]
+        tried = [outcome for line in remedies(first) if (outcome := pasted(line, expected, names)) is not None]
         good = next((outcome for outcome in tried if outcome.kind == "remedied"), None)
-        if good or expected is None:
+        if good or not tried:
             return good or Outcome("refused", first.stderr)
         return Outcome("misled", first.stderr + "".join(outcome.words for outcome in tried))
 
 
-def pasted(line: str, expected: Mapping[str, int] | None) -> Outcome | None:
-    """Run a command of a remedy; after `import`, open what it wrote."""
+def remedies(result: Result) -> list[str]:
+    """The commands in the message of a refusal."""
+    return [line.strip() for line in result.stderr.splitlines() if line.strip().startswith("labeldep ")]
+
+
+def pasted(
+    line: str, expected: Mapping[str, int] | None, names: Sequence[str] = (), questions: int = 3
+) -> Outcome | None:
+    """Run a command of a remedy; after `import`, open what it wrote.
+
+    Args:
+        line: the command.
+        expected: what a person means.
+        names: what a person writes for NAME1, NAME2, ...
+        questions: how often a refusal of the command is answered in turn, by its own remedies.
+    """
+    for number, name in reversed(list(enumerate(names, start=1))):
+        line = line.replace(f"NAME{number}", shlex.quote(name))
     words = shlex.split(line)[1:]
     result = run([*words, "--json", *(["--fresh"] if words[0] == "import" else [])])  # in place of another answer's
     if result.exit_code not in (0, 3):
-        return Outcome("misled", f"\n$ {line}\n{result.stderr}{result.exception!r}")
+        further = [pasted(again, expected, names, questions - 1) for again in remedies(result) if questions > 1]
+        good = next((outcome for outcome in further if outcome and outcome.kind == "remedied"), None)
+        return good or Outcome("misled", f"\n$ {line}\n{result.stderr}{result.exception!r}")
     if words[0] == "import":
         result = run(["data", words[words.index("--out") + 1], "--json"])
         if result.exit_code not in (0, 3):

@@ -24,6 +24,7 @@ SLOW = {
     "test_audit",
     "test_bad_input",
     "test_care",
+    "test_cases",
     "test_cli",
     "test_compare",
     "test_corrected_labels",

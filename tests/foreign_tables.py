@@ -153,8 +153,8 @@ def roboflow(folder: Path) -> Meant:
         names = {row: f"{row}_jpg.rf.0{row}.jpg" for row in rows}
         for row, name in names.items():
             draw_image(folder / split / name, row)
-        lines = [f"{name}, {', '.join(map(str, y[row]))}" for row, name in names.items()]
-        write(folder / split / "_classes.csv", ["filename, " + ", ".join(LABELS), *lines])
+        lines = [f"{name}, {', '.join(map(str, y[row]))}, {int(not y[row].any())}" for row, name in names.items()]
+        write(folder / split / "_classes.csv", ["filename, " + ", ".join(LABELS) + ", Unlabeled", *lines])
     return Meant(folder, present(), splits=(7, 2, 3))
 
 

@@ -61,7 +61,7 @@ class TestCocoJson:
             ),
             ({"images": [{"id": 2, "file_name": "a"}, {"id": 7, "file_name": "a"}]}, "'a' is listed twice"),
             ({"images": [{"id": 2, "file_name": "a"}, {"id": "7", "file_name": "b"}]}, "partly numbers, partly str"),
-            ({"categories": [{"id": 9, "name": "x"}, {"id": 4, "name": "x"}]}, "a.json: the label 'x' is used twice"),
+            ({"categories": [{"id": 9, "name": "x"}, {"id": 4, "name": "x"}]}, "a.json: two categories are called 'x'"),
             ({"categories": [{"id": 9, "name": "x"}]}, "annotation 3 has the category_id 4, which is not listed"),
             ({"images": [{"id": 7, "file_name": "a"}]}, "annotation 3 has the image_id 2, which is not listed"),
             ({"annotations": [3]}, "is not in COCO's format"),
@@ -81,7 +81,7 @@ class TestCocoJson:
         with pytest.raises(DatasetError, match=r"latin\.json is not UTF-8 \(byte 12\)"):
             coco.load_json(tmp_path / "latin.json")
         (tmp_path / "list.json").write_text("[]")
-        with pytest.raises(DatasetError, match=r"list\.json is not in COCO's format: it has no list 'images'"):
+        with pytest.raises(DatasetError, match=r"list\.json: it is not in COCO's format: it has no list 'images'"):
             coco.load_json(tmp_path / "list.json")
         with pytest.raises(DatasetError, match="there is no file"):
             coco.load_json(tmp_path / "none.json")

@@ -132,7 +132,9 @@ def test_lvis_is_unknown_where_it_says_nothing(tmp_path: Path) -> None:
         "2.jpg": "dog ?sky",
         "3.jpg": "sea dog sky",
     }
-    assert "1 times they are annotated, too" in " ".join(found.understood)
+    told = " ".join(found.understood)
+    assert "1 times they are annotated, too" in told
+    assert "of which no label is known: 1 (img/1.jpg)" in told and "which have no label" not in told
 
 
 BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {

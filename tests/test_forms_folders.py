@@ -41,7 +41,7 @@ def test_voc_labels_are_unknown_where_all_objects_are_difficult(tmp_path: Path) 
     assert labels_of(found) == {"0.jpg": "boat dog", "1.jpg": "dog", "2.jpg": "boat ?dog", "3.jpg": ""}
     assert found.rows.splits is None
     assert all_are_files(found)
-    assert found.understood == ("unknown, since all its objects are marked difficult: 1 times a label",)
+    assert found.understood == ("labels that are unknown, since all their objects are marked difficult: 1",)
 
 
 def test_voc_lists_are_splits_and_what_they_lack_is_said(tmp_path: Path) -> None:
@@ -135,6 +135,13 @@ def test_folders_above_the_labels_are_splits(tmp_path: Path) -> None:
     found = read("imagefolder", tmp_path)
     assert splits_of(found) == {"1.jpg": "train", "2.jpg": "train", "3.jpg": "val", "4.jpg": "test"}
     assert "left out: 1 (extra)" in " ".join(found.understood)
+
+
+def test_folders_copies_on_both_sides_of_a_split_stay_two_images(tmp_path: Path) -> None:
+    """They are a leak, which is shown to the user and not hidden by dropping one of them."""
+    draw_images(tmp_path, ["train/a/1.jpg", "test/b/2.jpg"])
+    shutil.copyfile(tmp_path / "train" / "a" / "1.jpg", tmp_path / "test" / "b" / "1.jpg")
+    assert sorted(read("imagefolder", tmp_path).rows.splits or ()) == ["test", "test", "train"]
 
 
 def test_folders_a_label_called_like_a_split(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.forms import FORMS
 
-WRONG = (None, 7, -1, 0.5, True, "x", "", [], {}, [[1]], [None], {"a": {"b": 1}})
+WRONG = (None, 7, -1, 0.5, float("nan"), float("inf"), 10**400, True, "x", "", [], {}, [[1]], [None], {"a": {"b": 1}})
 
 CHOICES = {"from_name": "c", "type": "choices", "value": {"choices": ["sea"]}}
 
@@ -118,6 +119,17 @@ def test_a_wrong_value_is_no_crash(tmp_path: Path, name: str) -> None:
                     assert str(file) in error.what and error.remedy, (place, wrong)
                 except Exception as error:
                     raise AssertionError(f"{wrong!r} at {place}: {error!r}") from error
+
+
+@pytest.mark.parametrize("text", ["1" * 5000, "[" * 100_000])
+@pytest.mark.parametrize("ending", [".json", ".jsonl"])
+def test_numbers_and_lists_without_an_end_are_no_crash(tmp_path: Path, text: str, ending: str) -> None:
+    file = tmp_path / f"a{ending}"
+    file.write_text(f'{{"path": "0.jpg", "labels": {text}')
+    for form in FORMS.values():
+        form.reader.recognises(file)
+    with pytest.raises(DatasetError, match=re.escape(str(file))):
+        FORMS["records"].reader.read(file, ImportConfig())
 
 
 @pytest.mark.parametrize("name", CONTENTS)

@@ -95,6 +95,22 @@ def test_a_key_for_each_label(photos: Path) -> None:
     assert only.rows.names == ["dog"] and set(only.rows.ignored) == {"sea", "width"}
 
 
+def test_a_key_of_0_and_1_that_is_no_label_is_asked_about(photos: Path) -> None:
+    rows = [{"path": f"{k}.jpg", "sea": int(k != 1), "is_test": int(k == 3)} for k in range(4)]
+    file = write_json(photos / "a.json", rows)
+    lines = commands(refusal("records", file))
+    assert [line[3] for line in lines] == ["--split-column", "--ignore-columns", "--label-columns"]
+    assert list(splits_of(read("records", file, split_column="is_test")).values()) == ["train"] * 3 + ["test"]
+    assert read("records", file, ignore_columns=("is_test",)).rows.names == ["sea"]
+    assert read("records", file, label_columns=("sea", "is_test")).rows.names == ["is_test", "sea"]
+
+
+def test_a_key_for_splits_can_be_left_out(photos: Path) -> None:
+    file = write_lines(photos / "a.jsonl", records(list(SETS), split="mine"))
+    assert "the split is 'mine'" in refusal("records", file).what
+    assert read("records", file, ignore_columns=("split",)).rows.splits is None
+
+
 def test_an_object_of_paths(photos: Path) -> None:
     content = {f"{k}.jpg": names for k, names in enumerate(SETS)}
     assert labels_of(read("records", write_json(photos / "a.json", content))) == EXPECTED
@@ -253,12 +269,12 @@ def test_parquet_images_without_names_and_columns_beside(photos: Path) -> None:
 
     contents = [(photos / f"{k}.jpg").read_bytes() for k in range(3)]
     parquet.write_table(
-        pyarrow.table({"img": contents, "labels": SETS[:3], "split": ["train", "val", "test"], "note": ["a"] * 3}),
+        pyarrow.table({"img": contents, "labels": SETS[:3], "split": ["train", "val", "test"], "mask": contents}),
         photos / "photos.parquet",
     )
     found = read("parquet", photos / "photos.parquet")
     assert found.rows.paths == [f"photos-00000{k}.jpg" for k in range(3)]
-    assert found.rows.splits == ["train", "val", "test"] and found.rows.ignored == ("note",)
+    assert found.rows.splits == ["train", "val", "test"] and found.rows.ignored == ("mask",)
 
 
 def test_parquet_with_paths_has_no_images_within(photos: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from foreign_forms import SOURCES as OTHER_SOURCES
-from foreign_tables import LABELS, Meant, images, names_of, present, truth, write
+from foreign_tables import LABELS, Meant, N, images, names_of, present, truth, write
 from foreign_tables import SOURCES as TABLES
 from sandbox import BACKBONE, Sandbox
 
@@ -65,6 +67,30 @@ class TestEachForm:
         meant = make(sandbox.folder / "source")
         check(imported(sandbox, meant.source, "--format", form), meant)
 
+    @pytest.mark.parametrize(
+        ("name", "sentence"),
+        [
+            ("celeba txt", "-1 means that a label is absent"),
+            ("celeba folder", "splits by list_eval_partition"),
+            ("chexpert", "the folder of a patient is the group of its images"),
+            ("chexpert", "an empty cell means that a label is absent"),
+            ("nih", "'No Finding' means that an image has no label"),
+            ("nih", "the column 'Patient ID' is the group of an image"),
+            ("nih", "splits by train_val_list.txt and test_list.txt"),
+            ("planet", "between labels: blanks"),
+            ("planet", "images found under other paths: 12, such as 'train_0' as"),
+            ("hpa", "labels are called by their numbers; --label-names gives them names"),
+            ("imet", "names of the label numbers from"),
+            ("posters", "the labels of the column 'Genre' are read from their own columns"),
+            ("openimages", "labels without a row are unknown"),
+            ("boxes", "labels without a row are absent"),
+            ("label studio", "unknown, since annotators disagree: 2 times a label"),
+        ],
+    )
+    def test_what_it_assumes_is_told(self, name: str, sentence: str, sandbox: Sandbox) -> None:
+        report = imported(sandbox, SOURCES[name][1](sandbox.folder / "source").source)
+        assert sentence in "\n".join(report["understood"])
+
     @pytest.mark.slow
     @pytest.mark.parametrize("name", SOURCES)
     def test_a_network_is_trained_without_another_thought(self, name: str, sandbox: Sandbox) -> None:
@@ -87,7 +113,11 @@ def test_an_unknown_form_names_the_known_ones(sandbox: Sandbox) -> None:
     assert "Did you mean 'planet'?" in refusal(sandbox, meant.source, "--format", "plannet")
 
 
-MULTI_HOT = [",".join(("path", *LABELS))]
+DOUBTFUL = (
+    *("minus one", "blank", "soft", "sex", "split", "separator and nothing", "alike", "quote", "row", "value"),
+    *("missing", "twice", "two lists", "list and columns", "hot lists"),
+)
+"""The tables of `tables_in_doubt`."""
 
 
 def multi_hot(folder: Path, one: str = "1", zero: str = "0", delimiter: str = ",") -> list[str]:
@@ -519,6 +549,82 @@ class TestImages:
             assert next(row["path"] for row in csv.DictReader(stream)) == "../000.png"
         out = sandbox.folder / "far" / "away" / "from" / "it" / "labels.csv"
         assert sandbox.json("import", near, "--out", out)["sample"][0]["path"].startswith(str(sandbox.folder))
+
+
+def tables_in_doubt(folder: Path) -> dict[str, list[str]]:
+    """Tables that leave a question open."""
+    hot, lists = multi_hot(folder), listed(folder, separator="|", nothing="none")
+    return {
+        "minus one": multi_hot(folder, zero="-1"),
+        "blank": multi_hot(folder, zero=""),
+        "soft": multi_hot(folder, "0.9", "0.1"),
+        "sex": [f"{line},{'sex' if k == 0 else k % 2}" for k, line in enumerate(hot)],
+        "split": [f"{line},{'split' if k == 0 else 'train' if k % 2 else ''}" for k, line in enumerate(hot)],
+        "separator and nothing": lists,
+        "alike": [line.replace("dog", "Dog") if k % 2 else line for k, line in enumerate(listed(folder))],
+        "quote": [*lists[:2], lists[2].replace(",", ',"'), *lists[3:]],
+        "row": [*hot, "000.png,1"],
+        "value": [*hot[:-1], hot[-1][:-1] + "l"],
+        "missing": [*hot, "gone.png,1,1,0"],
+        "twice": [*hot, "000.png,1,1,1"],
+        "two lists": [f"{line},{'genre' if k == 0 else 'sunny'}" for k, line in enumerate(listed(folder))],
+        "list and columns": [f"{line},{'tags' if k == 0 else 'sunny'}" for k, line in enumerate(hot)],
+        "hot lists": ["path\tlabels", *(f"{k:03d}.png\t[1, 0, {k % 2}]" for k in range(N))],
+    }
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_each_answer_to_a_question_can_be_pasted(name: str, sandbox: Sandbox) -> None:
+    """Or leads to another question; in the end the table is there."""
+    table = write(sandbox.folder / "a.csv", tables_in_doubt(sandbox.folder)[name])
+    lines = answers(refusal(sandbox, table, "--delimiter", "tab" if name == "hot lists" else ","))
+    assert lines
+    for words in lines:
+        assert str(sandbox.folder / "out" / "labels.csv") in words, "the file that was asked for"
+        result = sandbox.run(*words[1:], "--fresh")
+        while result.exit_code == 1 and (further := answers(result.stderr)):
+            result = sandbox.run(*further[0][1:], "--fresh")
+        assert result.exit_code == 0, result.stderr
+
+
+def answers(refused: str) -> list[list[str]]:
+    return [shlex.split(line) for line in refused.splitlines() if line.strip().startswith("labeldep import ")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SOURCES)
+def test_damaged_files_are_refused_or_read_but_never_a_traceback(name: str, sandbox: Sandbox) -> None:
+    meant = SOURCES[name][1](sandbox.folder / "source")
+    texts = (".csv", ".txt", ".json", ".jsonl", ".xml")
+    files = sorted(file for file in (sandbox.folder / "source").rglob("*") if file.suffix in texts)
+    if not files:
+        pytest.skip("it has no file of text")
+    junk = (
+        b'"',
+        b"'",
+        b",",
+        b";",
+        b"\n",
+        b"\r",
+        b"\0",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        b"#",
+        b"\t",
+        b"[",
+        b"1e999",
+        b"",
+        b"..",
+    )
+    rng = np.random.default_rng(0)
+    for flags in ((), ("--drop-broken",), ("--no-quotes",), ("--format", "table"), ("--format", "long")) * 4:
+        file = files[rng.integers(len(files))]
+        sound = file.read_bytes()
+        start = int(rng.integers(len(sound)))
+        file.write_bytes(sound[:start] + junk[rng.integers(len(junk))] + sound[start + int(rng.integers(10)) :])
+        result = sandbox.run("import", meant.source, "--out", sandbox.folder / "labels.csv", "--fresh", *flags)
+        assert result.exit_code in (0, 1) and isinstance(result.exception, SystemExit | None), result.exception
+        file.write_bytes(sound)
 
 
 class TestTheCommand:

@@ -256,9 +256,9 @@ class TestTheFile:
         assert result.exit_code == 0, result.stderr
         file = project_file.load(tmp_path / "link" / "labeldep.toml", cli._flags())
         assert Path(str(file.dataset)).resolve() == Path(dataset).resolve()
-        assert run("--project", project, "data", "--json").exit_code == ExitCode.SKIPPED, (
-            "only its images are not there"
-        )
+        result = run("--project", project, "data", "--json")
+        assert result.exit_code == ExitCode.ERROR
+        assert "no image is there" in result.stderr, "the table is found; only its images are not there"
 
     def test_it_is_short_and_says_what_its_lines_mean(self) -> None:
         table("labels.csv")

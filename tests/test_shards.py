@@ -123,7 +123,10 @@ class TestPatterns:
             ("VAL_3.tar", "val"),
             ("coco-val2014.tar", "val"),
             ("test.tar", "test"),
-            ("training-0.tar", None),
+            ("training-0.tar", "train"),
+            ("x-validation-0.tar", "val"),
+            ("x-valid.tar", "val"),
+            ("dev_3.tar", "val"),
             ("contest-0.tar", None),
             ("train-val-0.tar", None),
             ("shard-0.tar", None),
@@ -190,6 +193,29 @@ class TestSamples:
         }
         assert set(rows_of(load(write_tar(tmp_path / "x.tar", members), draw))) == {"my.set/a", "b", "c"}
 
+    def test_a_further_dot_is_part_of_a_key_that_has_labels_and_other_images_are_counted(self, tmp_path, draw):
+        members = {**THREE, "d.v1.png": png(3), "d.v1.json": '{"labels": ["sea"], "subset": "Training"}'}
+        members |= {"d.v2.png": png(4), "a.depth.png": png(5)}
+        dataset = load(write_tar(tmp_path / "x.tar", members), draw)
+        assert rows_of(dataset) == {**EXPECTED, "d.v1": ("train", [1, 0])}
+        assert dataset.notes == (
+            "2 images with a further dot in the name, but no labels with it, passed over: d.v2.png",
+        )
+
+    def test_unknown_labels_groups_and_other_keys(self, tmp_path, draw):
+        labels = {"labels": ["sea"], "unknown": ["sunset"], "group": 7, "camera": "x", "split": "train"}
+        dataset = load(write_tar(tmp_path / "x.tar", {**THREE, "d.png": png(3), "d.json": json.dumps(labels)}), draw)
+        assert rows_of(dataset)["d"] == ("train", [1, -1]) and dataset.ignored == ("source", "camera")
+        groups = dict(zip(dataset.splits["train"].paths, dataset.splits["train"].groups, strict=True))
+        assert groups["d"] == "7" and all(group == path for path, group in groups.items() if path != "d")
+
+    def test_suspicious_names_are_told(self, tmp_path, draw):
+        dataset = load(
+            write_tar(tmp_path / "x.tar", {**THREE, "d.png": png(3), "d.json": '{"labels": ["Sea"], "split": "dev"}'}),
+            draw,
+        )
+        assert any("'sea'" in note and "'Sea'" in note for note in dataset.notes)
+
     def test_lacking_splits_are_drawn(self, tmp_path, draw):
         for shard in range(4):
             members = [(f"{shard}-{n}.png", png(n)) for n in range(25)]
@@ -249,7 +275,7 @@ class TestErrors:
             ({"a.json": '{"label": ["sea"]}'}, "x.tar, a.json: there is no 'labels'\nKEY.json holds"),
             ({"a.json": '"sea"'}, "x.tar, a.json: 'labels' is 'sea', not a list of names\nKEY.json holds"),
             ({"a.json": '{"labels": ["sea", 4]}'}, "x.tar, a.json: the label 4 is not a name"),
-            ({"a.json": '{"labels": [], "split": "dev"}'}, "x.tar, a.json: unknown split 'dev'\nA split is train"),
+            ({"a.json": '{"labels": [], "split": "late"}'}, "x.tar, a.json: unknown split 'late'\nA split is train"),
             ({"a.json": '{"labels": [], "split": ["train"]}'}, "x.tar, a.json: unknown split"),
             ({"a.json": '{"labels": '}, "x.tar, a.json: not valid JSON: .*\nKEY.json holds"),
             ({"a.json": "[" * 100_000}, "x.tar, a.json: not valid JSON"),

@@ -100,24 +100,36 @@ class TestCsv:
         [
             ("", r"mine.csv is empty"),
             ("path,sea\n", r"mine.csv has no rows"),
-            ("file,sea\na,1\n", r"has no column 'path'; its columns are file, sea"),
+            (
+                "file,sea\na,1\n",
+                r"there is no column 'path'; its columns are file, sea\nTo import it:\nlabeldep import .*mine.csv",
+            ),
             ("path,split\na,train\n", r"has no label column"),
             ("path,sea,sea\na,1,1\n", r"there are two columns 'sea'"),
-            (",path,sea\n0,a,1\n", r"column 1 has no name\n.*index=False"),
-            ("path,labels,sea\na,x,1\n", r"has a column 'labels' and also 'sea'"),
+            (
+                ",path,sea\n0,a,1\n",
+                r"mine.csv, column 1: it has no name\nTo import it:\nlabeldep import .*\n.*index=False",
+            ),
+            ("path,labels,sea\na,x,1\n", r"beside 'labels', the column 'sea' may be labels"),
             ("path,sea,sky\na,1,1\nb,1,2\n", r"mine.csv, line 3, column 'sky': '2' is not a label value"),
             ("path,sea\na,0.5\n", r"line 2, column 'sea': '0.5' is not a label value"),
-            ("path,sea\na,yes\n", r"line 2, column 'sea': 'yes' is not a label value\nWrite 1 \(present\)"),
+            ("path,sea\na,yes\n", r"line 2, column 'sea': 'yes' is not a label value\nIf 'sea' lists names"),
             ("path,sea\na,1\nb,1,0\n", r"line 3: 3 fields, but the header has 2"),
             ("path,sea,sky\na,1\n", r"line 2: 2 fields, but the header has 3"),
             ("path,sea\na,1\n,1\n", r"line 3: the path is empty"),
             ("path,sea\na,1\nb,1\na,0\n", r"the path 'a' is listed twice, as entries 1 and 3"),
-            ("path,split,sea\na,train,1\nb,valid,1\n", r"mine.csv, line 3: unknown split 'valid'\nA split is train"),
-            ("path,split,sea\na,train,1\nb,,1\n", r"line 3: unknown split ''"),
+            (
+                "path,split,sea\na,train,1\nb,late,1\n",
+                r"mine.csv, line 3: unknown split 'late'\n(.*\n)*A split is train",
+            ),
+            ("path,split,sea\na,train,1\nb,,1\n", r"line 3: 'split' is empty in some rows; which split are they in\?"),
             ("path,split,sea\na,val,1\nb,test,1\n", r"no row is in the train split"),
             ("path,labels\na,\nb,\n", r"mine.csv names no label"),
             ("path,sea\na,1\n", r"mine.csv: cannot hold out a test split of 1 rows"),
-            (b"path,sea\ncaf\xe9.jpg,1\n", r"mine.csv is not UTF-8: byte 12 is 0xe9\nSave it as UTF-8"),
+            (
+                b"path,sea\ncaf\xe9.jpg,1\n",
+                r"mine.csv: it is not UTF-8: byte 12 is 0xe9\nIf 'café.jpg' is right, it is cp1252:\nlabeldep import",
+            ),
         ],
     )
     def test_errors_name_the_line_and_the_remedy(self, write, draw, content, message):
@@ -145,11 +157,12 @@ class TestJsonl:
             ('{"labels": []}', "line 2: there is no 'path'"),
             ('{"path": "a", "label": ["x"]}', "line 2: there is no 'labels'"),
             ('{"path": 3, "labels": []}', "line 2: 'path' is 3, not a path"),
-            ('{"path": "a", "labels": "sea"}', "line 2: 'labels' is 'sea', not a list of names"),
+            ('{"path": "a", "labels": "sea"}', "'labels' is a text, such as 'sea', and not a list"),
             ('{"path": "a", "labels": ["sea", 4]}', "line 2: the label 4 is not a name"),
-            ('{"path": "a", "labels": [], "split": "dev"}', "line 2: unknown split 'dev'"),
-            ('{"path": "a", "labels": [], "split": ["train"]}', "line 2: unknown split"),
-            ('{"path": "a", "labels": [], "split": "train"}', "line 2: only some rows have a split"),
+            ('{"path": "a", "labels": [], "split": "train"}', "line 1: only some rows have a split; this one has none"),
+            ('{"path": "a", "labels": [], "fold": 1}', "line 1: only some rows have a fold; this one has none"),
+            ('{"path": "a", "path": "b", "labels": []}', "line 2: the key 'path' is there twice"),
+            ('{"path": "a", "labels": ["sea"], "unknown": ["sea"]}', "line 2: the label 'sea' is in 'labels' and in"),
             ('{"path": "first", "labels": []}', "the path 'first' is listed twice, as entries 1 and 2"),
         ],
     )
@@ -203,8 +216,11 @@ class TestNames:
 
     def test_an_unknown_suffix(self, write, draw):
         with pytest.raises(
-            DatasetError, match=r"labeldep does not read files with the suffix '.xlsx'\nIt reads .csv, .jsonl, .json"
+            DatasetError,
+            match=r"labeldep does not read files with the suffix '.rows'\n(.*\n)*It reads .csv, .jsonl, .json",
         ):
+            table.load(write("mine.rows", "x"), draw)
+        with pytest.raises(DatasetError, match=r"with the suffix '.xlsx'\nSave the sheet as CSV"):
             table.load(write("mine.xlsx", "x"), draw)
 
     def test_a_new_format_is_one_row(self, write, draw, monkeypatch):

@@ -129,7 +129,7 @@ def _print(report: DataReport, table: Path | None) -> None:
     elif len(names) > 1:
         print_line("strongest co-occurrences: none, no two labels occur together more often than by chance")
     if report.constant_labels:
-        print_line(f"labels present in every row: {', '.join(report.constant_labels)}")
+        print_line(f"labels that are never absent: {', '.join(report.constant_labels)}")
     print_gaps(report.label_gaps)
     for group in report.duplicates:
         leak = "  <- in different splits" if group.leaks else ""

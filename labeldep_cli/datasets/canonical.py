@@ -63,6 +63,8 @@ def _lists(rows: Rows, value: int) -> list[list[str]]:
 
 def _reads_back(lists: Sequence[list[str]]) -> bool:
     """Whether lists with `;` are read as they are meant, without a question."""
+    if any(character in name for names in lists for name in names for character in "\r\n"):
+        return False
     cells = read_cells([_cell(names, exact=False) for names in lists])
     counts = Counter(name for names in lists for name in names)
     return cells.label_sets == list(lists) and not cells.odd and names_doubt(counts, cells.separated) is None

@@ -85,7 +85,7 @@ def _in_brackets(cell: str) -> bool:
 
 
 def _bare_names(cell: str) -> list[str]:
-    (names,) = csv.reader([cell[1:-1].replace("\n", " ")], skipinitialspace=True)
+    (names,) = csv.reader([cell[1:-1].replace("\n", " ").replace("\r", " ")], skipinitialspace=True)
     return [name.strip() for name in names if name.strip()]
 
 

@@ -85,7 +85,8 @@ def values_doubt(names: Sequence[str], counts: ValueCounts) -> Doubt | None:
     never = [digit for digit, n in (("1", counts.present), ("0", counts.absent)) if not n[doubtful].any()]
     lacks = f"never {' or '.join(never)}" if never else "never 1, or never 0"
     whose = "cells are" if doubtful.all() else f"{some(labels)} {'is' if len(labels) == 1 else 'are'}"
-    doubt = f"does {' and '.join(asked)} mean that a label is absent, or that it is unknown?"
+    verb = "does" if len(asked) == 1 else "do"
+    doubt = f"{verb} {' and '.join(asked)} mean that a label is absent, or that it is unknown?"
     answers = _answers(asked)
     if len(never) == 2:
         answers.insert(0, Answer(f"To leave {some(labels)} out", {"ignore_columns": labels}))
@@ -100,8 +101,8 @@ def _written(counts: ValueCounts, labels: NDArray[np.bool_]) -> list[str]:
 
 def _answers(asked: dict[str, str]) -> list[Answer]:
     fields = list(asked.values())
-    spoken = " and ".join(asked)
-    answers = [Answer(f"If {spoken} means {meaning}", dict.fromkeys(fields, meaning)) for meaning in _MEANINGS]
+    spoken, verb = " and ".join(asked), "means" if len(asked) == 1 else "mean"
+    answers = [Answer(f"If {spoken} {verb} {meaning}", dict.fromkeys(fields, meaning)) for meaning in _MEANINGS]
     if len(fields) > 1:
         for first, second in (_MEANINGS, _MEANINGS[::-1]):
             answers.append(

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from labeldep_cli.config.importing import ImportConfig
-from labeldep_cli.ingest.entries import Entry
+from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.plain_table import defined, read_tables
-from labeldep_cli.ingest.sheet import Sheet, header_of
+from labeldep_cli.ingest.sheet import Sheet, evened, header_of
 from labeldep_cli.ingest.split_column import OF_NUMBERS
 from labeldep_cli.ingest.text import head_of, read_text
 
@@ -34,7 +34,7 @@ def read(source: Path, config: ImportConfig) -> Foreign:
         return replace(entry, split=splits.get(entry.path))
 
     counts_images = head_of(file).lstrip()[:1].isdecimal()
-    names = head_of(file).splitlines()[1].split() if counts_images else list(header_of(file))[1:]
+    names = "".join(head_of(file).splitlines()[1:2]).split() if counts_images else list(header_of(file))[1:]
     labels = tuple(name for name in names if name not in config.ignore_columns)
     how = defined(
         config, minus_one="absent", label_columns=labels, delimiter="blank" if counts_images else config.delimiter
@@ -49,12 +49,13 @@ def _attributes(source: Path) -> Path | None:
     return next(iter(sorted(source.glob("list_attr*.*"))), None)
 
 
-def _with_header(sheet: Sheet) -> Sheet:
+def _with_header(sheet: Sheet, reading: Reading) -> Sheet:
     """The text file's second line names the attributes; its first line is the number of images."""
     if sheet.header:
         return sheet
-    names = sheet.rows[1]
-    return replace(sheet, header=("image_id", *names), rows=sheet.rows[2:], lines=sheet.lines[2:])
+    header = ("image_id", *(sheet.rows[1] if len(sheet.rows) > 1 else ()))
+    rows, lines = evened(sheet.file, sheet.rows[2:], sheet.lines[2:], header, reading)
+    return replace(sheet, header=header, rows=rows, lines=lines)
 
 
 def _partition(folder: Path, config: ImportConfig) -> dict[str, str]:

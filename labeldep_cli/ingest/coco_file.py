@@ -72,8 +72,10 @@ class CocoFile:
             unsaid = UNKNOWN if path in self._open else 0
             self._reading.entries.append(Entry(finder.find(path), values, unsaid, splits[path] or split))
         bare = [path for path, values in self._values.items() if not values]
-        if bare:
-            self._tell(f"images without an annotation, which have no label: {some(bare)}")
+        if without := [path for path in bare if path not in self._open]:
+            self._tell(f"images without an annotation, which have no label: {some(without)}")
+        if unknown := [path for path in bare if path in self._open]:
+            self._tell(f"images without an annotation, of which no label is known: {some(unknown)}")
 
     def _objects(self, content: object, key: str) -> list[Any]:
         found = content.get(key) if isinstance(content, dict) else None
@@ -87,7 +89,7 @@ class CocoFile:
         names: dict[str, str] = {}
         for category in categories:
             name = category.get("name") if isinstance(category, dict) else None
-            if not isinstance(name, str) or not name.strip() or "id" not in category:
+            if not isinstance(name, str) or not name.strip() or category.get("id") is None:
                 raise DatasetError(f"{self._file}: the category {category!r} has no name or no id", "Give it both.")
             if _key(category["id"]) in names:
                 raise DatasetError(f"{self._file}: two categories have the id {category['id']!r}", "Correct it.")
@@ -119,7 +121,7 @@ class CocoFile:
         return dict(zip(numbers, given, strict=True))
 
     def _is_kept(self, image: object) -> bool:
-        return isinstance(image, dict) and "id" in image and bool(_file_of(image))
+        return isinstance(image, dict) and image.get("id") is not None and bool(_file_of(image))
 
     def _paths(self) -> dict[str, str]:
         """The path of each image by its id. Images with the same path are one image."""

@@ -177,7 +177,7 @@ def _labels(
     if len(lists) > 1 or not (lists or multi_hot):
         spare = [sheet.header[k] for k in lists or rest]
         asked = Doubt(
-            f"which column has the labels: {some(spare)}?",
+            f"which column has the labels: {some(spare)}?" if spare else "no column is left for labels",
             tuple(Answer(f"If it is {name!r}", {"labels_column": name}) for name in spare[:3]),
             "--label-columns names them if each label has its own column.",
         )

@@ -45,6 +45,8 @@ def read_json(file: Path, encoding: str | None = None, bulk: Collection[str] = (
         ) from None
     except RecursionError:
         raise DatasetError(f"{file} is nested too deeply", "Check the file.") from None
+    except ValueError as error:  # a number with thousands of digits
+        raise DatasetError(f"{file} cannot be read: {error}", "Correct the number.") from None
 
 
 def unique_keys(where: object, bulk: Collection[str] = ()) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
@@ -101,7 +103,7 @@ def first_values(head: str) -> list[Any]:
         position += len(head[position:]) - len(head[position:].lstrip(" \t\r\n,"))
         try:
             value, position = decoder.raw_decode(head, position)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             break
         values.append(value)
     return values

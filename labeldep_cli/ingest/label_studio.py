@@ -62,7 +62,7 @@ def read(source: Path, config: ImportConfig) -> Foreign:
         disputed += sum(value == UNKNOWN for value in values.values())
         reading.entries.append(Entry(finder.find(*_file_names(image)), values, split=split_of(data.get("split"))))
     if disputed:
-        reading.understood.append(f"unknown, since annotators disagree: {disputed} times a label")
+        reading.understood.append(f"labels that are unknown, since annotators disagree: {disputed}")
     return reading.finish(source.parent)
 
 

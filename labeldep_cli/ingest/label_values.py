@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from labeldep_cli.datasets.csv_columns import Columns
+from labeldep_cli.datasets.csv_doubts import label_columns_doubt
 from labeldep_cli.datasets.doubts import Answer, Doubt
 from labeldep_cli.datasets.label_cells import SEPARATOR, read_cells
 from labeldep_cli.datasets.label_space import UNKNOWN
@@ -18,13 +20,13 @@ from labeldep_cli.datasets.value_doubts import (
     MINUS_ONE,
     PRESENT,
     UNSURE,
-    VALUE_CODES,
     ValueCounts,
     values_doubt,
 )
 from labeldep_cli.errors import DatasetError
-from labeldep_cli.ingest.again import given, import_again
+from labeldep_cli.ingest.again import import_again, question
 from labeldep_cli.ingest.entries import Reading
+from labeldep_cli.ingest.json_values import code_of_json, is_label, is_numbers, is_share, list_of
 from labeldep_cli.ingest.words import LABEL_KEYS, one_of
 
 _BESIDE = ("unknown", "absent")
@@ -103,7 +105,7 @@ class LabelValues:
             for key, value in record.fields.items():
                 values.setdefault(key, []).append(value)
         left_out = (*_BESIDE, *self._config.ignore_columns)
-        found = [key for key, column in values.items() if key not in left_out and _is_label(column)]
+        found = [key for key, column in values.items() if key not in left_out and is_label(column)]
         keys = self._config.label_columns or tuple(found)
         if not keys or not set(keys) <= values.keys():
             raise DatasetError(
@@ -111,6 +113,9 @@ class LabelValues:
                 f"there are {', '.join(values) or 'none'}",
                 "Name the key of a list with --labels-column, or the keys of labels with --label-columns.",
             )
+        columns = Columns(tuple(keys), 0, None, None, None, None, None, tuple(range(len(keys))), ())
+        if not self._config.label_columns and (doubt := label_columns_doubt(columns, ())):
+            raise question(doubt, self._reading.source, self._config)
         self._ignore(records, {*keys, *_BESIDE})
         return [{key: record.fields.get(key) for key in keys} for record in records]
 
@@ -122,11 +127,13 @@ class LabelValues:
             self._reading.drop(f"{record.where}: there is no {key!r}", "Write an empty list where there is no label")
             return _LEFT_OUT
         value = record.fields[key]
+        if isinstance(value, float) and math.isnan(value):  # pandas writes it for a missing value
+            return None
         return value["choices"] if isinstance(value, dict) and value.keys() == {"choices"} else value
 
     def _parsed(self, cells: list[Any]) -> list[Any]:
         """The cells, with texts read as lists."""
-        cells = [_list_of(cell) if isinstance(cell, str) else cell for cell in cells]
+        cells = [list_of(cell) if isinstance(cell, str) else cell for cell in cells]
         texts = [cell for cell in cells if isinstance(cell, str)]
         if not texts:
             return cells
@@ -139,10 +146,12 @@ class LabelValues:
         """The cells, with lists of numbers read as objects or lists of names."""
         cells = [[cell] if isinstance(cell, int) else cell for cell in cells]
         lists = [cell for cell in cells if isinstance(cell, list) and cell]
-        if not lists or not all(map(_is_numbers, lists)):
+        if not lists or not all(map(is_numbers, lists)):
             return cells
         widths = {len(cell) for cell in lists}
-        hot = len(widths) == 1 and all(_code(v) is not None for c in lists for v in c) and not self._ids_are_named
+        hot = (
+            len(widths) == 1 and all(code_of_json(v) is not None for c in lists for v in c) and not self._ids_are_named
+        )
         if hot and widths != {1} and len(self._names) != max(widths):
             raise DatasetError(
                 f"{self._reading.source}: the labels are lists of {max(widths)} numbers 1 and 0, such as {lists[0]}"
@@ -163,7 +172,7 @@ class LabelValues:
     def _by_number(self, cell: list[Any], record: Record) -> Any:  # noqa: ANN401
         """The names of label numbers."""
         if not self._names:
-            return [None if number is None else f"{number:g}" for number in cell]
+            return [None if number is None else str(int(number)) for number in cell]
         if any(number is None or not 0 <= number < len(self._names) for number in cell):
             self._reading.drop(
                 f"{record.where}: the labels are {cell}, but numbers from 0 to {len(self._names) - 1} have a name"
@@ -197,8 +206,8 @@ class LabelValues:
         """The codes of an object's values; a value between 0 and 1 is compared with --threshold."""
         codes = {}
         for name, value in cell.items():
-            code = _code(value)
-            if code is None and _is_share(value):
+            code = code_of_json(value)
+            if code is None and is_share(value):
                 if self._config.threshold is None:
                     line = import_again(self._reading.source, self._config, threshold=0.5)
                     raise DatasetError(
@@ -222,7 +231,7 @@ class LabelValues:
         answers = {MINUS_ONE: self._config.minus_one, BLANK: self._config.blank}
         counts = ValueCounts.of(np.where(np.isin(table, [c for c, a in answers.items() if a]), UNSURE, table))
         if doubt := values_doubt(names, counts):
-            raise doubt.error(self._reading.source, **given(self._config))
+            raise question(doubt, self._reading.source, self._config)
         values = {code: 0 if answer == "absent" else UNKNOWN for code, answer in answers.items()}
         return {PRESENT: 1, ABSENT: 0, UNSURE: UNKNOWN, **values}
 
@@ -262,39 +271,6 @@ class LabelValues:
             meanings = ("absent", "unknown")
             answers = tuple(Answer(f"If it means that all labels are {m}", {"blank": m}) for m in meanings)
             asked = Doubt(f"{blank} records have null for their labels, and none has an empty list", answers)
-            raise asked.error(self._reading.source, **given(self._config))
+            raise question(asked, self._reading.source, self._config)
         meaning = "no label" if self._config.blank == "absent" else "not labelled, and left out"
         self._reading.understood.append(f"records with null for their labels are {meaning}: {blank}")
-
-
-def _code(value: object) -> int | None:
-    """The code of a value that says whether a label is present; None for anything else."""
-    return BLANK if value is None else VALUE_CODES.get(str(value).strip()) if not isinstance(value, list) else None
-
-
-def _is_label(column: Sequence[object]) -> bool:
-    """Whether a key has 1 and 0, and nothing else but -1 and null."""
-    codes = {None if value == "" else _code(value) for value in column}
-    return None not in codes and bool(codes & {PRESENT, ABSENT})
-
-
-def _is_numbers(listed: list[Any]) -> bool:
-    """Whether a list has whole numbers, or null, and nothing else."""
-    return all(value is None or (isinstance(value, (int, float)) and value == int(value)) for value in listed)
-
-
-def _is_share(value: object) -> bool:
-    return isinstance(value, float) and 0 <= value <= 1
-
-
-def _list_of(text: str) -> list[Any] | str:
-    """The list that a text is in JSON, or the list within {"choices": [...]}; the text itself if it is neither."""
-    if not text.strip().startswith(("[", "{")):
-        return text
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    if isinstance(value, dict) and value.keys() == {"choices"}:
-        value = value["choices"]
-    return value if isinstance(value, list) else text

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets.split_words import SPLIT_COLUMNS, split_of
@@ -17,6 +17,9 @@ from labeldep_cli.ingest.find_images import ImageFinder
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.label_values import LabelValues, Record
 from labeldep_cli.ingest.words import LABEL_KEYS, PATH_KEYS, one_of
+
+if TYPE_CHECKING:
+    from pyarrow import DataType
 
 _ROWS = 64
 """Rows whose images are in memory at a time."""
@@ -84,13 +87,13 @@ class _Table:
         self._path, self._reading = path, reading
         self._schema = self._table.schema_arrow
         self._image = self._image_column()
+        self._columns = [f.name for f in self._schema if f.name == self._image or not _has_bytes(f.type)]
+        reading.ignored += [name for name in self._schema.names if name not in self._columns]
 
     @property
     def has_bytes(self) -> bool:
         """Whether the images are in the file."""
-        from pyarrow import types
-
-        return not types.is_string(self._schema.field(self._image).type)
+        return _has_bytes(self._schema.field(self._image).type)
 
     @cached_property
     def label_names(self) -> tuple[str, ...]:
@@ -107,7 +110,7 @@ class _Table:
         split = split_of(self._path.name.split("-")[0].split(".")[0])
         used = {self._image, split_column, config.group_column}
         finder = ImageFinder(config, [self._path.parent, self._path.parent / "images"])
-        for number, row in enumerate(self._batches()):
+        for number, row in enumerate(self._batches(self._columns)):
             where = f"{self._path}, row {number}"
             name = self._name(row[self._image], number)
             if name is None:
@@ -124,7 +127,7 @@ class _Table:
             value = row[self._image]
             yield value["bytes"] if isinstance(value, dict) else value
 
-    def _batches(self, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    def _batches(self, columns: list[str]) -> Iterator[dict[str, Any]]:
         from pyarrow import ArrowException
 
         try:
@@ -135,13 +138,9 @@ class _Table:
 
     def _image_column(self) -> str:
         """The column with images: a struct of bytes and path, bytes, or paths."""
-        from pyarrow import types
-
         wanted = self._reading.config.path_column
         for field in self._schema:
-            binary = types.is_binary(field.type) or types.is_large_binary(field.type)
-            held = types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
-            if wanted in (None, field.name) and (binary or held):
+            if wanted in (None, field.name) and _has_bytes(field.type):
                 return str(field.name)
         named = wanted or one_of(self._schema.names, PATH_KEYS)
         if named not in self._schema.names:
@@ -161,6 +160,14 @@ class _Table:
         plain = PurePosixPath(str(path or "").replace("\\", "/")).name
         ending = next((suffix for start, suffix in _SIGNATURES.items() if content.startswith(start)), "")
         return plain or f"{self._path.stem}-{number:06d}{ending}"
+
+
+def _has_bytes(kind: DataType) -> bool:
+    """Whether values of a type are bytes, or bytes with a path."""
+    from pyarrow import types
+
+    held = types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    return bool(held or types.is_binary(kind) or types.is_large_binary(kind))
 
 
 def _names_in(feature: object) -> list[Any] | None:

@@ -42,7 +42,7 @@ def read_tables(
     config: ImportConfig,
     how: ImportConfig,
     names: Mapping[str, str] | None = None,
-    shape: Callable[[Sheet], Sheet] = lambda sheet: sheet,
+    shape: Callable[[Sheet, Reading], Sheet] = lambda sheet, reading: sheet,
     also: Callable[[Entry], Entry] = lambda entry: entry,
     understood: Sequence[str] = (),
 ) -> Foreign:
@@ -66,7 +66,7 @@ def read_tables(
         raise DatasetError(f"{source} has no table", "Name a file with a row for each image.")
     columns: dict[str, None] = {}
     for split, file in tables:
-        sheet = with_one_list(shape(read_sheet(file, reading, how)), reading)
+        sheet = with_one_list(shape(read_sheet(file, reading, how), reading), reading)
         before = tuple(reading.declared)
         entries = list(map(also, table_entries(sheet, reading, how, names)))
         _require_same_labels(sheet, before, reading)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from labeldep_cli.ingest.find_images import ImageFinder
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.json_text import first_values, head_of, read_json, unique_keys
 from labeldep_cli.ingest.label_values import LabelValues, Record
+from labeldep_cli.ingest.split_column import splits_meant
 from labeldep_cli.ingest.words import PATH_KEYS, one_of
 
 _METADATA = "metadata.jsonl"
@@ -52,8 +53,10 @@ def read(source: Path, config: ImportConfig) -> Foreign:
     for file in files:
         finder = ImageFinder(config, [file.parent, file.parent / "images"])
         split = split_of(file.parent.name) if source.is_dir() and file.parent != source else None
-        for where, record in _records(file, reading):
-            if image := _image(record, where, finder, split, reading):
+        found = list(_records(file, reading))
+        meant = _splits_meant([record for _, record in found], config)
+        for where, record in found:
+            if image := _image(record, where, finder, split, meant, reading):
                 images.append(image)
                 records.append(Record(where, {key: record[key] for key in record if key not in _used(record, config)}))
     for image, known in zip(images, LabelValues(reading).read(records), strict=True):
@@ -100,7 +103,7 @@ def _lines(file: Path, reading: Reading) -> Iterator[tuple[str, dict[str, Any]]]
                 where = f"{file}, line {number}"
                 try:
                     record = json.loads(line, object_pairs_hook=unique_keys(where)) if line.strip() else None
-                except (json.JSONDecodeError, RecursionError) as error:
+                except (ValueError, RecursionError) as error:
                     reading.drop(f"{where}: not valid JSON: {error}", _SHOWN.rstrip("."))
                     continue
                 if isinstance(record, dict):
@@ -118,12 +121,32 @@ def _lines(file: Path, reading: Reading) -> Iterator[tuple[str, dict[str, Any]]]
 
 def _used(record: Mapping[str, Any], config: ImportConfig) -> set[str | None]:
     """The keys of a record that are read besides those of labels."""
-    path, split = config.path_column or one_of(record, PATH_KEYS), config.split_column or one_of(record, SPLIT_COLUMNS)
-    return {path, split, config.group_column or "group", "fold"}
+    return {
+        config.path_column or one_of(record, PATH_KEYS),
+        _split_key(record, config),
+        config.group_column or "group",
+        "fold",
+    }
+
+
+def _splits_meant(records: Sequence[Mapping[str, Any]], config: ImportConfig) -> dict[str, str | None]:
+    """The splits that the values of the records' key for splits mean."""
+    keyed = [(_split_key(record, config), record) for record in records]
+    return splits_meant(config.split_column or "split", {str(record[key]) for key, record in keyed if key in record})
+
+
+def _split_key(record: Mapping[str, Any], config: ImportConfig) -> str:
+    found = config.split_column or one_of(record, SPLIT_COLUMNS) or ""
+    return "" if found in config.ignore_columns else found
 
 
 def _image(
-    record: Mapping[str, Any], where: str, finder: ImageFinder, split: str | None, reading: Reading
+    record: Mapping[str, Any],
+    where: str,
+    finder: ImageFinder,
+    split: str | None,
+    meant: Mapping[str, str | None],
+    reading: Reading,
 ) -> Entry | None:
     """The image of a record, without its labels; None if it is left out."""
     config = reading.config
@@ -131,9 +154,9 @@ def _image(
     if not isinstance(path, str) or not path.strip():
         reading.drop(f"{where}: no path of an image in {', '.join(record)}", "Name its key with --path-column")
         return None
-    split_key = config.split_column or one_of(record, SPLIT_COLUMNS) or ""
+    split_key = _split_key(record, config)
     if split_key in record:
-        split = split_of(record[split_key])
+        split = meant[str(record[split_key])]
         if split is None:
             reading.drop(f"{where}: the split is {record[split_key]!r}", "A split is train, val or test")
             return None

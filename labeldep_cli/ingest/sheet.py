@@ -85,7 +85,7 @@ def read_sheet(file: Path, reading: Reading, how: ImportConfig) -> Sheet:
     if looks_like_data(rows[0]):
         return Sheet(file, (), rows, lines, dialect.delimiter)
     header = _header(rows[0])
-    rows, lines = _even(file, rows[1:], lines[1:], header, reading)
+    rows, lines = evened(file, rows[1:], lines[1:], header, reading)
     return Sheet(file, header, rows, lines, dialect.delimiter)
 
 
@@ -163,10 +163,21 @@ def _without_comments(found: Numbered, dialect: Dialect, reading: Reading) -> Nu
     return [(line, row) for line, row in found if not row[0].lstrip().startswith("#")]
 
 
-def _even(
+def evened(
     file: Path, rows: list[list[str]], lines: list[int], header: tuple[str, ...], reading: Reading
 ) -> tuple[list[list[str]], list[int]]:
-    """Give each row one cell for each column; rows that cannot have it are broken."""
+    """Give each row one cell for each column; rows that cannot have it are broken.
+
+    Args:
+        file: for messages.
+        rows: N rows of cells.
+        lines: the line of each row.
+        header: the names of the columns. If the last one is a list's, further cells of a row are part of the list.
+        reading: takes sentences and broken rows.
+
+    Returns:
+        The rows that are left, and their lines.
+    """
     width, n_longer = len(header), 0
     list_is_last = letters(header[-1]) in LIST_NAMES
     even, kept = [], []

@@ -69,11 +69,7 @@ def row_splits(sheet: Sheet, k: int, reading: Reading) -> list[str | None]:
         DatasetError: a cell is no split, and broken rows are not to be left out.
     """
     cells, name = sheet.column(k), sheet.header[k]
-    meaning = _by_flag(letters(name), set(cells)) or {cell: split_of(cell) for cell in set(cells)}
-    if not any(meaning.values()):
-        meaning = _by_flag("istest", set(cells)) or meaning
-    if set(cells) <= OF_NUMBERS.keys() and len(set(cells)) == len(OF_NUMBERS):
-        meaning = dict(OF_NUMBERS)
+    meaning = splits_meant(name, set(cells))
     for row, cell in enumerate(cells):
         if meaning[cell] is None:
             reading.drop(
@@ -83,6 +79,14 @@ def row_splits(sheet: Sheet, k: int, reading: Reading) -> list[str | None]:
     if said := sorted(f"{cell} is {split}" for cell, split in meaning.items() if split and cell.lower() != split):
         reading.understood.append(f"splits by the column {name!r}: {', '.join(said)}")
     return [meaning[cell] for cell in cells]
+
+
+def splits_meant(name: str, cells: Collection[str]) -> dict[str, str | None]:
+    """The split that each of the different cells of a column means; None if it means none."""
+    meaning = _by_flag(letters(name), cells) or {cell: split_of(cell) for cell in cells}
+    if not any(meaning.values()):
+        meaning = _by_flag("istest", cells) or meaning
+    return dict(OF_NUMBERS) if set(cells) == OF_NUMBERS.keys() else meaning
 
 
 def splits_of_folders(paths: Sequence[str]) -> list[str] | None:

@@ -130,15 +130,8 @@ def _meanings(
     Raises:
         DatasetError: it is open.
     """
-    if soft := next((cell for cell, code in code_of.items() if code == _SOFT), None):
-        columns = tuple(
-            n for n, counts in zip(names, distinct, strict=True) if any(code_of[c] == _SOFT for c in counts)
-        )
-        answers = [Answer("If a label is present from a half on", {"threshold": 0.5})]
-        if len(columns) < len(names):
-            answers.append(Answer("If such columns are no labels", {"ignore_columns": columns}))
-        asked = Doubt(f"{soft!r} in column {columns[0]!r} is neither 1 nor 0 but between them", tuple(answers))
-        raise question(asked, reading.source, reading.config)
+    if doubt := _soft_doubt(distinct, names, code_of):
+        raise question(doubt, reading.source, reading.config)
     ticks = how.blank is None and _are_ticks(code_of)
     minus_one, blank = how.minus_one or "unknown", how.blank or ("absent" if ticks else "unknown")
     present, absent, n_minus_one, n_blank = (
@@ -157,6 +150,24 @@ def _meanings(
         code: UNKNOWN for code, means in ((MINUS_ONE, minus_one), (BLANK, blank)) if means == "unknown"
     }
     return {PRESENT: 1, UNSURE: UNKNOWN, **unknown}
+
+
+def _soft_doubt(
+    distinct: Sequence[Counter[str]], names: Sequence[str], code_of: Mapping[str, int | None]
+) -> Doubt | None:
+    """Ask about columns with numbers between 0 and 1."""
+    soft = {
+        name: cell
+        for name, counts in zip(names, distinct, strict=True)
+        if (cell := next((cell for cell in counts if code_of[cell] == _SOFT), None))
+    }
+    if not soft:
+        return None
+    name, cell = next(iter(soft.items()))
+    answers = [Answer("If a label is present from a half on", {"threshold": 0.5})]
+    if len(soft) < len(names):
+        answers.append(Answer("If such columns are no labels", {"ignore_columns": tuple(soft)}))
+    return Doubt(f"{cell!r} in column {name!r} is neither 1 nor 0 but between them", tuple(answers))
 
 
 def _are_ticks(code_of: Mapping[str, int | None]) -> bool:

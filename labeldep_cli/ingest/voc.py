@@ -15,6 +15,7 @@ from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.find_images import ImageFinder
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.json_text import head_of
+from labeldep_cli.ingest.text import read_text
 from labeldep_cli.ingest.words import some
 from labeldep_cli.ingest.xml_text import parse_xml
 
@@ -45,7 +46,7 @@ def read(source: Path, config: ImportConfig) -> Foreign:
         _read_part(part, reading)
     uncertain = sum(value == UNKNOWN for entry in reading.entries for value in entry.values.values())
     if uncertain:
-        reading.understood.append(f"unknown, since all its objects are marked difficult: {uncertain} times a label")
+        reading.understood.append(f"labels that are unknown, since all their objects are marked difficult: {uncertain}")
     return reading.finish(source)
 
 
@@ -66,7 +67,7 @@ def _files(part: Path) -> Iterator[Path]:
 
 
 def _read_part(part: Path, reading: Reading) -> None:
-    splits = _listed_splits(part)
+    splits = _listed_splits(part, reading)
     finders: dict[Path, ImageFinder] = {}
     unlisted = []
     known = set()
@@ -105,7 +106,7 @@ def _content(root: Element, file: Path) -> tuple[str, Mapping[str, int]]:
     return (root.findtext("filename") or "").strip(), values
 
 
-def _listed_splits(part: Path) -> dict[str, str]:
+def _listed_splits(part: Path, reading: Reading) -> dict[str, str]:
     """The split of each listed image; empty if there are no lists.
 
     Raises:
@@ -115,18 +116,19 @@ def _listed_splits(part: Path) -> dict[str, str]:
     folder = folder / "Main" if (folder / "Main").is_dir() else folder
     splits: dict[str, str] = {}
     for name in ("train", "val", "test"):
-        for line in _lines(folder / f"{name}.txt"):
+        for line in _lines(folder / f"{name}.txt", reading):
             if splits.setdefault(line, name) != name:
                 raise DatasetError(
                     f"{folder}: {line!r} is in the lists of {splits[line]} and of {name}", "Remove it from one of them."
                 )
-    for line in _lines(folder / "trainval.txt"):
+    for line in _lines(folder / "trainval.txt", reading):
         if splits.setdefault(line, "train") == "test":
             raise DatasetError(f"{folder}: {line!r} is in trainval and in test", "Remove it from one of them.")
     return splits
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(file: Path, reading: Reading) -> list[str]:
     if not file.is_file():
         return []
-    return [line.split()[0] for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    text, _ = read_text(file, reading.config, reading.source)
+    return [line.split()[0] for line in text.splitlines() if line.strip()]

@@ -54,7 +54,7 @@ class DataReport:
         corrections: what the decisions of `labeldep review` have changed; None if they were not read.
         labels: the names of the labels, in order.
         ignored: the columns of the file that were not read.
-        constant_labels: labels that are present in every row.
+        constant_labels: labels that are present in every row in which they are known.
     """
 
     dataset: str

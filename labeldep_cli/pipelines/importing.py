@@ -136,6 +136,7 @@ def import_labels(source: Path, out: Path, config: ImportConfig, fresh: bool, re
     if out.suffix.lower() != ".csv":
         raise DatasetError(f"{out} does not end in .csv", "A table is written as CSV.")
     form = form_of(source, config)
+    reporter.note(f"reading {source} as {form.title}")
     foreign = placed(form.reader.read(source, config), source, out, config)
     foreign = _divided(foreign, config, reporter)
     make_folder(out.parent)

@@ -17,6 +17,7 @@ from benchmarks import (
     prediction,
     rerank_cost,
     scale,
+    splits,
     step,
 )
 from benchmarks.planted import in_training
@@ -38,6 +39,7 @@ app.command("scale")(scale.command)
 app.command("step")(step.command)
 app.command("contention")(contention.command)
 app.command("audit")(audit.command)
+app.command("splits")(splits.command)
 app.command("import")(importing.command)
 
 

@@ -16,6 +16,7 @@ from labeldep_cli.datasets.image_file import ImageFile, size_of
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.images import Reason, UnreadableImage, read_image
+from labeldep_cli.features.look import look_of
 from labeldep_cli.progress import Reporter
 
 _GROUP = 16
@@ -57,10 +58,17 @@ class ListedImage:
 
 @dataclass(frozen=True)
 class ReadImage:
-    """The result of reading an image: 0 or a `Reason`, and the SHA-256 of a good file if it was requested."""
+    """The result of reading an image.
+
+    Attributes:
+        reason: 0 for a good image, else a `Reason`.
+        digest: the SHA-256 of a good file if it was requested.
+        look: its perceptual hash (`look_of`); None if it is of one colour, or not good.
+    """
 
     reason: int
     digest: bytes | None = None
+    look: int | None = None
 
 
 def listed_images(split: Split) -> Iterator[ListedImage]:
@@ -120,8 +128,8 @@ def _read_group(group: Sequence[tuple[ImageFile, bool]]) -> list[ReadImage]:
 
 def _read_one(file: ImageFile, hashed: bool) -> ReadImage:
     try:
-        read_image(file)
-        return ReadImage(0, _digest(file) if hashed else None)
+        look = look_of(read_image(file))
+        return ReadImage(0, _digest(file) if hashed else None, look)
     except UnreadableImage as unreadable:
         return ReadImage(unreadable.reason)
     except OSError:  # the file disappeared between reading and hashing

@@ -24,6 +24,8 @@ def load_features(
     val_fraction: float = Source.val_fraction,
     test_fraction: float = Source.test_fraction,
     split_seed: int = Source.split_seed,
+    stratify: bool = Source.stratify,
+    fold: int | None = Source.fold,
     data_dir: str | PathLike[str] = Workspace.data_dir,
     features_dir: str | PathLike[str] | None = Workspace.features_dir,
 ) -> FeatureCache:
@@ -35,7 +37,8 @@ def load_features(
         backbone, weights: what the features were computed with, as for `labeldep extract`; None for what is
             stored.
         spatial: regions of the last feature map instead of pooled features.
-        val_fraction, test_fraction, split_seed: how splits are drawn if the data set does not define them.
+        val_fraction, test_fraction, split_seed, stratify: how splits are drawn if the data set does not define them.
+        fold: the fold that is the test split, for a table with folds.
         data_dir: the folder of the data sets.
         features_dir: the folder of the features, if it is not `features` in the data folder.
 
@@ -48,7 +51,7 @@ def load_features(
     """
     if split not in SPLITS:
         raise DatasetError(f"there is no split {split!r}", nearest(split, SPLITS))
-    source = Source(str(dataset), backbone, weights, val_fraction, test_fraction, split_seed)
+    source = Source(str(dataset), backbone, weights, val_fraction, test_fraction, split_seed, stratify, fold)
     workspace = Workspace(Path(data_dir), features_dir=None if features_dir is None else Path(features_dir))
     project = open_project(workspace, source, Machine("cpu"), SilentReporter(), spatial=spatial)
     _ = project.images

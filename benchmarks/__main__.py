@@ -13,6 +13,7 @@ from benchmarks import (
     extraction,
     full_step,
     importing,
+    pixels,
     planted,
     prediction,
     rerank_cost,
@@ -41,6 +42,7 @@ app.command("contention")(contention.command)
 app.command("audit")(audit.command)
 app.command("splits")(splits.command)
 app.command("import")(importing.command)
+app.command("pixels")(pixels.command)
 
 
 def main() -> int:

@@ -147,7 +147,10 @@ def photos_of(folder: Path, count: int) -> tuple[str, ...]:
     Raises:
         LabeldepError: there are too few: a quarter of them does not exceed the first group.
     """
-    paths = tuple(str(Path(path).absolute()) for _, path in zip(range(count), expand([str(folder)]), strict=False))
+    paths = tuple(
+        str(Path(path).absolute())
+        for _, path in zip(range(count), expand([str(folder)], SilentReporter().note), strict=False)
+    )
     if len(paths) < 8 * BATCH:
         raise LabeldepError(f"{len(paths)} images of {folder} are too few", f"Give {8 * BATCH} at least.")
     return paths

@@ -45,6 +45,7 @@ SLOW = {
     "test_next_command",
     "test_on_device",
     "test_plain_torch",
+    "test_pixel_commands",
     "test_planted",
     "test_predict",
     "test_prepared",

@@ -18,11 +18,13 @@ from benchmarks import extraction
 from labeldep_cli.cli import app
 from labeldep_cli.config import ExtractConfig, Machine
 from labeldep_cli.features.cache import FeatureCache
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.store.store import FeatureStore
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.projects.load_features import load_features
 
 ROW = find_backbone("scenesnet")
+PLAIN, DRAFTED = (ROW.preprocessing(PixelRules(), draft) for draft in (False, True))
 
 
 class Photos:
@@ -69,11 +71,11 @@ def photos(tmp_path: Path) -> Photos:
 
 def test_a_store_says_how_its_features_were_made(photos: Photos) -> None:
     photos.extract()
-    assert photos.made() == {(ROW.preprocessing, "float32")}
+    assert photos.made() == {(PLAIN, "float32")}
     plain = photos.cache("train").features()
     found = json.loads(photos.extract("--draft", "--precision", "bfloat16", "--json").stdout)
     assert [file["computed"] for file in found["files"]] == [8, 4, 4]
-    assert photos.made() == {(ROW.preprocessing, "float32"), (ROW.drafted, "bfloat16")}
+    assert photos.made() == {(PLAIN, "float32"), (DRAFTED, "bfloat16")}
     for store in FeatureStore.all_in(photos.folder / "data" / "features"):
         if store.kind.precision == "float32":
             shutil.rmtree(store.folder)
@@ -94,19 +96,19 @@ def load_with(photos: Photos, precision: str) -> np.ndarray:
 def test_what_was_not_asked_for_is_taken_as_it_is(photos: Photos) -> None:
     photos.extract("--split", "train", "--draft", "--precision", "bfloat16")
     photos.extract()
-    assert photos.made() == {(ROW.drafted, "bfloat16")}, "the other splits are made like the first"
+    assert photos.made() == {(DRAFTED, "bfloat16")}, "the other splits are made like the first"
 
 
 def test_another_dtype_or_scale_is_computed_beside_what_is_there(photos: Photos) -> None:
     photos.extract("--precision", "bfloat16")
     photos.extract("--precision", "auto")
-    assert photos.made() == {(ROW.preprocessing, "bfloat16")}
+    assert photos.made() == {(PLAIN, "bfloat16")}
     photos.extract("--precision", "float32")
     photos.extract("--draft", "--precision", "float32")
     assert photos.made() == {
-        (ROW.preprocessing, "bfloat16"),
-        (ROW.preprocessing, "float32"),
-        (ROW.drafted, "float32"),
+        (PLAIN, "bfloat16"),
+        (PLAIN, "float32"),
+        (DRAFTED, "float32"),
     }
 
 
@@ -154,7 +156,7 @@ def test_a_run_is_never_scored_on_images_seen_in_another_way(photos: Photos) -> 
     photos.extract("--no-draft")
     result = photos.run("eval", "--runs-dir", runs, on_data=False)
     assert result.exit_code == 0 and "features of test are missing: extracting them first" in result.stderr
-    assert (ROW.drafted, "float32") in photos.made()
+    assert (DRAFTED, "float32") in photos.made()
 
 
 class Here(ThreadPoolExecutor):

@@ -20,6 +20,7 @@ from labeldep_cli.config import AdversarialConfig, ExtractConfig, Machine, Sourc
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.errors import BackboneError
 from labeldep_cli.evaluation.evaluate import collect_logits
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.inputs.batches import Request
 from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.models.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, architecture, find_backbone
@@ -108,14 +109,14 @@ class TestBackbones:
         weights = locate_weights(row, "default")
         loaded = load_backbone(row, weights, SilentReporter())
         assert loaded.feature_dim == 256 and loaded.weights_sha256 == weights.sha256 == digest(weights.path)
-        assert weights.url == "" and row.side == 96 and "96x96" in row.preprocessing
+        assert weights.url == "" and row.side == 96 and "96x96" in row.preprocessing(PixelRules())
         with torch.inference_mode():
             features = loaded.module(torch.zeros(2, 3, 96, 96))
         assert features.shape == (2, 256) and features.isfinite().all()
 
     def test_the_paper_s_four_see_224_pixels(self):
         for name in ("vgg16", "inception_v3", "resnet101", "resnet152"):
-            assert BACKBONES[name].side == 224 and "224x224" in BACKBONES[name].preprocessing
+            assert BACKBONES[name].side == 224 and "224x224" in BACKBONES[name].preprocessing(PixelRules())
 
     def test_random_weights_are_the_same_each_time_and_leave_the_global_draws_alone(self):
         torch.manual_seed(5)

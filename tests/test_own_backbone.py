@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from labeldep_cli import load_features
 from labeldep_cli.errors import BackboneError
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.models.backbones import BACKBONES, Backbone, WeightsFile, find_backbone
 from labeldep_cli.models.weights import load_backbone, locate_weights
 from labeldep_cli.progress import SilentReporter
@@ -89,19 +90,21 @@ def test_one_row_is_enough_for_the_whole_chain(tmp_path: Path, network: Toy) -> 
 
 def test_its_identity_says_its_own_numbers(row: Backbone) -> None:
     assert find_backbone("toy") is row
-    assert row.preprocessing == "pillow bilinear 40x40, mean (0.5, 0.4, 0.3), std (0.25, 0.5, 0.125)"
+    expected = "pillow bilinear 40x40 on white, mean (0.5, 0.4, 0.3), std (0.25, 0.5, 0.125)"
+    assert row.preprocessing(PixelRules()) == expected
     weights = locate_weights(row, "default")
     assert weights.sha256 == sha256(weights.path) and weights.url == ""
 
 
 def test_the_identities_that_stores_and_runs_depend_on_stay() -> None:
-    """Written down from version 0.2.0: another string would compute every store anew."""
+    """Written down from version 0.3.0: another string would compute every store anew."""
     usual = "mean (0.485, 0.456, 0.406), std (0.229, 0.224, 0.225)"
     for name in ("resnet101", "inception_v3", "squeezenet1_1"):
-        assert find_backbone(name).preprocessing == f"pillow bilinear 224x224, {usual}"
-        assert find_backbone(name).drafted == f"JPEG at reduced scale, pillow bilinear 224x224, {usual}"
+        assert find_backbone(name).preprocessing(PixelRules()) == f"pillow bilinear 224x224 on white, {usual}"
+        drafted = find_backbone(name).preprocessing(PixelRules(), draft=True)
+        assert drafted == f"JPEG at reduced scale, pillow bilinear 224x224 on white, {usual}"
     scenesnet = find_backbone("scenesnet")
-    assert scenesnet.preprocessing == f"pillow bilinear 96x96, {usual}"
+    assert scenesnet.preprocessing(PixelRules()) == f"pillow bilinear 96x96 on white, {usual}"
     assert locate_weights(scenesnet, "default").sha256 == SCENESNET
     assert locate_weights(scenesnet, "none").sha256 == RANDOM_SCENESNET
     recipe = b"random weights of squeezenet1_1, seed 0"

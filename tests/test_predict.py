@@ -30,7 +30,9 @@ from labeldep_cli.cli import show as cli_show
 from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.features.decode import Decoded
-from labeldep_cli.features.images import Reason, read_image
+from labeldep_cli.features.images import read_image
+from labeldep_cli.features.pixel_rules import PixelRules
+from labeldep_cli.features.reasons import Reason
 from labeldep_cli.labelling import paths as path_room
 from labeldep_cli.labelling.copies import Copies
 from labeldep_cli.labelling.paths import BATCH, as_they_come, expand
@@ -228,12 +230,15 @@ def test_annotate_writes_copies_and_touches_no_image(sandbox: Sandbox, photos: P
 
 def test_annotate_draws_what_it_is_given(tmp_path: Path) -> None:
     image = draw_image(tmp_path / "wide.png", 0, (3000, 1000))
-    annotate(image, [("cat", 0.9)], tmp_path / "one.png")
-    annotate(image, [("cat", 0.1)], tmp_path / "other.png")
-    annotate(image, [(f"a rather long label {k}", k / 20) for k in range(20)], tmp_path / "many.png")
-    annotate(image, [("x" * 5000, 0.5)], tmp_path / "long.png")
-    annotate(draw_image(tmp_path / "tiny.png", 0, (4, 3)), [], tmp_path / "none.png")
-    seen = {name: np.asarray(read_image(tmp_path / f"{name}.png")) for name in ("one", "other", "many", "long", "none")}
+    annotate(image, PixelRules(), [("cat", 0.9)], tmp_path / "one.png")
+    annotate(image, PixelRules(), [("cat", 0.1)], tmp_path / "other.png")
+    annotate(image, PixelRules(), [(f"a rather long label {k}", k / 20) for k in range(20)], tmp_path / "many.png")
+    annotate(image, PixelRules(), [("x" * 5000, 0.5)], tmp_path / "long.png")
+    annotate(draw_image(tmp_path / "tiny.png", 0, (4, 3)), PixelRules(), [], tmp_path / "none.png")
+    seen = {
+        name: np.asarray(read_image(tmp_path / f"{name}.png", PixelRules()))
+        for name in ("one", "other", "many", "long", "none")
+    }
     assert {name: pixels.shape[1] for name, pixels in seen.items()} == {
         **dict.fromkeys(("one", "other", "many", "long"), LONGEST),
         "none": 320,
@@ -253,7 +258,7 @@ def test_no_copy_lands_on_an_image(sandbox: Sandbox, photos: Path) -> None:
     assert (photos / "deep" / "a.png").read_bytes() == before
     copies = Copies(photos / "deep", None)
     with pytest.raises(Exception, match="where --annotate writes its copies"):
-        copies.write(Prediction(str(photos / "deep" / "a.png"), (), {}))
+        copies.write(Prediction(str(photos / "deep" / "a.png"), (), {}), PixelRules())
 
 
 def test_where_copies_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +274,7 @@ def test_where_copies_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     unknown = Copies(tmp_path / "out", None)
     assert unknown.place("one/x.jpg") == tmp_path / "out" / "one" / "x.jpg"
     assert unknown.place("/somewhere/x.jpg") == tmp_path / "out" / "somewhere" / "x.jpg"
-    gone = known.write(Prediction("one/x.jpg", (), {}))
+    gone = known.write(Prediction("one/x.jpg", (), {}), PixelRules())
     assert gone == Skipped("one/x.jpg", "missing file")
 
 
@@ -369,7 +374,7 @@ def test_batches_of_what_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_expand_reads_what_is_named(photos: Path) -> None:
-    found = [Path(path).relative_to(photos).as_posix() for path in expand([str(photos), f"{photos}/*.bmp"])]
+    found = [Path(path).relative_to(photos).as_posix() for path in expand([str(photos), f"{photos}/*.bmp"], [].append)]
     assert found == ["a.png", "b.jpg", "c.jpg", "deep/a.png", "z.bmp", "z.bmp"]
 
 

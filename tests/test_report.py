@@ -21,6 +21,7 @@ from labeldep_cli.evaluation.curves import by_threshold, precision_recall
 from labeldep_cli.evaluation.evaluate import collect_features
 from labeldep_cli.evaluation.metrics import score
 from labeldep_cli.experiments.scores import predict_split
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.reports.heatmap import picture
 from labeldep_cli.reports.run_report.images import evidence
@@ -88,13 +89,13 @@ def test_a_value_below_zero_is_a_bar() -> None:
 def test_thumbnails_keep_to_their_budget(tmp_path: Path) -> None:
     files = [draw_image(tmp_path / f"{k}.png", k, (400, 300)) for k in range(5)]
     files[2].write_bytes(b"no image")
-    whole = thumbnails(files, 1_000_000, SilentReporter())
+    whole = thumbnails(files, PixelRules(), 1_000_000, SilentReporter())
     assert [bool(uri) for uri in whole] == [True, True, False, True, True]
     size = sum(map(len, whole))
-    smaller = thumbnails(files, size - 1, SilentReporter())
+    smaller = thumbnails(files, PixelRules(), size - 1, SilentReporter())
     assert len(smaller) == 5
     assert sum(map(len, smaller)) < size
-    assert len(thumbnails(files, len(smaller[0]) // 2, SilentReporter())) < 5
+    assert len(thumbnails(files, PixelRules(), len(smaller[0]) // 2, SilentReporter())) < 5
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,9 @@ from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.shard_names import expand, find, split_in
 from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import DatasetError
-from labeldep_cli.features.images import Reason, UnreadableImage, read_image
+from labeldep_cli.features.images import UnreadableImage, read_image
+from labeldep_cli.features.pixel_rules import PixelRules
+from labeldep_cli.features.reasons import Reason
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.load_features import load_features
 
@@ -399,7 +401,7 @@ class TestMember:
         tar = write_tar(tmp_path / "x.tar", {**THREE, "a.png": content})
         file = load(tar, draw).splits["train"].file(0)
         with pytest.raises(UnreadableImage) as caught:
-            read_image(file)
+            read_image(file, PixelRules())
         assert caught.value.reason is reason and str(caught.value.file) == f"{tar}: a"
 
     def test_its_tar_is_gone_or_cut(self, tmp_path, draw):
@@ -407,10 +409,10 @@ class TestMember:
         file = load(tar, draw).splits["test"].file(0)
         tar.write_bytes(tar.read_bytes()[: file.offset + 20])
         with pytest.raises(UnreadableImage) as cut:
-            read_image(file)
+            read_image(file, PixelRules())
         tar.unlink()
         with pytest.raises(UnreadableImage) as gone:
-            read_image(file)
+            read_image(file, PixelRules())
         assert (cut.value.reason, gone.value.reason) == (Reason.BROKEN, Reason.MISSING)
 
 

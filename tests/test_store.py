@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from labeldep_cli.errors import CacheError, StorageError
 from labeldep_cli.features.coverage import Coverage, SplitFiles
 from labeldep_cli.features.decode import Identity
 from labeldep_cli.features.extract import _ahead
-from labeldep_cli.features.images import Reason
+from labeldep_cli.features.reasons import Reason
 from labeldep_cli.features.store import known_files, segment, write
 from labeldep_cli.features.store.kind import FeatureKind
 from labeldep_cli.features.store.known_files import KnownFiles
@@ -339,6 +340,17 @@ class TestKnownFiles:
         state = state_of(path)
         assert state is not None
         known.remember([Identity(state, sha256)])
+
+    def test_reasons_of_older_versions_are_tried_again(self, known: KnownFiles, photo: Path) -> None:
+        """They refused images that can be read now: a PNG with a long text, for example."""
+        self.remember(known, photo)
+        with closing(sqlite3.connect(known.path)) as database, database:
+            database.execute("DROP TABLE unusable")
+            database.execute("CREATE TABLE unreadable (sha256 BLOB PRIMARY KEY, reason INTEGER) WITHOUT ROWID")
+            database.execute("INSERT INTO unreadable VALUES (?, ?)", (b"x" * 32, int(Reason.BROKEN)))
+        assert known.reasons() == {} and self.ask(known, photo) == b"x" * 32
+        known.remember([], [(b"y" * 32, int(Reason.BROKEN))])
+        assert known.reasons() == {b"y" * 32: Reason.BROKEN}
 
     def test_a_file_is_known_until_its_size_or_time_changes(self, known: KnownFiles, photo: Path) -> None:
         assert self.ask(known, photo) is None

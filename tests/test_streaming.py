@@ -22,7 +22,7 @@ from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import CacheError, LabeldepError
 from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.features.coverage import Coverage, SplitFiles
-from labeldep_cli.features.images import Reason
+from labeldep_cli.features.reasons import Reason
 from labeldep_cli.features.store.kind import FeatureKind
 from labeldep_cli.features.store.segment import CONTENT
 from labeldep_cli.features.store.store import FeatureStore

@@ -24,6 +24,7 @@ from labeldep_cli.datasets.twins import MAX_DISTANCE, Looks, leaking, near_pairs
 from labeldep_cli.features.check import listed_images, read_all
 from labeldep_cli.features.look import look_of
 from labeldep_cli.features.near_identical import looks_of, near_identical
+from labeldep_cli.features.pixel_rules import USUAL_RULES
 from labeldep_cli.ingest.division import divide, with_twins
 from labeldep_cli.pipelines.data import check
 from labeldep_cli.progress import SilentReporter
@@ -156,7 +157,7 @@ def album(tmp_path, draw):
 
 class TestOfADataSet:
     def test_pairs_across_splits_come_first_then_those_with_other_labels(self, album):
-        report = near_identical(album, 0, SilentReporter())
+        report = near_identical(album, USUAL_RULES, 0, SilentReporter())
         assert [twin.paths for twin in report.twins] == [
             ("0.png", "0-small.jpg"),
             ("2.png", "2-copy.png"),
@@ -186,13 +187,13 @@ class TestOfADataSet:
 
     def test_real_photos(self, shared_data, draw):
         """miml2000 has the same photos several times: 13 are in train or val and in a later split."""
-        report = near_identical(table.load(shared_data / "miml2000", draw), 2, SilentReporter())
+        report = near_identical(table.load(shared_data / "miml2000", draw), USUAL_RULES, 2, SilentReporter())
         assert len(report.across) >= 10 and report.n_leaking == 13 and report.n_plain == 0
         assert {"images/59.jpg", "images/385.jpg"} in [set(twin.paths) for twin in report.contradicting]
 
     def test_ready_features_have_none(self, shared_data, draw):
         dataset = table.load(shared_data / "tabular" / "yeast.npz", draw)
-        assert near_identical(dataset, 0, SilentReporter()).twins == ()
+        assert near_identical(dataset, USUAL_RULES, 0, SilentReporter()).twins == ()
 
 
 class TestImport:
@@ -210,7 +211,7 @@ class TestImport:
 
     def test_leaks_of_own_splits_are_left_out(self, album):
         entries = [entry for split in album.splits.values() for entry in listed_images(split)]
-        looks = looks_of(read_all(entries, 0, SilentReporter()))
+        looks = looks_of(read_all(entries, USUAL_RULES, 0, SilentReporter()))
         rows = Rows(
             [entry.path for entry in entries],
             np.concatenate([split.labels for split in album.splits.values()]),

@@ -103,7 +103,7 @@ def _columns(report: DataReport) -> str:
 
 
 def _print(report: DataReport, table: Path | None) -> None:
-    from labeldep_cli.features.images import Reason
+    from labeldep_cli.features.reasons import Reason
 
     splits = report.splits
     train, val, test = (splits[name].images for name in ("train", "val", "test"))
@@ -135,6 +135,8 @@ def _print(report: DataReport, table: Path | None) -> None:
         leak = "  <- in different splits" if group.leaks else ""
         print_line(f"the same file: {', '.join(group.paths)}{leak}")
     print_twins(report.near_identical, table)
+    for sentence in report.pixels.sentences:
+        print_line(sentence)
     if report.corrections is not None:
         _print_corrections(report.corrections)
     n_missing = sum(skip.reason == Reason.MISSING.text for skip in report.unreadable)

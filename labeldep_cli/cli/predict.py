@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO, TextIO
+from typing import Annotated, BinaryIO, NamedTuple, TextIO
 
 import typer
 
@@ -17,8 +17,8 @@ from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.formats import Format, open_form
 from labeldep_cli.cli.next_command import passed_on, print_next
 from labeldep_cli.cli.project_file import scoped
-from labeldep_cli.cli.show import Terminal, json_line, print_json, print_line
-from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
+from labeldep_cli.cli.show import Terminal, json_line, print_json, print_line, print_note
+from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace, Source
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.files import atomic_write, make_folder, write_text
 
@@ -46,6 +46,13 @@ def predict(
     decision: Annotated[DecisionConfig, Take(without=("ap",))],
     run_workspace: Annotated[RunWorkspace, Take("runs_dir")],
     machine: Annotated[Machine, Take("device", "workers")],
+    pixels: Annotated[
+        Source,
+        Take(
+            "value_range",
+            help={"value_range": "Darkest and brightest value of pixels with more than 8 bits, if the run has none."},
+        ),
+    ],
     form: Annotated[
         Format | None,
         typer.Option(
@@ -94,7 +101,7 @@ def predict(
     ] = False,
 ) -> None:
     """Predict the label sets of images."""
-    by = (scoped(ctx, run_workspace), run, machine, decision, str(weights) if weights else None)
+    by = _By(scoped(ctx, run_workspace), run, machine, decision, str(weights) if weights else None, pixels.value_range)
     if stdin_json:
         if images or form or out or sidecars or annotate:
             raise typer.BadParameter(
@@ -118,8 +125,15 @@ def predict(
     raise typer.Exit(code)
 
 
-_By = tuple[RunWorkspace, str | None, Machine, DecisionConfig, str | None]
-"""The arguments that define a labeller: the runs' folder, the run, the machine, the decision, the weights."""
+class _By(NamedTuple):
+    """The arguments that define a labeller."""
+
+    run_workspace: RunWorkspace
+    run: str | None
+    machine: Machine
+    decision: DecisionConfig
+    weights: str | None
+    value_range: str | None
 
 
 def _label(
@@ -143,14 +157,13 @@ def _label(
     from labeldep_cli.pipelines.predict import predict as run_pipeline
 
     # Paths from a pipe are labelled as they arrive. All others are listed first, so that their number is known.
-    paths = expand(_words(images)) if "-" in images else list(expand(images))
+    paths = expand(_words(images), print_note) if "-" in images else list(expand(images, print_note))
     copies = Copies(annotate, paths if isinstance(paths, list) else None) if annotate else None
     reporter = Terminal(bars=out is not None or form == "table" or not _is_terminal())
     done = skipped = 0
     with _destination(out) as stream:
         printer = open_form(form, stream, everything, out.parent if out else Path.cwd())
-        for item in run_pipeline(*by, paths, reporter):
-            result = copies.write(item) if copies and not isinstance(item, Skipped) else item
+        for result in run_pipeline(*by[:5], paths, reporter, by.value_range, copies):
             if isinstance(result, Skipped):
                 skipped += 1
                 printer.skip(result)
@@ -175,7 +188,7 @@ def _serve(by: _By, everything: bool) -> ExitCode:
     from labeldep_cli.pipelines.serve import serve
 
     all_complete = True
-    for answer in serve(*by, _stdin(), everything, Terminal()):
+    for answer in serve(*by[:5], _stdin(), everything, Terminal(), by.value_range):
         print_json(answer)
         all_complete = all_complete and complete(answer)
     return ExitCode.of(not all_complete)

@@ -68,7 +68,7 @@ def read_value_range(text: str) -> str:
         raise ValueError(f"{text!r} is no range; name two numbers like 0,4095") from None
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"{text!r} is no range: name the lower number first, like 0,4095")
-    return f"{low:g},{high:g}"
+    return f"{low:.15g},{high:.15g}"
 
 
 def range_of(text: str) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from labeldep_cli.experiments.start_rows import require_rows
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.models.heads.registry import HEADS
 from labeldep_cli.projects.project import Project
+from labeldep_cli.runs.layout import CONFIG
 from labeldep_cli.runs.run import Run
 
 
@@ -105,6 +107,16 @@ def require_start(start: Run, project: Project, full: bool, folder: Path) -> Non
         )
 
 
+def _remedy(start: Run, project: Project) -> str:
+    """How to make the preprocessing of a project that of a run; a run of an older version has another one for good."""
+    likewise = replace(project.source, value_range=start.rules.value_range, background=start.rules.background)
+    changed = replace(project, source=likewise, extraction=ExtractConfig(draft=start.draft))
+    if changed.images[0].preprocessing(start.rules, start.draft) == start.facts["preprocessing"]:
+        return f"Run: {changed.extract_command} --fresh"
+    words = ["labeldep", start.config["command"], "--config", str(start.folder / CONFIG), "--fresh"]
+    return f"An older version has trained it: train it again.\n{shlex.join(words)}"
+
+
 def require_same_preprocessing(start: Run, project: Project, train: Inputs) -> None:
     """Refuse to start from a run with features of another width, or of images with other preprocessing.
 
@@ -115,7 +127,7 @@ def require_same_preprocessing(start: Run, project: Project, train: Inputs) -> N
         raise CheckpointError(
             f"the images of {start.folder} were preprocessed by {start.facts['preprocessing']}, "
             f"but here by {project.preprocessing}",
-            f"Run: {replace(project, extraction=ExtractConfig(draft=not project.draft)).extract_command} --fresh",
+            _remedy(start, project),
         )
     if start.facts["feature_dim"] != train.feature_dim:
         raise CheckpointError(

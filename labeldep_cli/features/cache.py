@@ -16,7 +16,7 @@ from torch import Tensor
 
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Skipped, Split
-from labeldep_cli.features.images import Reason
+from labeldep_cli.features.reasons import ABSENT, Reason
 from labeldep_cli.features.store.segment import Part, opened, read_rows, read_view
 from labeldep_cli.features.store.store import FeatureStore, RowLocations
 from labeldep_cli.features.views import N_VIEWS
@@ -227,6 +227,6 @@ class _Files:
 def skipped_rows(paths: Sequence[str], reasons: NDArray[np.uint8], named: bool) -> tuple[Skipped, ...]:
     """The rows whose reason is not 0, with the reason in words."""
     return tuple(
-        Skipped(paths[int(row)], Reason(int(reasons[row])).text, missing=named and int(reasons[row]) == Reason.MISSING)
+        Skipped(paths[int(row)], Reason(int(reasons[row])).text, missing=named and int(reasons[row]) in ABSENT)
         for row in np.flatnonzero(reasons)
     )

@@ -10,13 +10,16 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from labeldep_cli.datasets.image_file import ImageFile, size_of
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import DatasetError
-from labeldep_cli.features.images import Reason, UnreadableImage, read_image
+from labeldep_cli.features.images import UnreadableImage, absence, decode_and_measure, read_content
 from labeldep_cli.features.look import look_of
+from labeldep_cli.features.pixel_rules import PixelRules
+from labeldep_cli.features.pixels import PixelFacts, facts_of
 from labeldep_cli.progress import Reporter
 
 _GROUP = 16
@@ -64,11 +67,13 @@ class ReadImage:
         reason: 0 for a good image, else a `Reason`.
         digest: the SHA-256 of a good file if it was requested.
         look: its perceptual hash (`look_of`); None if it is of one colour, or not good.
+        pixels: what its pixels look like; None if they are unknown.
     """
 
     reason: int
     digest: bytes | None = None
     look: int | None = None
+    pixels: PixelFacts | None = None
 
 
 def listed_images(split: Split) -> Iterator[ListedImage]:
@@ -84,35 +89,38 @@ def listed_images(split: Split) -> Iterator[ListedImage]:
         yield ListedImage(split.name, path, file, size)
 
 
-def read_all(listed: Sequence[ListedImage], workers: int, reporter: Reporter) -> list[ReadImage]:
+def read_all(listed: Sequence[ListedImage], rules: PixelRules, workers: int, reporter: Reporter) -> list[ReadImage]:
     """Read all images that exist; one `ReadImage` for each listed image, in order."""
     sizes = Counter(image.size for image in listed)
     existing = [image for image in listed if image.size is not None]
     tasks = [(image.file, image.size != 0 and sizes[image.size] > 1) for image in existing]
     groups = [tasks[start : start + _GROUP] for start in range(0, len(tasks), _GROUP)]
     read: list[ReadImage] = []
-    with _reading(groups, workers) as results, reporter.bar("checking images", len(listed), "images") as bar:
+    with _reading(groups, rules, workers) as results, reporter.bar("checking images", len(listed), "images") as bar:
         bar.advance(len(listed) - len(existing))
         for group in results:
             read.extend(group)
             bar.advance(len(group))
     in_order = iter(read)
-    return [ReadImage(Reason.MISSING) if image.size is None else next(in_order) for image in listed]
+    return [ReadImage(absence(image.file)) if image.size is None else next(in_order) for image in listed]
 
 
 @contextmanager
-def _reading(groups: Sequence[Sequence[tuple[ImageFile, bool]]], workers: int) -> Iterator[Iterator[list[ReadImage]]]:
+def _reading(
+    groups: Sequence[Sequence[tuple[ImageFile, bool]]], rules: PixelRules, workers: int
+) -> Iterator[Iterator[list[ReadImage]]]:
     """Read groups of images, in this process or in a pool of workers.
 
     The pool starts before the caller shows a progress bar, because a bar runs a thread.
     """
     workers = min(workers, len(groups))
+    read_group = partial(_read_group, rules)
     if workers == 0:
-        yield map(_read_group, groups)
+        yield map(read_group, groups)
         return
     pool = ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
     try:
-        yield pool.map(_read_group, groups)
+        yield pool.map(read_group, groups)
     except BrokenProcessPool:
         raise DatasetError(
             "a process that read images died, perhaps because memory ran out",
@@ -122,26 +130,18 @@ def _reading(groups: Sequence[Sequence[tuple[ImageFile, bool]]], workers: int) -
         pool.shutdown(cancel_futures=True)
 
 
-def _read_group(group: Sequence[tuple[ImageFile, bool]]) -> list[ReadImage]:
-    return [_read_one(file, hashed) for file, hashed in group]
+def _read_group(rules: PixelRules, group: Sequence[tuple[ImageFile, bool]]) -> list[ReadImage]:
+    return [_read_one(file, rules, hashed) for file, hashed in group]
 
 
-def _read_one(file: ImageFile, hashed: bool) -> ReadImage:
+def _read_one(file: ImageFile, rules: PixelRules, hashed: bool) -> ReadImage:
     try:
-        look = look_of(read_image(file))
-        return ReadImage(0, _digest(file) if hashed else None, look)
+        content = read_content(file)
+        image, values = decode_and_measure(content, file, rules)
     except UnreadableImage as unreadable:
-        return ReadImage(unreadable.reason)
-    except OSError:  # the file disappeared between reading and hashing
-        return ReadImage(Reason.BROKEN)
-
-
-def _digest(file: ImageFile) -> bytes:
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while block := content.read(1 << 20):
-            digest.update(block)
-    return digest.digest()
+        facts = PixelFacts(values=unreadable.values) if unreadable.values else None
+        return ReadImage(unreadable.reason, pixels=facts)
+    return ReadImage(0, hashlib.sha256(content).digest() if hashed else None, look_of(image), facts_of(image, values))
 
 
 def duplicates_among(listed: Sequence[ListedImage], read: Sequence[ReadImage]) -> tuple[Duplicate, ...]:

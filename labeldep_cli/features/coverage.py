@@ -12,7 +12,8 @@ from labeldep_cli.datasets.image_file import key_of, state_of
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.features.decode import Identity
-from labeldep_cli.features.images import Reason
+from labeldep_cli.features.images import absence
+from labeldep_cli.features.reasons import Reason
 from labeldep_cli.features.store.known_files import KnownFiles
 from labeldep_cli.features.store.segment import CONTENT, Part
 from labeldep_cli.features.store.store import FeatureStore, RowLocations
@@ -88,7 +89,9 @@ class Coverage:
         locations["crops"] = store.locate(files.contents, "crops")
         test = locations["test"]
         is_known = files.contents != b""
-        reasons = np.where(~test.present & ~files.exists, np.uint8(Reason.MISSING), test.reason).astype(np.uint8)
+        reasons = test.reason.astype(np.uint8)
+        for row in np.flatnonzero(~test.present & ~files.exists):
+            reasons[row] = absence(split.file(int(row)))
         for row in np.flatnonzero(~test.present & is_known) if unusable else ():
             reasons[row] = unusable.get(bytes(files.contents[row]).ljust(CONTENT.itemsize, b"\0"), reasons[row])
         return Coverage(store, split, reasons, locations, files.exists)

@@ -20,6 +20,7 @@ from labeldep_cli.compute.interruption import leave_to_parent
 from labeldep_cli.datasets.image_file import FileState, ImageFile, state_of
 from labeldep_cli.errors import StorageError
 from labeldep_cli.features.images import UnreadableImage, decode_image, read_content
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.views import RESIZED, cut
 from labeldep_cli.progress import Bar
 
@@ -64,8 +65,11 @@ _ReadImage = tuple[NDArray[np.uint8] | None, int, Identity | None]
 
 
 class _Images(Dataset[_ReadImage], Generic[Row]):
-    def __init__(self, file: Callable[[Row], ImageFile], side: int, draft: bool, identify: bool) -> None:
+    def __init__(
+        self, file: Callable[[Row], ImageFile], side: int, rules: PixelRules, draft: bool, identify: bool
+    ) -> None:
         self.file = file
+        self.rules = rules
         self.side = side
         self.draft = draft
         self.identify = identify
@@ -85,13 +89,17 @@ class _Images(Dataset[_ReadImage], Generic[Row]):
 
     def _views(self, content: bytes, file: ImageFile, views: tuple[int, ...]) -> NDArray[np.uint8]:
         if not self.draft:
-            return cut(decode_image(content, file), views, self.side)
+            return cut(decode_image(content, file, self.rules), views, self.side)
         # View 0 is scaled to `side`, the crops are cut from RESIZED. Decoding them apart keeps the pixels of a view
         # independent of which other views are requested.
         test, crops = (tuple(view for view in views if (view == 0) == is_test) for is_test in (True, False))
         parts = [(test, self.side), (crops, RESIZED)]
         return np.concatenate(
-            [cut(decode_image(content, file, at_least), part, self.side) for part, at_least in parts if part]
+            [
+                cut(decode_image(content, file, self.rules, at_least), part, self.side)
+                for part, at_least in parts
+                if part
+            ]
         )
 
 
@@ -109,10 +117,10 @@ def _collate(items: list[_ReadImage]) -> Decoded:
 
 
 def decode_here(
-    file: Callable[[Row], ImageFile], batch: Sequence[Item[Row]], side: int, draft: bool = False
+    file: Callable[[Row], ImageFile], batch: Sequence[Item[Row]], side: int, rules: PixelRules, draft: bool = False
 ) -> Decoded:
     """Decode one batch in this process, immediately; the arguments are those of `decode`."""
-    images = _Images(file, side, draft, identify=False)
+    images = _Images(file, side, rules, draft, identify=False)
     return _collate([images[item] for item in batch])
 
 
@@ -120,6 +128,7 @@ def decode(
     file: Callable[[Row], ImageFile],
     batches: Iterable[Sequence[Item[Row]]],
     side: int,
+    rules: PixelRules,
     workers: int,
     pin: bool = False,
     draft: bool = False,
@@ -132,6 +141,7 @@ def decode(
         batches: the rows and views of each batch; all items of a batch have the same number of views. May be endless.
             It is read ahead: two batches for each worker, and one more before a finished batch is yielded.
         side: height and width of a view in pixels.
+        rules: how pixels become 8-bit RGB.
         workers: number of processes; 0 decodes in this one.
         pin: put batches into page-locked memory, for a GPU.
         draft: decode JPEGs at the smallest scale that is at least as large as needed.
@@ -146,7 +156,7 @@ def decode(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's advice on the number of workers: the user chooses it
         loader = DataLoader(
-            _Images(file, side, draft, identify),
+            _Images(file, side, rules, draft, identify),
             batch_sampler=_BatchSampler(batches),
             num_workers=workers,
             collate_fn=_collate,
@@ -195,7 +205,9 @@ def _identity(file: ImageFile) -> Identity | None:
         return None
 
 
-def unreadable(file: Callable[[int], ImageFile], n: int, workers: int, bar: Bar) -> NDArray[np.uint8]:
+def unreadable(
+    file: Callable[[int], ImageFile], n: int, rules: PixelRules, workers: int, bar: Bar
+) -> NDArray[np.uint8]:
     """Decode every image once, to find those that cannot be decoded.
 
     Returns:
@@ -204,7 +216,7 @@ def unreadable(file: Callable[[int], ImageFile], n: int, workers: int, bar: Bar)
     starts = range(0, n, _SCANNED)
     batches = ([(row, (0,)) for row in range(start, min(start + _SCANNED, n))] for start in starts)
     reasons = [np.zeros(0, dtype=np.uint8)]
-    for decoded in decode(file, batches, side=8, workers=workers):
+    for decoded in decode(file, batches, side=8, rules=rules, workers=workers):
         reasons.append(decoded.reasons.numpy().astype(np.uint8))
         bar.advance(len(reasons[-1]))
     return np.concatenate(reasons)

@@ -15,10 +15,12 @@ from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.cache import skipped_rows
 from labeldep_cli.features.decode import Decoded, Identity, decode
-from labeldep_cli.features.images import Reason
+from labeldep_cli.features.pixel_rules import USUAL_RULES, PixelRules
+from labeldep_cli.features.reasons import ABSENT, Reason
 from labeldep_cli.features.store.known_files import KnownFiles
 from labeldep_cli.features.store.segment import CONTENT, Part
 from labeldep_cli.features.store.write import Appender
+from labeldep_cli.features.value_ranges import measured, shown, suggested_range
 from labeldep_cli.features.views import N_VIEWS
 from labeldep_cli.progress import Bar
 
@@ -57,10 +59,12 @@ class SkipLimit:
     Attributes:
         share: the largest allowed share of the split's rows.
         named: the data set is a row of DATASETS; missing files then do not count.
+        command: a command that reads the data set, to be shown with a value range.
     """
 
     share: float
     named: bool
+    command: str = ""
 
     def exceeded(self, count: int, n: int) -> bool:
         """Whether `count` unreadable images of n are too many."""
@@ -68,7 +72,7 @@ class SkipLimit:
 
     def counted(self, reasons: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The reasons that count against the share, 0 elsewhere."""
-        return np.where(reasons == Reason.MISSING, 0, reasons).astype(np.uint8) if self.named else reasons
+        return np.where(np.isin(reasons, ABSENT), 0, reasons).astype(np.uint8) if self.named else reasons
 
     def require(self, split: Split, reasons: NDArray[np.uint8], again: str = "") -> None:
         """Stop if too many images cannot be used.
@@ -89,9 +93,22 @@ class SkipLimit:
             share = f"more than --max-skipped {self.share:g}"
             raise DatasetError(
                 f"{count} of {len(split)} images of the {split.name} split cannot be used, {share}: {examples}",
-                f"Repair them (labeldep data DATASET lists all){f' and run: {again}' if again else ''}\n"
+                self.range_remedy(split, reasons)
+                or f"Repair them (labeldep data DATASET lists all){f' and run: {again}' if again else ''}\n"
                 "or allow more: --max-skipped 0.1",
             )
+
+    def range_remedy(self, split: Split, reasons: NDArray[np.uint8]) -> str:
+        """How to name the value range of images that need one; empty if none does. A few of them are read again."""
+        rows = np.flatnonzero(reasons == Reason.NO_VALUE_RANGE)
+        values = measured([split.file(int(row)) for row in rows], USUAL_RULES)
+        if values is None:
+            return ""
+        return (
+            f"More than 8 bits: values go from {shown(values.low)} to {shown(values.high)}. Name their range in every "
+            "command of this data set, or once in labeldep.toml:\n"
+            f"{self.command} --value-range {suggested_range(values)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -122,6 +139,7 @@ def extract_rows(
     reasons: NDArray[np.uint8],
     *,
     side: int,
+    rules: PixelRules,
     group: int,
     workers: int,
     limit: SkipLimit,
@@ -144,6 +162,7 @@ def extract_rows(
         known: the record of files that were read before.
         reasons: uint8 [N], why rows of the split are known to be unusable; else 0.
         side: height and width of a view in pixels.
+        rules: how image files become 8-bit RGB.
         group: number of images that are encoded together.
         workers: number of decoding processes.
         limit: how many images may be unreadable.
@@ -162,7 +181,7 @@ def extract_rows(
     contents = np.zeros(len(rows), CONTENT)
     pace, timed_from = Pace(), 0.0
     on_gpu = device.type == "cuda"
-    images = decode(split.file, batches, side, workers, on_gpu, draft, identify=True)
+    images = decode(split.file, batches, side, rules, workers, on_gpu, draft, identify=True)
     encoded = (_encode(encoder, decoded, device, group) for decoded in images)
     for start, done in zip(starts, _ahead(encoded) if on_gpu else encoded, strict=True):
         features, skipped = done.read((len(views), *shape))

@@ -8,14 +8,16 @@ from pathlib import Path
 from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.datasets.twins import Looks, TwinReport, twins_of
 from labeldep_cli.features.check import ListedImage, ReadImage, listed_images, read_all
+from labeldep_cli.features.pixel_rules import USUAL_RULES, PixelRules
 from labeldep_cli.progress import Reporter
 
 
-def near_identical(dataset: Dataset, workers: int, reporter: Reporter) -> TwinReport:
+def near_identical(dataset: Dataset, rules: PixelRules, workers: int, reporter: Reporter) -> TwinReport:
     """Read all images of a data set, and find those that look the same; ready features have none.
 
     Args:
         dataset: the data set.
+        rules: how image files become 8-bit RGB.
         workers: processes that decode; 0 decodes in this one.
         reporter: takes the progress over images.
 
@@ -25,7 +27,7 @@ def near_identical(dataset: Dataset, workers: int, reporter: Reporter) -> TwinRe
     if dataset.has_features:
         return TwinReport()
     entries = [entry for split in dataset.splits.values() for entry in listed_images(split)]
-    return compare_looks(dataset, read_all(entries, workers, reporter))
+    return compare_looks(dataset, read_all(entries, rules, workers, reporter))
 
 
 def compare_looks(dataset: Dataset, images: Sequence[ReadImage]) -> TwinReport:
@@ -36,9 +38,8 @@ def compare_looks(dataset: Dataset, images: Sequence[ReadImage]) -> TwinReport:
 
 def looks_of_files(files: Sequence[Path], workers: int, reporter: Reporter) -> Looks:
     """Read image files; what they look like. Arguments and errors as for `near_identical`."""
-    return looks_of(
-        read_all([ListedImage("", str(file), file, file.stat().st_size) for file in files], workers, reporter)
-    )
+    entries = [ListedImage("", str(file), file, file.stat().st_size) for file in files]
+    return looks_of(read_all(entries, USUAL_RULES, workers, reporter))
 
 
 def looks_of(images: Sequence[ReadImage]) -> Looks:

@@ -17,7 +17,8 @@ from labeldep_cli.datasets.split import Skipped, Split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.cache import CacheRows, FeatureCache
 from labeldep_cli.features.decode import Decoded, Item, decode
-from labeldep_cli.features.images import Reason
+from labeldep_cli.features.pixel_rules import PixelRules
+from labeldep_cli.features.reasons import Reason
 from labeldep_cli.inputs.batches import Batch, Blocks, Request, staged
 from labeldep_cli.models.encoder import pooled
 
@@ -32,6 +33,7 @@ class ImageInputs:
         encoder: the frozen encoder, on the device.
         feature_dim: F.
         side: height and width in pixels of the encoder's input.
+        rules: how image files become 8-bit RGB.
         n_views: number of views that training can draw from.
         workers: number of decoding processes.
         device: the device of batches.
@@ -49,6 +51,7 @@ class ImageInputs:
         encoder: nn.Module,
         feature_dim: int,
         side: int,
+        rules: PixelRules,
         n_views: int,
         workers: int,
         device: torch.device,
@@ -66,6 +69,7 @@ class ImageInputs:
         self.device = device
         self._file: Callable[[int], ImageFile] = kept.file
         self._side = side
+        self._rules = rules
         self._workers = workers
         self._draft = draft
         self._cached: CacheRows | None = None
@@ -96,7 +100,7 @@ class ImageInputs:
         decoded: deque[Decoded] = deque()
         # Batches without images are not sent to the workers. Workers take batches in rotation, so one worker could get
         # most of the images.
-        for images in decode(self._file, items(), self._side, self._workers, on_gpu, self._draft):
+        for images in decode(self._file, items(), self._side, self._rules, self._workers, on_gpu, self._draft):
             decoded.append(images)
             while pending and len(decoded) >= sum(map(self._is_decoded, pending[0])):
                 yield self._batches(pending.popleft(), decoded)

@@ -9,6 +9,7 @@ from pathlib import Path
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.features.images import UnreadableImage
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.files import make_folder
 from labeldep_cli.labelling.prediction import Prediction
 from labeldep_cli.reports.annotate import annotate
@@ -50,8 +51,8 @@ class Copies:
             name = f"{name.removesuffix('.jpg')}.copy.jpg"
         return self.folder / relative.with_name(name)
 
-    def write(self, prediction: Prediction) -> Prediction | Skipped:
-        """Write the copy of a labelled image.
+    def write(self, prediction: Prediction, rules: PixelRules) -> Prediction | Skipped:
+        """Write the copy of a labelled image, read by the rules that it was labelled by.
 
         Returns:
             The prediction, or the reason why there is no copy: the image can no longer be read.
@@ -64,7 +65,7 @@ class Copies:
         copy = self.place(prediction.path)
         make_folder(copy.parent)
         try:
-            annotate(Path(prediction.path), prediction.labels, copy)
+            annotate(Path(prediction.path), rules, prediction.labels, copy)
         except UnreadableImage as unreadable:
             return Skipped(prediction.path, unreadable.reason.text)
         return prediction

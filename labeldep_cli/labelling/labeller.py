@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from labeldep_cli.config import DecisionConfig, Machine, Precision
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.evaluation.decisions import Decision
 from labeldep_cli.evaluation.evaluate import probabilities
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.encoder import Encoder, pooled
 from labeldep_cli.models.generator import Generator
@@ -34,6 +35,7 @@ class Labeller:
         frozen: the frozen backbone f_ext, images -> features; None in full mode without a decision by the critic.
         decision: turns logits into label sets.
         side: height and width of an image in pixels; 0 for ready features.
+        rules: how image files become 8-bit RGB.
         device: the device to compute on.
     """
 
@@ -42,6 +44,7 @@ class Labeller:
     frozen: nn.Module | None
     decision: Decision
     side: int
+    rules: PixelRules
     device: torch.device
 
     @torch.inference_mode()
@@ -97,7 +100,12 @@ def _finite(features: Tensor) -> NDArray[np.bool_]:
 
 
 def open_labeller(
-    run: Run, machine: Machine, decision: DecisionConfig, weights: str | None, reporter: Reporter
+    run: Run,
+    machine: Machine,
+    decision: DecisionConfig,
+    weights: str | None,
+    reporter: Reporter,
+    value_range: str | None = None,
 ) -> Labeller:
     """Load a run's networks for labelling.
 
@@ -109,6 +117,7 @@ def open_labeller(
         decision: which labels make a set.
         weights: a path that replaces the recorded one.
         reporter: takes notes.
+        value_range: "LOW,HIGH" for pixels with more than 8 bits, if the run has none: its images needed none.
 
     Raises:
         CheckpointError: a run on ready features; a decision that the run cannot make; weights that are not the run's.
@@ -129,7 +138,8 @@ def open_labeller(
         generator = run.full_generator(device)
         if isinstance(generator.encoder, Encoder):
             generator.encoder = InferenceEncoder(generator.encoder)
-    return Labeller(run, generator, frozen, decision_of(decision, run, device), row.side, device)
+    rules = _rules(run, value_range, reporter)
+    return Labeller(run, generator, frozen, decision_of(decision, run, device), row.side, rules, device)
 
 
 def open_features_labeller(run: Run, machine: Machine, decision: DecisionConfig) -> Labeller:
@@ -140,7 +150,16 @@ def open_features_labeller(run: Run, machine: Machine, decision: DecisionConfig)
         LabeldepError: flags that do not go together.
     """
     device = pick_device(machine.device)
-    return Labeller(run, run.generator(device), nn.Identity(), decision_of(decision, run, device), 0, device)
+    return Labeller(run, run.generator(device), nn.Identity(), decision_of(decision, run, device), 0, run.rules, device)
+
+
+def _rules(run: Run, value_range: str | None, reporter: Reporter) -> PixelRules:
+    """The run's rules, with a range if it has none."""
+    if run.rules.value_range is None:
+        return replace(run.rules, value_range=value_range)
+    if value_range not in (None, run.rules.value_range):
+        reporter.note(f"{run.folder} was trained with --value-range {run.rules.value_range}: {value_range} is not used")
+    return run.rules
 
 
 def _frozen(run: Run, weights: str | None, device: torch.device, reporter: Reporter) -> InferenceEncoder:

@@ -16,8 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from labeldep_cli.config import DecisionConfig, DecisionKind, Machine, Workspace
+from labeldep_cli.config.reading import read_value_range
 from labeldep_cli.errors import DatasetError
-from labeldep_cli.features.images import Reason, UnreadableImage, as_rgb, read_image
+from labeldep_cli.features.deep import NoValueRange
+from labeldep_cli.features.images import UnreadableImage, as_rgb, read_image
+from labeldep_cli.features.reasons import Reason
 from labeldep_cli.features.views import cut
 from labeldep_cli.labelling.labeller import Labeller, open_features_labeller, open_labeller
 from labeldep_cli.labelling.paths import BATCH
@@ -124,15 +127,20 @@ class Model:
             return torch.as_tensor(image, dtype=torch.float32)
         if isinstance(image, Image.Image):
             try:
-                rgb = as_rgb(image)
+                rgb, _ = as_rgb(image, self.labeller.rules)
+            except NoValueRange:
+                raise _no_value_range(image) from None
             except Exception as error:  # Pillow's decoders raise many kinds of errors on damaged data
                 raise DatasetError(
                     f"{_description(image)}: {Reason.BROKEN.text}", "Leave it out, or mend the file."
                 ) from error
         elif isinstance(image, str | PathLike):
             try:
-                rgb = read_image(Path(image), self.side if self.labeller.run.draft else None)
+                at_least = self.side if self.labeller.run.draft else None
+                rgb = read_image(Path(image), self.labeller.rules, at_least)
             except UnreadableImage as unreadable:
+                if unreadable.reason == Reason.NO_VALUE_RANGE:
+                    raise _no_value_range(image) from None
                 raise DatasetError(f"{image}: {unreadable.reason.text}", "Leave it out, or mend the file.") from None
         else:
             raise TypeError(f"{type(image).__name__}: predict takes paths and PIL images; call the model on tensors")
@@ -148,6 +156,7 @@ def load(
     top_k: int | None = DecisionConfig.top_k,
     non_empty: bool = DecisionConfig.non_empty,
     weights: str | None = None,
+    value_range: str | None = None,
     device: str = Machine.device,
     runs_dir: str | PathLike[str] = Workspace.runs_dir,
 ) -> Model:
@@ -161,18 +170,26 @@ def load(
         top_k: keep the k most probable labels.
         non_empty: an empty set becomes its most probable label.
         weights: path of the backbone's weights; it replaces the path that the run recorded.
+        value_range: "LOW,HIGH", the darkest and brightest value of pixels with more than 8 bits, if the run has none.
         device: auto, cpu, cuda or cuda:N.
         runs_dir: the folder of the runs.
 
     Raises:
         LabeldepError: there is no such run, the weights are not the run's, or it cannot make this decision.
     """
+    value_range = None if value_range is None else read_value_range(value_range)
     opened = open_run(None if run is None else str(run), Path(runs_dir))
     machine = Machine(device)
     rule = DecisionConfig(decision, beta, None if threshold is None else str(threshold), top_k, non_empty)
     if opened.has_features:
         return Model(open_features_labeller(opened, machine, rule))
-    return Model(open_labeller(opened, machine, rule, weights, SilentReporter()))
+    return Model(open_labeller(opened, machine, rule, weights, SilentReporter(), value_range))
+
+
+def _no_value_range(image: ImageLike) -> DatasetError:
+    return DatasetError(
+        f"{_description(image)}: {Reason.NO_VALUE_RANGE.text}", 'Name it, such as load(..., value_range="0,4095").'
+    )
 
 
 def _description(image: ImageLike) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
 
-from labeldep_cli.datasets.image_file import IMAGE_SUFFIXES
+from labeldep_cli.labelling.folders import contents_of
 
 BATCH = 32
 
@@ -18,13 +18,20 @@ _AHEAD = 8 * BATCH
 _GRACE = 0.005  # maximum seconds that a batch waits for its next path
 
 
-def expand(words: Iterable[str]) -> Iterator[str]:
-    """Expand arguments to image paths: files are kept, folders give the images in them, globs their matches, sorted."""
+def expand(words: Iterable[str], note: Callable[[str], None]) -> Iterator[str]:
+    """Expand arguments to image paths: files are kept, folders give the images in them, globs their matches, sorted.
+
+    Args:
+        words: the arguments.
+        note: takes a sentence on what is left out of a folder.
+    """
     for word in words:
         # os.path returns False where Path's methods raise: for a name that is too long, a folder without permission.
         if os.path.isdir(word):  # noqa: PTH112
-            files = sorted(Path(word).rglob("*"))
-            yield from (str(p) for p in files if p.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(p))  # noqa: PTH113
+            contents = contents_of(Path(word))
+            if contents.left_out:
+                note(f"{word}: {contents.left_out}")
+            yield from contents.images
         elif not os.path.exists(word) and glob.has_magic(word):  # noqa: PTH110
             matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 - the pattern may be absolute
             yield from matches or [word]

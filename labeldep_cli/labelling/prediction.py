@@ -12,7 +12,7 @@ from torch import Tensor
 
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.features.decode import Decoded
-from labeldep_cli.features.images import Reason
+from labeldep_cli.features.reasons import Reason
 from labeldep_cli.labelling.labeller import Labeller
 
 

@@ -118,6 +118,7 @@ _READERS = {"path": _one_path, "paths": _many_paths, "image": _image}
 def _labelled(
     labeller: Labeller, paths: Sequence[str], files: Sequence[ImageFile], everything: bool
 ) -> Iterator[dict[str, Any]]:
-    decoded = decode_here(files.__getitem__, [(k, (0,)) for k in range(len(files))], labeller.side, labeller.run.draft)
+    items = [(k, (0,)) for k in range(len(files))]
+    decoded = decode_here(files.__getitem__, items, labeller.side, labeller.rules, labeller.run.draft)
     for prediction in label(labeller, paths, decoded):
         yield record(prediction, everything)

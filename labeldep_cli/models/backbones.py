@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labeldep_cli.errors import BackboneError, nearest
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.views import SIDE
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+DRAFTED = "JPEG at reduced scale, "
+"""The beginning of `Backbone.preprocessing` with `draft`."""
 
 Channels = tuple[float, float, float]
 """One number for red, green and blue."""
@@ -84,15 +88,15 @@ class Backbone:
         if self.feature_dim is None and not self.has_classifier:
             raise ValueError(f"{self.name} has no classifier to take its feature width from: set feature_dim")
 
-    @property
-    def preprocessing(self) -> str:
-        """The preprocessing of images before the backbone; part of every store's identity."""
-        return f"pillow bilinear {self.side}x{self.side}, mean {self.mean}, std {self.std}"
+    def preprocessing(self, rules: PixelRules, draft: bool = False) -> str:
+        """The preprocessing of images before the backbone, in words; part of every store's identity.
 
-    @property
-    def drafted(self) -> str:
-        """The same preprocessing, with JPEGs decoded at reduced scale."""
-        return f"JPEG at reduced scale, {self.preprocessing}"
+        Args:
+            rules: how image files become 8-bit RGB.
+            draft: whether JPEGs are decoded at reduced scale.
+        """
+        text = f"pillow bilinear {self.side}x{self.side} {rules.words}, mean {self.mean}, std {self.std}"
+        return f"{DRAFTED}{text}" if draft else text
 
 
 def _scenesnet() -> nn.Module:

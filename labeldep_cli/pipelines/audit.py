@@ -20,6 +20,7 @@ from labeldep_cli.experiments.audit_record import RECORD, AuditRecord, former_au
 from labeldep_cli.experiments.contradictions import contradictions
 from labeldep_cli.experiments.cross_fitting import HeldOutScores, cross_fit, score_held_out
 from labeldep_cli.features.images import UnreadableImage
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.files import keep_dated, lock, make_folder, write_text
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs
@@ -245,11 +246,11 @@ def _pictures(project: Project, cards: Sequence[Card]) -> list[str | None]:
         for name in {card.split for card in cards}
     }
     files = [project.dataset.splits[card.split].file(rows[card.split][card.path]) for card in cards]
-    return [_picture(file) for file in files]
+    return [_picture(file, project.rules) for file in files]
 
 
-def _picture(file: ImageFile) -> str | None:
+def _picture(file: ImageFile, rules: PixelRules) -> str | None:
     try:
-        return thumbnail(file)
+        return thumbnail(file, rules)
     except UnreadableImage:
         return None

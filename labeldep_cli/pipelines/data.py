@@ -26,8 +26,10 @@ from labeldep_cli.datasets.statistics import (
 from labeldep_cli.datasets.twins import TwinReport
 from labeldep_cli.experiments.critic_influence import note_reach_after
 from labeldep_cli.features.check import Duplicate, duplicates_among, listed_images, read_all
-from labeldep_cli.features.images import Reason
 from labeldep_cli.features.near_identical import compare_looks
+from labeldep_cli.features.pixel_rules import USUAL_RULES, PixelRules
+from labeldep_cli.features.pixels import PixelReport
+from labeldep_cli.features.reasons import ABSENT, Reason
 from labeldep_cli.pipelines.download import download
 from labeldep_cli.progress import Reporter
 
@@ -51,6 +53,7 @@ class DataReport:
         notes: what was left out or drawn when the data set was loaded.
         published: comparison with the published counts, one sentence each; empty for a user's own data.
         has_features: whether the data set has ready features instead of images.
+        pixels: what its images look like.
         corrections: what the decisions of `labeldep review` have changed; None if they were not read.
         labels: the names of the labels, in order.
         ignored: the columns of the file that were not read.
@@ -71,6 +74,7 @@ class DataReport:
     notes: tuple[str, ...]
     published: tuple[str, ...]
     has_features: bool
+    pixels: PixelReport
     corrections: Corrections | None
     labels: tuple[str, ...]
     ignored: tuple[str, ...]
@@ -101,6 +105,7 @@ class DataReport:
             "corrections": None if self.corrections is None else self.corrections.to_json(),
             "notes": [*self.notes, *self.published],
             "skipped": [skipped.to_json() for skipped in self.skipped],
+            "pixels": self.pixels.to_json(),
         }
 
 
@@ -124,10 +129,10 @@ def data(
         download(data_dir, source, wish, reporter)
     dataset = registry.load_source(source, data_dir, reporter)
     note_reach_after(None, len(dataset.space), reporter)
-    return check(dataset, machine.n_workers, reporter)
+    return check(dataset, machine.n_workers, reporter, PixelRules.of(source))
 
 
-def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:
+def check(dataset: Dataset, workers: int, reporter: Reporter, rules: PixelRules = USUAL_RULES) -> DataReport:
     """Count a data set's labels, and read all of its images.
 
     Every image file is fully decoded. Files of equal size are compared by their SHA-256. Ready features have no images
@@ -137,6 +142,7 @@ def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:
         dataset: the data set.
         workers: processes that decode; 0 decodes in this one.
         reporter: takes the progress over images.
+        rules: how image files become 8-bit RGB.
 
     Raises:
         DatasetError: no image of the user's own data is there, or a worker process died, for example because memory
@@ -145,15 +151,13 @@ def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:
     require_some_images(dataset)
     splits = () if dataset.has_features else dataset.splits.values()
     entries = [entry for split in splits for entry in listed_images(split)]
-    images = read_all(entries, workers, reporter) if entries else []
+    images = read_all(entries, rules, workers, reporter) if entries else []
     skipped = [
-        Skipped(entry.path, Reason(image.reason).text, missing=dataset.named and image.reason == Reason.MISSING)
+        Skipped(entry.path, Reason(image.reason).text, missing=dataset.named and image.reason in ABSENT)
         for entry, image in zip(entries, images, strict=True)
         if image.reason
     ]
-    n_missing = Counter(
-        entry.split for entry, image in zip(entries, images, strict=True) if image.reason == Reason.MISSING
-    )
+    n_missing = Counter(entry.split for entry, image in zip(entries, images, strict=True) if image.reason in ABSENT)
     return DataReport(
         dataset=dataset.name,
         splits={name: describe(split, n_missing[name]) for name, split in dataset.splits.items()},
@@ -169,6 +173,7 @@ def check(dataset: Dataset, workers: int, reporter: Reporter) -> DataReport:
         notes=dataset.notes,
         published=compare_with_published(dataset),
         has_features=dataset.has_features,
+        pixels=PixelReport.of([entry.path for entry in entries], [image.pixels for image in images], rules),
         corrections=dataset.corrections,
         labels=dataset.space.names,
         ignored=dataset.ignored,

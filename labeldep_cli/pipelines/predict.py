@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from labeldep_cli.compute.devices import pick_device, set_up_device
 from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
+from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.datasets.split import Skipped
+from labeldep_cli.features.reasons import Reason
+from labeldep_cli.features.value_ranges import measured, shown, suggested_range
+from labeldep_cli.labelling.copies import Copies
 from labeldep_cli.labelling.labeller import open_labeller
 from labeldep_cli.labelling.prediction import Prediction
 from labeldep_cli.labelling.stream import labelled
@@ -22,6 +27,8 @@ def predict(
     weights: str | None,
     images: Iterable[str],
     reporter: Reporter,
+    value_range: str | None = None,
+    copies: Copies | None = None,
 ) -> Iterator[Prediction | Skipped]:
     """Label images in order. The memory in use does not depend on their number.
 
@@ -35,6 +42,8 @@ def predict(
             it a little ahead, and what has arrived is labelled without waiting for more. The size of a batch may
             change the last digits of a probability.
         reporter: takes notes.
+        value_range: "LOW,HIGH" for pixels with more than 8 bits, if the run has none.
+        copies: writes an annotated copy of each labelled image; None for no copies.
 
     Yields:
         For each image its prediction, or why it was skipped.
@@ -44,8 +53,17 @@ def predict(
     """
     run = open_and_announce(run_name, run_workspace, reporter)
     set_up_device(pick_device(machine.device))
-    labeller = open_labeller(run, machine, decision, weights, reporter)
+    labeller = open_labeller(run, machine, decision, weights, reporter, value_range)
+    without_range: list[ImageFile] = []
     with reporter.bar("labelling", len(images) if isinstance(images, Sequence) else None, "images") as bar:
         for outcome in labelled(labeller, images, machine.n_workers):
-            yield outcome
+            if isinstance(outcome, Skipped) and outcome.reason == Reason.NO_VALUE_RANGE.text:
+                without_range.append(Path(outcome.path))
+            yield copies.write(outcome, labeller.rules) if copies and not isinstance(outcome, Skipped) else outcome
             bar.advance()
+    values = measured(without_range, labeller.rules)
+    if values is not None:
+        reporter.note(
+            f"{len(without_range)} images with more than 8 bits were skipped, values {shown(values.low)} to "
+            f"{shown(values.high)}: name their range, --value-range {suggested_range(values)}"
+        )

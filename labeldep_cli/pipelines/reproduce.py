@@ -193,7 +193,7 @@ def _gallery(
         reporter.note(f"no gallery: {baseline.title} and {other.title} label all images alike")
         return None
     try:
-        chosen.write(out, project.dataset.name)
+        chosen.write(out, project.dataset.name, project.rules)
     except UnreadableImage as unreadable:
         reporter.note(f"no gallery: {unreadable.file}: {unreadable.reason.text}")
         return None

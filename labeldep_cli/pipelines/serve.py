@@ -23,6 +23,7 @@ def serve(
     requests: Iterable[bytes],
     everything: bool,
     reporter: Reporter,
+    value_range: str | None = None,
 ) -> Iterator[Answer]:
     """Answer requests, one by one, in this process.
 
@@ -35,6 +36,7 @@ def serve(
         requests: lines of JSON, each `{"path": ...}`, `{"paths": [...]}` or `{"image": BASE64}`, with an optional `id`.
         everything: add the probabilities of all labels to the answers.
         reporter: gets a note as soon as requests can be answered without a start-up delay.
+        value_range: "LOW,HIGH" for pixels with more than 8 bits, if the run has none.
 
     Yields:
         One answer per request: `path` (null for an `image`) and `labels`, or `path` and `skipped`; for `paths` a list
@@ -45,7 +47,7 @@ def serve(
     """
     run = open_and_announce(run_name, run_workspace, reporter)
     set_up_device(pick_device(machine.device))
-    labeller = open_labeller(run, machine, decision, weights, reporter)
+    labeller = open_labeller(run, machine, decision, weights, reporter, value_range)
     few, every = threads_for_one(labeller), torch.get_num_threads()
     reporter.note(f"ready: one request a line, {REQUEST_FORMS}")
     try:

@@ -108,11 +108,13 @@ def _extract(project: Project, split: Split, config: ExtractConfig, fresh: bool)
             store.reopened().drop_superseded()
         project.world.wait()
         store = store.reopened()
-        coverage = Coverage.of(store, split, files, project.world.broadcast(project.known.reasons()))
+        coverage = Coverage.of(store, split, files, project.world.broadcast(project.unusable()))
         for made in passes:
             coverage = coverage.with_reasons(made.rows, made.reasons)
         coverage = coverage.without_files() if config.views > 1 else coverage
         project.limit().require(split, coverage.reasons)
+        if project.world.first and (remedy := project.limit().range_remedy(split, coverage.reasons)):
+            project.reporter.note(remedy)
     cache = coverage.cache(store.shape() or project.backbone.shape)
     paces = [made.pace for made in passes]
     return Extracted(cache, sum(pace.rows for pace in paces), Pace.in_turn(paces))
@@ -170,7 +172,7 @@ def _extract_part(
         again: bool [N], rows that are computed even if they are stored already.
     """
     world = project.world
-    coverage = Coverage.of(store, split, files, world.broadcast(project.known.reasons()))
+    coverage = Coverage.of(store, split, files, world.broadcast(project.unusable()))
     rows = coverage.missing_rows(part)
     if again.any():
         rows = np.flatnonzero(again & files.exists)
@@ -183,6 +185,8 @@ def _extract_part(
     require_one_shape(store, backbone.shape)
     if world.first:
         _note_old_file(project, split)
+        if store.empty:
+            _note_old_stores(project)
         stored_note = (
             f"{n_stored:,} of {len(split):,} {views} of {split.name} are there; "
             if n_stored and not again.any()
@@ -212,7 +216,8 @@ def _extract_part(
                 limit=project.limit(),
                 device=project.device,
                 bar=bar,
-                draft=store.kind.preprocessing == project.images[0].drafted,
+                rules=project.rules,
+                draft=project.is_drafted(store.kind),
             )
         appender.finish()
     finally:
@@ -242,3 +247,14 @@ def _note_old_file(project: Project, split: Split) -> None:
         project.reporter.note(
             f"{old} has a format that is no longer read: its features are computed again, and it can be removed"
         )
+
+
+def _note_old_stores(project: Project) -> None:
+    """Report stores of versions before `PixelRules`, whose preprocessing names no background."""
+    row, _ = project.images
+    for store in FeatureStore.all_in(project.workspace.features):
+        if store.kind.backbone == row.name and f"{row.side}x{row.side}, " in store.kind.preprocessing:
+            project.reporter.note(
+                f"{store.folder} has features of an older version, which read transparency and more than 8 bits "
+                f"otherwise: they are computed again; labeldep features clean --store {store.folder.name} removes it"
+            )

@@ -116,6 +116,7 @@ def image_inputs(project: Project, name: str, views: int) -> ImageInputs:
         project.encoder,
         project.backbone.feature_dim,
         row.side,
+        project.rules,
         views,
         project.machine.n_workers,
         project.device,
@@ -127,5 +128,5 @@ def _scan(project: Project, split: Split) -> NDArray[np.uint8]:
     rows = project.world.share(len(split))
     mine = split.subset(split.name, np.arange(rows.start, rows.stop))
     with project.reporter.bar(f"checking {split.name} images", len(mine), "images") as bar:
-        reasons = unreadable(mine.file, len(mine), project.machine.n_workers, bar)
+        reasons = unreadable(mine.file, len(mine), project.rules, project.machine.n_workers, bar)
     return np.concatenate(project.world.gather(reasons))

@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from labeldep_cli.config import ExtractConfig, Machine, Source, Workspace
+from labeldep_cli.config.reading import read_colour, read_value_range
 from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.errors import CacheError, DatasetError, nearest
 from labeldep_cli.features.cache import FeatureCache
@@ -26,6 +27,8 @@ def load_features(
     split_seed: int = Source.split_seed,
     stratify: bool = Source.stratify,
     fold: int | None = Source.fold,
+    value_range: str | None = Source.value_range,
+    background: str = Source.background,
     data_dir: str | PathLike[str] = Workspace.data_dir,
     features_dir: str | PathLike[str] | None = Workspace.features_dir,
 ) -> FeatureCache:
@@ -39,6 +42,7 @@ def load_features(
         spatial: regions of the last feature map instead of pooled features.
         val_fraction, test_fraction, split_seed, stratify: how splits are drawn if the data set does not define them.
         fold: the fold that is the test split, for a table with folds.
+        value_range, background: how pixels become 8-bit RGB, as for `labeldep extract`.
         data_dir: the folder of the data sets.
         features_dir: the folder of the features, if it is not `features` in the data folder.
 
@@ -51,7 +55,18 @@ def load_features(
     """
     if split not in SPLITS:
         raise DatasetError(f"there is no split {split!r}", nearest(split, SPLITS))
-    source = Source(str(dataset), backbone, weights, val_fraction, test_fraction, split_seed, stratify, fold)
+    source = Source(
+        str(dataset),
+        backbone,
+        weights,
+        val_fraction,
+        test_fraction,
+        split_seed,
+        stratify,
+        fold,
+        value_range=None if value_range is None else read_value_range(value_range),
+        background=read_colour(background),
+    )
     workspace = Workspace(Path(data_dir), features_dir=None if features_dir is None else Path(features_dir))
     project = open_project(workspace, source, Machine("cpu"), SilentReporter(), spatial=spatial)
     _ = project.images

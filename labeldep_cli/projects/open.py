@@ -21,8 +21,9 @@ from labeldep_cli.features.coverage import SplitFiles
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.weights import Weights, locate_weights
 from labeldep_cli.progress import Reporter
+from labeldep_cli.projects.findings import Findings
 from labeldep_cli.projects.prepared import settle
-from labeldep_cli.projects.project import Findings, Project
+from labeldep_cli.projects.project import Project
 
 
 def open_project(

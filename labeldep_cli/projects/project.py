@@ -24,6 +24,8 @@ from labeldep_cli.errors import CacheError, DatasetError
 from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.features.coverage import Coverage, SplitFiles
 from labeldep_cli.features.extract import SkipLimit
+from labeldep_cli.features.images import still_holds
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.store.kind import FeatureKind
 from labeldep_cli.features.store.known_files import KnownFiles
 from labeldep_cli.features.store.store import FeatureStore
@@ -34,22 +36,7 @@ from labeldep_cli.models.heads.registry import HEADS
 from labeldep_cli.models.inference import InferenceEncoder, precision_on
 from labeldep_cli.models.weights import LoadedBackbone, Weights, load_backbone
 from labeldep_cli.progress import Reporter
-
-
-@dataclass
-class Findings:
-    """What a command has learned about a project's files and stores; shared by all variants of the project.
-
-    Attributes:
-        files: by split, which images its rows are; an undivided data set has one entry, "all".
-        stores: by (spatial, extraction), the store that holds most of the images; None if no store holds any.
-        first_extraction: whether all stores were empty when the command began, so that no image has to be recognised;
-            None as long as this has not been checked.
-    """
-
-    files: dict[str, SplitFiles] = field(default_factory=dict)
-    stores: dict[tuple[bool, ExtractConfig], FeatureStore | None] = field(default_factory=dict)
-    first_extraction: bool | None = None
+from labeldep_cli.projects.findings import Findings
 
 
 @dataclass(frozen=True)
@@ -138,16 +125,24 @@ class Project:
     def draft(self) -> bool:
         """Whether JPEGs are decoded at reduced scale: as in the store in use, else as requested."""
         store = self.existing_store()
-        return bool(self.extraction.draft) if store is None else self._is_drafted(store.kind)
+        return bool(self.extraction.draft) if store is None else self.is_drafted(store.kind)
 
-    def _is_drafted(self, kind: FeatureKind) -> bool:
-        return kind.preprocessing == self.images[0].drafted
+    def is_drafted(self, kind: FeatureKind) -> bool:
+        """Whether a store of this project has features of JPEGs decoded at reduced scale."""
+        return kind.preprocessing == self._preprocessing(draft=True)
+
+    @property
+    def rules(self) -> PixelRules:
+        """How image files become 8-bit RGB."""
+        return PixelRules.of(self.source)
 
     @property
     def preprocessing(self) -> str:
         """Description of the preprocessing of an image before the backbone."""
-        row, _ = self.images
-        return row.drafted if self.draft else row.preprocessing
+        return self._preprocessing(self.draft)
+
+    def _preprocessing(self, draft: bool) -> str:
+        return self.images[0].preprocessing(self.rules, draft)
 
     def without_store_settings(self) -> Project:
         """The same project, with precision and draft from the user's settings alone, not from existing stores."""
@@ -194,7 +189,11 @@ class Project:
 
     def limit(self) -> SkipLimit:
         """How many images may be unreadable."""
-        return SkipLimit(self.machine.max_skipped, self.dataset.named)
+        return SkipLimit(self.machine.max_skipped, self.dataset.named, self._command(bool(self.extraction.draft)))
+
+    def unusable(self) -> dict[bytes, int]:
+        """The `Reason` of each image that is known to be unusable under this project's rules, by SHA-256."""
+        return {content: reason for content, reason in self.known.reasons().items() if still_holds(reason, self.rules)}
 
     @property
     def known(self) -> KnownFiles:
@@ -224,13 +223,13 @@ class Project:
             # Published weights that are not on this disk cannot be compared: the store is assumed to have the same.
             if weights.sha256 not in (None, kind.weights_sha256):
                 continue
-            if kind.preprocessing not in (row.preprocessing, row.drafted):
+            if kind.preprocessing not in (self._preprocessing(draft=False), self._preprocessing(draft=True)):
                 continue
-            if self.extraction.draft is not None and self.extraction.draft != self._is_drafted(kind):
+            if self.extraction.draft is not None and self.extraction.draft != self.is_drafted(kind):
                 continue
             if self.extraction.precision not in ("auto", kind.precision):
                 continue
-            stores.append(replace(store, command=f"{self._command(self._is_drafted(kind))} --fresh"))
+            stores.append(replace(store, command=f"{self._command(self.is_drafted(kind))} --fresh"))
         return stores
 
     def existing_store(self) -> FeatureStore | None:
@@ -265,14 +264,14 @@ class Project:
         kind = self.world.broadcast(kind)
         if kind is None:
             raise ValueError("the first process must choose the store")
-        command = f"{self._command(self._is_drafted(kind))} --fresh"
+        command = f"{self._command(self.is_drafted(kind))} --fresh"
         return FeatureStore(self.workspace.features / kind.folder_name, kind, command)
 
     def _own_kind(self) -> FeatureKind:
         """What features computed by this process depend on."""
         row, _ = self.images
         digest = self.backbone.weights_sha256
-        preprocessing = row.drafted if self.extraction.draft else row.preprocessing
+        preprocessing = self._preprocessing(bool(self.extraction.draft))
         return FeatureKind(row.name, digest, preprocessing, self.encoder.compute_dtype, self.spatial)
 
     def finished_cache(self, name: str, views: int = 1) -> FeatureCache | None:
@@ -284,7 +283,7 @@ class Project:
         store = self.existing_store()
         if store is None:
             return None
-        coverage = Coverage.of(store, self.dataset.split(name), self.files(name), self.known.reasons())
+        coverage = Coverage.of(store, self.dataset.split(name), self.files(name), self.unusable())
         if views > 1:
             coverage = coverage.without_files()
         if len(coverage.missing_rows("test")) or (views > 1 and len(coverage.missing_rows("crops"))):

@@ -12,7 +12,8 @@ from labeldep_cli.datasets.split import SPLITS, Dataset
 from labeldep_cli.features.coverage import SplitFiles
 from labeldep_cli.features.store.segment import CONTENT
 from labeldep_cli.projects.features import recognise
-from labeldep_cli.projects.project import Findings, Project
+from labeldep_cli.projects.findings import Findings
+from labeldep_cli.projects.project import Project
 from labeldep_cli.runs.rows import Rows
 
 CHEAP = 1000

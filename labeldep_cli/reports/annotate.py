@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.features.images import read_image
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.files import atomic_write
 from labeldep_cli.reports.pictures import Font, font_of
 
@@ -34,13 +35,14 @@ class _Chip:
     width: int
 
 
-def annotate(file: ImageFile, labels: Sequence[tuple[str, float]], copy: Path) -> None:
+def annotate(file: ImageFile, rules: PixelRules, labels: Sequence[tuple[str, float]], copy: Path) -> None:
     """Write a copy of an image with its labels in a band below it.
 
     Each label is drawn as its name, its probability, and a bar whose length is the probability.
 
     Args:
         file: the image.
+        rules: how it becomes 8-bit RGB.
         labels: (name, probability 0..1), in the order in which they are drawn.
         copy: path of the copy. The suffix `.png` gives a PNG, any other a JPEG. Its folder must exist.
 
@@ -48,7 +50,7 @@ def annotate(file: ImageFile, labels: Sequence[tuple[str, float]], copy: Path) -
         UnreadableImage: the image can no longer be read.
         StorageError: the copy cannot be written.
     """
-    photo = read_image(file, LONGEST)
+    photo = read_image(file, rules, LONGEST)
     photo.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
     width = max(photo.width, _LEAST)
     font_size = max(15, width // 44)

@@ -12,6 +12,7 @@ from PIL import Image
 from labeldep_cli import __version__
 from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.features.images import read_image
+from labeldep_cli.features.pixel_rules import PixelRules
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -38,17 +39,18 @@ def render(template: str, **values: object) -> str:
     return _environment().get_template(template).render(version=__version__, **values)
 
 
-def thumbnail(file: ImageFile, side: int = THUMBNAIL) -> str:
+def thumbnail(file: ImageFile, rules: PixelRules, side: int = THUMBNAIL) -> str:
     """A reduced image as a data URI, to be included in a page.
 
     Args:
         file: the image.
+        rules: how it becomes 8-bit RGB.
         side: length of the longer side in pixels; a smaller image keeps its size.
 
     Raises:
         UnreadableImage: the image can no longer be read.
     """
-    image = read_image(file, side)
+    image = read_image(file, rules, side)
     image.thumbnail((side, side), Image.Resampling.BILINEAR)
     return data_uri(image, "JPEG", quality=70)
 

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.features.images import read_image
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.files import atomic_write
 
 COLUMNS = 3
@@ -50,11 +51,12 @@ class _Word:
     comma: str = ""
 
 
-def contact_sheet(items: Sequence[Labelled], title: Sequence[str], path: Path) -> None:
+def contact_sheet(items: Sequence[Labelled], rules: PixelRules, title: Sequence[str], path: Path) -> None:
     """Write a PNG of images with truth and predictions below each.
 
     Args:
         items: at least one.
+        rules: how their files become 8-bit RGB.
         title: lines of text above the images.
         path: of the PNG.
 
@@ -75,16 +77,15 @@ def contact_sheet(items: Sequence[Labelled], title: Sequence[str], path: Path) -
     for row, height in zip(rows, heights, strict=True):
         for column, k in enumerate(row):
             left = _MARGIN + column * (_WIDTH + _MARGIN)
-            _paste(sheet, items[k].file, left, top)
+            _paste(sheet, read_image(items[k].file, rules), left, top)
             _write(draw, texts[k], (left, top + _HEIGHT + _LINE // 2), font)
         top += height
     with atomic_write(path) as temporary:
         sheet.save(temporary, format="PNG")
 
 
-def _paste(sheet: Image.Image, file: ImageFile, left: int, top: int) -> None:
+def _paste(sheet: Image.Image, photo: Image.Image, left: int, top: int) -> None:
     """Fit a photo into its box and keep its proportions; a small photo is enlarged."""
-    photo = read_image(file)
     scale = min(_WIDTH / photo.width, _HEIGHT / photo.height)
     size = (max(round(photo.width * scale), 1), max(round(photo.height * scale), 1))
     sheet.paste(photo.resize(size, Image.Resampling.LANCZOS), (left, top + _HEIGHT - size[1]))

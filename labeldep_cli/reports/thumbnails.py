@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.features.images import UnreadableImage
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.progress import Reporter
 from labeldep_cli.reports.page import thumbnail
 
@@ -15,11 +16,12 @@ SIDES = (160, 128, 96, 64)
 _SAMPLE = 16  # images whose size is measured to choose among them
 
 
-def thumbnails(files: Sequence[ImageFile], budget: int, reporter: Reporter) -> list[str]:
+def thumbnails(files: Sequence[ImageFile], rules: PixelRules, budget: int, reporter: Reporter) -> list[str]:
     """Make thumbnails of as many images as fit, in order.
 
     Args:
         files: the images, the most important first.
+        rules: how they become 8-bit RGB.
         budget: maximum length of all data URIs together, in characters.
         reporter: shows progress.
 
@@ -28,12 +30,12 @@ def thumbnails(files: Sequence[ImageFile], budget: int, reporter: Reporter) -> l
         an image that can no longer be read is empty.
     """
     sample = files[:: max(len(files) // _SAMPLE, 1)]
-    side = next((side for side in SIDES if _mean_size(sample, side) * len(files) <= budget), SIDES[-1])
+    side = next((side for side in SIDES if _mean_size(sample, rules, side) * len(files) <= budget), SIDES[-1])
     uris: list[str] = []
     used = 0
     with reporter.bar("thumbnails", len(files), "images") as bar:
         for file in files:
-            uri = _uri(file, side)
+            uri = _uri(file, rules, side)
             used += len(uri)
             if used > budget:
                 break
@@ -42,12 +44,12 @@ def thumbnails(files: Sequence[ImageFile], budget: int, reporter: Reporter) -> l
     return uris
 
 
-def _mean_size(sample: Sequence[ImageFile], side: int) -> float:
-    return sum(len(_uri(file, side)) for file in sample) / max(len(sample), 1)
+def _mean_size(sample: Sequence[ImageFile], rules: PixelRules, side: int) -> float:
+    return sum(len(_uri(file, rules, side)) for file in sample) / max(len(sample), 1)
 
 
-def _uri(file: ImageFile, side: int) -> str:
+def _uri(file: ImageFile, rules: PixelRules, side: int) -> str:
     try:
-        return thumbnail(file, side)
+        return thumbnail(file, rules, side)
     except UnreadableImage:
         return ""

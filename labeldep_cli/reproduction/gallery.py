@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from labeldep_cli.datasets.split import Split
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.reports.pictures import Labelled, contact_sheet
 from labeldep_cli.reproduction.scored import Scored
 
@@ -44,15 +45,15 @@ class Gallery:
             "images": images
         }
 
-    def write(self, out: Path, dataset: str) -> None:
-        """Draw the sheet into the folder `out`."""
+    def write(self, out: Path, dataset: str, rules: PixelRules) -> None:
+        """Draw the sheet into the folder `out`; the rules are those of the data set."""
         baseline, other = self.models
         title = (
             f"{dataset}, test split, seed {self.seed}, p > 0.5: {baseline} and {other}",
             f"label {self.disagreeing} images differently; here are the {len(self.items)} with the most labels that "
             "differ, no matter which is right",
         )
-        contact_sheet(self.items, title, out / FILE)
+        contact_sheet(self.items, rules, title, out / FILE)
 
 
 def choose(split: Split, baseline: tuple[str, Scored], other: tuple[str, Scored]) -> Gallery:

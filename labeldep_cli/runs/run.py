@@ -20,7 +20,8 @@ from labeldep_cli.config import (
 )
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.errors import CheckpointError
-from labeldep_cli.models.backbones import Backbone, architecture, find_backbone
+from labeldep_cli.features.pixel_rules import PixelRules
+from labeldep_cli.models.backbones import DRAFTED, Backbone, architecture, find_backbone
 from labeldep_cli.models.discriminator import Discriminator, seeded_critic
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
@@ -92,7 +93,12 @@ class Run:
     @property
     def draft(self) -> bool:
         """Whether it was trained on JPEGs decoded at reduced scale."""
-        return not self.has_features and self.facts["preprocessing"] == find_backbone(self.facts["backbone"]).drafted
+        return not self.has_features and str(self.facts["preprocessing"]).startswith(DRAFTED)
+
+    @property
+    def rules(self) -> PixelRules:
+        """How the image files that it was trained on became 8-bit RGB."""
+        return PixelRules.of(self.source())
 
     def source(self) -> Source:
         """The data set and backbone that it was trained with."""

@@ -17,12 +17,13 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS files (
     key BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 BLOB
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS unreadable (sha256 BLOB PRIMARY KEY, reason INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS unusable (sha256 BLOB PRIMARY KEY, reason INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS replaced (sha256 BLOB PRIMARY KEY) WITHOUT ROWID;
 """
-"""`replaced` has what files held before other bytes were read from them. Databases of older versions lack it."""
+"""`replaced` has what files held before other bytes were read from them. Databases of older versions lack it, and
+`unusable`: their table `unreadable` is not used, since it has images that can be read now."""
 
-_HAS_REPLACED = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'replaced'"
+_HAS = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 
 _AT_ONCE = 500
 """Keys per query. SQLite accepts at least 999."""
@@ -82,14 +83,16 @@ class KnownFiles:
     def replaced(self) -> list[bytes]:
         """The SHA-256 of images that a file once held, before other bytes were read from it."""
         with self._reading() as database:
-            if database is None or not database.execute(_HAS_REPLACED).fetchone():
+            if database is None or not database.execute(_HAS, ("replaced",)).fetchone():
                 return []
             return [sha256 for (sha256,) in database.execute("SELECT sha256 FROM replaced")]
 
     def reasons(self) -> dict[bytes, int]:
         """The reasons why images could not be used, by the SHA-256 of their bytes."""
         with self._reading() as database:
-            return {} if database is None else dict(database.execute("SELECT sha256, reason FROM unreadable"))
+            if database is None or not database.execute(_HAS, ("unusable",)).fetchone():
+                return {}
+            return dict(database.execute("SELECT sha256, reason FROM unusable"))
 
     def remember(self, identities: Iterable[Identity], reasons: Iterable[tuple[bytes, int]] = ()) -> None:
         """Store the identities of files that were just read, and the reasons why images could not be used.
@@ -107,7 +110,7 @@ class KnownFiles:
                 [(key, sha256) for key, _, _, sha256 in rows],
             ),
             ("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows),
-            ("INSERT OR REPLACE INTO unreadable VALUES (?, ?)", list(reasons)),
+            ("INSERT OR REPLACE INTO unusable VALUES (?, ?)", list(reasons)),
         )
 
     def replace(self, keys: Iterable[bytes]) -> None:
@@ -124,7 +127,7 @@ class KnownFiles:
 
     def forget_reasons(self, contents: Iterable[bytes]) -> None:
         """Remove the reasons of images, so that they are tried again."""
-        self._write(("DELETE FROM unreadable WHERE sha256 = ?", [(content,) for content in contents]))
+        self._write(("DELETE FROM unusable WHERE sha256 = ?", [(content,) for content in contents]))
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
@@ -144,8 +147,7 @@ class KnownFiles:
         except sqlite3.DatabaseError:
             return None
         try:
-            for table in ("files", "unreadable"):
-                database.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()
+            database.execute("SELECT * FROM files LIMIT 1").fetchall()
         except sqlite3.DatabaseError:
             database.close()
             return None

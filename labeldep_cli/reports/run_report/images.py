@@ -62,7 +62,8 @@ def _pictures(report: RunReport, rows: Sequence[int], reporter: Reporter) -> lis
         return [""] * len(rows)
     split = report.predictions.project.dataset.split(report.predictions.split)
     place = {path: row for row, path in enumerate(split.paths)}
-    return thumbnails([split.file(place[report.predictions.inputs.paths[row]]) for row in rows], PICTURES, reporter)
+    files = [split.file(place[report.predictions.inputs.paths[row]]) for row in rows]
+    return thumbnails(files, report.predictions.project.rules, PICTURES, reporter)
 
 
 def _records(reports: Sequence[RunReport], rows: list[int]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from benchmarks import (
     rerank_cost,
     review,
     scale,
+    splits,
     step,
 )
 from benchmarks.planted import in_training
@@ -41,6 +42,7 @@ app.command("step")(step.command)
 app.command("contention")(contention.command)
 app.command("audit")(audit.command)
 app.command("review")(review.command)
+app.command("splits")(splits.command)
 app.command("import")(importing.command)
 app.command("pixels")(pixels.command)
 

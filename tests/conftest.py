@@ -34,6 +34,7 @@ SLOW = {
     "test_export",
     "test_extraction",
     "test_features_clean",
+    "test_fold_runs",
     "test_fresh",
     "test_full_mode",
     "test_head_runs",

@@ -81,8 +81,8 @@ class TestTable:
         record = json.loads(json.dumps(check(damaged, 0, SilentReporter()).to_json()))
         assert list(record) == [
             "dataset", "splits", "n_labels", "labels", "ignored_columns", "constant_labels", "held_out", "missing",
-            "unreadable", "duplicates", "absent_labels", "cooccurrence", "corrections", "notes",
-            "skipped", "pixels",
+            "unreadable", "duplicates", "near_identical", "absent_labels", "label_gaps", "cooccurrence",
+            "corrections", "notes", "skipped", "pixels",
         ]  # fmt: skip
         assert record["splits"]["val"]["label_counts"] == {"sea": 1, "sky": 1, "boat": 0}
         assert record["dataset"] == damaged.name and record["skipped"] == record["unreadable"]

@@ -313,7 +313,7 @@ class TestHoldOutByName:
     @pytest.mark.parametrize("fraction", [0.05, 0.25, 0.9])
     def test_meets_the_fraction_nearly(self, fraction):
         """Within five standard deviations of n * fraction."""
-        kept, held, _ = hold_out_by_name(self.NAMES, fraction, 0, "val")
+        kept, held, *_ = hold_out_by_name(self.NAMES, fraction, 0, "val")
         n = len(self.NAMES)
         assert sorted([*kept, *held]) == list(range(n))
         assert kept.tolist() == sorted(kept) and held.tolist() == sorted(held)
@@ -339,7 +339,7 @@ class TestHoldOutByName:
     @pytest.mark.parametrize("names", [("a", "b"), tuple("abcdefgh")])
     @pytest.mark.parametrize("fraction", [0.0, 1e-9, 0.5, 0.9999999])
     def test_leaves_a_row_on_either_side(self, names, fraction):
-        kept, held, _ = hold_out_by_name(names, fraction, 0, "val")
+        kept, held, *_ = hold_out_by_name(names, fraction, 0, "val")
         assert len(kept) and len(held)
 
     @pytest.mark.parametrize("fraction", [0.05, 0.9])

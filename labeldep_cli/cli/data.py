@@ -13,6 +13,7 @@ from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.next_command import passed_on, print_next
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_line, print_table
+from labeldep_cli.cli.split_checks import print_gaps, print_twins
 from labeldep_cli.config import READING, DownloadConfig, Machine, Source, Workspace
 from labeldep_cli.datasets.registry import DATASETS
 
@@ -56,7 +57,7 @@ def data(
     if json:
         print_json(report.to_json())
     else:
-        _print(report)
+        _print(report, Path(dataset) if Path(dataset).exists() else None)
     name_skipped(report.skipped)
     if report.splits["train"].on_disk:
         following = "pretrain" if report.has_features else "extract"
@@ -101,7 +102,7 @@ def _columns(report: DataReport) -> str:
     return f"labels: {', '.join(report.labels[:SHOWN_LABELS])}{more} ({len(report.labels)}){ignored}"
 
 
-def _print(report: DataReport) -> None:
+def _print(report: DataReport, table: Path | None) -> None:
     from labeldep_cli.features.reasons import Reason
 
     splits = report.splits
@@ -129,11 +130,11 @@ def _print(report: DataReport) -> None:
         print_line("strongest co-occurrences: none, no two labels occur together more often than by chance")
     if report.constant_labels:
         print_line(f"labels that are never absent: {', '.join(report.constant_labels)}")
-    for name, labels in report.absent_labels.items():
-        print_line(f"labels absent from {name}: {', '.join(labels)}")
+    print_gaps(report.label_gaps)
     for group in report.duplicates:
         leak = "  <- in different splits" if group.leaks else ""
         print_line(f"the same file: {', '.join(group.paths)}{leak}")
+    print_twins(report.near_identical, table)
     for sentence in report.pixels.sentences:
         print_line(sentence)
     if report.corrections is not None:

@@ -23,6 +23,7 @@ class ImportConfig:
         delimiter: one character, or "tab".
         label_names: the names of positions, where labels are written as numbers or as a list of 1 and 0.
         nothing: words in a list of labels that mean that there is none.
+        stratify: on by default, unlike in `Source`: splits that are written down do not move when rows are added.
         out: the file to write, for the commands in remedies; None for the default one.
     """
 
@@ -82,5 +83,21 @@ class ImportConfig:
     drop_broken: bool = setting(False, "Leave out rows and annotations that cannot be read.", panel="How")
     standardize: bool = setting(
         False, "Bring ready features to mean 0 and deviation 1 over the training rows.", panel="How"
+    )
+    draw_splits: bool = setting(False, "Draw val and test, if the source has none, and write them down.", panel="What")
+    folds: int | None = setting(
+        None, "Draw this many folds and write them down, to test on each of them in turn (--fold).", panel="What", min=2
+    )
+    drop_leaks: bool = setting(
+        False,
+        "Leave out the copy in train, or in val, of an image that is in test or val too. Splits and folds that are "
+        "drawn get all copies on one side.",
+        panel="What",
+    )
+    val_fraction: float = like(Source, "val_fraction", help="With --draw-splits, share of train held out for val.")
+    test_fraction: float = like(Source, "test_fraction", help="With --draw-splits, share of rows held out for test.")
+    split_seed: int = like(Source, "split_seed", help="Seed of the draw of splits or folds.")
+    stratify: bool = like(
+        Source, "stratify", default=True, help="Draw so that each part gets its share of every label."
     )
     out: Path | None = None

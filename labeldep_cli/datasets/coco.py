@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from labeldep_cli.datasets.coco_doubts import SAME_IDS, no_coco, require_all_known, unlisted
 from labeldep_cli.datasets.doubts import TO_IMPORT, Answer, Doubt
-from labeldep_cli.datasets.draw import Draw, hold_out
+from labeldep_cli.datasets.draw import Draw, hold_out_published
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Dataset, Split, label_space, require_unique
 from labeldep_cli.datasets.split_words import SPLIT_COLUMNS, read_splits
@@ -68,10 +68,10 @@ def load(data_dir: Path, draw: Draw) -> Dataset:
     test = _read_split(root, "val2014", "test", notes)
     if train.space != test.space:
         raise DatasetError(f"the categories of train2014 and val2014 in {root}/annotations differ", _how_to_get(root))
-    kept, held_out = hold_out(len(train), draw.val_fraction, draw.seed, "val")
+    kept, held_out, flags = hold_out_published(train.paths, train.labels, draw.val_fraction, draw, "val")
     notes.append(
         f"val = {len(held_out)} of train2014's {len(train)} images, held out "
-        f"(--val-fraction {draw.val_fraction}, --split-seed {draw.seed})"
+        f"(--val-fraction {draw.val_fraction}, {flags})"
     )
     splits = {"train": train.subset("train", kept), "val": train.subset("val", held_out), "test": test}
     return Dataset("coco", splits, named=True, notes=tuple(notes), drawn=frozenset({"val"}), place=root)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.datasets.draw import Draw, hold_out
+from labeldep_cli.datasets.draw import Draw, hold_out_published
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Dataset, Split, label_space
 from labeldep_cli.errors import DatasetError
@@ -30,8 +30,8 @@ def load(data_dir: Path, draw: Draw) -> Dataset:
     paths, labels, space = _read(data_dir / "nuswide")
     rows = np.flatnonzero(labels.max(axis=1))
     notes = _note_unlabelled(len(paths) - len(rows), len(paths))
-    kept, test = hold_out(len(rows), TEST_SHARE, draw.seed, "test")
-    notes.append(f"train and test = {len(kept)} and {len(test)} rows, drawn (--split-seed {draw.seed})")
+    kept, test, flags = hold_out_published([paths[row] for row in rows], labels[rows], TEST_SHARE, draw, "test")
+    notes.append(f"train and test = {len(kept)} and {len(test)} rows, drawn ({flags})")
     return _assemble("nuswide", data_dir, (paths, labels, space), (rows[kept], rows[test]), draw, notes, {"test"})
 
 
@@ -78,10 +78,11 @@ def _assemble(
         notes.append(f"the image folder {root} is missing")
     all_rows = Split("all", tuple(paths), labels, space, root)
     train, test = rows
-    kept, held_out = hold_out(len(train), draw.val_fraction, draw.seed, "val")
+    train_paths = [paths[row] for row in train]
+    kept, held_out, flags = hold_out_published(train_paths, labels[train], draw.val_fraction, draw, "val")
     notes.append(
         f"val = {len(held_out)} of the {len(train)} training rows, held out "
-        f"(--val-fraction {draw.val_fraction}, --split-seed {draw.seed})"
+        f"(--val-fraction {draw.val_fraction}, {flags})"
     )
     splits = {
         "train": all_rows.subset("train", train[kept]),

@@ -127,10 +127,13 @@ def load(name: str, data_dir: Path, draw: Draw, reporter: Reporter) -> Dataset:
         DatasetError: there is no such data set, or it is missing or malformed.
     """
     from labeldep_cli.datasets import shards, table
+    from labeldep_cli.datasets.folds import NoFoldsError
     from labeldep_cli.datasets.formats import FORMATS
     from labeldep_cli.datasets.shard_names import SUFFIXES as TARS
 
     if name in DATASETS:
+        if draw.fold is not None:
+            raise NoFoldsError(f"{name} has no folds", "Leave --fold out.")
         dataset = DATASETS[name].load(data_dir, draw, reporter)
     elif name.lower().endswith(TARS):
         dataset = shards.load(expand_home(Path(name)), draw, reporter)

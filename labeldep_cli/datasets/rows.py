@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.datasets.draw import Draw, complete, missing_splits
+from labeldep_cli.datasets.folds import splits_of_fold
 from labeldep_cli.datasets.image_file import Members
 from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.datasets.split import SPLITS, Dataset, Split, label_space, require_unique
+from labeldep_cli.datasets.units import divided_groups
 from labeldep_cli.datasets.value_doubts import unlearnable_doubt
 from labeldep_cli.errors import DatasetError
 
@@ -121,10 +123,11 @@ def as_dataset(rows: Rows, source: Path, name: str, draw: Draw) -> Dataset:
         rows: the rows.
         source: the file that they were read from, for messages; relative paths start from its folder.
         name: of the data set.
-        draw: how to draw missing splits.
+        draw: how to draw missing splits, or the fold to test on.
 
     Raises:
-        DatasetError: there are no rows or no labels, a path or label is listed twice, or no row is in the train split.
+        DatasetError: there are no rows or no labels, a path or label is listed twice, no row is in the train split, or
+            the fold is not there.
     """
     if len(rows.paths) == 0:
         raise DatasetError(f"{source} has no rows", "Add a row for each image.")
@@ -144,7 +147,8 @@ def as_dataset(rows: Rows, source: Path, name: str, draw: Draw) -> Dataset:
         members=rows.members,
         groups=None if rows.groups is None else tuple(rows.groups),
     )
-    named_splits = _named_splits(all_rows, rows.splits, source)
+    split_names, fold_notes = splits_of_fold(draw.fold, rows.folds, rows.splits, source)
+    named_splits = _named_splits(all_rows, split_names, source)
     try:
         splits, notes = complete(named_splits, draw)
     except DatasetError as error:
@@ -153,7 +157,7 @@ def as_dataset(rows: Rows, source: Path, name: str, draw: Draw) -> Dataset:
         name,
         splits,
         named=False,
-        notes=rows.notes + notes,
+        notes=rows.notes + fold_notes + notes + divided_groups(splits),
         drawn=missing_splits(named_splits),
         place=source,
         ignored=rows.ignored,

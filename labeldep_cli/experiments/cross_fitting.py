@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from labeldep_cli.config import AdversarialConfig, AuditConfig, PretrainConfig
 from labeldep_cli.datasets.draw import hold_out
 from labeldep_cli.datasets.split import SPLITS, Dataset, Split
+from labeldep_cli.datasets.units import numbered, unit_names
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits
 from labeldep_cli.evaluation.evidence import critic_evidence
@@ -92,15 +93,17 @@ def cross_fit(
         The scores, rows in the order of their splits; and the splits' inputs.
 
     Raises:
-        DatasetError: there are fewer than two rows per fold.
+        DatasetError: there are fewer than two rows, or groups, per fold.
         LabeldepError: a problem with data, weights, caches, the disk or the runs in the folder.
     """
     names = [name for name in SPLITS if len(project.dataset.splits[name])]
     parts = ensure_inputs_together(project, dict.fromkeys(names, 1), full=False)
     all_rows = _one_split(project, parts)
-    if len(all_rows) < 2 * config.folds:
+    n_units = int(_units(all_rows).max(initial=-1)) + 1
+    if n_units < 2 * config.folds:
+        units = "rows" if all_rows.groups is None else "groups"
         raise DatasetError(
-            f"{project.dataset.name} has {len(all_rows)} rows, too few for {config.folds} folds",
+            f"{project.dataset.name} has {n_units} {units}, too few for {config.folds} folds",
             "Use fewer folds (--folds 2), or add rows.",
         )
     folder = job.out or Path()
@@ -108,7 +111,7 @@ def cross_fit(
     logits, evidence = np.zeros((2, *all_rows.labels.shape), dtype=np.float32)
     project.reporter.note(f"scoring {len(all_rows)} rows, each by a G and a D trained on the other folds")
     with project.reporter.bar("training on the other folds", config.repeats * config.folds, "folds") as bar:
-        for number, rows in enumerate(_draws(len(all_rows), config)):
+        for number, rows in enumerate(_draws(all_rows, config)):
             repeat, k = divmod(number, config.folds)
             fold = _fold(project, all_rows, rows, config)
             runs = folder / f"draw-{repeat + 1}" / f"fold-{k + 1}"
@@ -142,11 +145,21 @@ def _make_way(folder: Path, fingerprint: str, fresh: bool, restarts: Callable[[]
         write_text(folder / DATA, fingerprint)
 
 
-def _draws(n: int, config: AuditConfig) -> Iterator[NDArray[np.int64]]:
-    """The rows of every fold of every draw, in ascending order."""
+def _draws(all_rows: Split, config: AuditConfig) -> Iterator[NDArray[np.int64]]:
+    """The rows of every fold of every draw, in ascending order; no group is divided."""
+    units = _units(all_rows)
+    ends = np.cumsum([len(part) for part in np.array_split(np.arange(len(units)), config.folds)])
     for repeat in range(config.repeats):
-        order = np.random.default_rng([config.seed, repeat]).permutation(n)
-        yield from (np.sort(rows) for rows in np.array_split(order, config.folds))
+        permutation = np.random.default_rng([config.seed, repeat]).permutation(units.max() + 1)
+        place = np.argsort(permutation)[units]  # [N], the place of each row's unit in the order of this draw
+        before = np.bincount(place).cumsum() - np.bincount(place)  # rows of the units before each unit
+        fold = np.searchsorted(ends, before, side="right")[place]
+        yield from (np.flatnonzero(fold == k) for k in range(config.folds))
+
+
+def _units(rows: Split) -> NDArray[np.int64]:
+    """The number of each row's unit, int64 [N]: of its group if it has one."""
+    return numbered(unit_names(rows.paths, rows.groups))
 
 
 def _one_split(project: Project, parts: Sequence[Inputs]) -> Split:
@@ -159,14 +172,24 @@ def _one_split(project: Project, parts: Sequence[Inputs]) -> Split:
         end = start + len(part.labels)
         features[start:end] = collect_features(part).cpu().numpy()
         start = end
-    return Split("all", paths, labels, project.dataset.space, Path(), features)
+    return Split("all", paths, labels, project.dataset.space, Path(), features, groups=_groups(project.dataset, paths))
+
+
+def _groups(dataset: Dataset, paths: Sequence[str]) -> tuple[str, ...] | None:
+    """The group of each of these rows; None if the data set has no groups."""
+    group_of: dict[str, str] = {}
+    for split in dataset.splits.values():
+        group_of.update(zip(split.paths, split.groups or (), strict=False))
+    return tuple(group_of[path] for path in paths) if group_of else None
 
 
 def _fold(project: Project, all_rows: Split, rows: NDArray[np.int64], config: AuditConfig) -> Project:
     """A project whose test split is the fold; train and val are drawn from the other rows."""
     others = np.setdiff1d(np.arange(len(all_rows)), rows)
-    train, val = hold_out(len(others), config.held_out, config.seed, "val")
-    drawn = {"train": others[train], "val": others[val], "test": rows}
+    units = _units(all_rows.subset("others", others))
+    _, val_units = hold_out(units.max() + 1, config.held_out, config.seed, "val")
+    is_val = np.isin(units, val_units)
+    drawn = {"train": others[~is_val], "val": others[is_val], "test": rows}
     splits = {name: all_rows.subset(name, indices) for name, indices in drawn.items()}
     dataset = Dataset(project.dataset.name, splits, project.dataset.named)
     return replace(project, dataset=dataset, row=None, weights=None, reporter=SilentReporter())

@@ -83,10 +83,11 @@ class Trained:
 
 
 def default_folder(project: Project, config: TrainingConfig) -> Path:
-    """A run's default folder: RUNS/DATASET-BACKBONE[-HEAD][-full]-STAGE[-seedN]; for seed 0 there is no -seedN."""
+    """A run's default folder: RUNS/DATASET-BACKBONE[-HEAD][-full]-STAGE[-foldK][-seedN]; for seed 0 without -seedN."""
     head = f"-{config.head}" if config.head not in (None, DEFAULT_HEAD) else ""
     full, seed = "-full" if config.full else "", f"-seed{config.seed}" if config.seed else ""
-    return project.workspace.runs_dir / f"{project.name}{head}{full}-{config.stage}{seed}"
+    fold = "" if project.source.fold is None else f"-fold{project.source.fold}"
+    return project.workspace.runs_dir / f"{project.name}{head}{full}-{config.stage}{fold}{seed}"
 
 
 def train_on(

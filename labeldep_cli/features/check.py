@@ -17,6 +17,7 @@ from labeldep_cli.datasets.image_file import ImageFile, size_of
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.images import UnreadableImage, absence, decode_and_measure, read_content
+from labeldep_cli.features.look import look_of
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.pixels import PixelFacts, facts_of
 from labeldep_cli.progress import Reporter
@@ -65,11 +66,13 @@ class ReadImage:
     Attributes:
         reason: 0 for a good image, else a `Reason`.
         digest: the SHA-256 of a good file if it was requested.
+        look: its perceptual hash (`look_of`); None if it is of one colour, or not good.
         pixels: what its pixels look like; None if they are unknown.
     """
 
     reason: int
     digest: bytes | None = None
+    look: int | None = None
     pixels: PixelFacts | None = None
 
 
@@ -138,7 +141,7 @@ def _read_one(file: ImageFile, rules: PixelRules, hashed: bool) -> ReadImage:
     except UnreadableImage as unreadable:
         facts = PixelFacts(values=unreadable.values) if unreadable.values else None
         return ReadImage(unreadable.reason, pixels=facts)
-    return ReadImage(0, hashlib.sha256(content).digest() if hashed else None, facts_of(image, values))
+    return ReadImage(0, hashlib.sha256(content).digest() if hashed else None, look_of(image), facts_of(image, values))
 
 
 def duplicates_among(listed: Sequence[ListedImage], read: Sequence[ReadImage]) -> tuple[Duplicate, ...]:

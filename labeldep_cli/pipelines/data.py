@@ -11,6 +11,7 @@ from typing import Any
 from labeldep_cli.config import DownloadConfig, Machine, Source
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.decisions import Corrections
+from labeldep_cli.datasets.label_gaps import LabelGaps
 from labeldep_cli.datasets.missing_images import require_some_images
 from labeldep_cli.datasets.published import compare_with_published
 from labeldep_cli.datasets.split import Dataset, Skipped
@@ -22,8 +23,10 @@ from labeldep_cli.datasets.statistics import (
     describe,
     strongest_cooccurrences,
 )
+from labeldep_cli.datasets.twins import TwinReport
 from labeldep_cli.experiments.critic_influence import note_reach_after
 from labeldep_cli.features.check import Duplicate, duplicates_among, listed_images, read_all
+from labeldep_cli.features.near_identical import compare_looks
 from labeldep_cli.features.pixel_rules import USUAL_RULES, PixelRules
 from labeldep_cli.features.pixels import PixelReport
 from labeldep_cli.features.reasons import ABSENT, Reason
@@ -43,7 +46,9 @@ class DataReport:
         missing: images that a named data set lists but that are not on the disk.
         unreadable: images that cannot be used, with the reason; for a user's own data also missing files.
         duplicates: groups of identical files; groups that cross splits come first.
+        near_identical: images that look the same.
         absent_labels: labels without any positive, for the splits that have such labels.
+        label_gaps: labels that cannot be trained, tuned or scored.
         cooccurrence: the pairs of labels with the highest lift, at most STRONGEST.
         notes: what was left out or drawn when the data set was loaded.
         published: comparison with the published counts, one sentence each; empty for a user's own data.
@@ -62,7 +67,9 @@ class DataReport:
     missing: tuple[str, ...]
     unreadable: tuple[Skipped, ...]
     duplicates: tuple[Duplicate, ...]
+    near_identical: TwinReport
     absent_labels: Mapping[str, tuple[str, ...]]
+    label_gaps: LabelGaps
     cooccurrence: tuple[Cooccurrence, ...]
     notes: tuple[str, ...]
     published: tuple[str, ...]
@@ -91,7 +98,9 @@ class DataReport:
             "missing": list(self.missing),
             "unreadable": [skipped.to_json() for skipped in self.unreadable],
             "duplicates": [duplicate.to_json() for duplicate in self.duplicates],
+            "near_identical": self.near_identical.to_json(),
             "absent_labels": {split: list(labels) for split, labels in self.absent_labels.items()},
+            "label_gaps": self.label_gaps.to_json(),
             "cooccurrence": [pair.to_json() for pair in self.cooccurrence],
             "corrections": None if self.corrections is None else self.corrections.to_json(),
             "notes": [*self.notes, *self.published],
@@ -157,7 +166,9 @@ def check(dataset: Dataset, workers: int, reporter: Reporter, rules: PixelRules 
         missing=tuple(skip.path for skip in skipped if skip.missing),
         unreadable=tuple(skip for skip in skipped if not skip.missing),
         duplicates=duplicates_among(entries, images),
+        near_identical=compare_looks(dataset, images) if entries else TwinReport(),
         absent_labels=absent_labels_of(dataset),
+        label_gaps=LabelGaps.of(dataset),
         cooccurrence=strongest_cooccurrences(dataset),
         notes=dataset.notes,
         published=compare_with_published(dataset),

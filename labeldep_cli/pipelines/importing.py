@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from labeldep_cli.config import ImportConfig
+from labeldep_cli.config import ImportConfig, Machine
 from labeldep_cli.datasets.canonical import write_table
 from labeldep_cli.datasets.corrections import Place, corrected_rows
 from labeldep_cli.datasets.formats import holds_features
@@ -19,8 +19,10 @@ from labeldep_cli.datasets.label_space import UNKNOWN, LabelSpace
 from labeldep_cli.datasets.rows import Rows
 from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.errors import DatasetError
+from labeldep_cli.features.near_identical import looks_of_files
 from labeldep_cli.files import make_folder
 from labeldep_cli.ingest import ready
+from labeldep_cli.ingest.division import divide
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.forms import form_of
 from labeldep_cli.ingest.placing import placed, written_path
@@ -132,23 +134,39 @@ def import_labels(source: Path, out: Path, config: ImportConfig, fresh: bool, re
     _require_free(source, out, fresh)
     config = replace(config, out=out)
     if holds_features(source.name) and source.is_file():
-        return _import_features(source, out, config)
+        return _import_features(source, out, config, reporter)
     if out.suffix.lower() != ".csv":
         raise DatasetError(f"{out} does not end in .csv", "A table is written as CSV.")
     form = form_of(source, config)
     reporter.note(f"reading {source} as {form.title}")
     foreign = placed(_corrected(form.reader.read(source, config), source, config), source, out, config)
-    rows = foreign.rows
+    foreign = _divided(foreign, config, reporter)
     make_folder(out.parent)
-    write_table(_as_written(rows, foreign.root, out), out)
+    write_table(_as_written(foreign.rows, foreign.root, out), out)
     return _report(source, form.title, out, foreign)
 
 
-def _import_features(source: Path, out: Path, config: ImportConfig) -> ImportReport:
+def _divided(foreign: Foreign, config: ImportConfig, reporter: Reporter) -> Foreign:
+    """The source without its leaks, with the splits and folds that the settings want drawn.
+
+    Raises:
+        DatasetError: there are too few rows to draw from, or ready features are to be compared as images.
+    """
+    looks = None
+    if config.drop_leaks and foreign.rows.features is not None:
+        raise DatasetError("ready features have no images that could be compared", "Leave --drop-leaks out.")
+    if config.drop_leaks:
+        looks = looks_of_files([foreign.root / path for path in foreign.rows.paths], Machine().n_workers, reporter)
+    rows = divide(replace(foreign.rows, notes=()), config, looks)
+    understood = (*foreign.understood, *rows.notes)
+    return replace(foreign, rows=replace(rows, notes=foreign.rows.notes), understood=understood)
+
+
+def _import_features(source: Path, out: Path, config: ImportConfig, reporter: Reporter) -> ImportReport:
     """Write ready features once more, with all questions answered."""
     if out.suffix.lower() != ".npz":
         raise DatasetError(f"{out} does not end in .npz", "Ready features are written as .npz.")
-    foreign = _corrected(ready.read(source, config), source, config)
+    foreign = _divided(_corrected(ready.read(source, config), source, config), config, reporter)
     make_folder(out.parent)
     ready.write(foreign.rows, out)
     return _report(source, "ready features", out, foreign)

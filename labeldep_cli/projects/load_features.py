@@ -25,6 +25,8 @@ def load_features(
     val_fraction: float = Source.val_fraction,
     test_fraction: float = Source.test_fraction,
     split_seed: int = Source.split_seed,
+    stratify: bool = Source.stratify,
+    fold: int | None = Source.fold,
     value_range: str | None = Source.value_range,
     background: str = Source.background,
     data_dir: str | PathLike[str] = Workspace.data_dir,
@@ -38,7 +40,8 @@ def load_features(
         backbone, weights: what the features were computed with, as for `labeldep extract`; None for what is
             stored.
         spatial: regions of the last feature map instead of pooled features.
-        val_fraction, test_fraction, split_seed: how splits are drawn if the data set does not define them.
+        val_fraction, test_fraction, split_seed, stratify: how splits are drawn if the data set does not define them.
+        fold: the fold that is the test split, for a table with folds.
         value_range, background: how pixels become 8-bit RGB, as for `labeldep extract`.
         data_dir: the folder of the data sets.
         features_dir: the folder of the features, if it is not `features` in the data folder.
@@ -59,6 +62,8 @@ def load_features(
         val_fraction,
         test_fraction,
         split_seed,
+        stratify,
+        fold,
         value_range=None if value_range is None else read_value_range(value_range),
         background=read_colour(background),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from labeldep_cli.config import ExtractConfig, Machine, RunWorkspace, Source, Workspace
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.alignment import aligned, undivided
+from labeldep_cli.datasets.folds import NoFoldsError
 from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.models.backbones import find_backbone
@@ -80,9 +81,13 @@ def project_of_run(
 
 
 def _load(run: Run, source: Source, workspace: Workspace, named: bool, reporter: Reporter) -> Dataset:
-    """Load the data set and align its labels to the run's."""
+    """Load the data set and align its labels to the run's. One that the user named need not have the run's folds."""
     try:
         dataset = registry.load_source(source, workspace.data_dir, reporter)
+    except NoFoldsError:
+        if not named:
+            raise
+        dataset = registry.load_source(replace(source, fold=None), workspace.data_dir, reporter)
     except DatasetError as error:
         if named or source.dataset in registry.DATASETS or Path(source.dataset).exists():
             raise

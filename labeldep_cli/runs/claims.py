@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, changed
+from labeldep_cli.config import DEFAULT_HEAD, READING, AdversarialConfig, Source, changed
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import atomic_write, sha256, storing, write_json
 from labeldep_cli.inputs.batches import Blocks
@@ -218,11 +218,14 @@ memory ran out."""
 _BEFORE = {"label_reduction": LABEL_REDUCTION_BEFORE, "max_gradient_norm": 0.0}
 """Values of these settings in runs of older versions, which did not have them."""
 
+_READING = {name: getattr(Source, name) for name in READING}
+"""The defaults of settings on how a data set is read; a run of an older version may lack some."""
+
 
 def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     """What identifies a run: settings and fingerprints, without paths, versions, device and time."""
     # The record of an older version lacks newer settings. It was trained with their defaults, except for _BEFORE.
-    known = {**AdversarialConfig(head=DEFAULT_HEAD).settings(), **_BEFORE, **record["settings"]}
+    known = {**_READING, **AdversarialConfig(head=DEFAULT_HEAD).settings(), **_BEFORE, **record["settings"]}
     settings = {f"--{name.replace('_', '-')}": value for name, value in known.items() if name not in _LEFT_OUT}
     weights, start, blocks = record["weights"], record["start"], record.get("blocks")
     return {

@@ -22,6 +22,8 @@ def protocol_of(run: Run, split: Split, ap: str) -> dict[str, Any]:
         "ids_sha256": split.ids_hash,
         "labels_sha256": split.space.fingerprint,
         "split_seed": run.source().split_seed,
+        "stratify": run.source().stratify,
+        "fold": run.source().fold,
         "transform": run.facts["preprocessing"],
         "ap": ap,
         "backbone": run.facts["backbone"],

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from labeldep_cli.datasets.csv_columns import Columns, columns_of
-from labeldep_cli.datasets.csv_doubts import KEPT_VALUES
-from labeldep_cli.datasets.doubts import TO_IMPORT, Answer, Doubt
+from labeldep_cli.datasets.doubts.columns import KEPT_VALUES
+from labeldep_cli.datasets.doubts.doubt import TO_IMPORT, Answer, Doubt
 from labeldep_cli.datasets.missing_images import require_plain_paths
 from labeldep_cli.errors import DatasetError
 

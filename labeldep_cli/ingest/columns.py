@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets import csv_columns
-from labeldep_cli.datasets.csv_doubts import label_columns_doubt
-from labeldep_cli.datasets.doubts import Answer, Doubt, some
+from labeldep_cli.datasets.doubts.columns import label_columns_doubt
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt, some
 from labeldep_cli.datasets.label_cells import read_cells
 from labeldep_cli.errors import DatasetError, nearest
 from labeldep_cli.ingest.again import question

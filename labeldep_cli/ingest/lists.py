@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from labeldep_cli.config.importing import ImportConfig
-from labeldep_cli.datasets.doubts import Answer, Doubt
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt
 from labeldep_cli.datasets.label_cells import SEPARATOR, read_cells
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.again import question

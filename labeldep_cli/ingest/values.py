@@ -9,9 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from labeldep_cli.config.importing import ImportConfig
-from labeldep_cli.datasets.doubts import Answer, Doubt
-from labeldep_cli.datasets.label_space import UNKNOWN
-from labeldep_cli.datasets.value_doubts import (
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt
+from labeldep_cli.datasets.doubts.values import (
     ABSENT,
     BLANK,
     MINUS_ONE,
@@ -20,6 +19,7 @@ from labeldep_cli.datasets.value_doubts import (
     ValueCounts,
     values_doubt,
 )
+from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.ingest.again import import_again, question
 from labeldep_cli.ingest.entries import Reading
 from labeldep_cli.ingest.sheet import Sheet

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from labeldep_cli.datasets.csv_columns import Columns
-from labeldep_cli.datasets.doubts import TO_IMPORT, Answer, Doubt, combined, some
+from labeldep_cli.datasets.doubts.doubt import TO_IMPORT, Answer, Doubt, combined, some
+from labeldep_cli.datasets.doubts.names import names_doubt
+from labeldep_cli.datasets.doubts.values import ABSENT, BLANK, MINUS_ONE, PRESENT, ValueCounts, code_of, values_doubt
 from labeldep_cli.datasets.label_cells import LabelCells
-from labeldep_cli.datasets.name_doubts import names_doubt
 from labeldep_cli.datasets.split_words import SPLIT_COLUMNS, split_of
-from labeldep_cli.datasets.value_doubts import ABSENT, BLANK, MINUS_ONE, PRESENT, ValueCounts, code_of, values_doubt
 
 _NO_LABEL = re.compile(
     r"is_.*|sex|gender|age|years?|id|.*_id|index|idx|unnamed.*|width|height|frontal.*|lateral.*|ap/pa|fold.*|group"

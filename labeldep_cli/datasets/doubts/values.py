@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.datasets.doubts import Answer, Doubt, some
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt, some
 from labeldep_cli.datasets.label_space import UNKNOWN
 
 PRESENT, ABSENT, UNSURE, MINUS_ONE, BLANK = 1, 0, 255, 254, 253

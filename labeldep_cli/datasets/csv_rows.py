@@ -124,6 +124,9 @@ class CsvRows:
         return Doubt(
             f"lines {first} to {last} are one row, since a quotation mark in line {first} opens a cell that does not "
             "end there",
-            (Answer("If quotation marks are plain characters here", {"quotes": False}),),
+            (
+                Answer("If quotation marks are plain characters here", {"quotes": False}),
+                Answer("If the cell has several lines", {}),
+            ),
             f"Or close the cell in line {first}.",
         ).error(self.file)

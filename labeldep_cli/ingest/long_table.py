@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets.doubts.doubt import Answer, Doubt
+from labeldep_cli.datasets.doubts.names import suspected_separator
 from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.again import question
-from labeldep_cli.ingest.columns import path_column, require_ignored, split_column
+from labeldep_cli.ingest.columns import images_column, path_column, require_ignored, split_column
 from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.plain_table import add_found
@@ -128,11 +130,13 @@ def _value_column(sheet: Sheet) -> int | None:
 
 
 def _repeats(rows: list[list[str]]) -> bool:
-    """Whether a column of images has most of its cells several times, beside a column of one label."""
+    """Whether a column of images has many of its cells several times, beside a column of one label each."""
     if len(rows) < 4 or not any(letters(name) in LIST_NAMES for name in rows[0]):
         return False
     label = next(k for k, name in enumerate(rows[0]) if letters(name) in LIST_NAMES)
     whole = [row for row in rows[1:] if len(row) == len(rows[0])]
-    others = [k for k in range(len(rows[0])) if k != label]
-    pairs = {(row[k], row[label]) for row in whole for k in others[:1]}
-    return bool(others) and len({row[others[0]] for row in whole}) < 0.8 * len(whole) and len(pairs) > 0.8 * len(whole)
+    image = images_column(rows[0], whole)
+    if image is None or suspected_separator(Counter(row[label] for row in whole), separated=False, used=""):
+        return False
+    images, pairs = {row[image] for row in whole}, {(row[image], row[label]) for row in whole}
+    return len(images) < min(0.8 * len(whole), len(pairs))

@@ -21,7 +21,7 @@ _RARE_IN_NAMES = {"|", ";", ",", "\t"}
 _SPOKEN = {" ": "a blank", "\t": "a tabulator"}
 
 NOTHING = frozenset(
-    {"nan", "none", "null", "nil", "na", "n/a", "n.a.", "<na>", "-", "--", "?", "nothing", "empty", "no label"}
+    {"nan", "none", "null", "nil", "na", "n/a", "n.a.", "<na>", "\\n", "-", "--", "?", "nothing", "empty", "no label"}
     | {"no labels", "unlabeled", "unlabelled", "no finding", "no findings", "no_finding", "nofinding"}
 )
 """Words, in lower case, that programs and people write where an image has no label."""

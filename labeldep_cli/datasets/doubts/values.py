@@ -18,7 +18,7 @@ VALUE_CODES = {
     **dict.fromkeys(("1", "1.0", "True", "TRUE", "true"), PRESENT),
     **dict.fromkeys(("0", "0.0", "False", "FALSE", "false"), ABSENT),
     **dict.fromkeys(("-1", "-1.0"), MINUS_ONE),
-    **dict.fromkeys(("", "nan", "NaN", "NA", "<NA>", "N/A", "null", "NULL"), BLANK),
+    **dict.fromkeys(("", "nan", "NaN", "NA", "<NA>", "N/A", "null", "NULL", "\\N"), BLANK),
     "?": UNSURE,
 }
 """Codes by spelling. pandas writes 1.0 if a column has empty cells."""

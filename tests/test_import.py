@@ -433,6 +433,14 @@ class TestLongTables:
         table = write(sandbox.folder / "a.csv", ["image_id,class_name,rad_id,x_min", *lines])
         assert counts(imported(sandbox, table, "--nothing", "No finding")) == present()
 
+    def test_their_groups_are_kept(self, sandbox: Sandbox) -> None:
+        rows = list(zip(images(sandbox.folder), truth(), strict=True))
+        lines = [f"{path},{name},p{k // 3}" for k, (path, row) in enumerate(rows) for name in [*names_of(row), "image"]]
+        table = write(sandbox.folder / "a.csv", ["image,label,patient", *lines])
+        report = imported(sandbox, table, "--group-column", "patient")
+        assert report["groups"] == N // 3
+        assert "patient" not in report["ignored"]
+
     def test_lists_of_several_annotators_are_no_long_table(self, sandbox: Sandbox) -> None:
         rows = list(zip(images(sandbox.folder), truth(), strict=True))
         lines = [f"{path},{';'.join(names)}" for path, row in rows for names in (names_of(row), names_of(1 - row))]

@@ -70,7 +70,7 @@ def columns_of(sheet: Sheet, reading: Reading, how: ImportConfig) -> Columns:
     rest = [k for k in range(len(header)) if k != path and header[k] not in how.ignore_columns]
     rest = [k for k in rest if header[k] and not _is_index(sheet, k)]
     split = split_column(sheet, reading, how, rest)
-    group = _named(sheet, how.group_column) if how.group_column else _called("group", sheet, rest)
+    group = named_column(sheet, how.group_column) if how.group_column else _called("group", sheet, rest)
     fold = _called("fold", sheet, [k for k in rest if header[k] not in how.label_columns])
     if fold is not None and not all(cell.isdecimal() for cell in set(sheet.column(fold))):
         fold = None
@@ -133,7 +133,7 @@ def path_column(sheet: Sheet, reading: Reading, how: ImportConfig) -> int:
         DatasetError: there is none.
     """
     if how.path_column:
-        return _named(sheet, how.path_column)
+        return named_column(sheet, how.path_column)
     found = images_column(sheet.header, sheet.rows[:_PROBED])
     if found is not None:
         return found
@@ -172,7 +172,7 @@ def split_column(sheet: Sheet, reading: Reading, how: ImportConfig, rest: Sequen
         DatasetError: a column is called so, but has other cells.
     """
     if how.split_column:
-        return _named(sheet, how.split_column)
+        return named_column(sheet, how.split_column)
     free = [k for k in rest if sheet.header[k] not in (*how.label_columns, how.labels_column)]
     return next((k for k in free if is_split_column(sheet.header[k], set(sheet.column(k)), reading)), None)
 
@@ -188,9 +188,9 @@ def _labels(
     if how.labels_column and reading.config.label_columns:
         raise DatasetError("--labels-column and --label-columns exclude each other", "Name a list, or columns.")
     if how.labels_column:
-        return _named(sheet, how.labels_column), ()
+        return named_column(sheet, how.labels_column), ()
     if how.label_columns:
-        return None, tuple(_named(sheet, name) for name in how.label_columns)
+        return None, tuple(named_column(sheet, name) for name in how.label_columns)
     multi_hot = tuple(k for k in rest if holds_values(sheet.column(k)))
     if multi_hot:
         multi_hot = tuple(k for k in rest if k in multi_hot or not any(sheet.column(k)))
@@ -268,7 +268,12 @@ def _called(name: str, sheet: Sheet, rest: Sequence[int]) -> int | None:
     return next((k for k in rest if sheet.header[k].lower() == name), None)
 
 
-def _named(sheet: Sheet, name: str) -> int:
+def named_column(sheet: Sheet, name: str) -> int:
+    """The column that a flag names.
+
+    Raises:
+        DatasetError: there is none of this name.
+    """
     if name not in sheet.header:
         raise DatasetError(f"{sheet.file} has no column {name!r}", nearest(name, sheet.header))
     return sheet.header.index(name)

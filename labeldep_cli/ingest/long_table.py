@@ -12,7 +12,7 @@ from labeldep_cli.datasets.doubts.names import suspected_separator
 from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.again import question
-from labeldep_cli.ingest.columns import images_column, path_column, require_ignored, split_column
+from labeldep_cli.ingest.columns import images_column, named_column, path_column, require_ignored, split_column
 from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.plain_table import add_found
@@ -66,16 +66,19 @@ def _entries(sheet: Sheet, reading: Reading, how: ImportConfig, names: Mapping[s
         raise DatasetError(f"{sheet.file} has no names of columns", "Add a first line, such as path,label.")
     path, label, value = path_column(sheet, reading, how), _label_column(sheet, reading, how), _value_column(sheet)
     split = split_column(sheet, reading, how, [k for k in range(len(sheet.header)) if k not in (path, label, value)])
-    reading.ignored += [name for k, name in enumerate(sheet.header) if k not in (path, label, value, split)]
+    group = named_column(sheet, how.group_column) if how.group_column else None
+    reading.ignored += [name for k, name in enumerate(sheet.header) if k not in (path, label, value, split, group)]
     splits = [None] * len(sheet.rows) if split is None else row_splits(sheet, split, reading)
     unsaid = _unsaid(reading, how, value is not None)
     by_path: dict[str, dict[str, int]] = {}
     split_of: dict[str, str | None] = {}
+    group_of: dict[str, str | None] = {}
     disputed = 0
     for row, said in enumerate(_said(sheet, value, reading, how)):
         cells = sheet.rows[row]
         values = by_path.setdefault(cells[path], {})
         split_of[cells[path]] = splits[row]
+        group_of[cells[path]] = None if group is None else cells[group] or None
         name = names.get(cells[label], cells[label])
         if said is None or not name:
             continue
@@ -83,7 +86,7 @@ def _entries(sheet: Sheet, reading: Reading, how: ImportConfig, names: Mapping[s
         values[name] = said if values.get(name, said) == said else UNKNOWN
     if disputed:
         reading.understood.append(f"unknown, since rows of one image and label disagree: {disputed}")
-    return [Entry(image, values, unsaid, split_of[image]) for image, values in by_path.items()]
+    return [Entry(image, values, unsaid, split_of[image], group_of[image]) for image, values in by_path.items()]
 
 
 def _said(sheet: Sheet, value: int | None, reading: Reading, how: ImportConfig) -> Sequence[int | None]:

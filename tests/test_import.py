@@ -85,6 +85,7 @@ class TestEachForm:
             ("openimages", "labels without a row are unknown"),
             ("boxes", "labels without a row are absent"),
             ("label studio", "unknown, since annotators disagree: 2 times a label"),
+            ("label studio json", "images found under other paths: "),
         ],
     )
     def test_what_it_assumes_is_told(self, name: str, sentence: str, sandbox: Sandbox) -> None:

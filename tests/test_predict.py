@@ -125,6 +125,13 @@ def test_out_is_written_whole_in_the_form_of_its_ending(sandbox: Sandbox, photos
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"x.csv", "x.jsonl", "x.txt"}
 
 
+def test_a_json_file_needs_its_format(sandbox: Sandbox, photos: Path, tmp_path: Path) -> None:
+    result = sandbox.run("predict", photos, "--out", tmp_path / "x.json")
+    assert result.exit_code == 2
+    assert "--format" in result.stderr and "label-studio" in result.stderr
+    assert not (tmp_path / "x.json").exists()
+
+
 @pytest.mark.parametrize("tool", ["coco", "fiftyone", "label-studio"])
 def test_what_tools_import_is_read_back_as_the_same_label_sets(
     sandbox: Sandbox, photos: Path, tmp_path: Path, tool: str

@@ -202,6 +202,12 @@ def _is_terminal() -> bool:
 def _form(out: Path | None, piped: bool) -> Format:
     """The default format. Paths from a pipe are answered as they arrive, which a table cannot do."""
     if out is not None:
+        if out.suffix.lower() == ".json":
+            raise typer.BadParameter(
+                "several formats are written as .json: name one with --format coco, fiftyone or label-studio; lines of "
+                "JSON end in .jsonl",
+                param_hint="--out",
+            )
         return _ENDINGS.get(out.suffix.lower(), "lines")
     return "table" if _is_terminal() and not piped else "lines"
 

@@ -42,7 +42,7 @@ def read(source: Path, config: ImportConfig) -> Foreign:
     if len(files) > 1:
         _tell_splits(splits, reading)
     for file, split in splits.items():
-        CocoFile(file, reading).add(_finder(file, split, config), split)
+        CocoFile(file, reading).add(_finder(file, split, reading), split)
     return reading.finish(source if source.is_dir() else source.parent)
 
 
@@ -81,9 +81,9 @@ def _tell_splits(splits: dict[Path, str | None], reading: Reading) -> None:
     reading.understood.append(f"files and their splits: {', '.join(told)}")
 
 
-def _finder(file: Path, split: str | None, config: ImportConfig) -> ImageFinder:
+def _finder(file: Path, split: str | None, reading: Reading) -> ImageFinder:
     """Looks where images of such files usually are: beside it, in images/, ../images, ../train2017, ..."""
     base = file.parent.parent if file.parent.name == "annotations" else file.parent
     named = re.findall(r"(?:train|val|test)\w*", file.stem) + ([split] if split else [])
     nearest = [folder / name for name in named for folder in (base, base / "images")]
-    return ImageFinder(config, [*nearest, base / "images", base, file.parent], searched=base)
+    return reading.finder([*nearest, base / "images", base, file.parent], searched=base)

@@ -9,7 +9,6 @@ from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets.split_words import split_of
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.entries import Entry, Reading
-from labeldep_cli.ingest.find_images import ImageFinder
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.json_text import head_of
 from labeldep_cli.ingest.words import some
@@ -35,7 +34,7 @@ def read(source: Path, config: ImportConfig) -> Foreign:
     """
     file = source / _FILE if source.is_dir() else source
     reading = Reading(source, config)
-    finder = ImageFinder(config, [file.parent / "images", file.parent])
+    finder = reading.finder([file.parent / "images", file.parent])
     subsets: dict[str, str] = {}
     bare = []
     for element in elements_of(file, frozenset({"image", "label", "track"})):

@@ -15,6 +15,7 @@ from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets.rows import Rows
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.again import import_again
+from labeldep_cli.ingest.find_images import ImageFinder
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.naming import NamesOf, of_labels, settled
 from labeldep_cli.ingest.words import some
@@ -55,6 +56,7 @@ class Reading:
         names: where the names of labels stand: in lists, each alone in a cell, or above columns.
         ignored: keys and columns of the source that were not read.
         broken: what could not be read, each with its place. Only `--drop-broken` gets past the first.
+        moved: the images that were found under another path than the written one.
     """
 
     source: Path
@@ -66,6 +68,11 @@ class Reading:
     names: NamesOf = "lists"
     ignored: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    moved: dict[str, str] = field(default_factory=dict)
+
+    def finder(self, folders: Sequence[Path], searched: Path | None = None) -> ImageFinder:
+        """Finds the images of this source; what it finds under another path is told in the end. See `ImageFinder`."""
+        return ImageFinder(self.config, folders, searched, self.moved)
 
     def drop(self, what: str, remedy: str = "Correct it") -> None:
         """Leave out something that cannot be read.
@@ -95,6 +102,9 @@ class Reading:
         """
         if self.broken:
             self.understood.append(f"left out: {some(self.broken)}")
+        if self.moved:
+            written, place = next(iter(self.moved.items()))
+            self.understood.append(f"images found under other paths: {len(self.moved)}, such as {written!r} as {place}")
         values = [entry.values for entry in self.entries]
         meaning = settled(self.source, self.config, values, self.separator, self.names)
         self.declared = [label for name in self.declared for label in meaning.get(name, (name,))]

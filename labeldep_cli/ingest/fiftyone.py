@@ -43,7 +43,7 @@ def read(source: Path, config: ImportConfig) -> Foreign:
     files = _files(source)
     for file in files:
         content = read_json(file, config.encoding)
-        finder = ImageFinder(config, [file.parent / "data", file.parent])
+        finder = reading.finder([file.parent / "data", file.parent])
         split = split_of(file.parent.name) if source.is_dir() and file.parent != source else None
         if isinstance(content, dict) and isinstance(content.get("samples"), list):
             _read_samples(content["samples"], file, finder, reading)

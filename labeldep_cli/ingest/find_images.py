@@ -19,12 +19,20 @@ class ImageFinder:
         config: `images_dir` replaces the folders; `suffix` is added to the names.
         folders: folders that names may start from, in the order in which they are tried.
         searched: the folder that is searched as a whole for a file that is in none of them; the first one if None.
+        moved: takes the images that were found under another path than the written one: the path by the written one.
     """
 
-    def __init__(self, config: ImportConfig, folders: Sequence[Path], searched: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: ImportConfig,
+        folders: Sequence[Path],
+        searched: Path | None = None,
+        moved: dict[str, str] | None = None,
+    ) -> None:
         self._folders = [Path.cwd() / folder for folder in ([config.images_dir] if config.images_dir else folders)]
         self._searched = self._folders[0] if config.images_dir or searched is None else Path.cwd() / searched
         self._suffix = config.suffix or ""
+        self._moved = {} if moved is None else moved
 
     def find(self, name: str, *others: str) -> str:
         """The absolute path of an image.
@@ -39,6 +47,8 @@ class ImageFinder:
         for look in (self._beside, self._below):
             for written in (name, *others):
                 if found := next(filter(None, map(look, _spellings(self._ended(written)))), None):
+                    if not found.endswith(name):
+                        self._moved[name] = found
                     return found
         return name
 

@@ -14,7 +14,6 @@ from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.datasets.split_words import split_of
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.entries import Entry, Reading
-from labeldep_cli.ingest.find_images import ImageFinder
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.json_text import first_values, head_of, read_json
 from labeldep_cli.ingest.words import some
@@ -50,7 +49,7 @@ def read(source: Path, config: ImportConfig) -> Foreign:
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise DatasetError(f"{source} is no list of tasks", "Export the project as JSON or JSON-MIN.")
     reading = Reading(source, config)
-    finder = ImageFinder(config, [source.parent, source.parent / "images", source.parent / "upload"])
+    finder = reading.finder([source.parent, source.parent / "images", source.parent / "upload"])
     opinions = _opinions(tasks, reading)
     spelled = _spelled_out({pair for _, sets in opinions for labels in sets for pair in labels}, reading)
     disputed = 0

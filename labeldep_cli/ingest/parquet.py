@@ -13,7 +13,6 @@ from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets.split_words import SPLIT_COLUMNS, split_of
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.entries import Entry, Reading
-from labeldep_cli.ingest.find_images import ImageFinder
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.label_values import LabelValues, Record
 from labeldep_cli.ingest.words import LABEL_KEYS, PATH_KEYS, one_of
@@ -109,7 +108,7 @@ class _Table:
         split_column = config.split_column or one_of(self._schema.names, SPLIT_COLUMNS)
         split = split_of(self._path.name.split("-")[0].split(".")[0])
         used = {self._image, split_column, config.group_column}
-        finder = ImageFinder(config, [self._path.parent, self._path.parent / "images"])
+        finder = self._reading.finder([self._path.parent, self._path.parent / "images"])
         for number, row in enumerate(self._batches(self._columns)):
             where = f"{self._path}, row {number}"
             name = self._name(row[self._image], number)

@@ -14,7 +14,6 @@ from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.again import question
 from labeldep_cli.ingest.columns import Columns, columns_of, name_images, require_ignored, with_one_list
 from labeldep_cli.ingest.entries import Entry, Reading
-from labeldep_cli.ingest.find_images import ImageFinder
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.lists import listed_labels
 from labeldep_cli.ingest.sheet import Sheet, head_rows, read_sheet
@@ -118,20 +117,15 @@ def add_found(
         reading: takes the images.
         names_of: the names that the file of an image may have, by its path.
     """
-    finder = ImageFinder(reading.config, folders_of_images(file, reading.source))
+    finder = reading.finder(folders_of_images(file, reading.source))
     splits: Sequence[str | None] = [entry.split or split for entry in entries]
     if not any(splits) and (of_folders := splits_of_folders([entry.path for entry in entries])):
         splits = of_folders
         reading.understood.append("splits by the folders of the images")
-    found = [
+    reading.entries += [
         replace(entry, path=finder.find(*names_of(entry.path)), split=own)
         for entry, own in zip(entries, splits, strict=True)
     ]
-    reading.entries += found
-    elsewhere = [(a.path, b.path) for a, b in zip(entries, found, strict=True) if not b.path.endswith(a.path)]
-    if elsewhere:
-        written, place = elsewhere[0]
-        reading.understood.append(f"images found under other paths: {len(elsewhere)}, such as {written!r} as {place}")
 
 
 def table_entries(

@@ -51,7 +51,7 @@ def read(source: Path, config: ImportConfig) -> Foreign:
     images: list[Entry] = []
     records: list[Record] = []
     for file in files:
-        finder = ImageFinder(config, [file.parent, file.parent / "images"])
+        finder = reading.finder([file.parent, file.parent / "images"])
         split = split_of(file.parent.name) if source.is_dir() and file.parent != source else None
         found = list(_records(file, reading))
         meant = _splits_meant([record for _, record in found], config)

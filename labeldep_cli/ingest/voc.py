@@ -83,7 +83,7 @@ def _read_part(part: Path, reading: Reading) -> None:
             continue
         folders = [part / "JPEGImages", part / "images", part]
         beside = file.parent if file.parent.name != _ANNOTATIONS else folders[0]
-        finder = finders.setdefault(beside, ImageFinder(reading.config, [beside, *folders]))
+        finder = finders.setdefault(beside, reading.finder([beside, *folders]))
         # The XML is named after its image. The name within it is often that of a file since renamed.
         path = finder.find(file.stem + (Path(filename).suffix or ".jpg"), file.stem, filename)
         split = splits.get(file.stem) if splits else split_of(file.parent.name)

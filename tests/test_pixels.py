@@ -186,14 +186,22 @@ class TestMoreThan8Bits:
 
 
 JPEG_2000 = {
-    "12 bits": "/0//UQApAAAAAAAEAAAAAgAAAAAAAAAAAAAABAAAAAIAAAAAAAAAAAABCwEB/1IADAAAAAEAAAQEAAH/XAAEQGD/ZAAlAAFDcmVhdGV"
-    "kIGJ5IE9wZW5KUEVHIHZlcnNpb24gMi41LjT/kAAKAAAAAAAeAAH/k9/gNAkY60UBaX5aoGUmp3//2Q==",
-    "12 bits in 16": "/0//UQApAAAAAAAEAAAAAgAAAAAAAAAAAAAABAAAAAIAAAAAAAAAAAABDwEB/1IADAAAAAEAAAQEAAH/XAAEQID/ZAAlAAFDcmVh"
-    "dGVkIGJ5IE9wZW5KUEVHIHZlcnNpb24gMi41LjT/kAAKAAAAAAAgAAH/k9/4kHAJGOtFAWl+WqBlJqdCK//Z",
-    "signed": "/0//UQApAAAAAAAEAAAAAgAAAAAAAAAAAAAABAAAAAIAAAAAAAAAAAABjwEB/1IADAAAAAEAAAQEAAH/XAAEQID/ZAAlAAFDcmVhdGVk"
-    "IGJ5IE9wZW5KUEVHIHZlcnNpb24gMi41LjT/kAAKAAAAAAAgAAH/k8H+A4AROug4vm6SdDVEtfDjA//Z",
-    "colour": "/0//UQAvAAAAAAAEAAAAAgAAAAAAAAAAAAAABAAAAAIAAAAAAAAAAAADDwEBDwEBDwEB/1IADAAAAAEBAAQEAAH/XAAEQID/ZAAlAAFD"
-    "cmVhdGVkIGJ5IE9wZW5KUEVHIHZlcnNpb24gMi41LjT/kAAKAAAAAAAiAAH/k9/4kHAJGOtFAWl+WqBlJqdCK4CA/9k=",
+    "12 bits": (
+        "/0//UQApAAAAAAAEAAAAAgAAAAAAAAAAAAAABAAAAAIAAAAAAAAAAAABCwEB/1IADAAAAAEAAAQEAAH/XAAEQGD/ZAAlAAFDcmVh"
+        "dGVkIGJ5IE9wZW5KUEVHIHZlcnNpb24gMi41LjT/kAAKAAAAAAAeAAH/k9/gNAkY60UBaX5aoGUmp3//2Q=="
+    ),
+    "12 bits in 16": (
+        "/0//UQApAAAAAAAEAAAAAgAAAAAAAAAAAAAABAAAAAIAAAAAAAAAAAABDwEB/1IADAAAAAEAAAQEAAH/XAAEQID/ZAAlAAFDcmVh"
+        "dGVkIGJ5IE9wZW5KUEVHIHZlcnNpb24gMi41LjT/kAAKAAAAAAAgAAH/k9/4kHAJGOtFAWl+WqBlJqdCK//Z"
+    ),
+    "signed": (
+        "/0//UQApAAAAAAAEAAAAAgAAAAAAAAAAAAAABAAAAAIAAAAAAAAAAAABjwEB/1IADAAAAAEAAAQEAAH/XAAEQID/ZAAlAAFDcmVh"
+        "dGVkIGJ5IE9wZW5KUEVHIHZlcnNpb24gMi41LjT/kAAKAAAAAAAgAAH/k8H+A4AROug4vm6SdDVEtfDjA//Z"
+    ),
+    "colour": (
+        "/0//UQAvAAAAAAAEAAAAAgAAAAAAAAAAAAAABAAAAAIAAAAAAAAAAAADDwEBDwEBDwEB/1IADAAAAAEBAAQEAAH/XAAEQID/ZAAl"
+        "AAFDcmVhdGVkIGJ5IE9wZW5KUEVHIHZlcnNpb24gMi41LjT/kAAKAAAAAAAiAAH/k9/4kHAJGOtFAWl+WqBlJqdCK4CA/9k="
+    ),
 }
 """Of 4 x 2 pixels, by OpenJPEG. A row is 0, 819, 4095, 2048; 16 times that in 16 bits; 1024 less with a sign."""
 
@@ -510,11 +518,14 @@ class TestHeif:
 
 class TestReport:
     def facts(self, pixels: object, values: Values | None = None):
-        return facts_of(Image.fromarray(np.array(pixels, np.uint8)), values)
+        image = Image.fromarray(np.array(pixels, np.uint8))
+        return facts_of(image, image.convert("L"), values)
 
     def test_facts_of_an_image(self):
-        mixed = self.facts([[[0, 0, 0], [30, 60, 90]]])
+        mixed = self.facts([[[0, 0, 0], [60, 60, 60]]])
         assert mixed.mean == 30 and mixed.colour == ""
+        same_grey = self.facts([[[0, 0, 255], [97, 0, 0]]])
+        assert same_grey.mean == 29 and same_grey.colour == "", "two colours of the same shade"
         assert self.facts(np.full((5, 5, 3), 7)).colour == "#070707"
 
     def test_what_a_user_should_know(self):

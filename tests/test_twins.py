@@ -224,6 +224,18 @@ class TestAudit:
         assert known.looks("on black") == {}
 
 
+def test_many_copies_do_not_fill_the_terminal(tmp_path):
+    lines = ["path,split,sea,sky"]
+    for pair in range(12):
+        for copy, split in enumerate(("train", "test")):
+            Image.new("RGB", (20 + pair, 20), (pair, 0, 0)).save(tmp_path / f"{pair}-{copy}.png")
+            lines.append(f"{pair}-{copy}.png,{split},{pair % 2},{1 - pair % 2}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    told = Sandbox(tmp_path).run("data", tmp_path / "labels.csv").stdout.splitlines()
+    assert sum(line.startswith("the same file: ") for line in told) == 11
+    assert "the same file: 2 more groups (--json lists all)" in told
+
+
 class TestImport:
     def rows(self, n, splits=None, groups=None):
         labels = np.random.default_rng(0).integers(0, 2, (n, 3)).astype(np.int8)

@@ -305,6 +305,7 @@ class TestUnreadable:
             (20, "OTHER_FORMAT"),
             (21, "OTHER_TIFF"),
             (22, "LONG_TEXT"),
+            (23, "UNREAD_BITS"),
         ]
         assert len({reason.text for reason in Reason}) == 22
 

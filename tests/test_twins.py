@@ -6,6 +6,8 @@ import io
 import json
 import shlex
 import shutil
+import subprocess
+import sys
 import time
 from itertools import combinations
 from pathlib import Path
@@ -222,6 +224,12 @@ class TestAudit:
         known.remember_looks("on white", {b"x" * 32: 2**64 - 1, b"y" * 32: None})
         assert known.looks("on white") == {b"x" * 32: 2**64 - 1, b"y" * 32: None}
         assert known.looks("on black") == {}
+
+
+def test_data_compares_images_without_torch():
+    """The import would double the time of `labeldep data` on a small data set."""
+    code = "import sys, labeldep_cli.pipelines.data; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_many_copies_do_not_fill_the_terminal(tmp_path):

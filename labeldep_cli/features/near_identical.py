@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.datasets.twins import Looks, TwinReport, twins_of
 from labeldep_cli.features.check import ListedImage, ReadImage, listed_images, read_all
 from labeldep_cli.features.pixel_rules import USUAL_RULES, PixelRules
 from labeldep_cli.features.reasons import Reason
-from labeldep_cli.features.store.known_files import KnownFiles
 from labeldep_cli.features.value_ranges import joined, suggested_range
 from labeldep_cli.progress import Reporter
+
+if TYPE_CHECKING:  # it imports torch, which `labeldep data` does without
+    from labeldep_cli.features.store.known_files import KnownFiles
 
 
 def near_identical(

@@ -307,7 +307,7 @@ class TestUnreadable:
             (22, "LONG_TEXT"),
             (23, "UNREAD_BITS"),
         ]
-        assert len({reason.text for reason in Reason}) == 22
+        assert len({reason.text for reason in Reason}) == 23
 
 
 def noise_image(size=(300, 200), seed=0):

@@ -110,7 +110,7 @@ def png(pixels: NDArray[Any], chunks: bytes = b"") -> bytes:
 def tiff(
     pixels: NDArray[Any],
     kind: type[np.number[Any]],
-    alpha: bool = False,
+    alpha: Literal[0, 1, 2] = 0,
     min_is_white: bool = False,
     order: Literal["<", ">"] = "<",
     layout: Literal["pixels", "bands", "deflated"] = "pixels",
@@ -120,7 +120,7 @@ def tiff(
     Args:
         pixels: numbers that fit `kind`.
         kind: their type in the file.
-        alpha: whether a fourth band is alpha, rather than of no stated meaning.
+        alpha: a fourth band is of no stated meaning (0), alpha that the colours are multiplied by (1), or alpha (2).
         min_is_white: whether the lowest value is white.
         order: "<" for little-endian, ">" for big-endian.
         layout: pixel by pixel, band by band, or pixel by pixel and compressed.
@@ -144,7 +144,7 @@ def tiff(
         (278, "H", [height]),
         (279, "I", [len(part) for part in parts]),
         (284, "H", [2 if layout == "bands" else 1]),
-        (338, "H", [2 if alpha else 0] * (bands - 3)),
+        (338, "H", [alpha] * (bands - 3)),
         (339, "H", [number] * bands),
     ]
     tags = [tag for tag in tags if tag[2]]

@@ -61,6 +61,16 @@ class TestStratify:
         assert stratify(counts, np.array([1, 2, 3], np.uint64), 0.5).tolist() == [True, True, False]
         assert stratify(counts, np.array([3, 2, 1], np.uint64), 0.5).tolist() == [False, False, True]
 
+    @pytest.mark.parametrize("stratified", [False, True])
+    @pytest.mark.parametrize("fraction", [0, 0.0, 0.9])
+    @pytest.mark.parametrize("n", [2, 3, 1000])
+    def test_no_side_is_empty(self, n, fraction, stratified):
+        """A fraction of zero may be an integer, from Python or from labeldep.toml."""
+        labels = (np.random.default_rng(0).random((n, 5)) < 0.3).astype(np.int8)
+        drawn = hold_out_by_name(names_of(n), fraction, 0, "val", Labels(labels), stratified)
+        assert len(drawn.kept) and len(drawn.held_out) and len(drawn.kept) + len(drawn.held_out) == n
+        assert n < 1000 or abs(len(drawn.held_out) / n - fraction) < 0.05
+
     @pytest.mark.parametrize("fraction", [0.05, 0.25])
     def test_meets_every_share_more_nearly_than_a_plain_draw(self, fraction):
         labels = label_sets(4000, 12)

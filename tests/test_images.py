@@ -305,8 +305,9 @@ class TestUnreadable:
             (20, "OTHER_FORMAT"),
             (21, "OTHER_TIFF"),
             (22, "LONG_TEXT"),
+            (23, "UNREAD_BITS"),
         ]
-        assert len({reason.text for reason in Reason}) == 22
+        assert len({reason.text for reason in Reason}) == 23
 
 
 def noise_image(size=(300, 200), seed=0):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import resource
 import socket
+import struct
 import subprocess
 import sys
 import zlib
@@ -145,6 +147,19 @@ class TestMoreThan8Bits:
         assert refusal(tiff(np.full((4, 4, 3), 65535), np.uint16, layout="bands")).reason == Reason.OTHER_TIFF
         assert (seen(tiff(np.full((4, 4, 3), 200), np.uint8, layout="bands")) == 200).all()
 
+    def test_signed_integers_of_8_bits_are_refused(self):
+        """Pillow takes -1 for 255."""
+        assert refusal(tiff(np.array([[-128, -1, 0, 127]]), np.int8)).reason == Reason.OTHER_TIFF
+
+    @pytest.mark.parametrize(("factor", "value_range"), [(257, None), (16, "0,4080")])
+    def test_colours_that_are_multiplied_by_alpha(self, factor, value_range):
+        deep = np.array([[[100, 50, 0, 128], [200, 0, 10, 255], [0, 0, 0, 0]]]) * factor
+        deep[..., 3] = np.array([128, 255, 0]) * 257
+        expected = [[199, 100, 0], [200, 0, 10], [0, 0, 0]]  # 199 = 100 * 255 / 128
+        pixels = seen(tiff(deep, np.uint16, alpha=1), value_range, "black")[0]
+        np.testing.assert_allclose(pixels[1:], expected[1:], atol=1)
+        np.testing.assert_allclose(pixels[0], [100, 50, 0], atol=1)  # half of it, on black
+
     def test_a_pil_image_of_integers_has_no_format(self):
         image = Image.fromarray(np.array([[0, 70_000, 140_000]], np.int32))
         assert np.asarray(as_rgb(image, PixelRules("0,140000"))[0])[0, :, 0].tolist() == [0, 128, 255]
@@ -168,6 +183,55 @@ class TestMoreThan8Bits:
         for form in forms_of(photo):
             difference = seen(form.content, form.value_range) - np.asarray(form.plain.convert("RGB")).astype(int)
             assert np.abs(difference[1:]).max() <= 1, form.name  # row 0 has the overexposed pixel
+
+
+JPEG_2000 = {
+    "12 bits": (
+        "/0//UQApAAAAAAAEAAAAAgAAAAAAAAAAAAAABAAAAAIAAAAAAAAAAAABCwEB/1IADAAAAAEAAAQEAAH/XAAEQGD/ZAAlAAFDcmVh"
+        "dGVkIGJ5IE9wZW5KUEVHIHZlcnNpb24gMi41LjT/kAAKAAAAAAAeAAH/k9/gNAkY60UBaX5aoGUmp3//2Q=="
+    ),
+    "12 bits in 16": (
+        "/0//UQApAAAAAAAEAAAAAgAAAAAAAAAAAAAABAAAAAIAAAAAAAAAAAABDwEB/1IADAAAAAEAAAQEAAH/XAAEQID/ZAAlAAFDcmVh"
+        "dGVkIGJ5IE9wZW5KUEVHIHZlcnNpb24gMi41LjT/kAAKAAAAAAAgAAH/k9/4kHAJGOtFAWl+WqBlJqdCK//Z"
+    ),
+    "signed": (
+        "/0//UQApAAAAAAAEAAAAAgAAAAAAAAAAAAAABAAAAAIAAAAAAAAAAAABjwEB/1IADAAAAAEAAAQEAAH/XAAEQID/ZAAlAAFDcmVh"
+        "dGVkIGJ5IE9wZW5KUEVHIHZlcnNpb24gMi41LjT/kAAKAAAAAAAgAAH/k8H+A4AROug4vm6SdDVEtfDjA//Z"
+    ),
+    "colour": (
+        "/0//UQAvAAAAAAAEAAAAAgAAAAAAAAAAAAAABAAAAAIAAAAAAAAAAAADDwEBDwEBDwEB/1IADAAAAAEBAAQEAAH/XAAEQID/ZAAl"
+        "AAFDcmVhdGVkIGJ5IE9wZW5KUEVHIHZlcnNpb24gMi41LjT/kAAKAAAAAAAiAAH/k9/4kHAJGOtFAWl+WqBlJqdCK4CA/9k="
+    ),
+}
+"""Of 4 x 2 pixels, by OpenJPEG. A row is 0, 819, 4095, 2048; 16 times that in 16 bits; 1024 less with a sign."""
+
+
+class TestJpeg2000:
+    @pytest.mark.parametrize(
+        ("form", "value_range", "levels"),
+        [
+            ("12 bits", None, [0, 51, 255, 128]),
+            ("12 bits", "0,4095", [0, 51, 255, 128]),
+            ("12 bits in 16", "0,65520", [0, 51, 255, 128]),
+            ("signed", "-1024,3071", [0, 51, 255, 128]),
+        ],
+    )
+    def test_the_values_are_those_of_the_file(self, form, value_range, levels):
+        """Pillow makes 16 unsigned bits of them all."""
+        assert seen(base64.b64decode(JPEG_2000[form]), value_range)[0, :, 0].tolist() == levels
+
+    def test_a_range_of_numbers_with_a_sign_is_unclear(self):
+        assert refusal(base64.b64decode(JPEG_2000["signed"])).values == Values(-1024, 3071, whole=True)
+
+    @pytest.mark.parametrize("value_range", [None, "0,65535"])
+    def test_colours_of_which_pillow_makes_white_black_are_refused(self, value_range):
+        content = base64.b64decode(JPEG_2000["colour"])
+        assert refusal(content, PixelRules(value_range)).reason == Reason.UNREAD_BITS
+
+    def test_one_of_8_bits_is_read(self):
+        stream = io.BytesIO()
+        Image.new("RGB", (9, 9), (1, 2, 3)).save(stream, "JPEG2000")
+        assert seen(stream.getvalue())[0, 0].tolist() == [1, 2, 3]
 
 
 class TestRanges:
@@ -284,7 +348,7 @@ class TestTransparency:
     def test_infrared_is_no_alpha(self):
         bands = np.dstack([self.halves((1, 2, 3)), np.zeros((8, 8), np.uint8)])
         np.testing.assert_array_equal(seen(tiff(bands, np.uint8)), self.halves((1, 2, 3)))
-        assert (seen(tiff(bands, np.uint8, alpha=True)) == 255).all()
+        assert (seen(tiff(bands, np.uint8, alpha=2)) == 255).all()
 
 
 class TestReasons:
@@ -382,6 +446,19 @@ class TestText:
             refusal(content[:end]) if end < len(content) - 40 else None
 
 
+def two_pages(first: bytes, second: bytes) -> bytes:
+    """A TIFF of the pages of two little-endian ones."""
+    pages = [bytearray(first), bytearray(second)]
+    starts = [struct.unpack_from("<I", page, 4)[0] for page in pages]
+    counts = [struct.unpack_from("<H", page, start)[0] for page, start in zip(pages, starts, strict=True)]
+    for place in range(starts[1] + 2, starts[1] + 2 + 12 * counts[1], 12):
+        tag, kind, count, value = struct.unpack_from("<HHII", second, place)
+        if tag == 273 or count * {3: 2, 4: 4}[kind] > 4:  # a place in the file
+            struct.pack_into("<I", pages[1], place + 8, value + len(first))
+    struct.pack_into("<I", pages[0], starts[0] + 2 + 12 * counts[0], len(first) + starts[1])
+    return bytes(pages[0] + pages[1])
+
+
 class TestPages:
     def pages(self, *sizes: tuple[int, int]) -> bytes:
         stream = io.BytesIO()
@@ -401,6 +478,11 @@ class TestPages:
     )
     def test_a_thumbnail_is_not_taken_for_the_image(self, sizes, page):
         assert (seen(self.pages(*sizes)) == page).all()
+
+    def test_a_thumbnail_before_colours_of_16_bits(self):
+        thumbnail, image = (tiff(np.full((*size, 3), 40_000), np.uint16) for size in ((22, 32), (224, 320)))
+        pixels = seen(two_pages(thumbnail, image))
+        assert pixels.shape == (224, 320, 3) and (pixels == 156).all()  # 40,000 / 257
 
     def test_a_thumbnail_alone_is_refused(self):
         """Raw data of a camera: a TIFF whose image is where no TIFF reader looks."""
@@ -436,11 +518,14 @@ class TestHeif:
 
 class TestReport:
     def facts(self, pixels: object, values: Values | None = None):
-        return facts_of(Image.fromarray(np.array(pixels, np.uint8)), values)
+        image = Image.fromarray(np.array(pixels, np.uint8))
+        return facts_of(image, image.convert("L"), values)
 
     def test_facts_of_an_image(self):
-        mixed = self.facts([[[0, 0, 0], [30, 60, 90]]])
+        mixed = self.facts([[[0, 0, 0], [60, 60, 60]]])
         assert mixed.mean == 30 and mixed.colour == ""
+        same_grey = self.facts([[[0, 0, 255], [97, 0, 0]]])
+        assert same_grey.mean == 29 and same_grey.colour == "", "two colours of the same shade"
         assert self.facts(np.full((5, 5, 3), 7)).colour == "#070707"
 
     def test_what_a_user_should_know(self):

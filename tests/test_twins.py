@@ -6,6 +6,8 @@ import io
 import json
 import shlex
 import shutil
+import subprocess
+import sys
 import time
 from itertools import combinations
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
-from sandbox import Sandbox
+from sandbox import BACKBONE, Sandbox
 
 from labeldep_cli.cli.split_checks import print_gaps, print_twins
 from labeldep_cli.config import ImportConfig
@@ -21,10 +23,12 @@ from labeldep_cli.datasets import table
 from labeldep_cli.datasets.label_gaps import LabelGaps
 from labeldep_cli.datasets.rows import Rows
 from labeldep_cli.datasets.twins import MAX_DISTANCE, Looks, leaking, near_pairs, twin_rows
+from labeldep_cli.features import near_identical
 from labeldep_cli.features.check import listed_images, read_all
 from labeldep_cli.features.look import look_of
-from labeldep_cli.features.near_identical import looks_of, near_identical
+from labeldep_cli.features.near_identical import looks_of
 from labeldep_cli.features.pixel_rules import USUAL_RULES
+from labeldep_cli.features.store.known_files import KnownFiles
 from labeldep_cli.ingest.division import divide, with_twins
 from labeldep_cli.pipelines.data import check
 from labeldep_cli.progress import SilentReporter
@@ -60,23 +64,27 @@ SAME = {
 }
 
 
+def look(image: Image.Image) -> int | None:
+    return look_of(image.convert("L"))
+
+
 class TestLook:
     @pytest.mark.parametrize("change", SAME)
     def test_survives(self, shared_data, change):
         photos = [Image.open(path).convert("RGB") for path in sorted((shared_data / "miml2000/images").glob("*1.jpg"))]
-        near = [distance(look_of(photo), look_of(SAME[change](photo))) <= MAX_DISTANCE for photo in photos[:60]]
+        near = [distance(look(photo), look(SAME[change](photo))) <= MAX_DISTANCE for photo in photos[:60]]
         assert sum(near) >= 59
 
     @pytest.mark.parametrize("mean", [0, 128, 255])
     def test_images_of_one_colour_have_none(self, mean):
         noise = np.random.default_rng(0).normal(mean, 4, (200, 300, 3)).clip(0, 255).astype(np.uint8)
         for image in (Image.new("RGB", (300, 200), (mean,) * 3), Image.fromarray(noise)):
-            assert look_of(image) is None and look_of(encoded(image, quality=40)) is None
+            assert look(image) is None and look(encoded(image, quality=40)) is None
 
     def test_a_faint_picture_has_one(self):
         image = Image.new("RGB", (300, 200), (120, 120, 120))
         image.paste((140, 140, 140), (50, 50, 200, 150))
-        assert look_of(image.filter(ImageFilter.GaussianBlur(5))) is not None
+        assert look(image.filter(ImageFilter.GaussianBlur(5))) is not None
 
 
 class TestNearPairs:
@@ -157,7 +165,7 @@ def album(tmp_path, draw):
 
 class TestOfADataSet:
     def test_pairs_across_splits_come_first_then_those_with_other_labels(self, album):
-        report = near_identical(album, USUAL_RULES, 0, SilentReporter())
+        report = check(album, 0, SilentReporter()).near_identical
         assert [twin.paths for twin in report.twins] == [
             ("0.png", "0-small.jpg"),
             ("2.png", "2-copy.png"),
@@ -187,13 +195,53 @@ class TestOfADataSet:
 
     def test_real_photos(self, shared_data, draw):
         """miml2000 has the same photos several times: 13 are in train or val and in a later split."""
-        report = near_identical(table.load(shared_data / "miml2000", draw), USUAL_RULES, 2, SilentReporter())
+        report = check(table.load(shared_data / "miml2000", draw), 2, SilentReporter()).near_identical
         assert len(report.across) >= 10 and report.n_leaking == 13 and report.n_plain == 0
         assert {"images/59.jpg", "images/385.jpg"} in [set(twin.paths) for twin in report.contradicting]
 
     def test_ready_features_have_none(self, shared_data, draw):
         dataset = table.load(shared_data / "tabular" / "yeast.npz", draw)
-        assert near_identical(dataset, USUAL_RULES, 0, SilentReporter()).twins == ()
+        assert check(dataset, 0, SilentReporter()).near_identical.twins == ()
+
+
+class TestAudit:
+    def test_tells_the_leaks_and_reads_no_image_for_them_again(self, album, tmp_path, monkeypatch):
+        sandbox = Sandbox(tmp_path)
+        words = ("audit", tmp_path / "labels.csv", *BACKBONE, "--folds", 2, "--repeats", 1, "--steps", 5)
+        words = (*words, "--out", tmp_path / "audit")
+        found = sandbox.json(*words)["near_identical"]
+        report = check(album, 0, SilentReporter()).near_identical.to_json()
+        for pair in (*report["pairs"], *found["pairs"]):
+            pair.pop("distance")
+        assert found == report
+        monkeypatch.setattr(near_identical, "read_all", None)
+        result = sandbox.run(*words)
+        assert "2 images of train or val with a copy or a near-identical image in a later split" in result.stdout
+
+    def test_another_background_is_another_look(self, tmp_path):
+        known = KnownFiles(tmp_path)
+        known.remember([])
+        known.remember_looks("on white", {b"x" * 32: 2**64 - 1, b"y" * 32: None})
+        assert known.looks("on white") == {b"x" * 32: 2**64 - 1, b"y" * 32: None}
+        assert known.looks("on black") == {}
+
+
+def test_data_compares_images_without_torch():
+    """The import would double the time of `labeldep data` on a small data set."""
+    code = "import sys, labeldep_cli.pipelines.data; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_many_copies_do_not_fill_the_terminal(tmp_path):
+    lines = ["path,split,sea,sky"]
+    for pair in range(12):
+        for copy, split in enumerate(("train", "test")):
+            Image.new("RGB", (20 + pair, 20), (pair, 0, 0)).save(tmp_path / f"{pair}-{copy}.png")
+            lines.append(f"{pair}-{copy}.png,{split},{pair % 2},{1 - pair % 2}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    told = Sandbox(tmp_path).run("data", tmp_path / "labels.csv").stdout.splitlines()
+    assert sum(line.startswith("the same file: ") for line in told) == 11
+    assert "the same file: 2 more groups (--json lists all)" in told
 
 
 class TestImport:
@@ -298,6 +346,13 @@ class TestImportCommand:
         record = sandbox.json("data", out)
         assert record["near_identical"]["leaking_images"] == 0
         assert record["near_identical"]["different_labels"] == 1, "twins with different labels in one split are kept"
+
+    def test_a_copy_with_more_than_8_bits_is_left_out_too(self, sandbox, tmp_path):
+        """Import is told no value range."""
+        grey = np.asarray(Image.open(tmp_path / "0.png").convert("L")).astype(np.uint16)
+        Image.fromarray(grey * 16).save(tmp_path / "0.png")
+        out = tmp_path / "out.csv"
+        assert sandbox.json("import", tmp_path / "split.csv", "--drop-leaks", "--out", out)["rows"] == 9
 
     def test_the_line_that_data_prints_works(self, sandbox, tmp_path):
         result = sandbox.run("data", tmp_path / "split.csv")

@@ -139,6 +139,9 @@ def _show(result: Audit, label: str | None, json: bool) -> None:
         print_line(f"same image, other labels: {', '.join(contradiction.paths)}: {', '.join(contradiction.labels)}")
     if len(record.contradictions) > SHOWN:
         print_line(f"same image, other labels: {len(record.contradictions) - SHOWN:,} more groups (--json lists all)")
+    if result.near_identical.n_leaking:
+        n = counted(result.near_identical.n_leaking, "image")
+        print_line(f"{n} of train or val with a copy or a near-identical image in a later split: see labeldep data")
     if record.n_decided:
         print_line(f"{counted(record.n_decided, 'image')} decided already, and left out")
     print_line(f"all of them: {result.table}; to look at: {result.gallery}")

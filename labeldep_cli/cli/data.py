@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SHOWN_LABELS = 30
 SHOWN_CONFLICTS = 10
+SHOWN_DUPLICATES = 10
 _NAMES = "; ".join(f"{name}: {row.help}" for name, row in DATASETS.items())
 
 
@@ -131,9 +132,11 @@ def _print(report: DataReport, table: Path | None) -> None:
     if report.constant_labels:
         print_line(f"labels that are never absent: {', '.join(report.constant_labels)}")
     print_gaps(report.label_gaps)
-    for group in report.duplicates:
+    for group in report.duplicates[:SHOWN_DUPLICATES]:
         leak = "  <- in different splits" if group.leaks else ""
         print_line(f"the same file: {', '.join(group.paths)}{leak}")
+    if len(report.duplicates) > SHOWN_DUPLICATES:
+        print_line(f"the same file: {len(report.duplicates) - SHOWN_DUPLICATES} more groups (--json lists all)")
     print_twins(report.near_identical, table)
     for sentence in report.pixels.sentences:
         print_line(sentence)

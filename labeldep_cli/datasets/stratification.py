@@ -76,7 +76,7 @@ def stratify(counts: LabelCounts, hashes: NDArray[np.uint64], fraction: float) -
     """
     by_label = np.lexsort((hashes[counts.unit], counts.label))
     bounds = np.searchsorted(counts.label[by_label], np.arange(counts.n_labels + 1))
-    wanted = fraction * counts.rows_with_labels()
+    wanted = counts.rows_with_labels() * float(fraction)
     left = np.bincount(counts.label, minlength=counts.n_labels)
     undecided, held_out = np.ones(len(hashes), bool), np.zeros(len(hashes), bool)
     while left.any():

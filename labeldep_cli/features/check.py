@@ -141,7 +141,9 @@ def _read_one(file: ImageFile, rules: PixelRules, hashed: bool) -> ReadImage:
     except UnreadableImage as unreadable:
         facts = PixelFacts(values=unreadable.values) if unreadable.values else None
         return ReadImage(unreadable.reason, pixels=facts)
-    return ReadImage(0, hashlib.sha256(content).digest() if hashed else None, look_of(image), facts_of(image, values))
+    grey = image.convert("L")
+    digest = hashlib.sha256(content).digest() if hashed else None
+    return ReadImage(0, digest, look_of(grey), facts_of(image, grey, values))
 
 
 def duplicates_among(listed: Sequence[ListedImage], read: Sequence[ReadImage]) -> tuple[Duplicate, ...]:

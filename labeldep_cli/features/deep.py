@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from labeldep_cli.features.jpeg2000 import precision_of
+
 _FULL = 65535
 _BRIGHT = 16384
 """A 16-bit image that does not reach this value probably has fewer bits: 10, 12 or 14 of a camera or a scanner."""
@@ -24,7 +26,7 @@ _ROWS = 64
 
 _TRANSPARENCY = "transparency"
 _BITS, _PHOTOMETRIC, _BANDS, _LAYOUT, _NUMBERS = 258, 262, 277, 284, 339  # tags of a TIFF
-_UNSIGNED, _BAND_BY_BAND = 1, 2
+_UNSIGNED, _SIGNED, _BAND_BY_BAND = 1, 2, 2
 
 
 class Values(NamedTuple):
@@ -51,7 +53,11 @@ class NoValueRange(Exception):
 
 
 class UnreadTiff(Exception):
-    """A TIFF has bands that are not read, or only a thumbnail of its image."""
+    """A TIFF has bands or numbers that are not read, or only a thumbnail of its image."""
+
+
+class UnreadBits(Exception):
+    """A format whose values with more than 8 bits Pillow spoils."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,9 @@ def deep_pixels(image: Image.Image) -> DeepPixels | None:
     """The pixels of an opened image with more than 8 bits; None for any other image, which is not decoded here.
 
     Raises:
-        UnreadTiff: a TIFF has more bands than red, green, blue and one more, or 16 bits in bands that are apart.
+        UnreadTiff: a TIFF has more bands than red, green, blue and one more, 16 bits in bands that are apart, or
+            signed integers of 8 bits.
+        UnreadBits: a JPEG 2000 has colours with more than 8 bits.
         Exception: the file is damaged; Pillow's decoders raise many kinds.
     """
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
@@ -129,6 +137,10 @@ def deep_pixels(image: Image.Image) -> DeepPixels | None:
         raise UnreadTiff
     if bands > 1 and bits > 8 and tags.get(_LAYOUT) == _BAND_BY_BAND:  # Pillow takes their bytes for pixels
         raise UnreadTiff
+    if bits == 8 and tags.get(_NUMBERS, (_UNSIGNED,))[0] == _SIGNED:  # and -1 for 255
+        raise UnreadTiff
+    if image.format == "JPEG2000":
+        return _of_jpeg2000(image)
     if image.mode == "F":
         return DeepPixels(np.asarray(image))
     if image.mode.startswith("I"):
@@ -137,7 +149,7 @@ def deep_pixels(image: Image.Image) -> DeepPixels | None:
     mode = modes.pop() if len(modes) == 1 else ""
     if mode == "LA;16B":
         return _grey_with_alpha(image)
-    return _colours(image) if re.fullmatch(r"RGB[AX]?;16[LBN]", mode) else None
+    return _colours(image) if re.fullmatch(r"RGB[AaX]?;16[LBN]", mode) else None
 
 
 def _grey(image: Image.Image, tags: Mapping[int, Any]) -> DeepPixels:
@@ -159,6 +171,19 @@ def _grey(image: Image.Image, tags: Mapping[int, Any]) -> DeepPixels:
     return DeepPixels(values, _alpha(values, image), brightest, inverted=tags.get(_PHOTOMETRIC) == 0)
 
 
+def _of_jpeg2000(image: Image.Image) -> DeepPixels | None:
+    """The pixels of a JPEG 2000. Pillow makes 16 bits of grey ones, and 8 of the others, whatever the file has."""
+    precision = precision_of(image)
+    if precision.bits <= 8:
+        return None
+    if image.mode != "I;16" or precision.bits > 16:  # Pillow turns white into black there
+        raise UnreadBits
+    values = np.asarray(image) >> (16 - precision.bits)
+    if precision.signed:
+        return DeepPixels(values.astype(np.int32) - 2 ** (precision.bits - 1))
+    return DeepPixels(values, brightest=2**precision.bits - 1)
+
+
 def _declared_maximum(image: Image.Image) -> int | None:
     """The highest value of a PGM as its header tells it, if Pillow scales it to 16 bits."""
     tiles = getattr(image, "tile", ())
@@ -176,15 +201,22 @@ def _grey_with_alpha(image: Image.Image) -> DeepPixels:
 
 def _colours(image: Image.Image) -> DeepPixels:
     """RGB of 16 bits a channel. Pillow keeps the high bytes; decoded in the other byte order, it keeps the low ones."""
+    mode = _raw_mode(image.tile[0])  # type: ignore[attr-defined]
+    premultiplied = "a" in mode
+    mode = mode.replace("a", "A")
+    image.tile = [_with_raw_mode(tile, mode) for tile in image.tile]  # type: ignore[attr-defined]
     stream = image.fp  # type: ignore[attr-defined]
     place = stream.tell()
     stream.seek(0)
     with Image.open(stream, formats=[str(image.format)]) as again:
-        again.tile = [_with_raw_mode(tile, _other_order(_raw_mode(tile))) for tile in again.tile]
+        again.seek(image.tell())
+        again.tile = [_with_raw_mode(tile, _other_order(mode)) for tile in again.tile]
         low = np.array(again)
     stream.seek(place)
     high = np.asarray(image)
     values = _joined(high[..., :3], low[..., :3])
+    if premultiplied:
+        values = np.minimum(values * (255 / np.maximum(high[..., 3:], 1)), _FULL).astype(np.uint16)
     return DeepPixels(values, high[..., 3] if image.mode == "RGBA" else _alpha(values, image), _FULL)
 
 

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import StubImageFile
 
 from labeldep_cli.datasets.image_file import ImageFile, InMemory, Member
-from labeldep_cli.features.deep import DeepPixels, NoValueRange, UnreadTiff, Values, deep_pixels
+from labeldep_cli.features.deep import DeepPixels, NoValueRange, UnreadBits, UnreadTiff, Values, deep_pixels
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.png_text import SIGNATURE, without_text
 from labeldep_cli.features.reasons import Reason, is_heif, reason_of_content
@@ -142,6 +142,8 @@ def decode_and_measure(
         raise UnreadableImage(file, Reason.NO_VALUE_RANGE, unclear.values) from None
     except UnreadTiff:
         raise UnreadableImage(file, Reason.OTHER_TIFF) from None
+    except UnreadBits:
+        raise UnreadableImage(file, Reason.UNREAD_BITS) from None
     except (UnreadableImage, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise many kinds on damaged data: struct.error, RuntimeError, ...
@@ -199,7 +201,8 @@ def as_rgb(image: Image.Image, rules: PixelRules) -> tuple[Image.Image, Values |
 
     Raises:
         NoValueRange: the image has more than 8 bits, no range is named, and its own is unclear.
-        UnreadTiff: a TIFF has more bands than red, green, blue and one more.
+        UnreadTiff: a TIFF has bands or numbers that are not read.
+        UnreadBits: a format whose values with more than 8 bits are not read.
         Exception: the file is damaged; Pillow's decoders raise many kinds.
     """
     deep = deep_pixels(image)

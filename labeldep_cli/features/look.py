@@ -12,18 +12,18 @@ _PLAIN = 2.0
 """Of 256 shades of grey: with a smaller deviation, an image is of one colour up to noise, and its hash says nothing."""
 
 
-def look_of(image: Image.Image) -> int | None:
+def look_of(grey: Image.Image) -> int | None:
     """The perceptual hash of an image: the signs of its 64 lowest frequencies, compared with their median.
 
     Args:
-        image: RGB.
+        grey: the image in shades of grey (mode L).
 
     Returns:
         64 bits; None for an image of one colour.
     """
     import imagehash  # with scipy, which only this command needs
 
-    small = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    small = grey.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
     if float(np.asarray(small).std()) < _PLAIN:
         return None
     return int(str(imagehash.phash(small)), 16)

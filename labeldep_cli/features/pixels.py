@@ -29,7 +29,7 @@ class PixelFacts:
 
     Attributes:
         colour: the one colour that all pixels have, as #rrggbb; empty if they differ.
-        mean: over pixels and channels after scaling, 0..255; None for an image that could not be used.
+        mean: shade of grey after scaling, 0..255; None for an image that could not be used.
         values: those of an image with more than 8 bits, else None.
     """
 
@@ -38,18 +38,23 @@ class PixelFacts:
     values: Values | None = None
 
 
-def facts_of(image: Image.Image, values: Values | None) -> PixelFacts:
+def facts_of(image: Image.Image, grey: Image.Image, values: Values | None) -> PixelFacts:
     """Measure an image that was read.
 
     Args:
         image: RGB.
+        grey: the same in shades of grey; to count these takes a third of the time.
         values: as `images.decode_and_measure` returns them.
     """
-    levels = np.reshape(image.histogram(), (3, 256))  # how many pixels have each level, by channel
-    mean = float((levels @ np.arange(256)).sum() / levels.sum())
-    is_flat = bool(((levels > 0).sum(axis=1) == 1).all())
-    colour = "#{:02x}{:02x}{:02x}".format(*levels.argmax(axis=1)) if is_flat else ""
-    return PixelFacts(colour, mean, values)
+    levels = np.array(grey.histogram())  # how many pixels have each shade
+    mean = float((levels @ np.arange(256)) / levels.sum())
+    return PixelFacts(_only_colour(image) if np.count_nonzero(levels) == 1 else "", mean, values)
+
+
+def _only_colour(image: Image.Image) -> str:
+    """The colour of an RGB image, as #rrggbb; empty if it has several."""
+    lowest, highest = np.transpose(image.getextrema())
+    return "#{:02x}{:02x}{:02x}".format(*lowest) if (lowest == highest).all() else ""
 
 
 @dataclass(frozen=True)

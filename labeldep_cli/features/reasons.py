@@ -30,6 +30,7 @@ class Reason(IntEnum):
     OTHER_FORMAT = 20
     OTHER_TIFF = 21
     LONG_TEXT = 22
+    UNREAD_BITS = 23
 
     @property
     def text(self) -> str:
@@ -60,6 +61,7 @@ _TEXTS = {
     Reason.OTHER_FORMAT: "an image format that is not read here, such as JPEG XL: save it as PNG or JPEG",
     Reason.OTHER_TIFF: "a TIFF with bands, numbers or raw data that are not read: save it as grey or RGB",
     Reason.LONG_TEXT: "text or metadata of many megabytes in the image",
+    Reason.UNREAD_BITS: "a JPEG 2000 in colour with more than 8 bits, which is not read: save it as 16-bit PNG",
 }
 
 ABSENT = (Reason.MISSING, Reason.DANGLING_LINK)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from labeldep_cli.config import READING, AuditConfig, Machine, RunWorkspace, Source, Workspace, flags_of
 from labeldep_cli.datasets.split import SPLITS, Skipped
+from labeldep_cli.datasets.twins import TwinReport
 from labeldep_cli.errors import CheckpointError, LabeldepError
 from labeldep_cli.evaluation.audit import fit_weights
 from labeldep_cli.evaluation.mistakes import Reviewed, estimate_mistakes
@@ -23,6 +24,7 @@ from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.of_run import open_run_data
 from labeldep_cli.projects.open import open_project
 from labeldep_cli.projects.project import Project
+from labeldep_cli.projects.twins import twins_in
 from labeldep_cli.reports.findings import by_score, finding, table
 from labeldep_cli.reports.page import render
 from labeldep_cli.review.shared_page import page_data
@@ -43,6 +45,7 @@ class Audit:
         evidence: the outputs of G and D, their weights, and the scores of all labels.
         skipped: rows that could not be checked.
         images_read: whether images were read, rather than only finished caches.
+        near_identical: images that look the same; those of a run's data are not compared.
     """
 
     record: AuditRecord
@@ -52,6 +55,7 @@ class Audit:
     evidence: Evidence
     skipped: tuple[Skipped, ...]
     images_read: bool
+    near_identical: TwinReport = field(default_factory=TwinReport)
 
     @property
     def of(self) -> str:
@@ -97,6 +101,7 @@ class Audit:
             "findings": findings,
             "cards": [card.to_json() for card in self.cards],
             "skipped": [skip.to_json() for skip in self.skipped],
+            "near_identical": self.near_identical.to_json(),
         }
 
 
@@ -125,7 +130,8 @@ def audit_dataset(
             reporter.note(f"rows or labels have changed since the last audit: its folds are trained again{former}")
 
         held_out, parts = cross_fit(project, config, Job(folder / RUNS, job.fresh), restarts)
-        return _audit(project, project.dataset.name, held_out, 1.0, config, folder, project.skipped(*parts))
+        audit = _audit(project, project.dataset.name, held_out, 1.0, config, folder, project.skipped(*parts))
+        return replace(audit, near_identical=twins_in(project))
 
 
 def audit_run(

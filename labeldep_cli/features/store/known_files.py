@@ -1,10 +1,10 @@
-"""A database of the SHA-256 of files, so that an image can be identified without reading its file again."""
+"""A database of the SHA-256 of files, so that an image is identified and compared without reading its file again."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -19,9 +19,11 @@ CREATE TABLE IF NOT EXISTS files (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS unusable (sha256 BLOB PRIMARY KEY, reason INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS replaced (sha256 BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS looks (sha256 BLOB, rules TEXT, look BLOB, PRIMARY KEY (sha256, rules)) WITHOUT ROWID;
 """
-"""`replaced` has what files held before other bytes were read from them. Databases of older versions lack it, and
-`unusable`: their table `unreadable` is not used, since it has images that can be read now."""
+"""`replaced` has what files held before other bytes were read from them; `looks`, 8 bytes of `features.look`, or none
+for an image of one colour. Databases of older versions lack both, and `unusable`: their table `unreadable` is not used,
+since it has images that can be read now."""
 
 _HAS = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 
@@ -93,6 +95,23 @@ class KnownFiles:
             if database is None or not database.execute(_HAS, ("unusable",)).fetchone():
                 return {}
             return dict(database.execute("SELECT sha256, reason FROM unusable"))
+
+    def looks(self, rules: str) -> dict[bytes, int | None]:
+        """What images look like (`features.look`), by the SHA-256 of their bytes; None for those of one colour.
+
+        Args:
+            rules: the rules by which they were read, in words.
+        """
+        with self._reading() as database:
+            if database is None or not database.execute(_HAS, ("looks",)).fetchone():
+                return {}
+            rows = database.execute("SELECT sha256, look FROM looks WHERE rules = ?", (rules,))
+            return {sha256: int.from_bytes(look, "big") if look else None for sha256, look in rows}
+
+    def remember_looks(self, rules: str, looks: Mapping[bytes, int | None]) -> None:
+        """Store what images look like that were just read; arguments as `looks` takes and returns them."""
+        rows = [(sha256, rules, b"" if look is None else look.to_bytes(8, "big")) for sha256, look in looks.items()]
+        self._write(("INSERT OR REPLACE INTO looks VALUES (?, ?, ?)", rows))
 
     def remember(self, identities: Iterable[Identity], reasons: Iterable[tuple[bytes, int]] = ()) -> None:
         """Store the identities of files that were just read, and the reasons why images could not be used.

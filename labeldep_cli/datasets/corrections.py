@@ -119,23 +119,27 @@ def replay(
         y: the row as the table has it, int8 [L].
         stack: the standing decisions on it, oldest first.
     """
-    values = dict(zip(space.names, y.tolist(), strict=True))
+    values, numbers = y.copy(), space.numbers
     conflicts: dict[str, Conflict] = {}
+
+    def value(name: str) -> int:
+        return int(values[numbers[name]]) if name in numbers else 0
+
     for decision in stack:
         if not decision.settles:
             continue
-        for name in [name for name in conflicts if values.get(name, 0) == decision.before.value(name)]:
+        for name in [name for name in conflicts if value(name) == decision.before.value(name)]:
             del conflicts[name]
         for name, (before, after) in changed_labels(decision).items():
-            if name not in values:
+            if name not in numbers:
                 conflicts[name] = Conflict(decision.path, name, "no label any more")
-            elif values[name] not in (before, after):
-                reason = f"{_WORDS[values[name]]} in the table, but changed from {_WORDS[before]} to {_WORDS[after]}"
+            elif value(name) not in (before, after):
+                reason = f"{_WORDS[value(name)]} in the table, but changed from {_WORDS[before]} to {_WORDS[after]}"
                 conflicts[name] = Conflict(decision.path, name, reason)
             else:
-                values[name] = after
+                values[numbers[name]] = after
                 conflicts.pop(name, None)
-    return np.array([values[name] for name in space.names], dtype=np.int8), list(conflicts.values())
+    return values, list(conflicts.values())
 
 
 def label_set(space: LabelSpace, y: NDArray[np.int8]) -> LabelSet:

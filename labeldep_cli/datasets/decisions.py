@@ -72,14 +72,13 @@ def now() -> str:
 
 
 def standing(decisions: Iterable[Decision]) -> dict[str, tuple[Decision, ...]]:
-    """The decisions on each image that nobody took back, oldest first; images without any are left out."""
+    """The decisions on each image that nobody took back, oldest first; the image that was decided last comes last."""
     by_path: dict[str, list[Decision]] = {}
     for decision in decisions:
-        stack = by_path.setdefault(decision.path, [])
         if decision.decision != "undo":
-            stack.append(decision)
-        elif stack:
-            stack.pop()
+            by_path[decision.path] = [*by_path.pop(decision.path, []), decision]
+        elif by_path.get(decision.path):
+            by_path[decision.path].pop()
     return {path: tuple(stack) for path, stack in by_path.items() if stack}
 
 

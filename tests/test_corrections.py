@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -445,3 +446,16 @@ def test_data_tells_what_is_applied_and_what_is_not(tmp_path: Path) -> None:
     plain = sandbox.json("data", sandbox.table, "--no-corrections")
     assert plain["corrections"] is None
     assert plain["splits"]["train"] != found["splits"]["train"]
+
+
+def test_a_table_that_was_renamed_is_told(table: Path, tmp_path: Path) -> None:
+    place = Place.of(table)
+    append(place.file, [decision("0.png", "skip", table=place.table)])
+    new = table.rename(table.with_name("new.csv"))
+    told = Sandbox(tmp_path).run("data", new).stderr
+    assert f"all decisions are on {place.table}, which is gone" in " ".join(told.split())
+    place.file.write_text(place.file.read_text().replace(f",{place.table},", ",new.csv,"))
+    assert "which is gone" not in Sandbox(tmp_path).run("data", new).stderr
+    append(place.file, [decision("0.png", "skip", table="other.csv")])
+    shutil.copy(new, new.with_name("third.csv"))
+    assert "which is gone" not in Sandbox(tmp_path).run("data", new.with_name("third.csv")).stderr, "there is new.csv"

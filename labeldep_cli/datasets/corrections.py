@@ -49,7 +49,19 @@ class Place:
         Raises:
             DatasetError: the file cannot be read, or is none of decisions.
         """
-        return standing(decision for decision in read(self.file) if decision.table == self.table)
+        return self.state()[0]
+
+    def state(self) -> tuple[dict[str, tuple[Decision, ...]], tuple[str, ...]]:
+        """As `decisions`; and if there is none, the tables of the file's decisions, if all of them are gone.
+
+        Raises:
+            DatasetError: as of `decisions`.
+        """
+        every = read(self.file)
+        tables = tuple(sorted({decision.table for decision in every}))
+        is_lost = self.table not in tables and not any((self.file.parent / table).exists() for table in tables)
+        own = standing(decision for decision in every if decision.table == self.table)
+        return own, tables if is_lost else ()
 
 
 def corrected(dataset: Dataset) -> Dataset:
@@ -82,7 +94,7 @@ def corrected_rows(rows: Rows, place: Path) -> tuple[Rows, Corrections]:
 
 def _apply(splits: Iterable[Split], place: Place) -> tuple[list[Split], Corrections]:
     """Correct the labels of all splits; a split without a correction is returned as it is."""
-    decisions = place.decisions()
+    decisions, renamed = place.state()
     settling = {path: stack for path, stack in decisions.items() if settled(stack)}
     gone = dict.fromkeys(settling)
     decided: set[str] = set()
@@ -103,7 +115,9 @@ def _apply(splits: Iterable[Split], place: Place) -> tuple[list[Split], Correcti
             images, labels = images + bool(n_changed), labels + n_changed
         corrected_splits.append(split if np.array_equal(y, split.labels) else replace(split, labels=y))
     n_skipped = len(decisions) - len(settling)
-    found = Corrections(place.file, frozenset(decided), images, labels, tuple(conflicts), tuple(gone), n_skipped)
+    found = Corrections(
+        place.file, frozenset(decided), images, labels, tuple(conflicts), tuple(gone), n_skipped, renamed
+    )
     return corrected_splits, found
 
 

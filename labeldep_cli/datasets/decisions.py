@@ -126,6 +126,7 @@ class Corrections:
         conflicts: corrections that are not applied.
         gone: decided images that the data set no longer has.
         skipped: number of images that were looked at without a decision.
+        renamed: if there is no decision on this table, the tables of the file's decisions that are gone.
     """
 
     file: Path
@@ -135,6 +136,7 @@ class Corrections:
     conflicts: tuple[Conflict, ...] = ()
     gone: tuple[str, ...] = ()
     skipped: int = 0
+    renamed: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The JSON of `corrections` in `labeldep data`."""
@@ -146,11 +148,17 @@ class Corrections:
             "conflicting": [conflict.to_json() for conflict in self.conflicts],
             "gone": list(self.gone),
             "skipped": self.skipped,
+            "renamed": list(self.renamed),
         }
 
     @property
     def words(self) -> str:
         """What happened, in a sentence; empty if nobody has decided anything."""
+        if self.renamed:
+            return (
+                f"{self.file}: all decisions are on {', '.join(self.renamed)}, which is gone, and none is applied; "
+                "if you have renamed the table, write its new name into the file's column table"
+            )
         if not (self.decided or self.conflicts or self.gone):
             return ""
         parts = [f"{counted(len(self.decided), 'image')} decided"]

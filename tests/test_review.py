@@ -444,6 +444,16 @@ def test_decisions_of_a_file_are_checked_and_appended(table: Path) -> None:
     assert len(read(place.file)) == 3
 
 
+@pytest.mark.parametrize(
+    ("kind", "before", "after"), [("reject", "d", "d"), ("edit", "cm", "cdm"), ("accept", "", "d")]
+)
+def test_a_file_about_other_labels_is_not_taken(table: Path, kind: str, before: str, after: str) -> None:
+    """Of another data set with a table and images of the same names; here img/0.png is a cat."""
+    found = take(written(table), Place.of(table), [decided("img/0.png", before, after, kind=kind)], "cleo")
+    assert (found.appended, [one.path for one in found.conflicts]) == ((), ["img/0.png"])
+    assert not Place.of(table).file.exists()
+
+
 def test_what_was_undone_before_it_was_saved_is_not_taken(table: Path) -> None:
     theirs = [
         decided("img/0.png", "c", "d"),

@@ -268,9 +268,38 @@ class TestCorrectedLabels:
         assert "trained again" in self.audit(audited)
         assert len(list((audited.folder / "a").glob("audit-*.csv"))) == 1
 
-    def test_other_settings_are_refused_as_before(self, audited: Sandbox) -> None:
-        assert "holds a run with other settings" in self.audit(audited, "--folds", 4, code=1)
+    def test_other_settings_are_refused(self, audited: Sandbox) -> None:
+        for words in (("--folds", 4), ("--seed", 1), ("--steps", 6)):
+            said = self.audit(audited, *words, code=1)
+            assert f"has an audit with other settings: {words[0][2:]}" in said
+            assert "data have changed" not in said
         assert not list((audited.folder / "a").glob("audit-*.csv"))
+        assert "with other settings" not in self.audit(audited, "--folds", 4, "--fresh")
+
+    def test_the_audit_of_another_data_set_is_not_replaced(self, audited: Sandbox) -> None:
+        before = {path.name: path.read_bytes() for path in (audited.folder / "a").glob("audit.*")}
+        self.correct(audited)
+        (audited.folder / "x.npz").rename(audited.folder / "y.npz")
+        words = ("--folds", 2, "--repeats", 1, "--steps", 5, "--out", audited.folder / "a")
+        result = audited.run("audit", audited.folder / "y.npz", *words)
+        assert result.exit_code == 1
+        assert "has an audit of x-" in result.stderr and "--out" in result.stderr
+        assert {path.name: path.read_bytes() for path in (audited.folder / "a").glob("audit.*")} == before
+
+    def test_a_data_set_that_was_renamed_keeps_its_audit(self, audited: Sandbox) -> None:
+        (audited.folder / "x.npz").rename(audited.folder / "y.npz")
+        words = ("--folds", 2, "--repeats", 1, "--steps", 5, "--out", audited.folder / "a")
+        assert audited.run("audit", audited.folder / "y.npz", *words).exit_code == 0
+
+    def test_an_audit_of_version_0_2_goes_on(self, audited: Sandbox) -> None:
+        origin = audited.folder / "a" / "runs" / "origin.json"
+        former = json.loads(origin.read_text())["fingerprint"]
+        origin.unlink()
+        origin.with_name("data.sha256").write_text(former)
+        assert "trained again" not in self.audit(audited)
+        origin.unlink()
+        self.correct(audited)
+        assert "trained again" in self.audit(audited)
 
     def test_runs_of_the_user_in_the_same_folder_stay(self, audited: Sandbox) -> None:
         mine = audited.folder / "a" / "runs" / "mine" / "best.safetensors"

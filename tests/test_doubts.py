@@ -13,15 +13,15 @@ import pytest
 from labeldep_cli.config.reading import read_names
 from labeldep_cli.datasets import canonical, csv_file, jsonl_file, table
 from labeldep_cli.datasets.canonical import write_table
-from labeldep_cli.datasets.doubts import Answer, Doubt, combined
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt, combined
+from labeldep_cli.datasets.doubts.names import merged_names, names_doubt, suspected_separator
+from labeldep_cli.datasets.doubts.remedies import import_command
+from labeldep_cli.datasets.doubts.values import BLANK, MINUS_ONE, UNSURE, ValueCounts, code_of, values_doubt
 from labeldep_cli.datasets.feature_scale import scale_doubt, spread_of
 from labeldep_cli.datasets.label_cells import read_cells
 from labeldep_cli.datasets.missing_images import require_some_images
-from labeldep_cli.datasets.name_doubts import merged_names, names_doubt, suspected_separator
-from labeldep_cli.datasets.remedies import import_command
 from labeldep_cli.datasets.rows import Rows
 from labeldep_cli.datasets.split_words import split_of
-from labeldep_cli.datasets.value_doubts import BLANK, MINUS_ONE, UNSURE, ValueCounts, code_of, values_doubt
 from labeldep_cli.errors import DatasetError
 
 

@@ -253,6 +253,10 @@ class TestValues:
             ('"1,0"', '"0,0"'),
             ("x", ""),
             ("1e0", "0e0"),
+            ("t", "f"),
+            ("WAHR", "FALSCH"),
+            ("VRAI", "FAUX"),
+            ("VERDADERO", "FALSO"),
         ],
     )
     def test_spellings(self, one: str, zero: str, sandbox: Sandbox) -> None:
@@ -260,7 +264,8 @@ class TestValues:
         assert counts(imported(sandbox, table)) == present()
 
     @pytest.mark.parametrize(
-        ("cell", "flag"), [("-1", "--minus-one"), ("", "--blank"), ("-", "--blank"), ("NA", "--blank")]
+        ("cell", "flag"),
+        [("-1", "--minus-one"), ("", "--blank"), ("-", "--blank"), ("NA", "--blank"), ("\\N", "--blank")],
     )
     def test_what_may_mean_absent_or_unknown_is_asked(self, cell: str, flag: str, sandbox: Sandbox) -> None:
         table = write(sandbox.folder / "a.csv", multi_hot(sandbox.folder, zero=cell))
@@ -275,6 +280,34 @@ class TestValues:
         table = write(sandbox.folder / "a.csv", multi_hot(sandbox.folder, "0.85", "0.05"))
         assert "--threshold 0.5" in refusal(sandbox, table)
         assert counts(imported(sandbox, table, "--threshold", "0.5")) == present()
+
+    @pytest.mark.parametrize("ones", [("100",), ("2", "3"), ("1", "2", "1", "1")])
+    def test_numbers_from_0_on_are_asked(self, ones: tuple[str, ...], sandbox: Sandbox) -> None:
+        header, *lines = multi_hot(sandbox.folder, "ONE")
+        lines = [line.replace("ONE", ones[row % len(ones)]) for row, line in enumerate(lines)]
+        table = write(sandbox.folder / "a.csv", [header, *lines])
+        said = refusal(sandbox, table)
+        assert "--labels-column" not in said
+        line = next(line for line in said.splitlines() if "--threshold 1.0" in line)
+        assert counts(imported(sandbox, table, *shlex.split(line)[3:-2])) == present()
+
+    def test_larger_numbers_in_one_of_the_columns_are_asked(self, sandbox: Sandbox) -> None:
+        header, *lines = multi_hot(sandbox.folder)
+        lines = [f"{line[:-1]}{int(line[-1]) * 3}" for line in lines]
+        table = write(sandbox.folder / "a.csv", [header, *lines])
+        said = refusal(sandbox, table)
+        both = f"--label-columns {','.join(LABELS)} --threshold 1.0"
+        assert both in said
+        assert counts(imported(sandbox, table, *both.split())) == present()
+        assert set(counts(imported(sandbox, table, "--label-columns", ",".join(LABELS[:-1]), "--fresh"))) == {
+            *LABELS[:-1]
+        }
+
+    def test_the_same_words_in_all_columns_are_no_list_of_labels(self, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.csv", multi_hot(sandbox.folder, "1", "2"))
+        said = refusal(sandbox, table)
+        assert "which of them says that a label is present?" in said
+        assert "--labels-column" not in said
 
     def test_a_measure_beside_labels_may_be_left_out(self, sandbox: Sandbox) -> None:
         lines = multi_hot(sandbox.folder)
@@ -334,10 +367,31 @@ class TestLists:
         assert counts(report) == present()
         assert "list the labels together" in " ".join(report["understood"])
 
-    def test_words_for_nothing_are_asked(self, sandbox: Sandbox) -> None:
-        table = write(sandbox.folder / "a.csv", listed(sandbox.folder, nothing="none"))
-        assert "--nothing none" in refusal(sandbox, table)
-        assert counts(imported(sandbox, table, "--nothing", "none")) == present()
+    @pytest.mark.parametrize("hot", [False, True])
+    @pytest.mark.parametrize("width", [10, 200])
+    def test_arrays_of_numpy(self, hot: bool, width: int, sandbox: Sandbox) -> None:
+        def cell(row: np.ndarray) -> str:
+            return np.array2string(row if hot else np.array(names_of(row)), max_line_width=width)
+
+        rows = zip(images(sandbox.folder), truth(), strict=True)
+        lines = [f'{path},"{cell(row)}"' for path, row in rows]
+        table = write(sandbox.folder / "a.csv", ["path,labels", *lines])
+        assert counts(imported(sandbox, table, *(["--label-names", ",".join(LABELS)] if hot else []))) == present()
+
+    def test_a_line_of_a_cell_is_a_label(self, sandbox: Sandbox) -> None:
+        rows = zip(images(sandbox.folder), truth(), strict=True)
+        lines = ['{},"{}"'.format(path, "\n".join(names_of(row))) for path, row in rows]
+        table = write(sandbox.folder / "a.csv", ["path,labels", *lines])
+        assert f"labeldep import {table} --out" in sandbox.run("data", table).stderr
+        report = imported(sandbox, table)
+        assert counts(report) == present()
+        assert "each line of a cell is a label" in " ".join(report["understood"])
+
+    @pytest.mark.parametrize("nothing", ["none", "No Finding", "\\N"])
+    def test_words_for_nothing_are_asked(self, nothing: str, sandbox: Sandbox) -> None:
+        table = write(sandbox.folder / "a.csv", listed(sandbox.folder, nothing=nothing))
+        assert shlex.join(["--nothing", nothing]) in refusal(sandbox, table)
+        assert counts(imported(sandbox, table, "--nothing", nothing)) == present()
 
     @pytest.mark.parametrize("quoted", ['"{}"', "{}"])
     def test_values_in_a_list_need_names(self, quoted: str, sandbox: Sandbox) -> None:
@@ -364,6 +418,34 @@ class TestLists:
         said = refusal(sandbox, table)
         assert "--labels-column tags" in said and "--label-columns beach,boat,dog" in said
         assert counts(imported(sandbox, table, "--labels-column", "tags")) == {"sunny": len(lines) - 1}
+
+
+class TestLongTables:
+    def test_boxes_of_several_readers(self, sandbox: Sandbox) -> None:
+        """As in VinDr-CXR: most labels of an image have several rows."""
+        rows = list(zip(images(sandbox.folder), truth(), strict=True))
+        lines = [
+            f"{path},{name},R{reader},{reader}.5"
+            for path, row in rows
+            for name in names_of(row) or ["No finding"]
+            for reader in range(3)
+        ]
+        table = write(sandbox.folder / "a.csv", ["image_id,class_name,rad_id,x_min", *lines])
+        assert counts(imported(sandbox, table, "--nothing", "No finding")) == present()
+
+    def test_their_groups_are_kept(self, sandbox: Sandbox) -> None:
+        rows = list(zip(images(sandbox.folder), truth(), strict=True))
+        lines = [f"{path},{name},p{k // 3}" for k, (path, row) in enumerate(rows) for name in [*names_of(row), "image"]]
+        table = write(sandbox.folder / "a.csv", ["image,label,patient", *lines])
+        report = imported(sandbox, table, "--group-column", "patient")
+        assert report["groups"] == N // 3
+        assert "patient" not in report["ignored"]
+
+    def test_lists_of_several_annotators_are_no_long_table(self, sandbox: Sandbox) -> None:
+        rows = list(zip(images(sandbox.folder), truth(), strict=True))
+        lines = [f"{path},{';'.join(names)}" for path, row in rows for names in (names_of(row), names_of(1 - row))]
+        table = write(sandbox.folder / "a.csv", ["path,labels", *lines])
+        assert "is listed more than once" in refusal(sandbox, table)
 
 
 class TestColumns:
@@ -453,6 +535,14 @@ class TestColumns:
         report = imported(sandbox, table, "--drop-broken")
         assert report["rows"] == len(lines) - 3
         assert any(sentence.startswith("left out: 2 (") for sentence in report["understood"])
+
+    def test_images_are_recognised_on_the_disk(self, sandbox: Sandbox) -> None:
+        header, *lines = multi_hot(sandbox.folder)
+        rows = [f"study-{row // 2},{line.replace('.png', '')}" for row, line in enumerate(lines)]
+        table = write(sandbox.folder / "a.csv", ["study,dicom" + header[len("path") :], *rows])
+        report = imported(sandbox, table)
+        assert "the column 'dicom' names images that are there" in report["understood"]
+        assert counts(report) == present()
 
     def test_an_image_that_is_listed_twice(self, sandbox: Sandbox) -> None:
         lines = multi_hot(sandbox.folder)
@@ -672,3 +762,26 @@ class TestTheCommand:
         report = imported(sandbox, meant.source, "--ignore-columns", "boat")
         assert set(counts(report)) == {"beach", "dog"}
         assert json.dumps(report["splits"]) == '{"train": 9, "val": 0, "test": 3}'
+
+
+def test_a_file_that_was_corrected_is_recognised_anew(sandbox: Sandbox) -> None:
+    table = write(sandbox.folder / "a.csv", ["path", "a.png"])
+    refusal(sandbox, table)
+    write(table, multi_hot(sandbox.folder))
+    assert counts(imported(sandbox, table)) == present()
+
+
+def test_uploads_of_label_studio_are_found_by_their_own_names(sandbox: Sandbox) -> None:
+    """Its JSON and its CSV name an image in the same way."""
+    rows = list(zip(images(sandbox.folder), truth(), strict=True))
+    lines = [
+        f"{k},/data/upload/3/1a2b3c4d-{path},{names[0] if len(names) == 1 else quoted(names)},1,2,3"
+        for k, (path, row) in enumerate(rows)
+        for names in [names_of(row)]
+    ]
+    table = write(sandbox.folder / "a.csv", ["annotation_id,image,choice,annotator,lead_time,created_at", *lines])
+    assert counts(imported(sandbox, table)) == present()
+
+
+def quoted(names: list[str]) -> str:
+    return '"' + json.dumps({"choices": names}).replace('"', '""') + '"' if names else ""

@@ -43,7 +43,7 @@ def print_twins(report: TwinReport, table: Path | None) -> None:
     if report.across:
         print_line(f"near-identical images in different splits: {_pairs(report.across)}")
         _print_examples(report.across)
-    from labeldep_cli.datasets.remedies import import_command
+    from labeldep_cli.datasets.doubts.remedies import import_command
 
     if report.n_leaking:
         print_line(f"images of train or val with a copy in a later split: {report.n_leaking}")

@@ -69,10 +69,9 @@ class ImportConfig:
     blank: Meaning | None = setting(None, "Meaning of an empty cell: the label is absent, or unknown.", panel="How")
     threshold: float | None = setting(
         None,
-        "Smallest value of a present label, where values between 0 and 1 say how sure one is.",
+        "Smallest value of a present label, where values say how sure one is, or how often it is there.",
         panel="How",
         min=0.0,
-        max=1.0,
     )
     nothing: tuple[str, ...] = setting(
         (), "Words in a list that mean no label, separated by commas.", panel="How", parser=read_names, metavar="WORDS"

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from labeldep_cli.datasets.doubts.names import names_doubt
 from labeldep_cli.datasets.label_cells import SEPARATOR, read_cells
 from labeldep_cli.datasets.label_space import UNKNOWN
-from labeldep_cli.datasets.name_doubts import names_doubt
 from labeldep_cli.datasets.rows import Rows
 from labeldep_cli.files import write_text
 

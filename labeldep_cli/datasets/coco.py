@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.datasets.coco_doubts import SAME_IDS, no_coco, require_all_known, unlisted
-from labeldep_cli.datasets.doubts import TO_IMPORT, Answer, Doubt
+from labeldep_cli.datasets.doubts.coco import SAME_IDS, no_coco, require_all_known, unlisted
+from labeldep_cli.datasets.doubts.doubt import TO_IMPORT, Answer, Doubt
 from labeldep_cli.datasets.draw import Draw, hold_out_published
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Dataset, Split, label_space, require_unique

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labeldep_cli.datasets.canonical import ABSENT_LABELS, LABELS, LABELS_JSON, UNKNOWN_LABELS
-from labeldep_cli.datasets.doubts import TO_IMPORT, Answer, Doubt
+from labeldep_cli.datasets.doubts.doubt import TO_IMPORT, Answer, Doubt
 from labeldep_cli.datasets.split_words import SPLIT_COLUMNS
 from labeldep_cli.errors import DatasetError
 

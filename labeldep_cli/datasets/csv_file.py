@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.datasets import csv_doubts
 from labeldep_cli.datasets.canonical import ABSENT_LABELS, LABELS_JSON
 from labeldep_cli.datasets.csv_rows import CsvRows
-from labeldep_cli.datasets.doubts import Answer, Doubt, combined
-from labeldep_cli.datasets.label_cells import read_cells
-from labeldep_cli.datasets.label_space import UNKNOWN
-from labeldep_cli.datasets.name_doubts import columns_doubt
-from labeldep_cli.datasets.rows import Rows, label_names, require_disjoint
-from labeldep_cli.datasets.split_words import read_splits, zero_one_split
-from labeldep_cli.datasets.text_file import read_text
-from labeldep_cli.datasets.value_doubts import (
+from labeldep_cli.datasets.doubts.columns import (
+    cells_doubt,
+    foreign_cells_doubt,
+    ignored_columns_doubt,
+    label_columns_doubt,
+)
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt, combined
+from labeldep_cli.datasets.doubts.names import columns_doubt
+from labeldep_cli.datasets.doubts.values import (
     BLANK,
     MINUS_ONE,
     VALUE_CODES,
@@ -29,6 +29,11 @@ from labeldep_cli.datasets.value_doubts import (
     known_labels,
     values_doubt,
 )
+from labeldep_cli.datasets.label_cells import read_cells
+from labeldep_cli.datasets.label_space import UNKNOWN
+from labeldep_cli.datasets.rows import Rows, label_names, require_disjoint
+from labeldep_cli.datasets.split_words import read_splits, zero_one_split
+from labeldep_cli.datasets.text_file import read_text
 from labeldep_cli.errors import DatasetError
 
 
@@ -57,7 +62,7 @@ def _read_multi_hot(rows: CsvRows) -> Rows:
             values += _codes(rows, cells)
     codes = np.frombuffer(bytes(values), dtype=np.uint8).reshape(len(rows.paths), len(columns.labels))
     groups = () if columns.group is None else set(rows.cells[columns.group])
-    doubts = [columns_doubt(columns.names), csv_doubts.label_columns_doubt(columns, groups), _label_called_split(rows)]
+    doubts = [columns_doubt(columns.names), label_columns_doubt(columns, groups), _label_called_split(rows)]
     if (codes == MINUS_ONE).any() or (codes == BLANK).any():
         doubts.append(values_doubt(columns.names, ValueCounts.of(codes)))
     if (doubt := combined(doubts)) is not None:
@@ -71,7 +76,7 @@ def _codes(rows: CsvRows, cells: Sequence[str]) -> bytes:
     if None in codes:
         k = codes.index(None)
         place = f"line {rows.lines[-1]}, column {rows.columns.names[k]!r}"
-        raise csv_doubts.foreign_cells_doubt(rows.columns, rows.again(), place, cells[k]).error(rows.file)
+        raise foreign_cells_doubt(rows.columns, rows.again(), place, cells[k]).error(rows.file)
     return bytes(code for code in codes if code is not None)
 
 
@@ -91,12 +96,12 @@ def _read_lists(rows: CsvRows) -> Rows:
     lists = [rows.cells[k] for k in (columns.listing, columns.remaining) if k is not None]
     if columns.name(columns.listing).lower() == LABELS_JSON:
         sets = [_exact_names(rows, row % n, cell) for row, cell in enumerate(cell for cells in lists for cell in cells)]
-        doubts = [csv_doubts.ignored_columns_doubt(columns, rows.seen)]
+        doubts = [ignored_columns_doubt(columns, rows.seen)]
     else:
         cells = read_cells([cell for cells in lists for cell in cells])
         sets = cells.label_sets
         counts = Counter(name for names in sets for name in set(names))
-        doubts = [csv_doubts.cells_doubt(cells, counts), csv_doubts.ignored_columns_doubt(columns, rows.seen)]
+        doubts = [cells_doubt(cells, counts), ignored_columns_doubt(columns, rows.seen)]
     if (doubt := combined(doubts)) is not None:
         raise doubt.error(rows.file)
     if columns.remaining is None:

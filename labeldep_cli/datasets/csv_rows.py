@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from labeldep_cli.datasets.csv_columns import Columns, columns_of
-from labeldep_cli.datasets.csv_doubts import KEPT_VALUES
-from labeldep_cli.datasets.doubts import TO_IMPORT, Answer, Doubt
+from labeldep_cli.datasets.doubts.columns import KEPT_VALUES
+from labeldep_cli.datasets.doubts.doubt import TO_IMPORT, Answer, Doubt
 from labeldep_cli.datasets.missing_images import require_plain_paths
 from labeldep_cli.errors import DatasetError
 
@@ -124,6 +124,9 @@ class CsvRows:
         return Doubt(
             f"lines {first} to {last} are one row, since a quotation mark in line {first} opens a cell that does not "
             "end there",
-            (Answer("If quotation marks are plain characters here", {"quotes": False}),),
+            (
+                Answer("If quotation marks are plain characters here", {"quotes": False}),
+                Answer("If the cell has several lines", {}),
+            ),
             f"Or close the cell in line {first}.",
         ).error(self.file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.datasets.doubts import Answer, Doubt
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt
 
 LARGEST = 65504.0
 """The largest number of float16, in which labeldep keeps features."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.datasets.remedies import import_command
+from labeldep_cli.datasets.doubts.remedies import import_command
 from labeldep_cli.datasets.stratification import LabelCounts, stratify
 from labeldep_cli.datasets.units import Units, keepers
 from labeldep_cli.errors import DatasetError

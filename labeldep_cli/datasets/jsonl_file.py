@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labeldep_cli.datasets.csv_doubts import numbers_doubt
-from labeldep_cli.datasets.doubts import TO_IMPORT, Answer, Doubt
+from labeldep_cli.datasets.doubts.columns import numbers_doubt
+from labeldep_cli.datasets.doubts.doubt import TO_IMPORT, Answer, Doubt
+from labeldep_cli.datasets.doubts.names import names_doubt, suspected_separator
 from labeldep_cli.datasets.label_cells import SEPARATOR
 from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.datasets.missing_images import require_plain_paths
-from labeldep_cli.datasets.name_doubts import names_doubt, suspected_separator
 from labeldep_cli.datasets.rows import Rows, label_names, require_disjoint
 from labeldep_cli.datasets.split_words import SPLIT_COLUMNS, read_splits
 from labeldep_cli.datasets.text_file import read_text

@@ -15,6 +15,11 @@ SEPARATOR = ";"
 _ZEROS_AND_ONES = re.compile(r"[01](?:[\s,;|]+[01])+")
 """1 and 0 for each label, in one cell."""
 
+_TEXT = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_NUMBER = r"[+-]?\d+\.?\d*"
+_OF_NUMPY = re.compile(rf"\[\s*(?:(?:{_TEXT})(?:\s+(?:{_TEXT}))+|{_NUMBER}(?:\s+{_NUMBER})+|{_NUMBER}\.)\s*\]")
+"""An array as NumPy writes it, without commas, such as `['sea' 'sky']`. Python would join such texts to one."""
+
 _BRACKETS = {"{": "}", "[": "]"}
 
 
@@ -47,8 +52,9 @@ class LabelCells:
 def read_cells(cells: Sequence[str], separator: str = SEPARATOR) -> LabelCells:
     """Read cells that list names.
 
-    A cell is a JSON list, a list, tuple or set as Python writes it, an object `{"choices": [...]}`, or names with a
-    separator between them. `{a,b}` and `[a, b]` without quotes around the names are lists if all cells have this form.
+    A cell is a JSON list, a list, tuple or set as Python writes it, an array as NumPy writes it, an object
+    `{"choices": [...]}`, or names with a separator between them. `{a,b}` and `[a, b]` without quotes around the names
+    are lists if all cells have this form.
 
     Args:
         cells: the N cells.
@@ -109,6 +115,9 @@ def _parsed(cell: str) -> object:
         return []
     if cell[0] not in "[{(" or cell[-1] not in "]})":
         return None
+    if _OF_NUMPY.fullmatch(cell):
+        items = re.findall(rf"{_TEXT}|{_NUMBER}", cell)
+        return [ast.literal_eval(item) if item[0] in "'\"" else float(item) for item in items]
     try:
         return json.loads(cell)
     except (ValueError, RecursionError):

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
 
-from labeldep_cli.datasets.doubts import TO_IMPORT, Answer, Doubt
+from labeldep_cli.datasets.doubts.doubt import TO_IMPORT, Answer, Doubt
 from labeldep_cli.datasets.image_file import IMAGE_SUFFIXES
 from labeldep_cli.datasets.split import Dataset
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.datasets.doubts import TO_IMPORT, Answer, Doubt, combined
+from labeldep_cli.datasets.doubts.doubt import TO_IMPORT, Answer, Doubt, combined
+from labeldep_cli.datasets.doubts.names import columns_doubt
+from labeldep_cli.datasets.doubts.values import MINUS_ONE, ValueCounts, values_doubt
 from labeldep_cli.datasets.feature_scale import scale_doubt
-from labeldep_cli.datasets.name_doubts import columns_doubt
 from labeldep_cli.datasets.rows import Rows
 from labeldep_cli.datasets.split_words import read_splits
-from labeldep_cli.datasets.value_doubts import MINUS_ONE, ValueCounts, values_doubt
 from labeldep_cli.errors import DatasetError
 
 FORM = "Ready features are X [N, F], Y [N, L], label_names [L] and, optionally, split [N]."

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from labeldep_cli.datasets.doubts.values import unlearnable_doubt
 from labeldep_cli.datasets.draw import Draw, complete, missing_splits
 from labeldep_cli.datasets.folds import splits_of_fold
 from labeldep_cli.datasets.image_file import Members
 from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.datasets.split import SPLITS, Dataset, Split, label_space, require_unique
 from labeldep_cli.datasets.units import divided_groups
-from labeldep_cli.datasets.value_doubts import unlearnable_doubt
 from labeldep_cli.errors import DatasetError
 
 

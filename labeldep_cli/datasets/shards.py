@@ -13,9 +13,9 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from labeldep_cli.datasets.doubts.names import names_doubt
 from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.image_file import IMAGE_SUFFIXES, Member, Members
-from labeldep_cli.datasets.name_doubts import names_doubt
 from labeldep_cli.datasets.rows import Rows, as_dataset
 from labeldep_cli.datasets.shard_labels import SampleLabels, parse_json, parse_text
 from labeldep_cli.datasets.shard_names import dataset_name, find, split_in

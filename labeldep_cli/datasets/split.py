@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.datasets.decisions import Corrections
+from labeldep_cli.datasets.doubts.remedies import import_command
 from labeldep_cli.datasets.image_file import ImageFile, Members
 from labeldep_cli.datasets.label_space import LabelSpace
-from labeldep_cli.datasets.remedies import import_command
 from labeldep_cli.errors import DatasetError, nearest
 
 SPLITS = ("train", "val", "test")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from labeldep_cli.datasets.doubts import Answer, Doubt
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt
 from labeldep_cli.datasets.split import SPLITS
 
 SPLIT_WORDS = {

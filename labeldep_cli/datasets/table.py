@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labeldep_cli.datasets.doubts import TO_IMPORT, Doubt
+from labeldep_cli.datasets.doubts.doubt import TO_IMPORT, Doubt
+from labeldep_cli.datasets.doubts.remedies import import_command
 from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.formats import FORMATS
-from labeldep_cli.datasets.remedies import import_command
 from labeldep_cli.datasets.rows import as_dataset, name_with_digest
 from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import DatasetError, nearest

@@ -6,7 +6,7 @@ import codecs
 import re
 from pathlib import Path
 
-from labeldep_cli.datasets.doubts import Answer, Doubt
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt
 from labeldep_cli.errors import DatasetError
 
 _WESTERN = ("cp1252", "latin-1")

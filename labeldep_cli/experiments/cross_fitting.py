@@ -6,20 +6,23 @@ finished training is kept, and the same command continues after an interruption.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labeldep_cli.config import AdversarialConfig, AuditConfig, PretrainConfig
+from labeldep_cli.config import AdversarialConfig, AuditConfig, PretrainConfig, changed
 from labeldep_cli.datasets.draw import hold_out
 from labeldep_cli.datasets.split import SPLITS, Dataset, Split
 from labeldep_cli.datasets.units import numbered, unit_names
-from labeldep_cli.errors import DatasetError
+from labeldep_cli.errors import CheckpointError, DatasetError
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits
 from labeldep_cli.evaluation.evidence import critic_evidence
 from labeldep_cli.experiments.train_run import train_on
@@ -33,8 +36,47 @@ from labeldep_cli.runs.claims import Job
 from labeldep_cli.runs.find import open_run
 from labeldep_cli.runs.run import Run
 
-DATA = "data.sha256"
-"""The file with the fingerprint of the rows and labels that the folds' runs were trained on."""
+ORIGIN = "origin.json"
+"""The file that says what the folds' runs were trained on."""
+
+_FORMER_ORIGIN = "data.sha256"  # version 0.2.0 kept the fingerprint alone
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What the folds' runs in a folder were trained on, and how.
+
+    Attributes:
+        fingerprint: of all rows and labels (`Split.fingerprint`).
+        dataset: name of the data set; empty if it is not recorded.
+        settings: the settings that decide how a fold's run is trained; None if they are not recorded.
+    """
+
+    fingerprint: str
+    dataset: str
+    settings: dict[str, Any] | None
+
+    @staticmethod
+    def recorded(folder: Path) -> _Origin | None:
+        """The origin of the runs in a folder; None if there is no readable record."""
+        with suppress(OSError, ValueError, TypeError):
+            return _Origin(**json.loads((folder / ORIGIN).read_text(encoding="utf-8")))
+        with suppress(OSError, ValueError):
+            return _Origin((folder / _FORMER_ORIGIN).read_text(encoding="utf-8"), "", None)
+        return None
+
+    def require_same(self, recorded: _Origin, folder: Path) -> None:
+        """Refuse a folder with the audit of another data set, or one with other settings.
+
+        Raises:
+            CheckpointError: names the difference.
+        """
+        remedy = "Name another folder with --out, or replace that audit with --fresh."
+        if recorded.fingerprint != self.fingerprint and recorded.dataset not in ("", self.dataset):
+            raise CheckpointError(f"{folder} has an audit of {recorded.dataset}, not of {self.dataset}", remedy)
+        words = [] if recorded.settings is None else changed(self.settings or {}, recorded.settings)
+        if words:
+            raise CheckpointError(f"{folder} has an audit with other settings: {'; '.join(words)}", remedy)
 
 
 @dataclass(frozen=True)
@@ -94,6 +136,7 @@ def cross_fit(
 
     Raises:
         DatasetError: there are fewer than two rows, or groups, per fold.
+        CheckpointError: the folder has the runs of another data set, or runs with other settings.
         LabeldepError: a problem with data, weights, caches, the disk or the runs in the folder.
     """
     names = [name for name in SPLITS if len(project.dataset.splits[name])]
@@ -107,13 +150,14 @@ def cross_fit(
             "Use fewer folds (--folds 2), or add rows.",
         )
     folder = job.out or Path()
-    _make_way(folder, all_rows.fingerprint, job.fresh, restarts)
+    settings = {name: getattr(config, name) for name in ("folds", "seed", "hidden", "steps", "held_out", "patience")}
+    name = _make_way(folder, _Origin(all_rows.fingerprint, project.dataset.name, settings), job.fresh, restarts)
     logits, evidence = np.zeros((2, *all_rows.labels.shape), dtype=np.float32)
     project.reporter.note(f"scoring {len(all_rows)} rows, each by a G and a D trained on the other folds")
     with project.reporter.bar("training on the other folds", config.repeats * config.folds, "folds") as bar:
         for number, rows in enumerate(_draws(all_rows, config)):
             repeat, k = divmod(number, config.folds)
-            fold = _fold(project, all_rows, rows, config)
+            fold = _fold(project, name, all_rows, rows, config)
             runs = folder / f"draw-{repeat + 1}" / f"fold-{k + 1}"
             run = _trained(fold, replace(config, seed=config.seed + repeat), Job(runs))
             fold_inputs = FeatureInputs.of_split(fold.dataset.split("test"), project.device)
@@ -126,23 +170,31 @@ def cross_fit(
     return HeldOutScores(all_rows.paths, splits, all_rows.labels, logits, evidence), parts
 
 
-def _make_way(folder: Path, fingerprint: str, fresh: bool, restarts: Callable[[], None]) -> None:
-    """Remove the folds' runs if they were trained on other data, or if `fresh` is set; keep the data's fingerprint.
+def _make_way(folder: Path, origin: _Origin, fresh: bool, restarts: Callable[[], None]) -> str:
+    """Remove the folds' runs if rows or labels have changed, or if `fresh` is set; keep the new origin.
 
-    Only after the removal the new fingerprint is written, so that an interrupted removal is completed by the next call.
-    A folder of an older version has no fingerprint: its runs stay, and are checked one by one when they are opened.
+    Only after the removal the new origin is written, so that an interrupted removal is completed by the next call.
+    Runs without a record stay, and are checked one by one when they are opened.
+
+    Returns:
+        The name of the data set that the runs bear: the recorded one if the same rows and labels have another name now.
     """
-    recorded = (folder / DATA).read_text(encoding="utf-8") if (folder / DATA).is_file() else None
-    has_changed = recorded not in (None, fingerprint)
+    recorded = _Origin.recorded(folder)
+    has_changed = recorded is not None and recorded.fingerprint != origin.fingerprint
+    if recorded is not None and not fresh:
+        origin.require_same(recorded, folder.parent)
+        if recorded.dataset and not has_changed:
+            origin = replace(origin, dataset=recorded.dataset)
     if has_changed:
         restarts()
     if has_changed or fresh:
         for runs in folder.glob("draw-*/fold-*"):
             with storing(runs):
                 shutil.rmtree(runs)
-    if recorded != fingerprint:
+    if recorded != origin:
         make_folder(folder)
-        write_text(folder / DATA, fingerprint)
+        write_text(folder / ORIGIN, json.dumps(asdict(origin)) + "\n")
+    return origin.dataset
 
 
 def _draws(all_rows: Split, config: AuditConfig) -> Iterator[NDArray[np.int64]]:
@@ -183,7 +235,7 @@ def _groups(dataset: Dataset, paths: Sequence[str]) -> tuple[str, ...] | None:
     return tuple(group_of[path] for path in paths) if group_of else None
 
 
-def _fold(project: Project, all_rows: Split, rows: NDArray[np.int64], config: AuditConfig) -> Project:
+def _fold(project: Project, name: str, all_rows: Split, rows: NDArray[np.int64], config: AuditConfig) -> Project:
     """A project whose test split is the fold; train and val are drawn from the other rows."""
     others = np.setdiff1d(np.arange(len(all_rows)), rows)
     units = _units(all_rows.subset("others", others))
@@ -191,7 +243,7 @@ def _fold(project: Project, all_rows: Split, rows: NDArray[np.int64], config: Au
     is_val = np.isin(units, val_units)
     drawn = {"train": others[~is_val], "val": others[is_val], "test": rows}
     splits = {name: all_rows.subset(name, indices) for name, indices in drawn.items()}
-    dataset = Dataset(project.dataset.name, splits, project.dataset.named)
+    dataset = Dataset(name, splits, project.dataset.named)
     return replace(project, dataset=dataset, row=None, weights=None, reporter=SilentReporter())
 
 

@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from labeldep_cli.config.importing import ImportConfig
-from labeldep_cli.datasets.doubts import Answer, Doubt
-from labeldep_cli.datasets.remedies import import_command
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt
+from labeldep_cli.datasets.doubts.remedies import import_command
 from labeldep_cli.errors import DatasetError
 
 _ADDED = ("ignore_columns", "nothing")

@@ -9,15 +9,17 @@ from dataclasses import dataclass, replace
 
 from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets import csv_columns
-from labeldep_cli.datasets.csv_doubts import label_columns_doubt
-from labeldep_cli.datasets.doubts import Answer, Doubt, some
+from labeldep_cli.datasets.doubts.columns import label_columns_doubt, tells_something_else
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt, some
 from labeldep_cli.datasets.label_cells import read_cells
 from labeldep_cli.errors import DatasetError, nearest
 from labeldep_cli.ingest.again import question
 from labeldep_cli.ingest.entries import Reading
+from labeldep_cli.ingest.find_images import ImageFinder
 from labeldep_cli.ingest.sheet import LIST_NAMES, Sheet, is_image_name, letters
 from labeldep_cli.ingest.split_column import is_split_column
-from labeldep_cli.ingest.values import holds_values
+from labeldep_cli.ingest.table_files import folders_of_images
+from labeldep_cli.ingest.values import are_counts, holds_values, numbers_doubt
 
 _PATHS = (
     *("path", "filepath", "imagepath", "imgpath", "file", "filename", "image", "img", "imagename", "imgname"),
@@ -26,6 +28,7 @@ _PATHS = (
 """Names of columns with the image, in lower case, letters alone; likelier ones first."""
 
 _PROBED = 200
+_LOOKED_UP = 5
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def columns_of(sheet: Sheet, reading: Reading, how: ImportConfig) -> Columns:
     rest = [k for k in range(len(header)) if k != path and header[k] not in how.ignore_columns]
     rest = [k for k in rest if header[k] and not _is_index(sheet, k)]
     split = split_column(sheet, reading, how, rest)
-    group = _named(sheet, how.group_column) if how.group_column else _called("group", sheet, rest)
+    group = named_column(sheet, how.group_column) if how.group_column else _called("group", sheet, rest)
     fold = _called("fold", sheet, [k for k in rest if header[k] not in how.label_columns])
     if fold is not None and not all(cell.isdecimal() for cell in set(sheet.column(fold))):
         fold = None
@@ -78,6 +81,8 @@ def columns_of(sheet: Sheet, reading: Reading, how: ImportConfig) -> Columns:
         unnamed = None if how.group_column else group
         usual = csv_columns.Columns(header, path, split, unnamed, fold, None, None, labels, ())
         if doubt := label_columns_doubt(usual, set() if unnamed is None else set(sheet.column(unnamed))):
+            if how.split_column:
+                doubt = replace(doubt, answers=tuple(a for a in doubt.answers if "split_column" not in a.flags))
             raise question(doubt, reading.source, reading.config)
     return Columns(path, listed, labels, split, group, fold, ignored)
 
@@ -128,18 +133,36 @@ def path_column(sheet: Sheet, reading: Reading, how: ImportConfig) -> int:
         DatasetError: there is none.
     """
     if how.path_column:
-        return _named(sheet, how.path_column)
-    rank = {name: number for number, name in enumerate(_PATHS)}
-    order = sorted(range(len(sheet.header)), key=lambda k: rank.get(letters(sheet.header[k]), len(rank)))
-    start = sheet.rows[:_PROBED]
-    images = [k for k in order if name_images(row[k] for row in start)]
-    named = [k for k in order if letters(sheet.header[k]) in rank]
-    if images or named:
-        return (images or named)[0]
-    columns = some(sheet.header)
-    answers = (Answer(f"If {sheet.header[0]!r} names them", {"path_column": sheet.header[0]}),)
-    asked = Doubt(f"no column seems to name images; there are {columns}", answers)
+        return named_column(sheet, how.path_column)
+    found = images_column(sheet.header, sheet.rows[:_PROBED])
+    if found is not None:
+        return found
+    on_disk = _naming_files(sheet, reading)
+    if len(on_disk) == 1:
+        reading.understood.append(f"the column {sheet.header[on_disk[0]]!r} names images that are there")
+        return on_disk[0]
+    answers = tuple(
+        Answer(f"If {sheet.header[k]!r} names them", {"path_column": sheet.header[k]})
+        for k in (on_disk or [k for k, name in enumerate(sheet.header) if name and len(set(sheet.column(k))) > 1])[:3]
+    )
+    asked = Doubt(f"no column seems to name images; there are {some(sheet.header)}", answers)
     raise question(asked, reading.source, reading.config)
+
+
+def images_column(header: Sequence[str], rows: Sequence[Sequence[str]]) -> int | None:
+    """The column whose cells are names of image files, or whose name says so; None if there is none."""
+    rank = {name: number for number, name in enumerate(_PATHS)}
+    order = sorted(range(len(header)), key=lambda k: rank.get(letters(header[k]), len(rank)))
+    images = [k for k in order if name_images(row[k] for row in rows)]
+    named = [k for k in order if letters(header[k]) in rank]
+    return next(iter(images or named), None)
+
+
+def _naming_files(sheet: Sheet, reading: Reading) -> list[int]:
+    """The columns whose first cells are images on this disk."""
+    finder = ImageFinder(reading.config, folders_of_images(sheet.file, reading.source))
+    starts = {k: [row[k] for row in sheet.rows[:_LOOKED_UP]] for k in range(len(sheet.header))}
+    return [k for k, cells in starts.items() if cells and all(cell and finder.find(cell) != cell for cell in cells)]
 
 
 def split_column(sheet: Sheet, reading: Reading, how: ImportConfig, rest: Sequence[int]) -> int | None:
@@ -149,7 +172,7 @@ def split_column(sheet: Sheet, reading: Reading, how: ImportConfig, rest: Sequen
         DatasetError: a column is called so, but has other cells.
     """
     if how.split_column:
-        return _named(sheet, how.split_column)
+        return named_column(sheet, how.split_column)
     free = [k for k in rest if sheet.header[k] not in (*how.label_columns, how.labels_column)]
     return next((k for k in free if is_split_column(sheet.header[k], set(sheet.column(k)), reading)), None)
 
@@ -165,9 +188,9 @@ def _labels(
     if how.labels_column and reading.config.label_columns:
         raise DatasetError("--labels-column and --label-columns exclude each other", "Name a list, or columns.")
     if how.labels_column:
-        return _named(sheet, how.labels_column), ()
+        return named_column(sheet, how.labels_column), ()
     if how.label_columns:
-        return None, tuple(_named(sheet, name) for name in how.label_columns)
+        return None, tuple(named_column(sheet, name) for name in how.label_columns)
     multi_hot = tuple(k for k in rest if holds_values(sheet.column(k)))
     if multi_hot:
         multi_hot = tuple(k for k in rest if k in multi_hot or not any(sheet.column(k)))
@@ -175,6 +198,8 @@ def _labels(
     if not lists and not multi_hot and len(rest) == 1:
         lists = [rest[0]]
     if len(lists) > 1 or not (lists or multi_hot):
+        if not lists and (doubt := numbers_doubt(sheet, rest)):
+            raise question(doubt, reading.source, reading.config)
         spare = [sheet.header[k] for k in lists or rest]
         asked = Doubt(
             f"which column has the labels: {some(spare)}?" if spare else "no column is left for labels",
@@ -182,9 +207,28 @@ def _labels(
             "--label-columns names them if each label has its own column.",
         )
         raise question(asked, reading.source, reading.config)
+    if multi_hot and (doubt := _counts_doubt(sheet, rest, multi_hot)):
+        raise question(doubt, reading.source, reading.config)
     if lists and multi_hot:
         return _of_both(sheet, reading, lists[0], multi_hot)
     return (lists[0], ()) if lists else (None, multi_hot)
+
+
+def _counts_doubt(sheet: Sheet, rest: Sequence[int], multi_hot: Sequence[int]) -> Doubt | None:
+    """Ask about columns that have larger numbers than the columns of 0 and 1 beside them: both may count something."""
+    counting = [k for k in rest if k not in multi_hot and are_counts(set(sheet.column(k)))]
+    counting = [k for k in counting if not tells_something_else(sheet.header[k])]
+    if not counting:
+        return None
+    labels = tuple(sheet.header[k] for k in rest if k in multi_hot or k in counting)
+    certain = tuple(sheet.header[k] for k in multi_hot)
+    return Doubt(
+        f"beside columns of 0 and 1, {some([sheet.header[k] for k in counting])} have larger numbers: are they labels?",
+        (
+            Answer("If so, and a label is present from 1 on", {"label_columns": labels, "threshold": 1.0}),
+            Answer(f"If only {some(certain)} are labels", {"label_columns": certain}),
+        ),
+    )
 
 
 def _of_both(
@@ -224,7 +268,12 @@ def _called(name: str, sheet: Sheet, rest: Sequence[int]) -> int | None:
     return next((k for k in rest if sheet.header[k].lower() == name), None)
 
 
-def _named(sheet: Sheet, name: str) -> int:
+def named_column(sheet: Sheet, name: str) -> int:
+    """The column that a flag names.
+
+    Raises:
+        DatasetError: there is none of this name.
+    """
     if name not in sheet.header:
         raise DatasetError(f"{sheet.file} has no column {name!r}", nearest(name, sheet.header))
     return sheet.header.index(name)

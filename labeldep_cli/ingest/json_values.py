@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from labeldep_cli.datasets.value_doubts import ABSENT, BLANK, PRESENT, VALUE_CODES
+from labeldep_cli.datasets.doubts.values import ABSENT, BLANK, PRESENT, VALUE_CODES
 
 
 def code_of_json(value: object) -> int | None:
-    """The code of a value that says whether a label is present, as in `value_doubts`; None for anything else."""
+    """The code of a value that says whether a label is present, as in `doubts.values`; None for anything else."""
     return BLANK if value is None else VALUE_CODES.get(str(value).strip())
 
 

@@ -60,7 +60,7 @@ def read(source: Path, config: ImportConfig) -> Foreign:
         counts = Counter(spelled[pair] for labels in sets for pair in labels if pair in spelled)
         values = {label: 1 if count == len(sets) else UNKNOWN for label, count in counts.items()}
         disputed += sum(value == UNKNOWN for value in values.values())
-        reading.entries.append(Entry(finder.find(*_file_names(image)), values, split=split_of(data.get("split"))))
+        reading.entries.append(Entry(finder.find(*file_names(image)), values, split=split_of(data.get("split"))))
     if disputed:
         reading.understood.append(f"labels that are unknown, since annotators disagree: {disputed}")
     return reading.finish(source.parent)
@@ -181,7 +181,7 @@ def _image(data: Mapping[str, Any], source: Path, task: Mapping[str, Any]) -> st
     return str((named or files)[0])
 
 
-def _file_names(image: str) -> Iterator[str]:
+def file_names(image: str) -> Iterator[str]:
     """The names under which the file of a task may be found."""
     parts = urlsplit(image)
     local = parse_qs(parts.query).get("d", [])

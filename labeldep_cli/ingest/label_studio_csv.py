@@ -9,6 +9,7 @@ from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.foreign import Foreign
+from labeldep_cli.ingest.label_studio import file_names
 from labeldep_cli.ingest.plain_table import add_found, defined, table_entries
 from labeldep_cli.ingest.sheet import head_rows, header_of, read_sheet
 
@@ -35,7 +36,7 @@ def read(source: Path, config: ImportConfig) -> Foreign:
     entries = [_agreed(group) for group in opinions.values()]
     if disputed := sum(value == UNKNOWN for entry in entries for value in entry.values.values()):
         reading.understood.append(f"unknown, since annotators disagree: {disputed} times a label")
-    add_found(entries, source, None, reading)
+    add_found(entries, source, None, reading, file_names)
     return reading.finish(source.parent)
 
 

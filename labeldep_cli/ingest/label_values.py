@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from labeldep_cli.datasets.csv_columns import Columns
-from labeldep_cli.datasets.csv_doubts import label_columns_doubt
-from labeldep_cli.datasets.doubts import Answer, Doubt
-from labeldep_cli.datasets.label_cells import SEPARATOR, read_cells
-from labeldep_cli.datasets.label_space import UNKNOWN
-from labeldep_cli.datasets.value_doubts import (
+from labeldep_cli.datasets.doubts.columns import label_columns_doubt
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt
+from labeldep_cli.datasets.doubts.values import (
     ABSENT,
     BLANK,
     MINUS_ONE,
@@ -23,6 +21,8 @@ from labeldep_cli.datasets.value_doubts import (
     ValueCounts,
     values_doubt,
 )
+from labeldep_cli.datasets.label_cells import SEPARATOR, read_cells
+from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.again import import_again, question
 from labeldep_cli.ingest.entries import Reading

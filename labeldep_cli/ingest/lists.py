@@ -6,13 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 
 from labeldep_cli.config.importing import ImportConfig
-from labeldep_cli.datasets.doubts import Answer, Doubt
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt
 from labeldep_cli.datasets.label_cells import SEPARATOR, read_cells
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.again import question
 from labeldep_cli.ingest.entries import Reading
 
 _SPELLED = {"tab": "\t", "\\t": "\t", "blank": " "}
+_OPENING = ("[", "{", "(")
+"""Where a cell begins so, it is a list of JSON or Python, in which lines mean nothing."""
 
 
 def listed_labels(
@@ -39,6 +41,9 @@ def listed_labels(
     """
     separator = _SPELLED.get(how.label_separator or "", how.label_separator) or usual
     reading.separator = separator
+    if broken := [cell for cell in cells if "\n" in cell and cell[:1] not in _OPENING]:
+        reading.understood.append(f"each line of a cell is a label: {len(broken)} cells have several lines")
+        cells = [separator.join(cell.splitlines()) if cell[:1] not in _OPENING else cell for cell in cells]
     read = read_cells(cells, separator)
     if width := read.multi_hot_width:
         return _multi_hot(cells, width, reading, how)

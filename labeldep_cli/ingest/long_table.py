@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from labeldep_cli.config.importing import ImportConfig
-from labeldep_cli.datasets.doubts import Answer, Doubt
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt
+from labeldep_cli.datasets.doubts.names import suspected_separator
 from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.again import question
-from labeldep_cli.ingest.columns import path_column, require_ignored, split_column
+from labeldep_cli.ingest.columns import images_column, named_column, path_column, require_ignored, split_column
 from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.plain_table import add_found
@@ -64,16 +66,19 @@ def _entries(sheet: Sheet, reading: Reading, how: ImportConfig, names: Mapping[s
         raise DatasetError(f"{sheet.file} has no names of columns", "Add a first line, such as path,label.")
     path, label, value = path_column(sheet, reading, how), _label_column(sheet, reading, how), _value_column(sheet)
     split = split_column(sheet, reading, how, [k for k in range(len(sheet.header)) if k not in (path, label, value)])
-    reading.ignored += [name for k, name in enumerate(sheet.header) if k not in (path, label, value, split)]
+    group = named_column(sheet, how.group_column) if how.group_column else None
+    reading.ignored += [name for k, name in enumerate(sheet.header) if k not in (path, label, value, split, group)]
     splits = [None] * len(sheet.rows) if split is None else row_splits(sheet, split, reading)
     unsaid = _unsaid(reading, how, value is not None)
     by_path: dict[str, dict[str, int]] = {}
     split_of: dict[str, str | None] = {}
+    group_of: dict[str, str | None] = {}
     disputed = 0
     for row, said in enumerate(_said(sheet, value, reading, how)):
         cells = sheet.rows[row]
         values = by_path.setdefault(cells[path], {})
         split_of[cells[path]] = splits[row]
+        group_of[cells[path]] = None if group is None else cells[group] or None
         name = names.get(cells[label], cells[label])
         if said is None or not name:
             continue
@@ -81,7 +86,7 @@ def _entries(sheet: Sheet, reading: Reading, how: ImportConfig, names: Mapping[s
         values[name] = said if values.get(name, said) == said else UNKNOWN
     if disputed:
         reading.understood.append(f"unknown, since rows of one image and label disagree: {disputed}")
-    return [Entry(image, values, unsaid, split_of[image]) for image, values in by_path.items()]
+    return [Entry(image, values, unsaid, split_of[image], group_of[image]) for image, values in by_path.items()]
 
 
 def _said(sheet: Sheet, value: int | None, reading: Reading, how: ImportConfig) -> Sequence[int | None]:
@@ -128,11 +133,13 @@ def _value_column(sheet: Sheet) -> int | None:
 
 
 def _repeats(rows: list[list[str]]) -> bool:
-    """Whether a column of images has most of its cells several times, beside a column of one label."""
+    """Whether a column of images has many of its cells several times, beside a column of one label each."""
     if len(rows) < 4 or not any(letters(name) in LIST_NAMES for name in rows[0]):
         return False
     label = next(k for k, name in enumerate(rows[0]) if letters(name) in LIST_NAMES)
     whole = [row for row in rows[1:] if len(row) == len(rows[0])]
-    others = [k for k in range(len(rows[0])) if k != label]
-    pairs = {(row[k], row[label]) for row in whole for k in others[:1]}
-    return bool(others) and len({row[others[0]] for row in whole}) < 0.8 * len(whole) and len(pairs) > 0.8 * len(whole)
+    image = images_column(rows[0], whole)
+    if image is None or suspected_separator(Counter(row[label] for row in whole), separated=False, used=""):
+        return False
+    images, pairs = {row[image] for row in whole}, {(row[image], row[label]) for row in whole}
+    return len(images) < min(0.8 * len(whole), len(pairs))

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from labeldep_cli.config.importing import ImportConfig
-from labeldep_cli.datasets.doubts import Answer
+from labeldep_cli.datasets.doubts.doubt import Answer
+from labeldep_cli.datasets.doubts.names import NOTHING, columns_doubt, groups_alike, merged_names, names_doubt
 from labeldep_cli.datasets.label_cells import split_names
-from labeldep_cli.datasets.name_doubts import NOTHING, columns_doubt, groups_alike, merged_names, names_doubt
 from labeldep_cli.ingest.again import given
 
 Values = Mapping[str, int]

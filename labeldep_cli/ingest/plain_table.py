@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from labeldep_cli.config.importing import ImportConfig
-from labeldep_cli.datasets.doubts import Answer, Doubt, some
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt, some
 from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.ingest.again import question
@@ -102,7 +102,13 @@ def defined(config: ImportConfig, **meanings: Any) -> ImportConfig:  # noqa: ANN
     return replace(config, **unsaid)
 
 
-def add_found(entries: Sequence[Entry], file: Path, split: str | None, reading: Reading) -> None:
+def add_found(
+    entries: Sequence[Entry],
+    file: Path,
+    split: str | None,
+    reading: Reading,
+    names_of: Callable[[str], Iterable[str]] = lambda path: (path,),
+) -> None:
     """Add the images of a table to those that were read, with the places where their files are.
 
     Args:
@@ -110,6 +116,7 @@ def add_found(entries: Sequence[Entry], file: Path, split: str | None, reading: 
         file: the table.
         split: the one that the table is; None if it has no split or several.
         reading: takes the images.
+        names_of: the names that the file of an image may have, by its path.
     """
     finder = ImageFinder(reading.config, folders_of_images(file, reading.source))
     splits: Sequence[str | None] = [entry.split or split for entry in entries]
@@ -117,7 +124,8 @@ def add_found(entries: Sequence[Entry], file: Path, split: str | None, reading: 
         splits = of_folders
         reading.understood.append("splits by the folders of the images")
     found = [
-        replace(entry, path=finder.find(entry.path), split=own) for entry, own in zip(entries, splits, strict=True)
+        replace(entry, path=finder.find(*names_of(entry.path)), split=own)
+        for entry, own in zip(entries, splits, strict=True)
     ]
     reading.entries += found
     elsewhere = [(a.path, b.path) for a, b in zip(entries, found, strict=True) if not b.path.endswith(a.path)]

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.config.importing import ImportConfig
-from labeldep_cli.datasets.doubts import Answer, Doubt
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt
+from labeldep_cli.datasets.doubts.values import BLANK, MINUS_ONE, ValueCounts, values_doubt
 from labeldep_cli.datasets.feature_scale import scale_doubt
 from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.datasets.ready_features import ARRAYS, FORM, read_arrays, texts_of
 from labeldep_cli.datasets.rows import Rows
 from labeldep_cli.datasets.split_words import read_splits
-from labeldep_cli.datasets.value_doubts import BLANK, MINUS_ONE, ValueCounts, values_doubt
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.files import atomic_write
 from labeldep_cli.ingest.again import question

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from labeldep_cli.datasets.doubts import Answer, Doubt
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt
 from labeldep_cli.datasets.split_words import split_of
 from labeldep_cli.ingest.again import question
 from labeldep_cli.ingest.entries import Reading

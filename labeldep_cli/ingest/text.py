@@ -62,9 +62,18 @@ def read_text(file: Path, config: ImportConfig, source: Path) -> tuple[str, list
     return text, notes
 
 
-@lru_cache(maxsize=4)
 def head_of(file: Path) -> str:
     """The beginning of a file as text, for recognising its form; empty if it is a folder or no text."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return ""
+    return _head(file.absolute(), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _head(file: Path, size: int, changed: int) -> str:
+    """The beginning of a file, remembered as long as its size and time stay: each form looks at it."""
     try:
         with (gzip.open if _is_gzip(file) else open)(file, "rb") as stream:
             content = stream.read(_HEAD)

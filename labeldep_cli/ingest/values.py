@@ -9,9 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from labeldep_cli.config.importing import ImportConfig
-from labeldep_cli.datasets.doubts import Answer, Doubt
-from labeldep_cli.datasets.label_space import UNKNOWN
-from labeldep_cli.datasets.value_doubts import (
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt, some
+from labeldep_cli.datasets.doubts.values import (
     ABSENT,
     BLANK,
     MINUS_ONE,
@@ -20,21 +19,31 @@ from labeldep_cli.datasets.value_doubts import (
     ValueCounts,
     values_doubt,
 )
+from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.ingest.again import import_again, question
 from labeldep_cli.ingest.entries import Reading
 from labeldep_cli.ingest.sheet import Sheet
 
 _TICKS = ("x", "✓", "✔", "*", "+")
+_TRUE = ("wahr", "vrai", "verdadero", "verdadeiro", "vero", "waar", "prawda")
+_FALSE = ("falsch", "faux", "falso", "onwaar", "fałsz")
+"""TRUE and FALSE as spreadsheets write them in German, French, Spanish, Portuguese, Italian, Dutch and Polish."""
+
 _WORDS = {
-    **dict.fromkeys((*_TICKS, "true", "yes", "y", "ja", "oui", "sí", "si", "present", "positive"), PRESENT),
-    **dict.fromkeys(("false", "no", "n", "nein", "non", "absent", "negative"), ABSENT),
+    **dict.fromkeys(
+        (*_TICKS, *_TRUE, "true", "t", "yes", "y", "ja", "oui", "sí", "si", "present", "positive"), PRESENT
+    ),
+    **dict.fromkeys((*_FALSE, "false", "f", "no", "n", "nein", "non", "absent", "negative"), ABSENT),
     **dict.fromkeys(("?", "unknown", "unsure", "uncertain"), UNSURE),
-    **dict.fromkeys(("", "-", "nan", "na", "<na>", "n/a", "null", "none"), BLANK),
+    **dict.fromkeys(("", "-", "nan", "na", "<na>", "n/a", "null", "none", "\\n"), BLANK),
 }
 """Codes of words, in lower case."""
 
 _SOFT = 252
 """Code of a number between 0 and 1 while no threshold is given."""
+
+_FEW = 12
+"""Different cells that a column of values has at most."""
 
 _IS_VALUE = 0.8
 """Share of cells that must be values before a column is taken for a label."""
@@ -46,6 +55,37 @@ def holds_values(cells: Sequence[str]) -> bool:
     filled = {cell: n for cell, n in counts.items() if _code(cell) != BLANK}
     values = sum(n for cell, n in filled.items() if _code(cell) is not None)
     return bool(filled) and values >= _IS_VALUE * sum(filled.values())
+
+
+def are_counts(cells: Collection[str]) -> bool:
+    """Whether the different cells of a column may count something: a few whole numbers from 0 on."""
+    return len(cells) <= _FEW and "0" in cells and all(cell.isdecimal() for cell in cells if cell)
+
+
+def numbers_doubt(sheet: Sheet, columns: Sequence[int]) -> Doubt | None:
+    """Ask about several columns with the same few cells, none of which are values of labels: 0 and 100, or 1 and 2.
+
+    Args:
+        sheet: the table.
+        columns: those that may be labels.
+
+    Returns:
+        The question, with an answer where the cells are numbers and 0 is among them; None if there is none.
+    """
+    cells_of = {k: set(sheet.column(k)) for k in columns}
+    few = {k: cells for k, cells in cells_of.items() if 1 < len(cells) <= _FEW}
+    alike = [k for k, cells in few.items() if any(cells & other for j, other in few.items() if j != k)]
+    if len(alike) < 2:
+        return None
+    names, cells = tuple(sheet.header[k] for k in alike), sorted(set().union(*(few[k] for k in alike)))
+    answers: tuple[Answer, ...] = ()
+    if are_counts(cells):
+        answers = (Answer("If a label is present from 1 on", {"label_columns": names, "threshold": 1.0}),)
+    return Doubt(
+        f"the columns {some(names)} have cells such as {some(cells)}: which of them says that a label is present?",
+        answers,
+        "Write 1 where a label is present, and 0 where it is absent." if not answers else "",
+    )
 
 
 def label_values(
@@ -90,9 +130,9 @@ def _code(cell: str, threshold: float | None = None) -> int | None:
     number = float(cell.replace(",", "."))
     if number in (0, 1, -1):
         return {0: ABSENT, 1: PRESENT, -1: MINUS_ONE}[int(number)]
-    if not 0 < number < 1:
-        return None
-    return _SOFT if threshold is None else PRESENT if number >= threshold else ABSENT
+    if threshold is not None and number > 0:
+        return PRESENT if number >= threshold else ABSENT
+    return _SOFT if 0 < number < 1 else None
 
 
 def _broken_rows(
@@ -112,9 +152,17 @@ def _broken_rows(
             )
             reading.drop(
                 f"{sheet.file}, line {sheet.lines[row]}, column {name!r}: {cells[row]!r} is not the value of a label",
-                f"If the column is no label:\n{ignoring}\nOtherwise correct the cell",
+                f"If the column is no label:\n{ignoring}\n{_counting(cells[row], reading)}Otherwise correct the cell",
             )
     return broken
+
+
+def _counting(cell: str, reading: Reading) -> str:
+    """What to do if a cell counts something, in lines of their own; empty for a cell that is no whole number."""
+    if reading.config.threshold is not None or not cell.isdecimal():
+        return ""
+    line = import_again(reading.source, reading.config, threshold=1.0)
+    return f"If it counts, and a label is present from 1 on:\n{line}\n"
 
 
 def _meanings(

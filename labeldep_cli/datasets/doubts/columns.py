@@ -9,15 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from labeldep_cli.datasets.csv_columns import Columns
-from labeldep_cli.datasets.doubts import TO_IMPORT, Answer, Doubt, combined, some
+from labeldep_cli.datasets.doubts.doubt import TO_IMPORT, Answer, Doubt, combined, some
+from labeldep_cli.datasets.doubts.names import names_doubt
+from labeldep_cli.datasets.doubts.values import ABSENT, BLANK, MINUS_ONE, PRESENT, ValueCounts, code_of, values_doubt
 from labeldep_cli.datasets.label_cells import LabelCells
-from labeldep_cli.datasets.name_doubts import names_doubt
 from labeldep_cli.datasets.split_words import SPLIT_COLUMNS, split_of
-from labeldep_cli.datasets.value_doubts import ABSENT, BLANK, MINUS_ONE, PRESENT, ValueCounts, code_of, values_doubt
 
 _NO_LABEL = re.compile(
     r"is_.*|sex|gender|age|years?|id|.*_id|index|idx|unnamed.*|width|height|frontal.*|lateral.*|ap/pa|fold.*|group"
-    r"|train|training|val|valid|validation|dev|test|usage|difficult|truncated|occluded|iscrowd|weight|count",
+    r"|verified|reviewed|checked|annotated|labell?ed|flagged|quality|kfold.*|train|training|val|valid|validation|dev|test|usage|difficult|truncated|occluded|iscrowd|weight|count",
     re.IGNORECASE,
 )
 """Names of columns that tell something else about an image, although they may hold 0 and 1."""
@@ -67,6 +67,11 @@ def numbers_doubt(numbers: Sequence[Sequence[float]], width: int | None) -> Doub
     )
 
 
+def tells_something_else(name: str) -> bool:
+    """Whether the name of a column is that of something else than a label, such as `sex` or `is_test`."""
+    return _NO_LABEL.fullmatch(name) is not None
+
+
 def label_columns_doubt(columns: Columns, group_cells: Iterable[str]) -> Doubt | None:
     """Ask about columns of 0 and 1 whose names are those of something else.
 
@@ -74,7 +79,7 @@ def label_columns_doubt(columns: Columns, group_cells: Iterable[str]) -> Doubt |
         columns: of a table with a column for each label, whose cells are all values of labels.
         group_cells: the different cells of the column `group`; empty if there is none.
     """
-    odd = tuple(name for name in columns.names if _NO_LABEL.fullmatch(name))
+    odd = tuple(name for name in columns.names if tells_something_else(name))
     if columns.group is not None and set(group_cells) <= {"0", "1"}:
         odd = (*odd, columns.name(columns.group))
     if not odd:
@@ -169,7 +174,7 @@ def foreign_cells_doubt(columns: Columns, rows: Iterable[Sequence[str]], place: 
 def _is_foreign(name: str, cells: Iterable[str]) -> bool:
     """Whether a column is no label's: no cell is a value, or some are not and its name is that of something else."""
     are_values = [_is_value(cell) for cell in cells if cell]
-    return not any(are_values) or (not all(are_values) and _NO_LABEL.fullmatch(name) is not None)
+    return not any(are_values) or (not all(are_values) and tells_something_else(name))
 
 
 def _counts(columns: Iterable[Counter[str]]) -> ValueCounts:

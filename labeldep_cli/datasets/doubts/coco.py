@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labeldep_cli.datasets.doubts import TO_IMPORT, Answer, Doubt
+from labeldep_cli.datasets.doubts.doubt import TO_IMPORT, Answer, Doubt
 
 SAME_IDS = "Or write all ids the same way."
 

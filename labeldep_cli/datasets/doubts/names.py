@@ -10,7 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from labeldep_cli.datasets.doubts import Answer, Doubt, some
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt, some
 from labeldep_cli.datasets.label_cells import SEPARATOR, split_names
 
 SEPARATORS = ("|", ";", ",", "\t", "/", "+", " ")
@@ -21,7 +21,7 @@ _RARE_IN_NAMES = {"|", ";", ",", "\t"}
 _SPOKEN = {" ": "a blank", "\t": "a tabulator"}
 
 NOTHING = frozenset(
-    {"nan", "none", "null", "nil", "na", "n/a", "n.a.", "<na>", "-", "--", "?", "nothing", "empty", "no label"}
+    {"nan", "none", "null", "nil", "na", "n/a", "n.a.", "<na>", "\\n", "-", "--", "?", "nothing", "empty", "no label"}
     | {"no labels", "unlabeled", "unlabelled", "no finding", "no findings", "no_finding", "nofinding"}
 )
 """Words, in lower case, that programs and people write where an image has no label."""

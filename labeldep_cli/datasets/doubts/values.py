@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.datasets.doubts import Answer, Doubt, some
+from labeldep_cli.datasets.doubts.doubt import Answer, Doubt, some
 from labeldep_cli.datasets.label_space import UNKNOWN
 
 PRESENT, ABSENT, UNSURE, MINUS_ONE, BLANK = 1, 0, 255, 254, 253
@@ -18,7 +18,7 @@ VALUE_CODES = {
     **dict.fromkeys(("1", "1.0", "True", "TRUE", "true"), PRESENT),
     **dict.fromkeys(("0", "0.0", "False", "FALSE", "false"), ABSENT),
     **dict.fromkeys(("-1", "-1.0"), MINUS_ONE),
-    **dict.fromkeys(("", "nan", "NaN", "NA", "<NA>", "N/A", "null", "NULL"), BLANK),
+    **dict.fromkeys(("", "nan", "NaN", "NA", "<NA>", "N/A", "null", "NULL", "\\N"), BLANK),
     "?": UNSURE,
 }
 """Codes by spelling. pandas writes 1.0 if a column has empty cells."""

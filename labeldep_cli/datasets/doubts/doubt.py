@@ -1,4 +1,4 @@
-"""Questions about a file that only its owner can answer, each with the command lines that answer it."""
+"""A question about a file, its answers, and the error that asks it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from labeldep_cli.datasets.remedies import import_command
+from labeldep_cli.datasets.doubts.remedies import import_command
 from labeldep_cli.errors import DatasetError
 
 _MOST = 6

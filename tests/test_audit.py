@@ -14,15 +14,22 @@ import pytest
 import torch
 from sandbox import BACKBONE, LABELS, Sandbox, make_table
 
+from labeldep_cli.cli import audit as audit_command
 from labeldep_cli.cli import next_command
 from labeldep_cli.config import AuditConfig, Machine, Source, Workspace
+from labeldep_cli.datasets import registry
+from labeldep_cli.datasets.corrections import Place, content_of, label_set
+from labeldep_cli.datasets.decision_file import append
+from labeldep_cli.datasets.decisions import Decision, now
 from labeldep_cli.evaluation.audit import EvidenceWeights, fit_weights, most_suspicious, suspicion
 from labeldep_cli.evaluation.mistakes import Estimate
+from labeldep_cli.evaluation.suspects import Card, Suspect
 from labeldep_cli.experiments import cross_fitting as crossfit
 from labeldep_cli.experiments.audit_cards import Evidence
-from labeldep_cli.experiments.audit_record import AuditRecord, read_audit
+from labeldep_cli.experiments.audit_record import AuditRecord, Contradiction, read_audit
 from labeldep_cli.experiments.cross_fitting import HeldOutScores
 from labeldep_cli.inputs.batches import Inputs
+from labeldep_cli.pipelines.audit import Audit
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.open import open_project
 from labeldep_cli.projects.project import Project
@@ -142,6 +149,31 @@ def test_planted_mistakes_are_found(planted: tuple[Sandbox, np.ndarray]) -> None
     pairs = [row for row, label in cells if label < 2]
     assert np.mean(parted[pairs[: int(parted.sum())]]) > 0.9, "by the other label"
     assert found["weights"]["critic"] > 0.3
+
+
+def test_decided_rows_have_no_mistakes_any_more(planted: tuple[Sandbox, np.ndarray]) -> None:
+    """All suspects are right, says the reviewer: nothing is trained again, and hardly a mistake is left."""
+    sandbox, _ = planted
+    table = sandbox.folder / "x.npz"
+    before = sandbox.json("audit", table, "--out", sandbox.folder / "found", *PLANTED)
+    place, dataset = Place.of(table), registry.load_source(Source(str(table)), sandbox.folder, SilentReporter())
+    rows = {path: (split, row) for split in dataset.splits.values() for row, path in enumerate(split.paths)}
+
+    def right(path: str) -> Decision:
+        split, row = rows[path]
+        labels = label_set(split.space, split.labels[row])
+        return Decision(now(), "ada", place.table, path, "reject", labels, labels, content_of(split, row))
+
+    try:
+        append(place.file, [right(card["path"]) for card in before["cards"]])
+        some = sandbox.json("audit", table, "--out", sandbox.folder / "found", *PLANTED)
+        append(place.file, [right(path) for path in rows.keys() - {card["path"] for card in before["cards"]}])
+        every = sandbox.json("audit", table, "--out", sandbox.folder / "found", *PLANTED)
+    finally:
+        place.file.unlink()
+    assert (some["cards"], some["n_decided"]) == ([], len(before["cards"]))
+    assert some["estimate"]["number"] < 0.5 * before["estimate"]["number"]
+    assert (every["estimate"]["number"], every["estimate"]["high"], every["n_decided"]) == (0, 0, 400)
 
 
 def test_a_finding_s_parts_add_up_to_its_score(planted: tuple[Sandbox, np.ndarray]) -> None:
@@ -420,6 +452,36 @@ def test_beside_cleanlab() -> None:
     assert ap["|y - p|"] == pytest.approx(ap["cleanlab, self-confidence"])
     assert ap["audit"] == pytest.approx(ap["|y - p|"]), "the same ranking, where no critic and no weight is at work"
     assert ap["cleanlab, filter first"] > 5 * 100 * flipped.mean()
+
+
+@pytest.mark.parametrize("mean_ap", [0.384, 0.8])
+@pytest.mark.parametrize("n", [0, 1, 40])
+def test_what_is_told_fits_a_terminal(capsys: pytest.CaptureFixture[str], mean_ap: float, n: int) -> None:
+    """No line is longer than 80 characters by itself; names of files and labels may make it so."""
+    held_out = HeldOutScores([], [], np.zeros((0, 3), np.int8), np.zeros((0, 3), np.float32), None)
+    suspects = tuple(
+        Suspect(label, False, 2.0, p, None, 1.0, kind, 1.0, None, 1, None)
+        for label, p, kind in (
+            ("cat", 0.9999, "mistake"),
+            ("dog", 0.001, "mistake"),
+            ("mat", 0.5, "rare combination"),
+            ("sun", 0.5, "mistake"),
+        )
+    )
+    cards = tuple(Card(f"img/{k}.png", "train", (), (), suspects) for k in range(n))
+    twins = (Contradiction(tuple(f"{k}.jpg" for k in range(30)), ("cat",)),) * n
+    record = AuditRecord(
+        Source(), Path(), "pets", LABELS, Estimate(5, 70, 1_234, 9_000, 0, 0, 1.0, mean_ap, 0), cards, 12, (), twins
+    )
+    evidence = Evidence(LABELS, held_out, EvidenceWeights(1, 0, 0))
+    audit_command._show(Audit(record, Path("audit"), 123_456, 1_234_567, evidence, (), False), None, json=False)
+    told = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in told if not line.startswith("  ")) <= 80
+    assert ("more cannot be told" in told[1]) == (mean_ap < 0.5)
+    row = "  img/0.png: cat -> present (> 99 %), dog -> present (< 1 %), mat (rare), and 1 more"
+    twin = "same image, other labels: 0.jpg, 1.jpg, 2.jpg, and 27 more: cat"
+    assert (told.count(row), told.count(twin)) == (min(n, 1), min(n, 10))
+    assert ("0 images with a suspected mistake" in told) == (n == 0), "no colon with nothing after it"
 
 
 def test_a_data_set_with_another_programs_config_beside_it_is_no_run(sandbox: Sandbox, tmp_path: Path) -> None:

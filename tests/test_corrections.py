@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -140,17 +143,71 @@ def test_threads_and_processes_do_not_mix_their_lines(tmp_path: Path) -> None:
         (",".join(HEADER) + "\nt,w,labels.csv,,,,,,,skip\n", "line 2: the path is empty"),
         (",".join(HEADER) + '\nt,w,labels.csv,a,"[1]",,,,,edit\n', "line 2: .* no list of names"),
         (",".join(HEADER) + "\nt,w,labels.csv,a,[1,,,,,edit\n", "line 2: "),
-        ("\xff\xfe\n", "is damaged"),
+        (",".join(HEADER) + '\n"t,w,labels.csv,a,[1,,,,,edit\n', "is damaged"),
     ],
 )
-def test_another_file_is_refused_and_left_as_it_is(tmp_path: Path, content: str, told: str) -> None:
+def test_a_damaged_line_is_named(tmp_path: Path, content: str, told: str) -> None:
     file = tmp_path / "corrections.csv"
-    file.write_bytes(content.encode("latin-1"))
+    file.write_text(content)
+    with pytest.raises(DatasetError, match=told) as caught:
+        read(file)
+    assert "--no-corrections" in caught.value.remedy
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r", "\r\n"])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"path,label\na.jpg,sea", "no list of decisions"),
+        (b"date", "no list of decisions"),
+        (b"x" * 200_000, "no list of decisions"),
+        (",".join((*HEADER, "note")).encode(), "no list of decisions"),
+        (b"\xff\xfe", "not in UTF-8"),
+        ("\n".join([",".join(HEADER), "t,w,labels.csv,caf\u00e9,,,,,,skip", ""]).encode("latin-1"), "not in UTF-8"),
+        (",".join(HEADER).encode("utf-16"), "not in UTF-8"),
+    ],
+)
+def test_another_file_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes, end: str, told: str) -> None:
+    """Nothing of it is taken for a line that a kill has cut off, and removed."""
+    file = tmp_path / "corrections.csv"
+    file.write_bytes(content + end.encode())
     for action in (lambda: read(file), lambda: append(file, [decision()])):
         with pytest.raises(DatasetError, match=told) as caught:
             action()
         assert "--no-corrections" in caught.value.remedy
-    assert file.read_bytes() == content.encode("latin-1")
+    assert file.read_bytes() == content + end.encode()
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_file_that_a_spreadsheet_has_saved(
+    tmp_path: Path, delimiter: str, end: str, encoding: str, quoting: int, ended: bool
+) -> None:
+    """It is read, and goes on as it is."""
+    file = tmp_path / "corrections.csv"
+    before = [decision("a;b.jpg", before="xy", after="x"), decision("\u00e9,c.jpg", after="z", unknown="x")]
+    append(file, before)
+    rows = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"))))
+    stream = io.StringIO()
+    csv.writer(stream, delimiter=delimiter, lineterminator=end, quoting=quoting).writerows(rows)
+    text = stream.getvalue()
+    file.write_bytes((text if ended else text.removesuffix(end)).encode(encoding))
+    assert read(file) == tuple(before)
+    for n in (1, 2):
+        append(file, [decision("new;1.jpg", before="x", after="xyz")])
+        assert read(file) == (*before, *[decision("new;1.jpg", before="x", after="xyz")] * n)
+
+
+def test_lists_of_many_labels(tmp_path: Path) -> None:
+    """As of a data set in which most labels are unknown: its lines are longer than a csv reader takes by itself."""
+    names = tuple(f"label number {k}" for k in range(20_000))
+    one = replace(decision(), before=LabelSet((), names), after=LabelSet(names[:1], names[1:]))
+    append(tmp_path / "corrections.csv", [one])
+    append(tmp_path / "corrections.csv", [decision()])
+    assert read(tmp_path / "corrections.csv") == (one, decision())
 
 
 # What stands
@@ -389,3 +446,16 @@ def test_data_tells_what_is_applied_and_what_is_not(tmp_path: Path) -> None:
     plain = sandbox.json("data", sandbox.table, "--no-corrections")
     assert plain["corrections"] is None
     assert plain["splits"]["train"] != found["splits"]["train"]
+
+
+def test_a_table_that_was_renamed_is_told(table: Path, tmp_path: Path) -> None:
+    place = Place.of(table)
+    append(place.file, [decision("0.png", "skip", table=place.table)])
+    new = table.rename(table.with_name("new.csv"))
+    told = Sandbox(tmp_path).run("data", new).stderr
+    assert f"all decisions are on {place.table}, which is gone" in " ".join(told.split())
+    place.file.write_text(place.file.read_text().replace(f",{place.table},", ",new.csv,"))
+    assert "which is gone" not in Sandbox(tmp_path).run("data", new).stderr
+    append(place.file, [decision("0.png", "skip", table="other.csv")])
+    shutil.copy(new, new.with_name("third.csv"))
+    assert "which is gone" not in Sandbox(tmp_path).run("data", new.with_name("third.csv")).stderr, "there is new.csv"

@@ -98,6 +98,12 @@ def test_decisions_of_a_reviewer_outweigh_the_law() -> None:
     assert alone.number - 10 < all_wrong.number < alone.number + suspects
 
 
+def test_without_a_label_that_is_open_there_is_no_mistake() -> None:
+    for rows in (0, 5):
+        found = estimate_mistakes(np.zeros((rows, 4)), np.full((rows, 4), -1, np.int8), 0.3, seed=0)
+        assert (found.low, found.number, found.high, found.of, found.is_vague) == (0, 0, 0, 0, False)
+
+
 def test_the_odds_of_a_mistake_know_the_rates() -> None:
     """Nothing is missing here: a label that is absent against the odds is less suspicious than one that is written."""
     log_odds, y = drawn(6.0)

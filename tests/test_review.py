@@ -5,8 +5,8 @@ from __future__ import annotations
 import http.client
 import io
 import json
-import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -33,7 +33,7 @@ from labeldep_cli.experiments.audit_record import AuditRecord
 from labeldep_cli.features.pixel_rules import USUAL_RULES, PixelRules
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.review import session as sessions
-from labeldep_cli.review.server import ReviewServer
+from labeldep_cli.review.server import ReviewServer, _Handler
 from labeldep_cli.review.session import Outdated, Session
 from labeldep_cli.review.taking import take
 from labeldep_cli.review.words import sentences
@@ -268,7 +268,8 @@ def test_the_page_its_cards_and_its_images(table: Path) -> None:
             assert (image.format, image.size) == ("JPEG", (1200, 600))
         assert ask(server, "/T/image/1") == (404, b"not an image")
         assert ask(server, "/T/image/2") == (404, b"missing file")
-        for path in ("/T/image/4", "/T/image/-1", "/T/image/x", "/T/image/", "/T/no", "/T/../x"):
+        wrong = ("4", "-1", "x", "", "0/..", "..%2f..%2flabels.csv", "%c2%b2", "1" * 9000)
+        for path in (*(f"/T/image/{one}" for one in wrong), "/T/no", "/T/../x", "/T//etc/passwd", "/T/cards/"):
             assert ask(server, path)[0] == 404, path
 
 
@@ -341,8 +342,30 @@ def test_another_page_may_not_decide(table: Path, headers: dict[str, str | None]
 def test_what_is_no_decision_is_refused(table: Path, body: object) -> None:
     with serving(opened(table)) as server:
         assert ask(server, "/T/decide", "POST", body)[0] == 400
-        assert ask(server, "/T/decide", "POST", b"x", Content_Length="2000000")[0] == 400
+        assert ask(server, "/T/decide", "POST", b"x", Content_Length="20000000")[0] == 400
+        assert ask(server, "/T/decide", "POST", b"[" * 100_000)[0] == 400
         assert not server.session.place.file.exists()
+
+
+def test_clients_that_say_nothing_are_let_go(
+    table: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One that sends half a request, and one that sends half a decision; meanwhile others are answered."""
+    assert _Handler.timeout is not None
+    monkeypatch.setattr(_Handler, "timeout", 0.3)
+    with serving(opened(table)) as server:
+        host = f"127.0.0.1:{server.server_port}"
+        head = f"POST /{server.token}/decide HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\n"
+        body = "Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        clients = [socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(3)]
+        for client, sent in zip(clients, ("", head, head + body), strict=True):
+            client.sendall(sent.encode())
+        assert ask(server, "/T/cards")[0] == 200
+        for client in clients:
+            client.settimeout(10)
+            assert client.recv(100) == b"", "closed"
+            client.close()
+    assert capfd.readouterr().err == ""
 
 
 def test_a_decision_that_comes_too_late_gets_the_card_as_it_is(table: Path) -> None:
@@ -419,6 +442,16 @@ def test_decisions_of_a_file_are_checked_and_appended(table: Path) -> None:
     again = take(written(table), place, theirs, "cleo")
     assert (again.appended, again.known) == ((), 2), "a file may be taken twice"
     assert len(read(place.file)) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after"), [("reject", "d", "d"), ("edit", "cm", "cdm"), ("accept", "", "d")]
+)
+def test_a_file_about_other_labels_is_not_taken(table: Path, kind: str, before: str, after: str) -> None:
+    """Of another data set with a table and images of the same names; here img/0.png is a cat."""
+    found = take(written(table), Place.of(table), [decided("img/0.png", before, after, kind=kind)], "cleo")
+    assert (found.appended, [one.path for one in found.conflicts]) == ((), ["img/0.png"])
+    assert not Place.of(table).file.exists()
 
 
 def test_what_was_undone_before_it_was_saved_is_not_taken(table: Path) -> None:
@@ -536,13 +569,15 @@ def test_errors(table: Path, tmp_path: Path) -> None:
             assert told in " ".join(result.stderr.split())
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_must_not_be_written(table: Path, tmp_path: Path) -> None:
-    table.parent.chmod(0o555)
+@pytest.mark.parametrize("name", ["corrections.csv", ".corrections.csv.lock"])
+def test_a_place_that_cannot_be_written_is_told_before_a_decision_is_made(
+    table: Path, tmp_path: Path, name: str
+) -> None:
+    """A folder in place of a file: it stops root too, whom permissions do not."""
+    (table.parent / name).mkdir()
     result = Sandbox(tmp_path).run("review", table, "--no-browser")
-    table.parent.chmod(0o755)
     assert result.exit_code == 1
-    assert "must not be written" in result.stderr
+    assert "decisions cannot be written" in result.stderr and "a copy of the table" in result.stderr
 
 
 def test_a_foreign_file_of_the_same_name_is_refused(table: Path, tmp_path: Path) -> None:

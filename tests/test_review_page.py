@@ -123,13 +123,18 @@ def test_by_keyboard(browser, table: Path) -> None:
         saved(session, tab, 4)
         assert applied(table)["img/1.png"] == ("cat", "dog")
         assert applied(table)["img/2.png"] == ("cat", "mat"), read(session.place.file)
-        assert "4 decided. Every image is decided" in tab.inner_text("#progress")
+        assert tab.inner_text("#progress") == "Image 4 of 4, 4 decided"
+        assert tab.inner_text("#finished-title") == "All 4 images are decided"
+        assert tab.inner_text("#finished-text").startswith("3 corrected, 1 right as written. Close this page")
         tab.keyboard.press("u")
         assert "Image 4 of 4, 3 decided" in tab.inner_text("#progress")
         tab.keyboard.press("u")  # the one before
         assert "Image 3 of 4, 2 decided" in tab.inner_text("#progress")
+        assert tab.is_hidden("#finished")
         tab.keyboard.press("s")
-        assert "Image 4 of 4" in tab.inner_text("#progress"), "the next one that nobody has looked at"
+        assert tab.inner_text("#progress") == "Image 4 of 4, 2 decided, 1 skipped", (
+            "the next one that nobody has looked at"
+        )
         tab.keyboard.press("ArrowLeft")
         tab.keyboard.press("ArrowRight")
         tab.keyboard.press("Control+s")  # the browser's own
@@ -288,6 +293,61 @@ def test_the_filter_by_label(browser, table: Path) -> None:
     assert b'id="wished-label">"mat"</script>' in server.page
 
 
+def test_the_filter_by_keyboard(browser, table: Path) -> None:
+    """The arrows go through the labels; after Enter, the keys decide."""
+    session = suspicious(table)
+    with serving(session) as server, window(browser, server.url) as tab:
+        tab.keyboard.press("Tab")
+        assert tab.evaluate("document.activeElement.id") == "label-filter"
+        tab.keyboard.press("ArrowDown")
+        tab.keyboard.press("ArrowDown")
+        assert tab.input_value("#label-filter") == "mat"
+        tab.keyboard.press("ArrowUp")
+        assert tab.input_value("#label-filter") == "cat"
+        tab.keyboard.press("Enter")
+        tab.keyboard.press("r")
+        assert saved(session, tab, 1) == [("img/1.png", "reject")]
+        assert tab.inner_text("#finished-title") == "The only image with cat is decided"
+        assert tab.inner_text("#finished-text").endswith('3 with other labels are left: choose "all" above.')
+
+
+@pytest.mark.parametrize(("key", "code"), [("A", "KeyA"), ("\u0444", "KeyA"), ("a", "KeyQ")])
+def test_keys_of_other_keyboards(browser, table: Path, key: str, code: str) -> None:
+    """Caps lock, a Cyrillic keyboard, a French one."""
+    session = suspicious(table)
+    with serving(session) as server, window(browser, server.url) as tab:
+        tab.evaluate(
+            "([key, code]) => document.body.dispatchEvent(new KeyboardEvent('keydown', {key, code, bubbles: true}))",
+            [key, code],
+        )
+        assert saved(session, tab, 1) == [("img/0.png", "accept")]
+
+
+def test_nothing_to_decide_on(browser, table: Path) -> None:
+    session = replace(suspicious(table), cards=[])
+    with serving(session) as server:
+        tab = browser.new_page()
+        tab.goto(server.url)
+        tab.wait_for_selector("#nothing:not([hidden])")
+        assert tab.inner_text("#nothing") == "There is no image to decide on."
+        assert tab.inner_text("#progress") == "No image"
+        tab.close()
+
+
+def test_many_cards_and_labels_open_at_once(browser, tmp_path: Path) -> None:
+    """The time grows with the number of cards and of labels, not with their product."""
+    n, labels = 20_000, 1_500
+    rng = np.random.default_rng(0)
+    y = np.zeros((n, labels), np.int8)
+    y[np.arange(n), rng.integers(labels, size=n)] = 1
+    np.savez(tmp_path / "x.npz", X=rng.normal(size=(n, 2)), Y=y, label_names=[f"label {k}" for k in range(labels)])
+    session = opened(tmp_path / "x.npz")
+    with serving(session) as server, window(browser, server.url) as tab:
+        entry = "performance.getEntriesByType('resource').find(({name}) => name.endsWith('/cards'))"
+        took = f"performance.now() - {entry}.responseEnd"
+        assert tab.evaluate(took) < 2500
+
+
 def test_a_server_that_does_not_answer_loses_nothing(browser, table: Path) -> None:
     session = suspicious(table)
     with serving(session) as server, window(browser, server.url, quiet=False) as tab:
@@ -353,6 +413,16 @@ def test_a_page_that_is_opened_again_goes_on(browser, table: Path) -> None:
             assert tab.locator("#labels li").all_inner_texts() == ["cat", "dog", "+ mat"]
             tab.keyboard.press("r")  # after all, the table is right
             assert saved(session, tab, 2)[-1] == ("img/0.png", "reject")
+            tab.keyboard.press("s")
+            saved(session, tab, 3)
+    again = suspicious(table)
+    with serving(again) as server, window(browser, server.url) as tab:
+        assert "img/2.png" in tab.inner_text("#name")
+        for _ in range(4):  # one more than there are
+            tab.keyboard.press("u")
+        undone = [("img/1.png", "undo"), ("img/0.png", "undo"), ("img/0.png", "undo")]
+        assert saved(again, tab, 6)[3:] == undone, "what was decided before is taken back too"
+        assert tab.is_disabled("#undo")
     assert applied(table)["img/0.png"] == ("cat", "dog")
 
 
@@ -400,6 +470,21 @@ def test_the_page_of_an_audit_gives_decisions_back_as_a_file(browser, audited: S
     kept = read(Place.of(audited.table).file)
     assert [(one.who, one.decision) for one in kept] == [("Zoë", "accept"), ("Zoë", "reject")]
     assert audited.json("data", audited.table)["corrections"]["decided"] == 2
+
+
+def test_two_windows_of_the_page_of_an_audit_lose_nothing(browser, audited: Sandbox) -> None:
+    page = (audited.folder / "audit" / "audit.html").as_uri()
+    context = browser.new_context()
+    first, second = context.new_page(), context.new_page()
+    for tab in (first, second):
+        tab.goto(page)
+        tab.wait_for_selector("#card:not([hidden])")
+    first.keyboard.press("r")
+    second.locator("#progress", has_text="Image 2 of 6, 1 decided").wait_for()
+    second.keyboard.press("r")
+    first.locator("#progress", has_text="Image 3 of 6, 2 decided").wait_for()
+    assert "2 decisions" in first.inner_text("#kept")
+    context.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])

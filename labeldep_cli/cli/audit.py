@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,15 +21,15 @@ from labeldep_cli.errors import LabeldepError, nearest
 from labeldep_cli.files import counted
 
 if TYPE_CHECKING:
-    from labeldep_cli.evaluation.mistakes import Estimate
     from labeldep_cli.evaluation.suspects import Card, Suspect
+    from labeldep_cli.experiments.audit_record import Contradiction
     from labeldep_cli.pipelines.audit import Audit
 
 SHOWN = 10
 """Number of images, and of contradictions, printed on the terminal."""
 
 SHOWN_SUSPECTS = 3
-"""Number of suspects of an image on its line."""
+"""Number of suspects of an image, or of identical images, on a line."""
 
 _DATASET = "Data set for a run to audit: its own at its new place, or another one that has some of its labels."
 
@@ -120,52 +121,68 @@ def _show(result: Audit, label: str | None, json: bool) -> None:
     if json:
         print_json(result.to_json())
         return
-    record = result.record
-    print_line(f"{result.of}: {_told(record.estimate)}")
-    print_line(f"checked: {counted(result.n_labels, 'written label')} of {counted(result.n_images, 'row')}")
+    _show_estimate(result)
     cards = [card for card in result.cards if label is None or card.concerns(label)]
     mistakes = [card for card in cards if card.kind == "mistake"]
     about = "" if label is None else f" about {label}"
-    print_line(f"{counted(len(mistakes), 'image')} with a likely mistake{about}:")
+    listed = " (%: how probable the image makes the label):" if mistakes else ""
+    print_line(f"{counted(len(mistakes), 'image')} with a suspected mistake{about}{listed}")
     for card in mistakes[:SHOWN]:
         print_line(f"  {card.path}: {_suspects_of(card)}")
     if len(mistakes) > SHOWN:
         print_line(f"  ... and {len(mistakes) - SHOWN:,} more")
-    print_line(
-        f"{counted(len(cards) - len(mistakes), 'image')} with a rare combination{about}: the image does not contradict "
-        "its labels"
-    )
-    for contradiction in record.contradictions[:SHOWN]:
-        print_line(f"same image, other labels: {', '.join(contradiction.paths)}: {', '.join(contradiction.labels)}")
-    if len(record.contradictions) > SHOWN:
-        print_line(f"same image, other labels: {len(record.contradictions) - SHOWN:,} more groups (--json lists all)")
+    rare = counted(len(cards) - len(mistakes), "image")
+    print_line(f"{rare} with a rare combination{about}: the image does not contradict its labels")
+    _show_contradictions(result.record.contradictions)
     if result.near_identical.n_leaking:
         n = counted(result.near_identical.n_leaking, "image")
-        print_line(f"{n} of train or val with a copy or a near-identical image in a later split: see labeldep data")
-    if record.n_decided:
-        print_line(f"{counted(record.n_decided, 'image')} decided already, and left out")
-    print_line(f"all of them: {result.table}; to look at: {result.gallery}")
+        print_line(f"{n} of train or val with a copy or near-identical image in a later split: see labeldep data")
+    if result.record.n_decided:
+        print_line(f"{counted(result.record.n_decided, 'image')} decided already, and left out")
+    print_line(f"all of them: {result.table}")
+    print_line(f"to look at: {result.gallery}")
 
 
-def _told(estimate: Estimate) -> str:
-    """The estimated number of mistakes, in words."""
+def _show_estimate(result: Audit) -> None:
+    """The estimated number of mistakes, and among how many labels."""
+    estimate = result.record.estimate
     if estimate.is_vague:
-        return (
-            f"between 0 and {estimate.high:,} mistakes; more cannot be told, since the networks see too little "
-            f"of these labels (mAP {100 * estimate.mean_ap:.1f})"
-        )
-    return f"about {estimate.number:,} mistakes (95 % interval: {estimate.low:,} to {estimate.high:,})"
+        print_line(f"{result.of}: between 0 and {estimate.high:,} mistakes")
+        ap = f"mAP {100 * estimate.mean_ap:.1f}"
+        print_line(f"more cannot be told: the networks see too little of these labels ({ap})")
+    else:
+        interval = f"95 % interval: {estimate.low:,} to {estimate.high:,}"
+        print_line(f"{result.of}: about {estimate.number:,} mistakes ({interval})")
+    print_line(f"checked: {counted(result.n_labels, 'written label')} of {counted(result.n_images, 'row')}")
+
+
+def _show_contradictions(contradictions: Sequence[Contradiction]) -> None:
+    """Identical images with different labels."""
+    for contradiction in contradictions[:SHOWN]:
+        paths, labels = _first(contradiction.paths), _first(contradiction.labels)
+        print_line(f"same image, other labels: {paths}: {labels}")
+    if len(contradictions) > SHOWN:
+        print_line(f"same image, other labels: {len(contradictions) - SHOWN:,} more groups (--json lists all)")
+
+
+def _first(words: Sequence[str]) -> str:
+    """Some words on one line, and how many there are more."""
+    more = len(words) - SHOWN_SUSPECTS
+    return ", ".join(words[:SHOWN_SUSPECTS]) + (f", and {more} more" if more > 0 else "")
 
 
 def _suspects_of(card: Card) -> str:
-    """The likely mistakes of an image on one line."""
-    arrows = [_arrow(suspect) for suspect in card.suspects[:SHOWN_SUSPECTS]]
-    more = len(card.suspects) - len(arrows)
-    return ", ".join(arrows) + (f", and {more} more" if more else "")
+    """The suspects of an image on one line."""
+    return _first([_arrow(suspect) for suspect in card.suspects])
 
 
 def _arrow(suspect: Suspect) -> str:
     """What to do with a label, and its probability by the image: "cat -> absent (3 %)"."""
     if suspect.kind != "mistake":
-        return f"{suspect.label}, in rare company"
-    return f"{suspect.label} -> {suspect.suggested} ({100 * suspect.probability:.0f} %)"
+        return f"{suspect.label} (rare)"
+    return f"{suspect.label} -> {suspect.suggested} ({_percent(suspect.probability)})"
+
+
+def _percent(share: float) -> str:
+    """A probability in whole per cent; none is certain."""
+    return "< 1 %" if share < 0.005 else "> 99 %" if share >= 0.995 else f"{100 * share:.0f} %"

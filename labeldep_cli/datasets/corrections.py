@@ -49,7 +49,19 @@ class Place:
         Raises:
             DatasetError: the file cannot be read, or is none of decisions.
         """
-        return standing(decision for decision in read(self.file) if decision.table == self.table)
+        return self.state()[0]
+
+    def state(self) -> tuple[dict[str, tuple[Decision, ...]], tuple[str, ...]]:
+        """As `decisions`; and if there is none, the tables of the file's decisions, if all of them are gone.
+
+        Raises:
+            DatasetError: as of `decisions`.
+        """
+        every = read(self.file)
+        tables = tuple(sorted({decision.table for decision in every}))
+        is_lost = self.table not in tables and not any((self.file.parent / table).exists() for table in tables)
+        own = standing(decision for decision in every if decision.table == self.table)
+        return own, tables if is_lost else ()
 
 
 def corrected(dataset: Dataset) -> Dataset:
@@ -82,7 +94,7 @@ def corrected_rows(rows: Rows, place: Path) -> tuple[Rows, Corrections]:
 
 def _apply(splits: Iterable[Split], place: Place) -> tuple[list[Split], Corrections]:
     """Correct the labels of all splits; a split without a correction is returned as it is."""
-    decisions = place.decisions()
+    decisions, renamed = place.state()
     settling = {path: stack for path, stack in decisions.items() if settled(stack)}
     gone = dict.fromkeys(settling)
     decided: set[str] = set()
@@ -103,7 +115,9 @@ def _apply(splits: Iterable[Split], place: Place) -> tuple[list[Split], Correcti
             images, labels = images + bool(n_changed), labels + n_changed
         corrected_splits.append(split if np.array_equal(y, split.labels) else replace(split, labels=y))
     n_skipped = len(decisions) - len(settling)
-    found = Corrections(place.file, frozenset(decided), images, labels, tuple(conflicts), tuple(gone), n_skipped)
+    found = Corrections(
+        place.file, frozenset(decided), images, labels, tuple(conflicts), tuple(gone), n_skipped, renamed
+    )
     return corrected_splits, found
 
 
@@ -119,23 +133,27 @@ def replay(
         y: the row as the table has it, int8 [L].
         stack: the standing decisions on it, oldest first.
     """
-    values = dict(zip(space.names, y.tolist(), strict=True))
+    values, numbers = y.copy(), space.numbers
     conflicts: dict[str, Conflict] = {}
+
+    def value(name: str) -> int:
+        return int(values[numbers[name]]) if name in numbers else 0
+
     for decision in stack:
         if not decision.settles:
             continue
-        for name in [name for name in conflicts if values.get(name, 0) == decision.before.value(name)]:
+        for name in [name for name in conflicts if value(name) == decision.before.value(name)]:
             del conflicts[name]
         for name, (before, after) in changed_labels(decision).items():
-            if name not in values:
+            if name not in numbers:
                 conflicts[name] = Conflict(decision.path, name, "no label any more")
-            elif values[name] not in (before, after):
-                reason = f"{_WORDS[values[name]]} in the table, but changed from {_WORDS[before]} to {_WORDS[after]}"
+            elif value(name) not in (before, after):
+                reason = f"{_WORDS[value(name)]} in the table, but changed from {_WORDS[before]} to {_WORDS[after]}"
                 conflicts[name] = Conflict(decision.path, name, reason)
             else:
-                values[name] = after
+                values[numbers[name]] = after
                 conflicts.pop(name, None)
-    return np.array([values[name] for name in space.names], dtype=np.int8), list(conflicts.values())
+    return values, list(conflicts.values())
 
 
 def label_set(space: LabelSpace, y: NDArray[np.int8]) -> LabelSet:

@@ -14,8 +14,9 @@ import io
 import json
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from labeldep_cli.datasets.decisions import KINDS, Decision, LabelSet
 from labeldep_cli.errors import DatasetError
@@ -36,7 +37,9 @@ HEADER = (
     "content",
     "decision",
 )
+_DELIMITERS = (",", ";", "\t")
 _REMEDY = "--no-corrections opens the data set without its decisions."
+_LONGEST = 100_000_000  # characters of a cell; a list may have thousands of labels, of which most are unknown
 _PATIENCE = 30.0  # seconds to wait for another process that writes a line
 _WRITING = threading.Lock()  # the lock of a file is the process's: it does not keep two of its threads apart
 
@@ -60,25 +63,70 @@ def read(file: Path) -> tuple[Decision, ...]:
 
 def parse(content: bytes, file: Path) -> tuple[Decision, ...]:
     """As `read`, of the bytes of a file; `file` is for messages."""
-    whole, _ = _whole_lines(content)
+    contents = _Contents.of(content, file)
     try:
-        text = whole.decode("utf-8-sig")
-        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
+        lines = list(_rows(contents.text, contents.delimiter))
+    except csv.Error as error:
         raise DatasetError(f"{file} is damaged: {error}", _REMEDY) from None
-    if lines and tuple(lines[0]) != HEADER:
-        raise DatasetError(
-            f"{file} is no list of decisions of `labeldep review`: its first line is not {','.join(HEADER)}",
-            f"Rename it if it is a file of your own. {_REMEDY}",
-        )
     decisions = []
     for number, fields in enumerate(lines[1:], start=2):
-        if fields:
+        if any(fields):
             try:
                 decisions.append(_decision(fields))
             except ValueError as error:
                 raise DatasetError(f"{file}, line {number}: {error}", f"Mend or remove the line. {_REMEDY}") from None
     return tuple(decisions)
+
+
+class _Contents(NamedTuple):
+    """What a file has, without a last line that is cut off.
+
+    Attributes:
+        text: its whole lines; empty if there is not even a header.
+        size: their length in bytes.
+        delimiter: between cells; a spreadsheet may have saved the file with another one than the comma.
+    """
+
+    text: str
+    size: int
+    delimiter: str
+
+    @staticmethod
+    def of(content: bytes, file: Path) -> _Contents:
+        """Check the bytes of a file by its header; `file` is for messages.
+
+        Raises:
+            DatasetError: it is no file of decisions, or not in UTF-8.
+        """
+        end = content.rfind(b"\n") + 1
+        if not end and _line(HEADER).encode().startswith(content):
+            return _Contents("", 0, ",")
+        body, tail = (content[:end], content[end:]) if end else (content, b"")
+        try:
+            text = body.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise DatasetError(f"{file} is not in UTF-8", f"Save it as CSV in UTF-8. {_REMEDY}") from None
+        delimiter = next((mark for mark in _DELIMITERS if _header(text, mark) == HEADER), None)
+        if delimiter is None:
+            raise DatasetError(
+                f"{file} is no list of decisions of `labeldep review`: its first line is not {','.join(HEADER)}",
+                f"Rename it if it is a file of your own. {_REMEDY}",
+            )
+        if tail and _is_whole(tail, delimiter):
+            return _Contents(text + tail.decode(), len(content), delimiter)
+        return _Contents(text, len(body), delimiter)
+
+
+def _header(text: str, delimiter: str) -> tuple[str, ...]:
+    try:
+        return tuple(next(_rows(text, delimiter), ()))
+    except csv.Error:
+        return ()
+
+
+def _rows(text: str, delimiter: str) -> Iterator[list[str]]:
+    csv.field_size_limit(_LONGEST)
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
 
 
 def append(file: Path, decisions: Iterable[Decision]) -> int:
@@ -90,46 +138,52 @@ def append(file: Path, decisions: Iterable[Decision]) -> int:
         StorageError: the file cannot be written, or another process writes it all the time.
         DatasetError: it is a file of another kind.
     """
-    lines = [_line(_fields(decision)) for decision in decisions]
-    if not lines:
+    added = list(decisions)
+    if not added:
         return 0
-    with _WRITING, lock(file.with_name(f".{file.name}.lock"), str(file), _PATIENCE), storing(file):
+    with _WRITING, lock(_lock_of(file), str(file), _PATIENCE), storing(file):
         is_new = not file.exists()
         with file.open("a+b") as stream:
             stream.seek(0)
             content = stream.read()
-            whole, ended = _whole_lines(content)
-            parse(content, file)
-            if len(whole) < len(content):
-                stream.truncate(len(whole))
-            start = "" if ended else "\n"
-            added = "".join([start if whole else _line(HEADER), *lines]).encode()
-            stream.write(added)
+            text, size, delimiter = _Contents.of(content, file)
+            if size < len(content):
+                stream.truncate(size)
+            start = "" if text.endswith(("\n", "\r")) else "\n" if text else _line(HEADER)
+            lines = "".join([start, *(_line(_fields(decision), delimiter) for decision in added)]).encode()
+            stream.write(lines)
             stream.flush()
             os.fsync(stream.fileno())
         if is_new:
             sync_folder(file.parent)
-    return len(added)
+    return len(lines)
 
 
-def _line(fields: Sequence[str]) -> str:
+def require_writable(file: Path) -> None:
+    """Require that decisions can be appended to a file; it need not be there.
+
+    Raises:
+        StorageError: they cannot.
+    """
+    with _WRITING, lock(_lock_of(file), str(file), _PATIENCE), storing(file):
+        if file.exists():
+            file.open("r+b").close()
+
+
+def _lock_of(file: Path) -> Path:
+    return file.with_name(f".{file.name}.lock")
+
+
+def _line(fields: Sequence[str], delimiter: str = ",") -> str:
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerow(fields)
+    csv.writer(stream, delimiter=delimiter, lineterminator="\n").writerow(fields)
     return stream.getvalue()
 
 
-def _whole_lines(content: bytes) -> tuple[bytes, bool]:
-    """The content without a last line that is cut off, and whether it ends with a line end."""
-    end = content.rfind(b"\n") + 1
-    if end == len(content) or not _is_whole(content[end:]):
-        return content[:end], True
-    return content, False
-
-
-def _is_whole(line: bytes) -> bool:
+def _is_whole(line: bytes, delimiter: str) -> bool:
     """Whether a line without a line end has all of its cells, as one that an editor wrote."""
     try:
-        (fields,) = csv.reader([line.decode()], strict=True)
+        (fields,) = _rows(line.decode(), delimiter)
         _decision(fields)
     except (ValueError, csv.Error):
         return False

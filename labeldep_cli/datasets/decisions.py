@@ -72,14 +72,13 @@ def now() -> str:
 
 
 def standing(decisions: Iterable[Decision]) -> dict[str, tuple[Decision, ...]]:
-    """The decisions on each image that nobody took back, oldest first; images without any are left out."""
+    """The decisions on each image that nobody took back, oldest first; the image that was decided last comes last."""
     by_path: dict[str, list[Decision]] = {}
     for decision in decisions:
-        stack = by_path.setdefault(decision.path, [])
         if decision.decision != "undo":
-            stack.append(decision)
-        elif stack:
-            stack.pop()
+            by_path[decision.path] = [*by_path.pop(decision.path, []), decision]
+        elif by_path.get(decision.path):
+            by_path[decision.path].pop()
     return {path: tuple(stack) for path, stack in by_path.items() if stack}
 
 
@@ -127,6 +126,7 @@ class Corrections:
         conflicts: corrections that are not applied.
         gone: decided images that the data set no longer has.
         skipped: number of images that were looked at without a decision.
+        renamed: if there is no decision on this table, the tables of the file's decisions that are gone.
     """
 
     file: Path
@@ -136,6 +136,7 @@ class Corrections:
     conflicts: tuple[Conflict, ...] = ()
     gone: tuple[str, ...] = ()
     skipped: int = 0
+    renamed: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The JSON of `corrections` in `labeldep data`."""
@@ -147,11 +148,17 @@ class Corrections:
             "conflicting": [conflict.to_json() for conflict in self.conflicts],
             "gone": list(self.gone),
             "skipped": self.skipped,
+            "renamed": list(self.renamed),
         }
 
     @property
     def words(self) -> str:
         """What happened, in a sentence; empty if nobody has decided anything."""
+        if self.renamed:
+            return (
+                f"{self.file}: all decisions are on {', '.join(self.renamed)}, which is gone, and none is applied; "
+                "if you have renamed the table, write its new name into the file's column table"
+            )
         if not (self.decided or self.conflicts or self.gone):
             return ""
         parts = [f"{counted(len(self.decided), 'image')} decided"]

@@ -41,7 +41,6 @@ BINS = (0.0, 1.0, 2.0, 4.0, np.inf)
 ENOUGH_REVIEWS = 10
 """Decisions in a bin from which its share of mistakes is taken from them."""
 
-
 RANKED = 0.5
 """Mean average precision by the image alone that the labels must have, or the interval begins at 0: with weaker
 networks the law has mistaken its own misfit for mistakes (docs/audit.md)."""
@@ -85,7 +84,7 @@ class Estimate:
     @property
     def is_vague(self) -> bool:
         """Whether the networks are too unsure for a number; then only `high` means something."""
-        return _is_vague(self.sure, self.mean_ap)
+        return self.of > 0 and _is_vague(self.sure, self.mean_ap)
 
     def to_json(self) -> dict[str, Any]:
         """The record in `audit.json`."""
@@ -120,6 +119,8 @@ def estimate_mistakes(
         reviewed: decisions on suspects. In a bin of scores with enough of them, the share of mistakes among the
             suspects is that of the decisions (Beta distribution with Jeffreys' prior), and not the law's.
     """
+    if (labels == UNKNOWN).all():
+        return Estimate(0, 0, 0, 0, 0, 0, 0.0, mean_ap, 0)
     bins, centers = binned(log_odds, labels)
     t = torch.from_numpy(centers)
     suspects = Suspects.of(log_odds, labels, reviewed)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from labeldep_cli.config import READING, AuditConfig, Machine, RunWorkspace, Source, Workspace, flags_of
 from labeldep_cli.datasets.split import SPLITS, Skipped
 from labeldep_cli.datasets.twins import TwinReport
@@ -206,7 +208,10 @@ def _audit(
     decided = project.dataset.corrections.decided if project.dataset.corrections else frozenset[str]()
     judged = verdicts(former_audit(folder, of), decided, evidence.present(decided))
     reviewed = [Reviewed(verdict.score, verdict.mistake) for verdict in judged]
-    estimate = estimate_mistakes(evidence.log_odds, held_out.labels, evidence.mean_ap, config.seed, reviewed)
+    is_open = np.array([path not in decided for path in held_out.paths], bool)  # others have no mistakes any more
+    estimate = estimate_mistakes(
+        evidence.log_odds[is_open], held_out.labels[is_open], evidence.mean_ap, config.seed, reviewed
+    )
     cards = evidence.cards(decided)
     n_decided = len(decided.intersection(held_out.paths))
     record = AuditRecord(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from labeldep_cli.config import ReviewConfig, Source
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.corrections import Place
-from labeldep_cli.datasets.decision_file import read
+from labeldep_cli.datasets.decision_file import read, require_writable
 from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import DatasetError, LabeldepError, StorageError, nearest
 from labeldep_cli.evaluation.suspects import Card
@@ -132,12 +131,13 @@ def _file(dataset: str) -> Path:
 
 
 def _require_writable(file: Path) -> None:
-    there = file if file.exists() else file.parent
-    if not os.access(there, os.W_OK):
+    try:
+        require_writable(file)
+    except StorageError as error:
         raise StorageError(
-            f"decisions are written into {file}, and {there} must not be written",
+            f"decisions cannot be written: {error.what}",
             "Ask for permission, or review a copy of the table in a folder of your own.",
-        )
+        ) from None
 
 
 def _login() -> str:

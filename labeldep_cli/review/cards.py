@@ -70,18 +70,17 @@ class ReviewCard:
             return 2
         return 1 if self.stack and not self.conflicts else 0
 
-    def to_json(self, number_of: Mapping[str, int]) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The card as the page reads it.
 
         `states` are the labels of the table and those after each standing decision, the current ones last.
-
-        Args:
-            number_of: the number of each label, by which the page knows it.
+        The page knows a label by its number.
         """
+        numbers = self.split.space.numbers
         states = []
         for n in range(len(self.stack) + 1):
             labels, last = self._after(self.stack[:n]), self.stack[n - 1] if n else None
-            state: dict[str, Any] = _numbers(labels, number_of)
+            state: dict[str, Any] = _numbers(labels, numbers)
             if last is not None:
                 state["decision"] = {"kind": last.decision, "who": last.who, "time": last.time}
             states.append(state)
@@ -89,22 +88,22 @@ class ReviewCard:
         if self.suspects:
             found["suspects"] = [
                 {
-                    "label": number_of[suspect.label],
+                    "label": numbers[suspect.label],
                     "present": not suspect.written,
                     "rare": suspect.kind != "mistake",
                     "words": sentences(suspect),
                 }
                 for suspect in self.suspects
             ]
-        if self.conflicts:
-            found["conflicts"] = self.conflicts
+        if conflicts := self.conflicts:
+            found["conflicts"] = conflicts
         return found
 
 
-def _numbers(labels: LabelSet, number_of: Mapping[str, int]) -> dict[str, Any]:
+def _numbers(labels: LabelSet, numbers: Mapping[str, int]) -> dict[str, Any]:
     return {
-        "present": [number_of[name] for name in labels.present],
-        "unknown": [number_of[name] for name in labels.unknown],
+        "present": [numbers[name] for name in labels.present],
+        "unknown": [numbers[name] for name in labels.unknown],
     }
 
 

@@ -22,7 +22,7 @@ _NAMES = ("127.0.0.1", "localhost", "[::1]")
 """The names of this machine in a Host header. Another one is that of a foreign page whose name leads here."""
 
 _SIDE = 1200  # pixels of an image's longer side on the page
-_LONGEST = 1_000_000  # bytes of a decision
+_LONGEST = 10_000_000  # bytes of a decision
 _HTML, _JSON, _JPEG, _TEXT = "text/html; charset=utf-8", "application/json", "image/jpeg", "text/plain; charset=utf-8"
 
 
@@ -51,12 +51,13 @@ class ReviewServer(ThreadingHTTPServer):
             ) from None
         self.session = session
         self.rules = rules
+        self.numbers = {str(number): number for number in range(len(session.cards))}
         self.token = secrets.token_urlsafe(16)
         self.page = render("review.html.j2", dataset=session.dataset.name, label=label).encode()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as in socketserver
         """Say nothing of a browser that goes away before an answer is complete."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
     @property
@@ -70,6 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: ReviewServer
     protocol_version = "HTTP/1.1"  # one connection for all images
+    timeout = 60  # seconds without a byte, after which a connection is closed: each holds a thread
 
     def do_GET(self) -> None:
         """Give the page, the cards or an image."""
@@ -78,8 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(HTTPStatus.OK, self.server.page, _HTML)
             case ["cards"]:
                 self._json(HTTPStatus.OK, self.server.session.to_json())
-            case ["image", number] if number.isdecimal() and int(number) < len(self.server.session.cards):
-                self._image(int(number))
+            case ["image", number] if number in self.server.numbers:
+                self._image(self.server.numbers[number])
             case None:
                 pass
             case _:
@@ -123,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(HTTPStatus.CONFLICT, {"card": session.card_json(number)})
         except LabeldepError as error:
             self._json(HTTPStatus.INSUFFICIENT_STORAGE, {"error": str(error)})
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self._refuse("this is no decision", HTTPStatus.BAD_REQUEST)
         else:
             self._json(HTTPStatus.OK, {"card": card})

@@ -69,19 +69,25 @@ class Session:
         """All cards, with the names of the labels, as the page reads them."""
         with self._lock:
             self._refresh()
-            number_of = self._number_of()
             return {
                 "dataset": self.dataset.name,
                 "table": self.place.table,
                 "labels": list(self.dataset.space.names),
                 "who": self.who,
                 "images": not self.dataset.has_features,
-                "cards": [card.to_json(number_of) for card in self.cards],
+                "cards": [card.to_json() for card in self.cards],
+                "recent": self._recent(),
             }
+
+    def _recent(self) -> list[int]:
+        """The cards whose last decision is this person's, the last decided one last: what an undo takes back."""
+        numbers = {card.path: number for number, card in enumerate(self.cards) if card.stack}
+        decisions = self.place.decisions()
+        return [numbers[path] for path, stack in decisions.items() if path in numbers and stack[-1].who == self.who]
 
     def card_json(self, number: int) -> dict[str, Any]:
         """One card as the page reads it."""
-        return self.cards[number].to_json(self._number_of())
+        return self.cards[number].to_json()
 
     def decide(self, number: int, kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
         """Write down a decision, and return the card as it is then. The decision is on the disk when this returns.
@@ -127,9 +133,6 @@ class Session:
             decisions = self.place.decisions()
             self.cards = [replace(card, stack=decisions.get(card.path, ())) for card in self.cards]
             self._seen = seen
-
-    def _number_of(self) -> dict[str, int]:
-        return {name: k for k, name in enumerate(self.dataset.space.names)}
 
 
 def _state(file: Path) -> tuple[int, int]:

@@ -32,9 +32,8 @@ def page_data(dataset: Dataset, cards: Sequence[Card], rules: PixelRules, report
         reporter: shows progress over the pictures.
     """
     shown, _ = cards_of(dataset, cards, {})
-    number_of = {name: k for k, name in enumerate(dataset.space.names)}
     pictures = _pictures(dataset, shown, rules, reporter)
-    records = [card.to_json(number_of) for card in shown]
+    records = [card.to_json() for card in shown]
     for card, record in zip(shown, records, strict=True):
         if card.content:
             record["content"] = card.content

@@ -8,7 +8,7 @@ from typing import Any
 
 from labeldep_cli.datasets.corrections import Place, is_content, label_set, replay
 from labeldep_cli.datasets.decision_file import append
-from labeldep_cli.datasets.decisions import Conflict, Decision, settled, standing
+from labeldep_cli.datasets.decisions import Conflict, Decision, LabelSet, settled, standing
 from labeldep_cli.datasets.split import Dataset
 
 
@@ -73,6 +73,9 @@ def take(dataset: Dataset, place: Place, decisions: Iterable[Decision], who: str
         labels, conflicting = replay(split.space, split.labels[row], settling)
         last = settled(here.get(path, ()))
         if last is None:
+            conflicting = conflicting or _changed_since(
+                path, settling[0].before, label_set(split.space, split.labels[row])
+            )
             conflicts += conflicting
             if not conflicting:
                 taken[path] = settling
@@ -84,3 +87,10 @@ def take(dataset: Dataset, place: Place, decisions: Iterable[Decision], who: str
             conflicts.append(Conflict(path, "", f"decided otherwise by {last.who}, {last.time}"))
     append(place.file, [decision for settling in taken.values() for decision in settling])
     return Taken(tuple(taken), known, tuple(conflicts), tuple(gone), len(every) - len(own))
+
+
+def _changed_since(path: str, seen: LabelSet, now: LabelSet) -> list[Conflict]:
+    """The labels that are not as the person saw them, who may have found them right: one of them stands for all."""
+    names = (*seen.present, *seen.unknown, *now.present, *now.unknown)
+    name = next((name for name in names if seen.value(name) != now.value(name)), None)
+    return [] if name is None else [Conflict(path, name, "not in the table as it was when the image was decided")]

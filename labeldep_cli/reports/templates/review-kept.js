@@ -22,10 +22,16 @@ const keep = () => {
   }
   tell();
 };
+const recent = [];
 for (const { number, kind, after, time, who } of kept.decisions) {
   const { states } = data.cards[number];
-  if (kind === "undo") states.pop();
-  else states.push({ ...after, decision: { kind, who, time } });
+  if (kind === "undo") {
+    states.pop();
+    recent.splice(recent.lastIndexOf(number), 1);
+  } else {
+    states.push({ ...after, decision: { kind, who, time } });
+    recent.push(number);
+  }
 }
 $("who").value = data.who = kept.who;
 $("who").addEventListener("input", () => { data.who = kept.who = $("who").value.trim(); keep(); });
@@ -41,4 +47,7 @@ const save = (decision) => {
   keep();
 };
 tell();
-startReview({ ...data, imageOf: data.images ? (number) => data.cards[number].image : null }, save);
+// Two windows would overwrite each other's decisions.
+window.addEventListener("storage", ({ key }) => { if (key === KEY) location.reload(); });
+const imageOf = data.images ? (number) => data.cards[number].image : null;
+startReview({ ...data, imageOf, recent, ending: "Save your decisions, and send the file back." }, save);

@@ -40,6 +40,7 @@ const begin = (data) => {
   };
   window.addEventListener("beforeunload", (event) => { if (queue.length) event.preventDefault(); });
   const numbered = data.images ? (number) => `image/${number}` : null;
-  const page = startReview({ ...data, imageOf: numbered }, save, JSON.parse($("wished-label").textContent));
+  const ending = "Close this page, and end the command with Ctrl-C: it says what comes next.";
+  const page = startReview({ ...data, imageOf: numbered, ending }, save, JSON.parse($("wished-label").textContent));
 };
 fetch("cards").then((response) => response.json()).then(begin, () => alertWith("labeldep review does not answer: start it again, and open the new address."));

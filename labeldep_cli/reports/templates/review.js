@@ -1,26 +1,11 @@
-// One image at a time, with its labels, and a decision on each. Names of labels and files are data: they only become text.
-const $ = (id) => document.getElementById(id);
-const element = (name, text = "", className = "") => Object.assign(document.createElement(name), { textContent: text, className });
-
-// A state is the labels of an image: {present, unknown}, numbers of labels; all others are absent.
-const valueIn = (state, label) => (state.present.includes(label) ? 1 : state.unknown.includes(label) ? -1 : 0);
-const withValue = (state, label, value) => {
-  const put = (list, wanted) => [...list.filter((k) => k !== label), ...(wanted ? [label] : [])].sort((a, b) => a - b);
-  return { present: put(state.present, value === 1), unknown: put(state.unknown, value === -1) };
-};
-const sameLabels = (a, b) => String(a.present) === String(b.present) && String(a.unknown) === String(b.unknown);
-
-// A card's states are the labels as the table has them, then those after each standing decision.
-const current = (card) => card.states[card.states.length - 1];
-const isDecided = (card) => !card.conflicts && card.states.some((state) => state.decision && state.decision.kind !== "skip");
-const suggestedIn = (card) => (card.suspects ?? []).reduce((state, one) => withValue(state, one.label, one.present ? 1 : 0), current(card));
-const timeNow = () => `${new Date().toISOString().slice(0, 19)}Z`;
-
+// One image at a time, with its labels, and a decision on each.
 // Shows `data` and hands each decision {number, kind, before, after} to `save`. Returns {replace}, for a card that has changed.
 const startReview = (data, save, wished = "") => {
   const { labels, cards } = data;
   const AHEAD = 4;
-  const decidedHere = [], pictures = new Map();
+  const lastOf = (number) => current(cards[number]).decision;
+  // What may be undone, the last decision last: also those of before, if this session goes on with them.
+  const decidedHere = [...data.recent], pictures = new Map();
   let order = [], at = 0, draft = null, choices = [];
   const card = () => cards[order[at]];
 
@@ -93,16 +78,28 @@ const startReview = (data, save, wished = "") => {
     $("accept-text").textContent = draft ? "Save" : suspects.length > 1 ? `Accept all ${suspects.length}` : "Accept";
   };
   const showProgress = () => {
-    const done = order.filter((k) => isDecided(cards[k])).length;
-    const all = done === order.length && order.length ? ". Every image is decided" : "";
-    $("progress").textContent = order.length ? `Image ${at + 1} of ${order.length}, ${done} decided${all}` : "No image";
-    Object.assign($("share"), { max: Math.max(order.length, 1), value: done });
+    const decided = order.filter((k) => isDecided(cards[k]));
+    const skipped = order.filter((k) => !isDecided(cards[k]) && lastOf(k)?.kind === "skip").length;
+    const text = `Image ${at + 1} of ${order.length}, ${decided.length} decided${skipped ? `, ${skipped} skipped` : ""}`;
+    $("progress").textContent = order.length ? text : "No image";
+    Object.assign($("share"), { max: Math.max(order.length, 1), value: decided.length });
     $("undo").disabled = !(order.length && card().states.length > 1) && !decidedHere.length;
+    $("finished").hidden = !order.length || decided.length < order.length;
+    if (!$("finished").hidden) showFinished(decided.length);
+  };
+  const showFinished = (n) => {
+    const corrected = order.filter((k) => !sameLabels(current(cards[k]), cards[k].states[0])).length;
+    const which = $("label-filter").value ? ` with ${$("label-filter").value}` : "";
+    const left = cards.filter((one) => !isDecided(one)).length;
+    $("finished-title").textContent = n === 1 ? `The only image${which} is decided` : `All ${n} images${which} are decided`;
+    const found = `${corrected} corrected, ${n - corrected} right as written.`;
+    $("finished-text").textContent = `${found} ${left ? `${left} with other labels are left: choose "all" above.` : data.ending}`;
   };
   const show = () => {
     const editing = !$("editor").hidden, some = order.length > 0;
     $("card").hidden = $("actions").hidden = !some;
     $("nothing").hidden = some;
+    $("nothing").textContent = cards.length ? "No image has this label among its suspects or its labels." : "There is no image to decide on.";
     $("actions").hidden ||= editing;
     $("suspicion").hidden = $("own").hidden = editing;
     showProgress();
@@ -239,13 +236,16 @@ const startReview = (data, save, wished = "") => {
     a: accept, r: () => settle("reject", card().states[0]), e: () => edit(true), s: () => settle("skip", current(card())), u: undo,
     ArrowLeft: () => goTo(at - 1), ArrowRight: () => goTo(at + 1),
   };
+  // Keyboards of other scripts have the keys at the same places.
+  const nameOf = ({ key, code }) => (/^\p{L}$/u.test(key) ? (/[a-z]/i.test(key) ? key : code.slice(3)).toLowerCase() : key);
   document.addEventListener("keydown", (event) => {
     if (!$("editor").hidden) return inEditor(event);
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.target.closest("input, select, textarea")) return;
-    if (!order.length && event.key !== "u") return;
+    const name = nameOf(event);
+    if (!order.length && name !== "u") return;
     const suspect = /^[1-9]$/.test(event.key) && card().suspects?.[event.key - 1];
     if (suspect) toggleSuspect(event.key - 1);
-    else if (keys[event.key]) keys[event.key]();
+    else if (keys[name]) keys[name]();
     else if (event.key === "Enter" && draft && !event.target.closest("button")) accept();
     else return;
     event.preventDefault();
@@ -253,18 +253,31 @@ const startReview = (data, save, wished = "") => {
   const clicks = { accept, reject: keys.r, edit: (event) => edit(event.detail === 0), skip: keys.s, undo, previous: keys.ArrowLeft, next: keys.ArrowRight, cancel };
   for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", action);
 
-  const concerns = (one, label) => (one.suspects ? one.suspects.some((suspect) => suspect.label === label) : valueIn(one.states[0], label) !== 0);
+  // The labels by which a card is found.
+  const labelsOf = (one) => new Set(one.suspects ? one.suspects.map(({ label }) => label) : [...one.states[0].present, ...one.states[0].unknown]);
   const choose = (name) => {
     const label = labels.indexOf(name);
-    order = [...cards.keys()].filter((k) => label < 0 || concerns(cards[k], label));
+    order = [...cards.keys()].filter((k) => label < 0 || labelsOf(cards[k]).has(label));
     $("label-filter").value = label < 0 ? "" : name;
     const first = order.findIndex((k) => !isDecided(cards[k]));
     goTo(Math.max(first, 0));
   };
-  const counts = labels.map((_, label) => cards.filter((one) => concerns(one, label)).length);
+  const counts = labels.map(() => 0);
+  for (const one of cards) for (const label of labelsOf(one)) counts[label] += 1;
   const option = (name, text) => Object.assign(element("option", text), { value: name });
-  $("label-filter").replaceChildren(option("", `all (${cards.length})`), ...labels.flatMap((name, k) => (counts[k] ? [option(name, `${name} (${counts[k]})`)] : [])));
-  $("label-filter").addEventListener("change", () => { choose($("label-filter").value); document.activeElement.blur(); });
+  const filter = $("label-filter");
+  filter.replaceChildren(option("", `all (${cards.length})`), ...labels.flatMap((name, k) => (counts[k] ? [option(name, `${name} (${counts[k]})`)] : [])));
+  // After a click, the keys are the page's again. By keyboard, the arrows go through the labels until Enter or Esc.
+  let byKeyboard = false;
+  filter.addEventListener("pointerdown", () => { byKeyboard = false; });
+  filter.addEventListener("keydown", ({ key }) => {
+    byKeyboard = !["Enter", "Escape"].includes(key);
+    if (!byKeyboard) filter.blur();
+  });
+  filter.addEventListener("change", () => {
+    choose(filter.value);
+    if (!byKeyboard) document.activeElement.blur();
+  });
   choose(wished);
   // A card as it is on the disk. What is on the screen is drawn again only if it differs: the focus would be lost.
   const replace = (number, card) => {
@@ -276,14 +289,4 @@ const startReview = (data, save, wished = "") => {
     show();
   };
   return { replace };
-};
-
-// A message that something was not saved; `actions` are shown as buttons.
-const alertWith = (text, actions = {}) => {
-  $("alert").hidden = !text;
-  $("alert-text").textContent = text;
-  for (const id of ["again", "rescue"]) {
-    $(id).hidden = !actions[id];
-    $(id).onclick = actions[id] ?? null;
-  }
 };

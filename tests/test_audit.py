@@ -201,7 +201,7 @@ def test_the_same_audit_again_trains_nothing_and_gives_the_same_bytes(planted: t
     assert (table.read_bytes(), {path: path.stat().st_mtime_ns for path in before[1]}) == before
     other = sandbox.run(*words, "--seed", 1)
     assert other.exit_code == 1
-    assert "holds a run with other settings" in other.stderr
+    assert "has an audit with other settings: seed 0 there, 1 here" in other.stderr
     sandbox.json(*words, "--seed", 1, "--fresh")
 
 

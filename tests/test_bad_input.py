@@ -300,7 +300,7 @@ def test_a_decoding_process_that_is_killed(tmp_path: Path, made: Work, monkeypat
         ),
         (b"file,sea\na.jpg,1\n", "there is no column 'path'; its columns are file, sea", "The header is path"),
         (b"path,sea\na.jpg,2\n", "line 2, column 'sea': '2' is not a label value", "1 .*, 0 .* or \\?"),
-        (b"path,sea\n\xff.jpg,1\n", "is not UTF-8: byte 9 is 0xff", "Save it as UTF-8"),
+        (b"path,sea\n\xff.jpg,1\n", "is not UTF-8: byte 9 is 0xff", "--encoding cp1252"),
         (b"path,split,sea\na.jpg,tran,1\n", "line 2: unknown split 'tran'", "A split is train, val or test"),
         (b"path,sea\na.jpg\n", "line 2: 1 fields, but the header has 2", "one field per column"),
         (b"", "is empty", "Its first line is the header"),

@@ -278,8 +278,9 @@ def test_doctor_knows_what_the_package_needs() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     needed = re.search(r"\ndependencies = \[(.*?)\n\]", project, re.DOTALL)[1]
     assert set(re.findall(r'"([a-z0-9-]+)>=', needed)) == set(checkup.NEEDED)
-    onnx = re.search(r"\nonnx = \[(.*?)\n\]", project, re.DOTALL)[1]
-    assert set(re.findall(r'"([a-z0-9-]+)>=', onnx)) == set(checkup.EXTRAS["onnx"])
+    for extra, names in checkup.EXTRAS.items():
+        listed = re.search(rf"\n{extra} = \[(.*?)\]", project, re.DOTALL)[1]
+        assert set(re.findall(r'"([a-z0-9-]+)>=', listed)) == set(names)
 
 
 @pytest.mark.parametrize(

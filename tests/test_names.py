@@ -60,5 +60,5 @@ def test_every_command_shows_names_as_they_are(trained: Sandbox, tmp_path: Path,
     assert not any(character in shown for character in HIDDEN)
     if words[0] in ("data", "predict"):
         assert all(name in shown for name in SHOWN)
-    if words[0] in ("audit", "predict"):
+    if words[0] == "predict":
         assert "[/off].png" in shown

@@ -21,6 +21,7 @@ from labeldep_cli.compute.distributed import ALONE
 from labeldep_cli.config import AdversarialConfig, PretrainConfig
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
+from labeldep_cli.features.pixel_rules import USUAL_RULES
 from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.inputs.images import ImageInputs
 from labeldep_cli.models.discriminator import Discriminator
@@ -112,7 +113,7 @@ def images(folder, backbone):
     torch.manual_seed(4)
     encoder = Encoder(backbone().eval())
     split = Split("train", tuple(f"{row}.png" for row in range(N)), labels(), space(), folder)
-    return ImageInputs(split, np.arange(N), (), encoder, F, SIDE, 1, 0, CPU, False)
+    return ImageInputs(split, np.arange(N), (), encoder, F, SIDE, USUAL_RULES, 1, 0, CPU, False)
 
 
 def make_step(inputs, config, head="linear", weight=1.0):

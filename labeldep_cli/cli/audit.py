@@ -136,7 +136,7 @@ def _show(result: Audit, label: str | None, json: bool) -> None:
     _show_contradictions(result.record.contradictions)
     if result.near_identical.n_leaking:
         n = counted(result.near_identical.n_leaking, "image")
-        print_line(f"{n} of train or val with a copy or near-identical image in a later split: see labeldep data")
+        print_line(f"{n} of train or val with a copy or a near-identical image in a later split: see labeldep data")
     if result.record.n_decided:
         print_line(f"{counted(result.record.n_decided, 'image')} decided already, and left out")
     print_line(f"all of them: {result.table}")

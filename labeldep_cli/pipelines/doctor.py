@@ -35,8 +35,15 @@ NEEDED = (
     "numpy",
     "jinja2",
     "matplotlib",
+    "imagehash",
+    "defusedxml",
 )
-EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "tensorboard": ("tensorboard",)}
+EXTRAS = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "heif": ("pillow-heif",),
+    "parquet": ("pyarrow",),
+    "tensorboard": ("tensorboard",),
+}
 LITTLE_DISK = 2 * 1000**3
 """Bytes: less free disk space gives a warning. COCO's features with one view need 0.5 GB, its checkpoints as much."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Two test processes with a thread for each core would wait for each other. Read by torch when it is first imported.
@@ -18,6 +20,8 @@ from labeldep_cli.datasets.draw import Draw
 
 # The benchmarks are not installed. Last in the path, so that an installed package stays the one tested.
 sys.path.append(str(Path(__file__).parents[1]))
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 SLOW = {
     "test_api",
@@ -132,3 +136,15 @@ def nuswide_folder(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) 
     for seed, (split, row) in enumerate((split, row) for split in splits.values() for row in range(4)):
         draw_image(split.file(row), seed)
     return data_dir
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """A headless Chromium that is on this machine."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

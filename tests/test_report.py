@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +28,6 @@ from labeldep_cli.reports.run_report.one_run import run_reports
 from labeldep_cli.reports.thumbnails import thumbnails
 from labeldep_cli.runs.find import open_run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FEATURES = ("f1", "ap", "precision", "recall")
 
 
@@ -216,17 +214,6 @@ def test_images_that_are_gone_leave_their_names(sandbox: Sandbox, tmp_path: Path
     assert len(found["unreadable"]) == found["n_choosable"] == 12
     assert found["unreadable"][0] == {"path": "img/48.png", "reason": "can no longer be read"}
     assert "12 can no longer be read" in (tmp_path / "gone.html").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 def _violations(tab, part: str) -> list[tuple[str, str]]:

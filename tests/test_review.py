@@ -10,8 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ import pytest
 from conftest import draw_image
 from PIL import Image
 from sandbox import LABELS, Sandbox, make_table
+from serving import serving
 
 from labeldep_cli.config import Source
 from labeldep_cli.datasets import registry
@@ -30,7 +29,7 @@ from labeldep_cli.errors import DatasetError, StorageError
 from labeldep_cli.evaluation.mistakes import Estimate
 from labeldep_cli.evaluation.suspects import Card, Pair, Suspect
 from labeldep_cli.experiments.audit_record import AuditRecord
-from labeldep_cli.features.pixel_rules import USUAL_RULES, PixelRules
+from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.review import session as sessions
 from labeldep_cli.review.server import ReviewServer, _Handler
@@ -213,19 +212,6 @@ def test_evidence_in_words() -> None:
 
 
 # The server
-
-
-@contextmanager
-def serving(session: Session, rules: PixelRules = USUAL_RULES) -> Iterator[ReviewServer]:
-    server = ReviewServer(session, 0, rules=rules)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def ask(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sandbox import BACKBONE, Sandbox, make_table
+from serving import serving
 from test_review import Command, applied, card, opened, suspect, written
 
 from labeldep_cli.datasets.corrections import Place
@@ -22,7 +21,6 @@ from labeldep_cli.review.server import ReviewServer
 from labeldep_cli.review.session import Session
 from labeldep_cli.review.taking import take
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = (
     "</script><script>window.hit=1</script>",
     '<img src=x onerror="window.hit=1">',
@@ -31,17 +29,6 @@ HOSTILE = (
     "cat",
 )
 """Names of labels that would break out of a page, turn its text, or be taken for several."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -57,19 +44,6 @@ def suspicious(table: Path) -> Session:
     """Of the first four images: mat is missing; on the second, cat too."""
     cards = [card(k, suspect("mat", False), *([suspect("cat", False)] if k == 1 else [])) for k in range(4)]
     return opened(table, *cards)
-
-
-@contextmanager
-def serving(session: Session) -> Iterator[ReviewServer]:
-    server = ReviewServer(session, 0)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @contextmanager

@@ -70,8 +70,8 @@ def _measure(kind: CriticKind) -> dict[str, Any]:
     blocks = [(sets[start : start + BLOCK], own[start : start + BLOCK]) for start in range(0, len(sets), BLOCK)]
 
     def expected_f1() -> None:
-        found = score_candidates(critic, logits, z)
-        best_expected_f1(found.sets, found.weights(1.0))
+        posterior = score_candidates(critic, logits, z).posterior(1.0)
+        best_expected_f1(posterior.sets, posterior.probabilities())
 
     seconds = in_turn(
         {

@@ -239,7 +239,7 @@ def test_the_critic_scores_and_decides_in_full_precision_under_autocast(batch) -
         assert torch.equal(critic.rerank(logits, z, 3.0), sets)
         assert critic.tune_beta(logits, z, y) == beta
         again = score_candidates(critic.network, logits, z)
-    assert torch.equal(again.log_prior, candidates.log_prior)
+    assert torch.equal(again.own.log_p, candidates.own.log_p)
     assert torch.equal(again.critic, candidates.critic)
 
 

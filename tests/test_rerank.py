@@ -157,8 +157,8 @@ class TestExpectedF1:
         for beta in (0.0, 1.0, 2.0):
             e = math.exp(beta)
             joint = {(1, 1): 0.36 * e, (1, 0): 0.54 / e, (0, 1): 0.04 / e, (0, 0): 0.06 * e}
-            wanted = [joint[tuple(one)] / sum(joint.values()) for one in found.sets[0].int().tolist()]
-            assert found.weights(beta)[0].tolist() == pytest.approx(wanted, rel=1e-5)
+            wanted = [joint[tuple(one)] / sum(joint.values()) for one in found.own.sets[0].int().tolist()]
+            assert found.posterior(beta).probabilities()[0].tolist() == pytest.approx(wanted, rel=1e-5)
 
 
 class TestBeta:

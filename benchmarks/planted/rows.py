@@ -20,6 +20,7 @@ from labeldep_cli.config import (
     Source,
     Workspace,
 )
+from labeldep_cli.evaluation.decisions import Outputs
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, probabilities
 from labeldep_cli.experiments.train import adversarial, pretrain
 from labeldep_cli.progress import Reporter
@@ -163,7 +164,7 @@ def decide(system: System, folder: Path, labels_per_image: float, reporter: Repo
             sets[rule] = most_probable(probabilities(logits), labels_per_image)
         else:
             decision = decision_of(_DECISIONS[rule], run, project.device)
-            sets[rule] = decision.decide(logits, lambda: collect_features(inputs))
+            sets[rule] = decision.decide(Outputs(logits, lambda: collect_features(inputs))).sets
     return Decided(logits, sets, run.facts.get("beta"))
 
 

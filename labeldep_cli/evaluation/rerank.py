@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from labeldep_cli.evaluation.candidates import most_probable_sets
+from labeldep_cli.evaluation.posterior import SetPosterior, independent
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """D: (K label sets of each image [N, K, L], features [N, F]) -> scores [N, K]."""
@@ -43,23 +43,16 @@ class Candidates:
     """Scored label sets of each image.
 
     Attributes:
-        sets: bool [N, K, L], in order of p_G, most probable first.
-        log_prior: log p_G(y|x) up to a constant that depends only on the image, [N, K].
+        own: the sets with log p_G(y|x).
         critic: D(y, x) [N, K].
     """
 
-    sets: Tensor
-    log_prior: Tensor
+    own: SetPosterior
     critic: Tensor
 
-    def best(self, beta: float) -> Tensor:
-        """The set with the best log p_G(y|x) + beta D(y, x), bool [N, L]; of equal ones the one with the best p_G."""
-        choice = (self.log_prior + beta * self.critic).argmax(dim=1)
-        return self.sets[torch.arange(len(choice), device=choice.device), choice]
-
-    def weights(self, beta: float) -> Tensor:
-        """p_G(y|x) exp(beta D(y, x)), normalised over the candidates of an image, [N, K]."""
-        return torch.softmax(self.log_prior + beta * self.critic, dim=1)
+    def posterior(self, beta: float) -> SetPosterior:
+        """p(y|x), proportional to p_G(y|x) exp(beta D(y, x)); equally probable sets stay in order of p_G."""
+        return SetPosterior(self.own.sets, self.own.log_p + beta * self.critic)
 
 
 @torch.inference_mode()
@@ -74,19 +67,20 @@ def score_candidates(score: Score, logits: Tensor, z: Tensor) -> Candidates:
     Returns:
         The BUDGET most probable sets of each image, or all 2^L sets if L is at most EXACT_LABELS.
     """
-    width = logits.shape[1]
-    count = 2**width if width <= EXACT_LABELS else BUDGET
+    count = candidate_count(logits.shape[1])
     rows = max(BLOCK // count, 1)
-    sets, priors, critic = [], [], []
+    sets, log_p, critic = [], [], []
     for part in (slice(start, start + rows) for start in range(0, len(logits), rows)):
-        block_logits = logits[part]
-        block_sets = most_probable_sets(block_logits, count)
-        y = block_sets.to(block_logits.dtype)
-        sets.append(block_sets)
-        with torch.autocast(y.device.type, enabled=False):  # a decision depends on small differences of these sums
-            priors.append((y @ block_logits[:, :, None]).squeeze(2))
-        critic.append(score(y, z[part]))
-    return Candidates(torch.cat(sets), torch.cat(priors), torch.cat(critic))
+        block = independent(logits[part], count)
+        sets.append(block.sets)
+        log_p.append(block.log_p)
+        critic.append(score(block.sets.to(logits.dtype), z[part]))
+    return Candidates(SetPosterior(torch.cat(sets), torch.cat(log_p)), torch.cat(critic))
+
+
+def candidate_count(n_labels: int) -> int:
+    """Candidates per image: BUDGET, or all 2^L sets if L is at most EXACT_LABELS."""
+    return 2**n_labels if n_labels <= EXACT_LABELS else BUDGET
 
 
 def rerank(score: Score, logits: Tensor, z: Tensor, beta: float) -> Tensor:
@@ -101,7 +95,7 @@ def rerank(score: Score, logits: Tensor, z: Tensor, beta: float) -> Tensor:
     Returns:
         bool [N, L].
     """
-    return logits > 0 if beta == 0 else score_candidates(score, logits, z).best(beta)
+    return logits > 0 if beta == 0 else score_candidates(score, logits, z).posterior(beta).best()
 
 
 def tune_beta(score: Score, logits: Tensor, z: Tensor, labels: Tensor, expected: float | None = None) -> float:
@@ -123,7 +117,7 @@ def tune_beta(score: Score, logits: Tensor, z: Tensor, labels: Tensor, expected:
         One of BETAS.
     """
     candidates = score_candidates(score, logits, z)
-    right = torch.stack([_exact_matches(candidates.best(beta), labels) for beta in BETAS])  # [betas, N]
+    right = torch.stack([_exact_matches(candidates.posterior(beta).best(), labels) for beta in BETAS])  # [betas, N]
     best = int(right.sum(dim=1).argmax())
     if expected is None:
         return BETAS[best]

@@ -123,7 +123,7 @@ def _score(predicted: SplitPredictions, target: float, seed: int, reference: _Ru
     scores = _RunScores(predicted.logits, predicted.inputs.labels.numpy(), weights(len(predicted.logits), seed))
     scores.add_thresholds(float(predicted.run.facts["thresholds"]["tuned"]), target)
     if reference is not None and predicted.run.facts["critic"] is not None:
-        scores.add_critic(predicted.decided(DecisionConfig("rerank"))[1], reference)
+        scores.add_critic(predicted.decided(DecisionConfig("rerank"))[1].sets, reference)
     return scores
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.datasets.split import Skipped
-from labeldep_cli.evaluation.decisions import Decision
+from labeldep_cli.evaluation.decisions import Decided, Decision, Outputs
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, evaluate
 from labeldep_cli.evaluation.metrics import Scores
 from labeldep_cli.inputs.batches import Inputs
@@ -103,20 +103,20 @@ class SplitPredictions:
         """Z of the rows, the critic's input, float32 [N, F]; kept, because full mode needs a pass over the images."""
         return collect_features(self.inputs)
 
-    def decided(self, decision: DecisionConfig) -> tuple[Decision, NDArray[np.bool_]]:
-        """The requested decision rule, and the label sets [N, L] that it makes."""
+    def decided(self, decision: DecisionConfig) -> tuple[Decision, Decided]:
+        """The requested decision rule, and the label sets that it makes."""
         rule = decision_of(decision, self.run, self.project.device)
-        return rule, rule.decide(self.logits, lambda: self.features)
+        return rule, rule.decide(Outputs(self.logits, lambda: self.features))
 
-    def evaluated(self, decision: DecisionConfig) -> tuple[Evaluation, NDArray[np.bool_]]:
-        """Scores under one decision rule, and the label sets [N, L] that it makes."""
-        rule, predicted = self.decided(decision)
-        scores = evaluate(self.logits, predicted, self.inputs, decision.ap)
+    def evaluated(self, decision: DecisionConfig) -> tuple[Evaluation, Decided]:
+        """Scores under one decision rule, and the label sets that it makes."""
+        rule, decided = self.decided(decision)
+        scores = evaluate(self.logits, decided.sets, self.inputs, decision.ap)
         provenance = protocol_of(self.run, self.project.dataset.split(self.split), decision.ap)
         provenance["labels_changed"] = self.data.to_json()
         names = (self.run.folder, self.project.dataset.name, self.split)
         images_read = bool(self.project.images_read)
-        return Evaluation(*names, rule, scores, self.inputs.skipped, provenance, images_read), predicted
+        return Evaluation(*names, rule, scores, self.inputs.skipped, provenance, images_read), decided
 
 
 def predict_split(

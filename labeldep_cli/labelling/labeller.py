@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from labeldep_cli.compute.devices import pick_device
 from labeldep_cli.config import DecisionConfig, Machine, Precision
 from labeldep_cli.errors import CheckpointError
-from labeldep_cli.evaluation.decisions import Decision
+from labeldep_cli.evaluation.decisions import Decision, Outputs
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.models.backbones import find_backbone
@@ -79,7 +79,7 @@ class Labeller:
             critic_features.append(self._z(images, features))
             return critic_features[-1]
 
-        p, sets = probabilities(logits), self.decision.decide(logits, z)
+        p, sets = probabilities(logits), self.decision.decide(Outputs(logits, z)).sets
         for z_features in critic_features:
             finite = _finite(z_features)[:, None]
             p, sets = np.where(finite, p, np.nan), sets & finite

@@ -8,6 +8,7 @@ from typing import Any
 
 from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.errors import DatasetError
+from labeldep_cli.evaluation.decisions import Outputs
 from labeldep_cli.evaluation.dependency import Dependency, measure
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, probabilities
 from labeldep_cli.progress import Reporter
@@ -79,7 +80,7 @@ def dependency(
         )
     logits = collect_logits(run.generator(project.device), inputs)
     rule = decision_of(decision, run, project.device)
-    decided = rule.decide(logits, lambda: collect_features(inputs))
+    decided = rule.decide(Outputs(logits, lambda: collect_features(inputs))).sets
     measures = measure(labels, decided, probabilities(logits), data.training_labels, run.space.names, seed)
     provenance = protocol_of(run, project.dataset.split(split), "step")
     provenance["labels_changed"] = data.to_json()

@@ -134,10 +134,10 @@ class Bench:
         tuned, at_tuned = predictions.evaluated(DecisionConfig(threshold="tuned"))
         p, target = probabilities(predictions.logits), float(predictions.run.facts["val"]["true_labels_per_image"])
         sets = {
-            HALF: predictions.decided(DecisionConfig())[1],
-            TUNED: at_tuned,
+            HALF: predictions.decided(DecisionConfig())[1].sets,
+            TUNED: at_tuned.sets,
             EQUAL: p > threshold_for(p, target),
-            NON_EMPTY: predictions.decided(DecisionConfig(threshold="tuned", non_empty=True))[1],
+            NON_EMPTY: predictions.decided(DecisionConfig(threshold="tuned", non_empty=True))[1].sets,
         }
         scored = Scored(predictions.run.folder, seed, evaluation, tuned, sets[HALF], predictions.inputs.paths)
         if not compared:
@@ -148,7 +148,8 @@ class Bench:
         return replace(scored, resampled=self._resampled(predictions, sets), ranking=ranking)
 
     def _critic(self, predictions: SplitPredictions, seed: int) -> Scored:
-        evaluation, sets = predictions.evaluated(DecisionConfig("rerank"))
+        evaluation, decided = predictions.evaluated(DecisionConfig("rerank"))
+        sets = decided.sets
         resampled = self._resampled(predictions, {RERANK: sets})
         return Scored(predictions.run.folder, seed, evaluation, None, sets, predictions.inputs.paths, resampled)
 

@@ -104,7 +104,7 @@ def _run_report(number: int, predictions: SplitPredictions) -> RunReport:
     decisions = (_HALF, _TUNED, _CRITIC) if critic else (_HALF, _TUNED)
     evaluated = [predictions.evaluated(decision) for decision in decisions]
     own = len(decisions) - 1 if critic and freezes(predictions.run) else 1
-    return RunReport(number, predictions, tuple(evaluation for evaluation, _ in evaluated), own, evaluated[own][1])
+    return RunReport(number, predictions, tuple(evaluation for evaluation, _ in evaluated), own, evaluated[own][1].sets)
 
 
 def freezes(run: Run) -> bool:

@@ -27,7 +27,8 @@ class AdversarialConfig(TrainingConfig):
 
     Attributes:
         critic: "nce" is not in the paper: it is a ratio between real sets and samples of G, made for
-            `--decision rerank`. "none" trains the same generator for as long with the logistic loss alone.
+            `--decision rerank`. "kernel" is not either: it learns p(y|x) itself from the training rows, with G left as
+            it is. "none" trains the same generator for as long with the logistic loss alone.
         alpha, lambda_gp: 10 in Sect. 4.1.
         critic_steps: 3 in Sect. 4.1.
         critic_warmup: the paper mentions none.
@@ -40,12 +41,14 @@ class AdversarialConfig(TrainingConfig):
         conditional: False implies no negatives; this is row d of Table 3.
         critic_beta1, critic_beta2: usual values for WGAN-GP; the paper states none.
         leaky_slope: the paper states none.
+        critic_weight_decay: the precision of a Gaussian prior on the weights of a kernel critic.
+        landmarks: training images with which a kernel critic compares an image.
     """
 
     critic: CriticKind = setting(
         "wgan-gp",
-        "Kind of critic: wgan-gp: the paper's; nce: a density ratio, for --decision rerank; none: the control, "
-        "trained for as long without a critic.",
+        "Kind of critic: wgan-gp: the paper's; for --decision rerank: nce: a density ratio, kernel: a kernel machine "
+        "that compares images with those of train; none: the control, trained for as long without a critic.",
         panel="The paper's own",
     )
     freeze_generator: bool = setting(False, "Keep the generator fixed and train only the critic.")
@@ -99,6 +102,14 @@ class AdversarialConfig(TrainingConfig):
     critic_beta2: float = setting(0.9, "Adam beta2 of the critic.", panel="The paper's own", min=0, max=BELOW_ONE)
     leaky_slope: float = setting(0.2, "Slope of the critic's LeakyReLU.", panel="The paper's own", min=0)
 
+    critic_weight_decay: float | None = setting(
+        None,
+        "Penalty on the weights of --critic kernel.",
+        min=0,
+        default_text=lambda config: f"{config.KERNEL_DECAY:g}",
+    )
+    landmarks: int = setting(1024, "Training images with which --critic kernel compares an image.", min=1)
+
     STAGE: ClassVar[str] = "adversarial"
     SELECT: ClassVar[Selection] = "last"
     HEAD: ClassVar[Mapping[str, Any]] = {"batch_size": 128, "lr": 1e-4}
@@ -110,8 +121,18 @@ class AdversarialConfig(TrainingConfig):
     PAPER: ClassVar[Mapping[str, Any]] = {"critic_layers": 8, "critic_lr": 1e-4}
     NCE: ClassVar[Mapping[str, Any]] = {"critic_layers": 1, "critic_lr": 3e-4, "noise_samples": 16}
 
+    KERNEL_DECAY: ClassVar[float] = 0.05
+    # Its updates cost milliseconds in either mode, since the images are passed through the frozen backbone only once.
+    KERNEL: ClassVar[Mapping[str, Any]] = {
+        "critic_layers": 0,
+        "critic_lr": 0.05,
+        "critic_weight_decay": KERNEL_DECAY,
+        "batch_size": 256,
+    }
+
     NCE_HEAD_LENGTH: ClassVar[tuple[int, int]] = (20, 500)
-    BY_CRITIC: ClassVar[Mapping[CriticKind, Mapping[str, Any]]] = {"nce": NCE}
+    KERNEL_LENGTH: ClassVar[tuple[int, int]] = (6, 400)
+    BY_CRITIC: ClassVar[Mapping[CriticKind, Mapping[str, Any]]] = {"nce": NCE, "kernel": KERNEL}
     """Defaults that depend on the critic; a critic without a row has the paper's defaults."""
     ALONE_HEAD_LENGTH: ClassVar[Mapping[CriticKind, tuple[int, int]]] = {"nce": NCE_HEAD_LENGTH}
     """HEAD_LENGTH with a frozen generator, for critics where it differs."""
@@ -120,7 +141,11 @@ class AdversarialConfig(TrainingConfig):
         """The same settings, with the defaults of mode and critic in place of every None that depends on them."""
         defaults = self.BY_CRITIC.get(self.critic, self.PAPER)
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
-        return replace(super().resolved(), **missing)
+        return replace(self, **missing)._resolved_by_mode()
+
+    def _resolved_by_mode(self) -> AdversarialConfig:
+        resolved = super().resolved()
+        return replace(resolved, freeze_generator=True) if self.critic == "kernel" else resolved
 
     @classmethod
     def describe_length(cls) -> str:
@@ -130,6 +155,8 @@ class AdversarialConfig(TrainingConfig):
 
     @property
     def _length(self) -> tuple[int, int]:
+        if self.critic == "kernel":
+            return self.KERNEL_LENGTH
         default = super()._length
         alone = self.freeze_generator and not self.full
         return self.ALONE_HEAD_LENGTH.get(self.critic, default) if alone else default
@@ -158,6 +185,13 @@ class AdversarialConfig(TrainingConfig):
         if self.critic_lr is None:
             raise ValueError("the config is not resolved yet")
         return self.critic_lr
+
+    @property
+    def weight_precision(self) -> float:
+        """The precision of the prior on a kernel critic's weights, in a resolved config."""
+        if self.critic_weight_decay is None:
+            raise ValueError("the config is not resolved yet")
+        return self.critic_weight_decay
 
     @property
     def samples_per_image(self) -> int:
@@ -193,9 +227,11 @@ class AdversarialConfig(TrainingConfig):
 
     @property
     def stage(self) -> str:
-        """`control` without a critic, `critic` with a frozen generator, else `adversarial`."""
+        """`control` without a critic, `kernel` or `critic` if only the critic is trained, else `adversarial`."""
         if self.critic == "none":
             return "control"
+        if self.critic == "kernel":
+            return "kernel"
         return "critic" if self.freeze_generator else self.STAGE
 
     @property

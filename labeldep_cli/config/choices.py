@@ -18,8 +18,8 @@ Loss = Literal["logistic", "focal", "asl", "warp"]
 LabelReduction = Literal["mean", "sum"]
 """How the losses of the known labels of an image are reduced to one number."""
 CriticName = Literal["wgan-gp", "nce"]
-CriticKind = Literal[CriticName, "none"]
-"""The critics, and the control without one."""
+CriticKind = Literal[CriticName, "kernel", "none"]
+"""The critics, a kernel machine that learns alone, and the control without one."""
 Selection = Literal["last", "mAP", "CF1", "OF1", "exact_match"]
 HeadKind = Literal["linear", "cnn-rnn", "att-rnn", "rlsd", "ml-decoder", "gcn"]
 DEFAULT_HEAD: HeadKind = "linear"

@@ -17,10 +17,12 @@ from torch import Tensor
 from labeldep_cli.config import DecisionKind
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.evaluation.expected_f1 import best_expected_f1
+from labeldep_cli.evaluation.known_sets import score_known_sets
 from labeldep_cli.evaluation.posterior import independent_log_probability
 from labeldep_cli.evaluation.rerank import score_candidates
 from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.models.kernel_critic import KernelCritic
 
 
 @dataclass(frozen=True)
@@ -85,27 +87,33 @@ class ByThreshold:
 
 @dataclass(frozen=True)
 class ByCritic:
-    """Decides by p_G(y|x) exp(beta D(y, x)): takes the most probable set, or the set with the best expected F1.
+    """Decides by p_G(y|x)^prior exp(beta D(y, x)): takes the most probable set, or that with the best expected F1.
 
     Attributes:
         critic: D.
         beta: D's weight.
         source: where beta comes from, for the record.
+        prior: the generator's weight; 1 for a critic that is a ratio to p_G.
         rule: "rerank" for the most probable set, "expected-f1" for the set with the best expected F1.
         temperature: of the confidence, chosen on val.
     """
 
-    critic: Discriminator
+    critic: Discriminator | KernelCritic
     beta: float
     source: str
     rule: DecisionKind = "rerank"
     temperature: float = 1.0
+    prior: float = 1.0
 
     def decide(self, outputs: Outputs) -> Decided:
         """Choose a label set for each image; the features are computed."""
         z = outputs.features()
         logits = torch.from_numpy(outputs.logits).to(z.device)
-        posterior = score_candidates(self.critic, logits, z).posterior(self.beta)
+        if isinstance(self.critic, KernelCritic):
+            candidates = score_known_sets(self.critic, logits, z, self.prior)
+        else:
+            candidates = score_candidates(self.critic, logits, z)
+        posterior = candidates.posterior(self.beta, self.prior)
         if self.rule == "rerank":
             chosen = posterior.best()
         else:
@@ -114,5 +122,6 @@ class ByCritic:
         return Decided(chosen.cpu().numpy(), confidence.double().cpu().numpy())
 
     def to_json(self) -> dict[str, Any]:
-        """The rule, beta, and where beta comes from."""
-        return {"rule": self.rule, "beta": self.beta, "source": self.source}
+        """The rule, beta, where beta comes from, and for a kernel critic the generator's weight."""
+        record = {"rule": self.rule, "beta": self.beta, "source": self.source}
+        return {**record, "prior": self.prior} if isinstance(self.critic, KernelCritic) else record

@@ -50,9 +50,9 @@ class Candidates:
     own: SetPosterior
     critic: Tensor
 
-    def posterior(self, beta: float) -> SetPosterior:
-        """p(y|x), proportional to p_G(y|x) exp(beta D(y, x)); equally probable sets stay in order of p_G."""
-        return SetPosterior(self.own.sets, self.own.log_p + beta * self.critic)
+    def posterior(self, beta: float, prior: float = 1.0) -> SetPosterior:
+        """p(y|x), proportional to p_G(y|x)^prior exp(beta D(y, x)); equally probable sets stay in their order."""
+        return SetPosterior(self.own.sets, prior * self.own.log_p + beta * self.critic)
 
 
 @torch.inference_mode()
@@ -117,7 +117,7 @@ def tune_beta(score: Score, logits: Tensor, z: Tensor, labels: Tensor, expected:
         One of BETAS.
     """
     candidates = score_candidates(score, logits, z)
-    right = torch.stack([_exact_matches(candidates.posterior(beta).best(), labels) for beta in BETAS])  # [betas, N]
+    right = torch.stack([exact_matches(candidates.posterior(beta).best(), labels) for beta in BETAS])  # [betas, N]
     best = int(right.sum(dim=1).argmax())
     if expected is None:
         return BETAS[best]
@@ -126,6 +126,6 @@ def tune_beta(score: Score, logits: Tensor, z: Tensor, labels: Tensor, expected:
     return min((beta for beta, good in zip(BETAS, as_good, strict=True) if good), key=lambda beta: abs(beta - expected))
 
 
-def _exact_matches(sets: Tensor, labels: Tensor) -> Tensor:
+def exact_matches(sets: Tensor, labels: Tensor) -> Tensor:
     """1 where all known labels of an image are correct, else 0; float [N]."""
     return ((sets == (labels > 0)) | (labels < 0)).all(dim=1).float()

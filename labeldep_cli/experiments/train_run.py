@@ -49,6 +49,7 @@ from labeldep_cli.runs.run import Run
 from labeldep_cli.runs.tensorboard import RecordingReporter, require_tensorboard, write_missing_events
 from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.fit import Schedule, fit
+from labeldep_cli.training.kernel_step import KernelStep
 from labeldep_cli.training.steps import LogisticStep, Step
 
 
@@ -178,9 +179,15 @@ def _fit(
     if start is not None:
         reporter.note(f"{'the head' if config.full and not start.full else 'G'} starts from {start.folder}")
     generator = _generator(project, config, start, train)
-    step = _step(generator, train, config, project.world)
-    facts = _facts(project, config, record, train)
     schedule = _schedule(config, train, record["steps"])
+    facts = _facts(project, config, record, train)
+    if isinstance(config, AdversarialConfig) and config.critic == "kernel":
+        reporter.note("comparing the images with those of train")
+        kernel = KernelStep.of(generator, train, config, schedule.steps, project.world)
+        facts["critic"] = kernel.critic.shape
+        fit(kernel, generator, kernel.inputs, val, schedule, folder, facts, reporter, project.world)
+        return
+    step = _step(generator, train, config, project.world)
     state = fit(step, generator, train, val, schedule, folder, facts, reporter, project.world)
     note_share(state.history, reporter)
 
@@ -206,7 +213,7 @@ def _facts(project: Project, config: TrainingConfig, record: Mapping[str, Any], 
 
 
 def _critic_shape(config: TrainingConfig) -> dict[str, Any] | None:
-    if not isinstance(config, AdversarialConfig) or config.critic == "none":
+    if not isinstance(config, AdversarialConfig) or config.critic in ("none", "kernel"):
         return None
     return config.critic_shape
 

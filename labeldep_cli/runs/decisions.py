@@ -49,4 +49,5 @@ def decision_of(config: DecisionConfig, run: Run, device: torch.device) -> Decis
         raise CheckpointError(
             f"{run.folder} is unfinished: its --beta is not chosen yet", "Finish its training, or set one: --beta 1"
         )
-    return ByCritic(run.critic(device), float(beta), "given" if set_by_user else "tuned on val", config.rule)
+    source = "given" if set_by_user else "tuned on val"
+    return ByCritic(run.critic(device), float(beta), source, config.rule, prior=float(run.facts.get("prior", 1.0)))

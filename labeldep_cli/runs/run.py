@@ -22,11 +22,13 @@ from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.models.backbones import DRAFTED, Backbone, architecture, find_backbone
-from labeldep_cli.models.discriminator import Discriminator, seeded_critic
+from labeldep_cli.models.critics import critic_of_shape
+from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.registry import HEADS, seeded_head
+from labeldep_cli.models.kernel_critic import KernelCritic
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.models.weights import Weights, locate_weights
 from labeldep_cli.runs import checkpoint
@@ -124,9 +126,9 @@ class Run:
         checkpoint.unpack("generator", tensors, generator, self.best)
         return generator.to(device).eval()
 
-    def critic(self, device: torch.device) -> Discriminator:
+    def critic(self, device: torch.device) -> Discriminator | KernelCritic:
         """Its critic, loaded; only for a run whose `facts["critic"]` is not None."""
-        critic = seeded_critic(len(self.space), self.facts["feature_dim"], self.facts["critic"], seed=0)
+        critic = critic_of_shape(len(self.space), self.facts["feature_dim"], self.facts["critic"])
         checkpoint.unpack("critic", self._tensors(), critic, self.best)
         return critic.to(device).eval()
 

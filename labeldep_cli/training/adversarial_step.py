@@ -102,12 +102,12 @@ class AdversarialStep:
         return self.objective.quality(torch.cat(real), torch.cat(fake))
 
     @torch.no_grad()
-    def beta(self, val: Inputs) -> float | None:
+    def test_weights(self, val: Inputs) -> Mapping[str, float]:
         """The weight of D at test time (`--decision rerank`), chosen on validation rows."""
         self.generator.eval()
         rows = [(self.generator(batch.x), self._features(batch)) for batch in in_order(val)]
         logits, z = (torch.cat(part) for part in zip(*rows, strict=True))
-        return tune_beta(self.critic, logits, z, val.device_labels, self.objective.expected_beta)
+        return {"beta": tune_beta(self.critic, logits, z, val.device_labels, self.objective.expected_beta)}
 
     def _update_critic(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """One update of D.

@@ -147,17 +147,17 @@ def _finish(
     reporter: Reporter,
     world: World,
 ) -> None:
-    """Choose the weight of the best critic at test time, store it in `best`, and write the result."""
+    """Choose the weights of the best critic at test time, store them in `best`, and write the result."""
     if "critic" in step.networks():
         reporter.note("choosing the critic's weight for test time on val")
-    beta = step.beta(val)
+    weights = step.test_weights(val)
     with world.first_alone() as first:
         if first:
-            if beta is not None:
-                checkpoint.save(folder / BEST, packed_networks(step), {**facts, **state.best, "beta": beta})
+            if weights:
+                checkpoint.save(folder / BEST, packed_networks(step), {**facts, **state.best, **weights})
             result = {"steps": state.step, "best_step": state.best["step"], "stopped_early": state.stopped}
             chosen = {name: state.best[name] for name in ("val", "thresholds")}
-            write_json(folder / RESULT, {**result, **chosen, "beta": beta})
+            write_json(folder / RESULT, {**result, **chosen, "beta": None, **weights})
 
 
 class _Measured(NamedTuple):

@@ -47,8 +47,11 @@ class Step(Protocol):
     def quality(self, val: Inputs) -> float | None:
         """The value that selects the best evaluation, higher is better; None if the generator's score selects it."""
 
-    def beta(self, val: Inputs) -> float | None:
-        """The critic's weight at test time, chosen on val; None without a critic."""
+    def test_weights(self, val: Inputs) -> Mapping[str, float]:
+        """The weights of a decision by the critic, chosen on val: "beta", D's, and "prior", G's, if it is not 1.
+
+        Empty without a critic.
+        """
 
     def networks(self) -> Mapping[str, nn.Module]:
         """The networks that every checkpoint stores."""
@@ -103,9 +106,9 @@ class LogisticStep:
         """None: the generator's score selects the best evaluation."""
         return None
 
-    def beta(self, val: Inputs) -> float | None:
-        """None: there is no critic."""
-        return None
+    def test_weights(self, val: Inputs) -> Mapping[str, float]:
+        """Empty: there is no critic."""
+        return {}
 
     def networks(self) -> Mapping[str, nn.Module]:
         """G alone."""

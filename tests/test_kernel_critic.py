@@ -1,0 +1,229 @@
+"""A critic that compares images with those of train: its kernel, its likelihood, its candidates, its runs."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sandbox import Sandbox, only
+from sklearn.linear_model import LogisticRegression
+
+from labeldep_cli.evaluation.known_sets import score_known_sets, tune_weights
+from labeldep_cli.inputs.batches import Batch
+from labeldep_cli.models.kernel_critic import (
+    LABEL_WEIGHT,
+    SET_WEIGHT,
+    UNSEEN_COUNT,
+    KernelCritic,
+    image_kernel,
+    known_sets,
+)
+from labeldep_cli.training.kernel_step import KernelStep, log_likelihood, rate
+
+
+def critic_of(labels: list[list[int]], z: torch.Tensor) -> KernelCritic:
+    """A critic that knows some sets; its weights are zero."""
+    return KernelCritic.fitted(
+        torch.tensor(labels, dtype=torch.int8), torch.zeros(z.shape[1]), torch.ones(z.shape[1]), z
+    )
+
+
+class TestImageKernel:
+    def test_by_hand(self) -> None:
+        a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+        wanted = 0.4 * math.exp(-3 / 2) + 0.4 * math.exp(-5 / 2) + 0.0
+        assert image_kernel(a, b).item() == pytest.approx(wanted, rel=1e-5)
+        assert image_kernel(b, b).item() == pytest.approx(0.4 + 0.4 + 0.2 * 4 / 2, rel=1e-5)
+
+    def test_products_of_similarities_are_the_kernel_at_the_landmarks(self) -> None:
+        z = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+        near = critic_of([[0, 1]], z).similarities(z)
+        torch.testing.assert_close(near[:, :-1] @ near[:, :-1].T, image_kernel(z, z), atol=2e-3, rtol=0)
+
+    def test_a_constant_feature_counts_nothing(self) -> None:
+        z = torch.tensor([[1.0, 7.0], [-1.0, 7.0]])
+        critic = KernelCritic.fitted(torch.tensor([[1, 0], [0, 1]], dtype=torch.int8), z.mean(0), z.std(0), z)
+        other = torch.tensor([[1.0, 9.0]])
+        assert torch.equal(critic.similarities(other), critic.similarities(z[:1]))
+
+
+class TestKnownSets:
+    def test_the_most_frequent_set_is_first_and_incomplete_rows_are_left_out(self) -> None:
+        sets, counts = known_sets(torch.tensor([[0, 1], [1, 1], [1, 1], [-1, 0]], dtype=torch.int8))
+        assert sets.tolist() == [[True, True], [False, True]]
+        assert counts.tolist() == [2, 1]
+
+    def test_if_no_row_is_complete_unknown_labels_count_as_absent(self) -> None:
+        sets, _ = known_sets(torch.tensor([[1, -1], [-1, 1]], dtype=torch.int8))
+        assert sorted(sets.tolist()) == [[False, True], [True, False]]
+
+    def test_every_known_set_is_found_and_no_other(self) -> None:
+        generator = torch.Generator().manual_seed(1)
+        labels = (torch.rand(500, 12, generator=generator) < 0.3).to(torch.int8)
+        critic = critic_of(labels.tolist(), torch.randn(3, 2, generator=generator))
+        assert critic.lookup(critic.sets).tolist() == list(range(len(critic.sets)))
+        known = {tuple(row) for row in critic.sets.tolist()}
+        others = torch.rand(500, 12, generator=generator) < 0.5
+        found = critic.lookup(others) < len(critic.sets)
+        assert found.tolist() == [tuple(row) in known for row in others.tolist()]
+
+
+class TestScores:
+    def test_without_weights_a_known_set_has_its_log_count_and_any_other_a_small_one(self) -> None:
+        critic = critic_of([[1, 0], [1, 0], [0, 1]], torch.zeros(1, 2))
+        scores = critic(torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]]), torch.zeros(1, 2))
+        assert scores[0].tolist() == pytest.approx([math.log(2), 0.0, math.log(UNSEEN_COUNT)])
+
+    def test_both_parts_by_hand_and_the_three_ways_to_ask_agree(self) -> None:
+        z = torch.randn(6, 3, generator=torch.Generator().manual_seed(2))
+        critic = critic_of([[1, 0], [1, 0], [0, 1], [0, 1], [0, 1], [1, 1]], z)
+        assert critic.set_weights.shape[1] == 2, "the set that occurs once has no weights of its own"
+        with torch.no_grad():
+            critic.label_weights.normal_(generator=torch.Generator().manual_seed(3))
+            critic.set_weights.normal_(generator=torch.Generator().manual_seed(4))
+        near = critic.similarities(z)
+        wanted = (
+            LABEL_WEIGHT * near @ (critic.label_weights @ torch.tensor([-1.0, 1.0]))
+            + SET_WEIGHT * near @ critic.set_weights[:, 0]
+            + math.log(3)
+        )
+        torch.testing.assert_close(critic.score_known(near)[:, 0], wanted)
+        many = critic.sets.float().expand(6, 3, 2)
+        torch.testing.assert_close(critic(many, z), critic.score_known(near))
+        torch.testing.assert_close(critic(critic.sets[2].float().expand(6, 2), z), critic.score_known(near)[:, 2])
+
+
+class TestLikelihood:
+    def critic(self) -> KernelCritic:
+        return critic_of([[1, 0], [1, 0], [0, 1], [1, 1]], torch.zeros(1, 2))
+
+    def of(self, *labels: int) -> float:
+        critic = self.critic()
+        near = critic.similarities(torch.zeros(1, 2))
+        return log_likelihood(critic, torch.tensor([labels], dtype=torch.float32), near).exp().item()
+
+    def test_of_known_sets_it_is_their_share(self) -> None:
+        assert self.of(1, 0) == pytest.approx(2 / 4)
+        assert self.of(1, 1) == pytest.approx(1 / 4)
+
+    def test_a_set_that_is_not_known_competes_with_the_known_ones(self) -> None:
+        assert self.of(0, 0) == pytest.approx(UNSEEN_COUNT / (4 + UNSEEN_COUNT))
+
+    def test_unknown_labels_are_summed_over(self) -> None:
+        assert self.of(1, -1) == pytest.approx(3 / 4), "10 twice and 11 once"
+        assert self.of(-1, -1) == pytest.approx(1)
+        assert self.of(-1, 1) == pytest.approx(2 / 4)
+
+    def test_its_maximum_is_that_of_scikit_learns_multinomial_regression(self) -> None:
+        """With weights for each set and no shared part, it is multinomial regression on the similarities."""
+        generator = torch.Generator().manual_seed(5)
+        z = torch.randn(60, 3, generator=generator)
+        y = torch.stack([z[:, 0] > 0, z[:, 1] + z[:, 0] > 0.3], dim=1).to(torch.int8)
+        critic = critic_of(y.tolist(), z[:20])
+        near = critic.similarities(z)
+        numbers = critic.lookup(y.bool())
+        theirs = LogisticRegression(C=0.5, fit_intercept=False, tol=1e-8, max_iter=5000).fit(
+            near.numpy(), numbers.numpy()
+        )
+        critic.log_counts.zero_()
+        weights = critic.set_weights
+        assert weights.shape[1] == len(critic.sets) == 4
+        optimizer = torch.optim.LBFGS([weights], max_iter=500, tolerance_change=1e-12, line_search_fn="strong_wolfe")
+
+        def loss() -> torch.Tensor:
+            optimizer.zero_grad()
+            value = -log_likelihood(critic, y.float(), near).sum() + (SET_WEIGHT * weights).square().sum()
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+        ours = torch.softmax(critic.score_known(near), dim=1).detach().numpy()
+        np.testing.assert_allclose(ours, theirs.predict_proba(near.numpy()), atol=2e-3)
+
+
+class TestCandidates:
+    def test_known_sets_come_first_and_no_set_counts_twice(self) -> None:
+        critic = critic_of([[1, 0, 0], [1, 0, 0], [0, 1, 1]], torch.zeros(1, 2))
+        logits = torch.tensor([[2.0, -1.0, -1.5]])
+        posterior = score_known_sets(critic, logits, torch.zeros(1, 2), prior=0.0).posterior(1.0, 0.0)
+        by_set = {}
+        for one, p in zip(posterior.sets[0].tolist(), posterior.probabilities()[0].tolist(), strict=True):
+            if p > 0:
+                assert by_set.setdefault(tuple(one), p) == p, "a candidate with a probability occurs once"
+        others = 6 * UNSEEN_COUNT
+        assert len(by_set) == 8
+        assert by_set[True, False, False] == pytest.approx(2 / (3 + others), rel=1e-4)
+        assert by_set[True, True, True] == pytest.approx(UNSEEN_COUNT / (3 + others), rel=1e-4)
+
+    def test_the_generators_weight_counts(self) -> None:
+        critic = critic_of([[1, 0], [1, 0], [0, 1]], torch.zeros(1, 2))
+        logits = torch.tensor([[-1.0, 1.0]])
+        for prior, chosen in ((0.0, [True, False]), (1.0, [False, True])):  # 2 beats 1, but not 1 e^2
+            found = score_known_sets(critic, logits, torch.zeros(1, 2), prior).posterior(1.0, prior)
+            assert found.best().tolist() == [chosen]
+
+    def test_weights_are_chosen_by_exact_match_and_the_smallest_of_equal_ones(self) -> None:
+        critic = critic_of([[1, 0], [1, 0], [0, 1]], torch.zeros(1, 2))
+        near = critic.similarities(torch.zeros(2, 2))
+        logits = torch.tensor([[-1.0, 1.0], [-1.0, 1.0]])
+        before = critic.unseen.clone()
+        assert tune_weights(critic, logits, near, torch.tensor([[0, 1], [0, 1]])).prior == 0.5, "2 < 1 e^(2 * 0.5)"
+        assert tune_weights(critic, logits, near, torch.tensor([[1, 0], [1, 0]])) == (0.0, 1e-9)
+        assert torch.equal(critic.unseen, before)
+
+    def test_a_set_that_train_lacks_can_be_chosen(self) -> None:
+        critic = critic_of([[1, 0], [0, 1]], torch.zeros(1, 2))
+        logits, near = torch.tensor([[4.0, 4.0]]), critic.similarities(torch.zeros(1, 2))
+        found = tune_weights(critic, logits, near, torch.tensor([[1, 1]]))
+        assert found.unseen_count > 1e-9
+
+
+def test_the_rate_rises_and_falls_to_zero() -> None:
+    assert [rate(step, 100) for step in (0, 9, 10)] == [0.1, 1.0, 1.0]
+    assert rate(55, 100) == pytest.approx(0.5)
+    assert rate(99, 100) < 0.001
+
+
+@pytest.fixture(scope="module")
+def exclusive(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    """Two labels of which exactly one is present; the features say which, but weakly."""
+    folder = tmp_path_factory.mktemp("kernel")
+    rng = np.random.default_rng(0)
+    first = rng.random(600) < 0.5
+    y = np.stack([first, ~first], axis=1).astype(np.int8)
+    x = (np.where(first, 1, -1)[:, None] * 0.8 + rng.normal(size=(600, 4))).astype(np.float32)
+    split = np.array(["train"] * 300 + ["val"] * 100 + ["test"] * 200)
+    np.savez(folder / "x.npz", X=x, Y=y, label_names=np.array(["a", "b"]), split=split)
+    sandbox = Sandbox(folder)
+    sandbox.run("adversarial", "--dataset", folder / "x.npz", "--critic", "kernel", "--steps", 120)
+    return sandbox
+
+
+def test_a_run_decides_on_sets_and_leaves_the_generator_as_it_was(exclusive: Sandbox) -> None:
+    chosen = exclusive.json("eval", "kernel", "--decision", "rerank")
+    plain = exclusive.json("eval", "pretrain")
+    assert chosen["decision"]["prior"] in (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+    assert chosen["labels_per_image"] == 1, "every set that train has holds one label"
+    assert chosen["exact_match"] > plain["exact_match"] + 1
+    assert exclusive.json("eval", "kernel")["mAP"] == plain["mAP"]
+
+
+def test_an_interrupted_run_ends_with_the_bytes_of_an_unbroken_one(
+    exclusive: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("adversarial", "--dataset", exclusive.folder / "x.npz", "--critic", "kernel", "--steps", 120)
+    update = KernelStep.__call__
+
+    def interrupted(self: KernelStep, step: int, batches: Iterator[Sequence[Batch]]) -> Mapping[str, torch.Tensor]:
+        if step == 70:
+            raise KeyboardInterrupt
+        return update(self, step, batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KernelStep, "__call__", interrupted)
+        assert exclusive.run(*words, "--out", tmp_path / "again").exit_code == 130
+    assert exclusive.run(*words, "--out", tmp_path / "again").exit_code == 0
+    run = only(exclusive.folder / "runs", "*-kernel")
+    assert (tmp_path / "again" / "best.safetensors").read_bytes() == (run / "best.safetensors").read_bytes()

@@ -26,6 +26,9 @@ CHOOSABLE = 2000
 LISTED = 12
 """Labels listed per image: those of the predicted and true sets, then the most probable ones up to this number."""
 
+MOST_EVIDENCE = 10.0
+"""Evidence beyond this log-odds (22,000 to 1) is shown as this: a set that train lacks may be excluded altogether."""
+
 
 @dataclass(frozen=True)
 class Choosable:
@@ -108,7 +111,8 @@ def asks_critic(report: RunReport) -> bool:
 @torch.inference_mode()
 def evidence(report: RunReport, rows: Sequence[int]) -> NDArray[np.float32]:
     """What the critic adds to the log-odds of each label, given the other labels of the run's set: [len(rows), L]."""
-    z = report.predictions.features[list(rows)]
+    facts, z = report.run.facts, report.predictions.features[list(rows)]
     sets = torch.from_numpy(report.sets[list(rows)]).to(z.device)
-    weighted = report.run.facts["beta"] * critic_evidence(report.run.critic(z.device), sets, z)
-    return np.asarray(weighted.cpu().numpy())
+    weighted = facts["beta"] * critic_evidence(report.run.critic(z.device), sets, z).cpu().numpy()
+    instead = (1 - facts.get("prior", 1.0)) * report.predictions.logits[list(rows)]  # the generator's part that is lost
+    return np.asarray(np.clip(weighted - instead, -MOST_EVIDENCE, MOST_EVIDENCE), dtype=np.float32)

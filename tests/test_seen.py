@@ -14,10 +14,14 @@ from typer.testing import CliRunner
 
 import labeldep_cli
 from labeldep_cli.cli import app
+from labeldep_cli.config import DecisionConfig
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.evaluation import seen as seen_module
+from labeldep_cli.evaluation.cross_tuning import decide_cross_tuned, is_tuned
+from labeldep_cli.evaluation.evaluate import probabilities, thresholds_for
 from labeldep_cli.evaluation.metrics import score
 from labeldep_cli.evaluation.seen import score_by_seen, seen_in_train
+from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.experiments.comparison import _RunScores
 
 NAMES = ("a", "b", "c")
@@ -99,6 +103,36 @@ class TestScores:
             found.append(mine.references["critic"]["OF1"][0])
         assert found[0] == pytest.approx(found[1])
         assert 50 < found[0] < 95
+
+
+class TestCrossTuning:
+    def test_thresholds_without_their_own_row(self) -> None:
+        """Ten rows, ten folds of one row: each is decided by the best threshold of the other nine, 0.55 or 0.65.
+
+        The five rows with the label have p = 0.7 and the others 0.4, so the cut lies at 0.55. One row without the label
+        has p = 0.6: it moves the cut to 0.65 for all rows but itself, and so is the only one that is wrong.
+        """
+        p = np.array([0.7] * 5 + [0.4] * 4 + [0.6])
+        logits = np.log(p / (1 - p))[:, None].astype(np.float32)
+        labels = np.array([1] * 5 + [0] * 5, np.int8)[:, None]
+        config = DecisionConfig(threshold="tuned-per-label")
+        assert is_tuned(config)
+        assert not is_tuned(DecisionConfig(threshold="0.6"))
+        sets = decide_cross_tuned(logits, labels, config)
+        assert (sets == (labels > 0))[:, 0].tolist() == [True] * 9 + [False]
+
+    def test_noise_gains_nothing(self) -> None:
+        """40 labels that nothing tells: thresholds look good only on the rows that they are tuned on."""
+        rng = np.random.default_rng(0)
+        labels = (rng.random((60, 40)) < 0.3).astype(np.int8)
+        logits = rng.normal(size=labels.shape).astype(np.float32)
+        config = DecisionConfig(threshold="tuned-per-label")
+        tuned = DecisionRule.of(config, thresholds_for(probabilities(logits), labels))
+        names = [str(k) for k in range(40)]
+        own = score(logits, tuned.decide(probabilities(logits)), labels, names)
+        crossed = score(logits, decide_cross_tuned(logits, labels, config), labels, names)
+        assert own.OP > 31 + 3
+        assert abs(crossed.OP - 30) < 3
 
 
 @pytest.fixture(scope="module")
@@ -193,14 +227,21 @@ class TestAllDecisions:
         assert found["left_out"] == {}
 
     def test_the_best_is_chosen_on_val(self, pairs: Sandbox) -> None:
+        """Not on test; and the split that is scored changes nothing in the choice."""
         test, val = (pairs.json("eval", "critic", "--decision", "all", "--split", s) for s in ("test", "val"))
         assert test["chosen_on_val"]["n_images"] == 80
         for score_name in ("OF1", "CF1", "macro_f1", "exact_match"):
             chosen = test["chosen_on_val"][score_name]
-            on_val = {row["name"]: row[score_name] for row in val["decisions"]}
+            on_val, on_test = (
+                {row["name"]: scores[score_name] for row in test["decisions"] for scores in (row["val"] if v else row,)}
+                for v in (True, False)
+            )
             assert chosen["val"] == max(on_val.values()) == on_val[chosen["decision"]]
-            assert chosen["score"] == {row["name"]: row[score_name] for row in test["decisions"]}[chosen["decision"]]
+            assert chosen["score"] == on_test[chosen["decision"]]
             assert val["chosen_on_val"][score_name]["decision"] == chosen["decision"]
+        for row in val["decisions"]:
+            if "tuned" not in row["name"]:
+                assert row["val"]["exact_match"] == row["exact_match"], "nothing was tuned: val's plain score"
 
     def test_it_is_a_table_for_people(self, pairs: Sandbox) -> None:
         result = pairs.run("eval", "plain", "--decision", "all")

@@ -1,20 +1,23 @@
 """Every decision that a run can make, side by side: scores on a split, cost, and the best one for each purpose.
 
-The purposes' best decisions are chosen on val. Chosen on the scored split, they would be a look at it.
+The purposes' best decisions are chosen on val. Chosen on the scored split, they would be a look at it. Thresholds are
+tuned on val too, and would win there by their own tuning: `evaluation/cross_tuning.py` judges them on rows left out.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, get_args
 
 from labeldep_cli.config import DecisionConfig, DecisionKind, Machine, RunWorkspace
 from labeldep_cli.errors import CheckpointError, DatasetError
+from labeldep_cli.evaluation.cross_tuning import decide_cross_tuned, is_tuned
 from labeldep_cli.evaluation.decisions import Decision, Outputs
-from labeldep_cli.evaluation.metrics import ApVariant
+from labeldep_cli.evaluation.evaluate import evaluate
+from labeldep_cli.evaluation.metrics import ApVariant, Scores
 from labeldep_cli.experiments.scores import Evaluation, SplitPredictions, predict_opened
 from labeldep_cli.progress import DeduplicatingReporter, Reporter
 from labeldep_cli.projects.of_run import open_run_data
@@ -61,11 +64,13 @@ class DecisionRow:
         named: the decision.
         evaluation: its scores on the split.
         seconds: the time that it takes to decide on all rows of the split, without the networks' forward pass.
+        val: its scores on val, with cross-tuned thresholds; None if there are no rows to choose on.
     """
 
     named: NamedDecision
     evaluation: Evaluation
     seconds: float
+    val: Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,8 @@ class DecisionTable:
         record = row.evaluation.to_json()
         scores = {key: record[key] for key in _KEPT if key in record}
         names = {"name": row.named.name, "flags": row.named.flags, "decision": record["decision"]}
-        return {**names, **scores, "cost": self.cost(row)}
+        val = None if row.val is None else {score: getattr(row.val, score) for score in PURPOSES}
+        return {**names, **scores, "val": val, "cost": self.cost(row)}
 
 
 def decision_table(
@@ -159,8 +165,8 @@ def decision_table(
     val = scored if split == "val" else _val(run, project, data, reporter)
     if val is None:
         return DecisionTable(rows, left_out, None, 0)
-    on_val = [row.evaluation if val is scored else val.evaluated(row.named.config)[0] for row in rows]
-    chosen = {score: _best(rows, on_val, score) for score in PURPOSES}
+    rows = tuple(replace(row, val=_judged(val, row.named.config)) for row in rows)
+    chosen = {score: _best(rows, score) for score in PURPOSES}
     return DecisionTable(rows, left_out, chosen, len(val.logits))
 
 
@@ -219,7 +225,16 @@ def _seconds(rule: Decision, outputs: Outputs) -> float:
     return time.perf_counter() - start
 
 
-def _best(rows: Sequence[DecisionRow], on_val: Sequence[Evaluation], score: str) -> Choice:
-    values = [float(getattr(evaluation.scores, score)) for evaluation in on_val]
+def _judged(val: SplitPredictions, config: DecisionConfig) -> Scores:
+    """The scores of a decision on val, with thresholds that were not tuned on the row that they decide on."""
+    if is_tuned(config):
+        sets = decide_cross_tuned(val.logits, val.inputs.labels.numpy(), config)
+    else:
+        sets = val.decided(config)[1].sets
+    return evaluate(val.logits, sets, val.inputs, config.ap)
+
+
+def _best(rows: Sequence[DecisionRow], score: str) -> Choice:
+    values = [float(getattr(row.val, score)) for row in rows]
     k = values.index(max(values))
     return Choice(rows[k].named.name, values[k], float(getattr(rows[k].evaluation.scores, score)))

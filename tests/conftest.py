@@ -60,6 +60,7 @@ SLOW = {
     "test_reviewed_runs",
     "test_rerank",
     "test_scenes",
+    "test_seen",
     "test_several_gpus",
     "test_sharding",
     "test_shards",

@@ -36,6 +36,7 @@ def compare(
     """Compare runs, and separate what a threshold gives from what is left of the difference."""
     from labeldep_cli.evaluation.bootstrap import LEVEL
     from labeldep_cli.pipelines.compare import compare as run
+    from labeldep_cli.reports import tables
 
     comparison = run(scoped(ctx, run_workspace), runs, machine, options.split, options.seed, Terminal())
     if json:
@@ -52,5 +53,9 @@ def compare(
             for rule, metrics in difference.sets.items()
         ]
         print_table(str(difference.run), ["decision", "CF1", "OF1", "exact match", "labels"], rows)
+        if by_seen := tables.exact_by_seen(difference.by_seen):
+            print_table("exact match, where the true label set", *by_seen)
+        elif not difference.by_seen:
+            print_line("seen and unseen label sets: unknown, since a run has no record of the sets it was trained on")
         print_line(f"mAP {difference.ranking.text}. {difference.verdict}")
     print_next(ctx, "report", *runs, values={**passed_on(ctx, run_workspace, machine), "split": options.split})

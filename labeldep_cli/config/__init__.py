@@ -11,6 +11,7 @@ from labeldep_cli.config.choices import (
     CriticKind,
     CriticName,
     DecisionKind,
+    EvalDecisionKind,
     ExportFormat,
     HeadKind,
     LabelReduction,
@@ -37,7 +38,14 @@ from labeldep_cli.config.place import (
 from labeldep_cli.config.reading import read_size
 from labeldep_cli.config.settings import Setting, changed, flags_of, like, pick, setting, settings_of
 from labeldep_cli.config.training import Config, PretrainConfig, TrainingConfig
-from labeldep_cli.config.using import AuditConfig, DecisionConfig, ReportConfig, ReproduceConfig, ReviewConfig
+from labeldep_cli.config.using import (
+    AuditConfig,
+    DecisionConfig,
+    EvalConfig,
+    ReportConfig,
+    ReproduceConfig,
+    ReviewConfig,
+)
 
 __all__ = [
     "DEFAULT_BACKBONE",
@@ -58,6 +66,8 @@ __all__ = [
     "DecisionConfig",
     "DecisionKind",
     "DownloadConfig",
+    "EvalConfig",
+    "EvalDecisionKind",
     "ExportFormat",
     "ExtractConfig",
     "HeadKind",

@@ -32,3 +32,5 @@ TUNED = ("tuned", "tuned-per-label")
 
 DecisionKind = Literal["threshold", "rerank", "expected-f1"]
 """How probabilities become label sets: `--decision`."""
+EvalDecisionKind = Literal[DecisionKind, "all"]
+"""`eval --decision`: also a table of all decisions."""

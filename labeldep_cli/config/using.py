@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from labeldep_cli.config.adversarial import AdversarialConfig
-from labeldep_cli.config.choices import DEFAULT_BACKBONE, DecisionKind
+from labeldep_cli.config.choices import DEFAULT_BACKBONE, DecisionKind, EvalDecisionKind
 from labeldep_cli.config.reading import read_names, read_numbers, read_threshold
 from labeldep_cli.config.settings import like, setting, settings_of
 from labeldep_cli.config.training import PretrainConfig, TrainingConfig
@@ -38,8 +38,9 @@ class DecisionConfig:
 
     rule: DecisionKind = setting(
         "threshold",
-        "How label sets are decided: threshold: each label by its probability; with a critic D, by "
-        "p(y|x) exp(beta D(y, x)): rerank: the most probable set; expected-f1: the set with the best expected F1.",
+        "How label sets are decided. For labels one by one: threshold, each label by its probability. For whole sets "
+        "that are exactly right: rerank, the most probable set with a critic D, by p(y|x) exp(beta D(y, x)). For both: "
+        "expected-f1, the set with the best expected F1. A ranking of images (mAP) is the same under all.",
         flag="--decision",
     )
     beta: float | None = setting(
@@ -59,6 +60,22 @@ class DecisionConfig:
     non_empty: bool = setting(False, "Replace an empty predicted set by its most probable label.")
     ap: Literal["step", "voc"] = setting(
         "step", "Average precision: step as in scikit-learn, or interpolated as in PASCAL VOC (voc)."
+    )
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """The decision that `eval` scores.
+
+    Attributes:
+        rule: as in `DecisionConfig`, or "all" for a table of all decisions.
+    """
+
+    rule: EvalDecisionKind = like(
+        DecisionConfig,
+        "rule",
+        help=f"{settings_of(DecisionConfig)['rule'].help} all: one table of every decision, with the best for each "
+        "purpose, chosen on val.",
     )
 
 

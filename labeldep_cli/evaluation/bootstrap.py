@@ -146,13 +146,26 @@ def set_scores(
     count = np.maximum(occurring.sum(axis=1), 1)
     cp, cr = (precision * occurring).sum(axis=1) / count, (recall * occurring).sum(axis=1) / count
     op, or_ = _ratio(correct.sum(axis=1), chosen.sum(axis=1)), _ratio(correct.sum(axis=1), present_count.sum(axis=1))
-    has_known = known.any(axis=1)
-    exact = has_known & ((predicted == present) | ~known).all(axis=1)
-    rows = weight @ has_known
+    rows = weight @ known.any(axis=1)
     shares = {"CP": cp, "CR": cr, "CF1": _harmonic(cp, cr), "OP": op, "OR": or_, "OF1": _harmonic(op, or_)}
-    shares["exact_match"] = _ratio(weight @ exact, rows)
     scores = {name: 100 * share for name, share in shares.items()}
+    scores["exact_match"] = exact_match(predicted, labels, w)
     return scores | {"labels_per_image": _ratio(chosen.sum(axis=1), rows)}
+
+
+def exact_match(predicted: NDArray[np.bool_], labels: NDArray[np.int8], w: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Exact match under each weighting of the images, [W] in 0..100; 0 in a weighting without an image.
+
+    Args:
+        predicted: [N, L].
+        labels: int8 [N, L]; -1 where unknown. An image without a known label does not count.
+        w: weights [W, N].
+    """
+    known = labels >= 0
+    has_known = known.any(axis=1)
+    right = has_known & ((predicted == (labels > 0)) | ~known).all(axis=1)
+    weight = w.astype(np.float64)
+    return 100 * _ratio(weight @ right, weight @ has_known)
 
 
 def mean_average_precision(

@@ -54,6 +54,10 @@ def tuned_thresholds(logits: NDArray[np.float32], inputs: Inputs) -> dict[str, f
     Returns:
         "tuned": the one threshold with the best OF1; "tuned-per-label": for each label the threshold with its best F1.
     """
-    p, labels = probabilities(logits), inputs.labels.numpy()
+    return thresholds_for(probabilities(logits), inputs.labels.numpy())
+
+
+def thresholds_for(p: NDArray[np.float64], labels: NDArray[np.int8]) -> dict[str, float | list[float]]:
+    """The same from probabilities [N, L] and labels int8 [N, L]."""
     shared = tune(p, labels)
     return {"tuned": shared, "tuned-per-label": [float(t) for t in tune_per_label(p, labels, fallback=shared)]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from labeldep_cli.evaluation.bootstrap import (
     LEVEL,
     METRICS,
     Interval,
+    exact_match,
     interval,
     mean_average_precision,
     set_scores,
@@ -31,6 +32,28 @@ _Scores = dict[str, NDArray[np.float64]]
 """Scores by metric, one for each weighting of the images: [W]."""
 
 
+SEEN, UNSEEN = "seen", "unseen"
+"""Images whose true label set occurs in train, and the others."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The difference of exact match on some of the images.
+
+    Attributes:
+        n_images: their number; an image without a known label is in no part.
+        exact_match: the difference by rule; empty if there are no images.
+    """
+
+    n_images: int
+    exact_match: Mapping[str, Interval]
+
+    def to_json(self) -> dict[str, Any]:
+        """The number of images, and the difference by rule, or None if there are no images."""
+        intervals = {rule: i.to_json() for rule, i in self.exact_match.items()}
+        return {"n_images": self.n_images, "exact_match": intervals or None}
+
+
 @dataclass(frozen=True)
 class Difference:
     """The difference of a run from the first one.
@@ -41,12 +64,15 @@ class Difference:
             CRITIC_AT_HALF) and metric.
         ranking: the difference of mAP.
         labels_per_image: this run's mean number of predicted labels, by rule.
+        by_seen: exact match on images whose true set occurs in the train rows of both runs ("seen") and in those of
+            neither ("unseen"); empty if a run has no record of its train rows.
     """
 
     run: Path
     sets: Mapping[str, Mapping[str, Interval]]
     ranking: Interval
     labels_per_image: Mapping[str, float]
+    by_seen: Mapping[str, Part] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -91,6 +117,7 @@ class Comparison:
                         | {"labels_per_image": difference.labels_per_image[rule]}  # the run's value, not a difference
                         for rule, metrics in difference.sets.items()
                     },
+                    **{part: found.to_json() for part, found in difference.by_seen.items()},
                     "verdict": difference.verdict,
                 }
                 for difference in self.differences
@@ -120,7 +147,8 @@ def differences(predictions: Iterable[SplitPredictions], seed: int) -> Compariso
 
 def _score(predicted: SplitPredictions, target: float, seed: int, reference: _RunScores | None) -> _RunScores:
     """Score a run under every rule; `reference` is None for the reference itself, whose critic is not compared."""
-    scores = _RunScores(predicted.logits, predicted.inputs.labels.numpy(), weights(len(predicted.logits), seed))
+    w = weights(len(predicted.logits), seed)
+    scores = _RunScores(predicted.logits, predicted.inputs.labels.numpy(), w, predicted.seen)
     scores.add_thresholds(float(predicted.run.facts["thresholds"]["tuned"]), target)
     if reference is not None and predicted.run.facts["critic"] is not None:
         scores.add_critic(predicted.decided(DecisionConfig("rerank"))[1].sets, reference)
@@ -134,12 +162,22 @@ class _RunScores:
         logits: [N, L].
         labels: int8 [N, L].
         w: weights [W, N].
+        seen: whether the true set of each image occurs in the run's train rows, bool [N]; None if it is unknown.
     """
 
-    def __init__(self, logits: NDArray[np.float32], labels: NDArray[np.int8], w: NDArray[np.int32]) -> None:
+    def __init__(
+        self,
+        logits: NDArray[np.float32],
+        labels: NDArray[np.int8],
+        w: NDArray[np.int32],
+        seen: NDArray[np.bool_] | None,
+    ) -> None:
         self.p = probabilities(logits)
         self.labels = labels
         self.w = w
+        self.seen = seen
+        self.predicted: dict[str, NDArray[np.bool_]] = {}
+        self.compared: dict[str, NDArray[np.bool_]] = {}  # the reference's sets, in the reference's label order
         self.ranking = mean_average_precision(logits, labels, w)
         self.sets: dict[str, _Scores] = {}
         self.references: dict[str, _Scores] = {}
@@ -156,10 +194,13 @@ class _RunScores:
         for rule in (CRITIC, CRITIC_AT_HALF):
             self._add(rule, critic_sets)
         threshold = threshold_for(reference.p, self.labels_per_image[CRITIC])
-        self.references[CRITIC] = set_scores(reference.p > threshold, self.labels, self.w)
+        self.compared[CRITIC] = reference.p > threshold
+        self.references[CRITIC] = set_scores(self.compared[CRITIC], reference.labels, self.w)
+        self.compared[CRITIC_AT_HALF] = reference.predicted["p > 0.5"]
         self.references[CRITIC_AT_HALF] = reference.sets["p > 0.5"]
 
     def _add(self, rule: str, predicted: NDArray[np.bool_]) -> None:
+        self.predicted[rule] = predicted
         self.sets[rule] = set_scores(predicted, self.labels, self.w)
         self.labels_per_image[rule] = float(predicted.sum(axis=1).mean())
 
@@ -177,4 +218,28 @@ def _difference(run: Run, mine: _RunScores, first: _RunScores) -> Difference:
         rule: {metric: interval(scores[metric], references[rule][metric]) for metric in METRICS}
         for rule, scores in mine.sets.items()
     }
-    return Difference(run.folder, sets, interval(mine.ranking, first.ranking), mine.labels_per_image)
+    ranking = interval(mine.ranking, first.ranking)
+    return Difference(run.folder, sets, ranking, mine.labels_per_image, _by_seen(mine, first))
+
+
+def _by_seen(mine: _RunScores, first: _RunScores) -> dict[str, Part]:
+    """The differences of exact match on images with seen and with unseen label sets."""
+    if mine.seen is None or first.seen is None:
+        return {}
+    known = (mine.labels >= 0).any(axis=1)
+    parts = {SEEN: known & mine.seen & first.seen, UNSEEN: known & ~mine.seen & ~first.seen}
+    return {name: _on_rows(rows, mine, first) for name, rows in parts.items()}
+
+
+def _on_rows(rows: NDArray[np.bool_], mine: _RunScores, first: _RunScores) -> Part:
+    if not rows.any():
+        return Part(0, {})
+    w, compared = mine.w[:, rows], {**first.predicted, **mine.compared}
+    found = {
+        rule: interval(
+            exact_match(predicted[rows], mine.labels[rows], w),
+            exact_match(compared[rule][rows], first.labels[rows], w),
+        )
+        for rule, predicted in mine.predicted.items()
+    }
+    return Part(int(rows.sum()), found)

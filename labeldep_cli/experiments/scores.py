@@ -16,7 +16,8 @@ from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.evaluation.decisions import Decided, Decision, Outputs
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, evaluate
-from labeldep_cli.evaluation.metrics import Scores
+from labeldep_cli.evaluation.metrics import ApVariant, Scores
+from labeldep_cli.evaluation.seen import BySeen, score_by_seen, seen_in_train
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs
@@ -40,6 +41,8 @@ class Evaluation:
         skipped: rows of the split without an image that can be read.
         provenance: everything else that the numbers depend on.
         images_read: whether images were read; False if a finished cache was enough.
+        by_seen: the scores of images whose true set occurs in train, and of the others; None if train's sets are
+            unknown.
     """
 
     folder: Path
@@ -50,6 +53,7 @@ class Evaluation:
     skipped: tuple[Skipped, ...]
     provenance: dict[str, Any]
     images_read: bool
+    by_seen: BySeen | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object that `eval --json` prints."""
@@ -59,6 +63,7 @@ class Evaluation:
             "split": self.split,
             "decision": self.rule.to_json(),
             **self.scores.to_json(),
+            **({} if self.by_seen is None else self.by_seen.to_json()),
             "skipped": [skip.to_json() for skip in self.skipped],
             "provenance": self.provenance,
         }
@@ -103,6 +108,15 @@ class SplitPredictions:
         """Z of the rows, the critic's input, float32 [N, F]; kept, because full mode needs a pass over the images."""
         return collect_features(self.inputs)
 
+    @cached_property
+    def seen(self) -> NDArray[np.bool_] | None:
+        """Whether each row's true label set occurs among those that the run was trained on, bool [N].
+
+        None if the run has no record of them.
+        """
+        train = self.data.sets_at_training
+        return None if train is None else seen_in_train(self.inputs.labels.numpy(), train)
+
     def decided(self, decision: DecisionConfig) -> tuple[Decision, Decided]:
         """The requested decision rule, and the label sets that it makes."""
         rule = decision_of(decision, self.run, self.project.device)
@@ -116,7 +130,14 @@ class SplitPredictions:
         provenance["labels_changed"] = self.data.to_json()
         names = (self.run.folder, self.project.dataset.name, self.split)
         images_read = bool(self.project.images_read)
-        return Evaluation(*names, rule, scores, self.inputs.skipped, provenance, images_read), decided
+        by_seen = self._by_seen(decided, decision.ap)
+        return Evaluation(*names, rule, scores, self.inputs.skipped, provenance, images_read, by_seen), decided
+
+    def _by_seen(self, decided: Decided, ap: ApVariant) -> BySeen | None:
+        if self.seen is None:
+            return None
+        labels, names = self.inputs.labels.numpy(), self.inputs.space.names
+        return score_by_seen(self.logits, decided.sets, labels, names, self.seen, ap)
 
 
 def predict_split(
@@ -136,6 +157,13 @@ def predict_split(
         LabeldepError: the data set is missing, the weights have changed, or the run was trained on most of the rows.
     """
     project, data = open_run_data(run, run_workspace, weights, machine, reporter)
+    return predict_opened(run, project, data, split, reporter, others)
+
+
+def predict_opened(
+    run: Run, project: Project, data: RunData, split: str, reporter: Reporter, others: Sequence[Run] = ()
+) -> SplitPredictions:
+    """Pass a split of a run's open data set through its generator; arguments and errors as in `predict_split`."""
     project, data = data.held_out(project, split, reporter, others)
     inputs = ensure_inputs(project, split, run.full)
     logits = collect_logits(run.generator(project.device), inputs)

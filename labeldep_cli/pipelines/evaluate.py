@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
+from labeldep_cli.evaluation.metrics import ApVariant
+from labeldep_cli.experiments.decision_table import DecisionTable, decision_table
 from labeldep_cli.experiments.scores import Evaluation, evaluate_with
 from labeldep_cli.progress import Reporter
 from labeldep_cli.runs.find import open_and_announce
@@ -34,3 +36,20 @@ def evaluate_run(
     """
     run = open_and_announce(run_name, run_workspace, reporter)
     return evaluate_with(run, run_workspace, machine, (decision,), split, weights, reporter)[0]
+
+
+def evaluate_decisions(
+    run_workspace: RunWorkspace,
+    run_name: str | None,
+    machine: Machine,
+    ap: ApVariant,
+    split: str,
+    weights: str | None,
+    reporter: Reporter,
+) -> DecisionTable:
+    """Score a run's best checkpoint under every decision that it can make; arguments and errors as in `evaluate_run`.
+
+    `ap` is the variant of average precision.
+    """
+    run = open_and_announce(run_name, run_workspace, reporter)
+    return decision_table(run, run_workspace, machine, ap, split, weights, reporter)

@@ -22,8 +22,7 @@ from labeldep_cli.reports.run_report.images import asks_critic, choosable
 from labeldep_cli.reports.run_report.labels import label_rows, pairing
 from labeldep_cli.reports.run_report.one_run import RunReport, run_reports
 from labeldep_cli.reports.run_report.plots import score_figures, training_figures
-from labeldep_cli.reports.run_report.summary import protocol_rows, remarks, score_rows
-from labeldep_cli.reports.tables import SUMMARY
+from labeldep_cli.reports.run_report.summary import COLUMNS, protocol_rows, remarks, score_rows
 from labeldep_cli.runs.find import open_and_announce
 
 
@@ -123,7 +122,7 @@ def _write(reports: Sequence[RunReport], seed: int, out: Path, reporter: Reporte
         has_images=not first.run.has_features,
         runs=reports,
         colours=RUNS,
-        columns=SUMMARY,
+        columns=COLUMNS,
         scores=score_rows(reports),
         protocol=protocol_rows(reports),
         remarks=remarks(reports, compared),

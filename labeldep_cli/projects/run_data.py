@@ -209,6 +209,18 @@ class RunData:
             return self.dataset.split("train").labels
         return self.trained.splits["train"].labels
 
+    @property
+    def sets_at_training(self) -> NDArray[np.int8] | None:
+        """The label sets of the rows that the run was trained on, int8 [M, L], as they were then.
+
+        For a run of an older version, which has no record of them: those of the train split, if it has not changed.
+        None if they are unknown.
+        """
+        if self.trained is not None:
+            return self.trained.splits["train"].labels
+        unchanged = self.own and "train" not in changed_splits(self.run.config, self.dataset)
+        return self.dataset.split("train").labels if unchanged else None
+
     def to_json(self) -> dict[str, Any] | None:
         """The changes since training, by split, with the number of rows that are left out as `trained_on`.
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_COLUMNS = {
+if TYPE_CHECKING:
+    from labeldep_cli.experiments.comparison import Part
+
+SCORE_NAMES = {
     "CP": "CP",
     "CR": "CR",
     "CF1": "CF1",
@@ -17,13 +20,17 @@ _COLUMNS = {
     "exact_match": "exact",
     "labels_per_image": "labels",
 }
+"""The short names of scores, to fit 80 characters."""
 
-SUMMARY = tuple(_COLUMNS.values())
+SUMMARY = tuple(SCORE_NAMES.values())
 """The columns of a summary. Macro F1, exact match and labels per image have short names, to fit 80 characters."""
 
 _DEMO = ("CF1", "OF1", "mAP", "exact_match", "labels_per_image")
-DEMO = tuple(_COLUMNS[name] for name in _DEMO)
+DEMO = tuple(SCORE_NAMES[name] for name in _DEMO)
 """The columns of the demo's final table, after model and decision."""
+
+SEEN = ("", "images", *SUMMARY)
+"""The columns of `seen_rows`."""
 
 Row = Sequence[str]
 
@@ -37,7 +44,7 @@ def number(value: float | None) -> str:
 
 def summary(scores: Mapping[str, Any]) -> list[str]:
     """The cells of the columns `SUMMARY`, from an evaluation's JSON."""
-    return [number(scores[name]) for name in _COLUMNS]
+    return [number(scores[name]) for name in SCORE_NAMES]
 
 
 def per_label(scores: Mapping[str, Any]) -> list[Row]:
@@ -46,6 +53,29 @@ def per_label(scores: Mapping[str, Any]) -> list[Row]:
         [row["label"], *(number(row[key]) for key in ("precision", "recall", "f1", "ap")), str(row["count"])]
         for row in scores["per_label"]
     ]
+
+
+def seen_rows(scores: Mapping[str, Any]) -> list[Row]:
+    """All images, those whose true set occurs in train, and the others; no rows if a part is empty or unknown."""
+    parts = {"all": scores, "seen": scores.get("seen"), "unseen": scores.get("unseen")}
+    if any(part is None for part in parts.values()):
+        return []
+    return [[name, str(part["n_images"]), *summary(part)] for name, part in parts.items() if part is not None]
+
+
+def seen_exact(scores: Mapping[str, Any]) -> list[str]:
+    """Exact match on images whose true set occurs in train, and on the others; a dash where there is none."""
+    return [number(None if scores.get(part) is None else scores[part]["exact_match"]) for part in ("seen", "unseen")]
+
+
+def exact_by_seen(parts: Mapping[str, Part]) -> tuple[Row, list[Row]] | None:
+    """Header and rows: the differences of exact match on seen and unseen label sets; None if a part has no image."""
+    if not parts or any(part.n_images == 0 for part in parts.values()):
+        return None
+    titles = {"seen": "is in train", "unseen": "is not"}
+    header = ["decision", *(f"{titles[name]} ({part.n_images} images)" for name, part in parts.items())]
+    rules = next(iter(parts.values())).exact_match
+    return header, [[rule, *(part.exact_match[rule].text for part in parts.values())] for rule in rules]
 
 
 def decision(rule: Mapping[str, Any]) -> str:

@@ -14,6 +14,10 @@ _GAINS = (("CF1", 0), ("CF1", 1), ("OF1", 1), ("mAP", 0), ("exact_match", 1))
 """Scores in which a run is compared with its control, each with a decision (0: p > 0.5, 1: tuned)."""
 
 
+COLUMNS = (*tables.SUMMARY, "seen", "unseen")
+"""The columns of `score_rows`."""
+
+
 def score_rows(reports: Sequence[RunReport]) -> list[dict[str, Any]]:
     """One row per run and decision; `own` marks the decision that the page uses for the run."""
     return [
@@ -21,7 +25,7 @@ def score_rows(reports: Sequence[RunReport]) -> list[dict[str, Any]]:
             "run": report,
             "rule": tables.decision(record["decision"]),
             "own": k == report.own,
-            "cells": tables.summary(record),
+            "cells": [*tables.summary(record), *tables.seen_exact(record)],
         }
         for report in reports
         for k, record in enumerate(report.scores())

@@ -4,6 +4,9 @@ The plain pass is D alone over 32 rows per image, each with its own copy of the 
 in blocks as large as rerank's. Rerank does more (it lists the sets that G finds most probable, and chooses) and saves
 one thing: what D computes from the image alone is computed once per image. Weights and features are random with a
 seed; the time does not depend on them.
+
+For a kernel critic the comparison of an image with the landmarks is nearly all of the cost. Its plain pass therefore
+compares each image once; it scores 32 sets. Rerank also scores all sets that the critic knows, to list candidates.
 """
 
 from __future__ import annotations
@@ -19,10 +22,14 @@ from benchmarks.timing import in_turn
 from labeldep_cli.compute.seeded import seeded
 from labeldep_cli.config import AdversarialConfig, CriticKind
 from labeldep_cli.evaluation.expected_f1 import best_expected_f1
+from labeldep_cli.evaluation.known_sets import score_known_sets
 from labeldep_cli.evaluation.rerank import BLOCK, BUDGET, rerank, score_candidates
 from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.models.kernel_critic import KernelCritic
 
 IMAGES, LABELS, FEATURES = 500, 80, 2048
+TRAIN = 10_000
+"""Training rows of the kernel critic, nearly all with a set of their own."""
 REPEATS = 7
 
 
@@ -54,7 +61,7 @@ def run() -> dict[str, Any]:
             "labels": LABELS,
             "features": FEATURES,
             "threads": torch.get_num_threads(),
-            "critics": {kind: _measure(kind) for kind in kinds},
+            "critics": {kind: _measure(kind) for kind in kinds} | {"kernel": _measure_kernel()},
         }
 
 
@@ -83,6 +90,29 @@ def _measure(kind: CriticKind) -> dict[str, Any]:
     )
     ratios = {f"{name}_ratio": seconds[name] / seconds["bare"] for name in ("rerank", "expected-f1")}
     return {"layers": config.critic_depth, "rows_per_image": rows.count / IMAGES, "seconds": seconds, **ratios}
+
+
+def _measure_kernel() -> dict[str, Any]:
+    labels = (torch.rand(TRAIN, LABELS) < 0.04).to(torch.int8)
+    z, logits = torch.randn(IMAGES, FEATURES), 2 * torch.randn(IMAGES, LABELS) - 4
+    landmarks = torch.randn(AdversarialConfig.landmarks, FEATURES)
+    critic = KernelCritic.fitted(labels, torch.zeros(FEATURES), torch.ones(FEATURES), landmarks)
+    sets = (torch.rand(IMAGES, BUDGET, LABELS) < 0.04).float()
+
+    def expected_f1() -> None:
+        posterior = score_known_sets(critic, logits, z, 0.5).posterior(1.0, 0.5)
+        best_expected_f1(posterior.sets, posterior.probabilities())
+
+    seconds = in_turn(
+        {
+            "bare": lambda: critic(sets, z),
+            "rerank": lambda: score_known_sets(critic, logits, z, 0.5).posterior(1.0, 0.5).best(),
+            "expected-f1": expected_f1,
+        },
+        REPEATS,
+    )
+    ratios = {f"{name}_ratio": seconds[name] / seconds["bare"] for name in ("rerank", "expected-f1")}
+    return {"layers": 0, "rows_per_image": BUDGET, "known_sets": len(critic.sets), "seconds": seconds, **ratios}
 
 
 class _Rows:

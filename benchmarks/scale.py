@@ -227,7 +227,7 @@ class _Timed:
         self.step = step
         self.order, self.requests = step.order, step.requests
         self.networks, self.optimizers = step.networks, step.optimizers
-        self.quality, self.beta = step.quality, step.beta
+        self.quality, self.test_weights = step.quality, step.test_weights
         self.ends: list[_Moment] = []
 
     def __call__(self, step: int, batches: Iterator[Sequence[Batch]]) -> Mapping[str, Tensor]:

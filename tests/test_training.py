@@ -568,7 +568,7 @@ class Interrupting:
     def __init__(self, step, at, loss=None):
         self.step, self.at, self.loss = step, at, loss
         self.requests, self.networks, self.optimizers = step.requests, step.networks, step.optimizers
-        self.quality, self.beta, self.order = step.quality, step.beta, step.order
+        self.quality, self.test_weights, self.order = step.quality, step.test_weights, step.order
 
     def __call__(self, step, batches):
         if step == self.at and self.loss is None:

@@ -5,17 +5,15 @@ N rows, F features, L labels, K candidate sets of an image.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.rivals.answers import Answer
-from benchmarks.rivals.powerset import Setting
+from benchmarks.rivals.powerset import ITERATIONS, Setting, quiet
 from benchmarks.rivals.rows import Part
 
 CHAINS, BEAM = 10, 15
@@ -112,9 +110,8 @@ def fit(x: NDArray[np.float32], y: NDArray[np.int8], c: float, order: NDArray[np
             w[-1, label] = np.log((target.sum() + 0.5) / ((~target).sum() + 0.5))
             continue
         inputs = np.hstack([x[known], y[known][:, before] > 0])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model = LogisticRegression(C=c, max_iter=300).fit(inputs, target)
+        with quiet():
+            model = LogisticRegression(C=c, max_iter=ITERATIONS).fit(inputs, target)
         w[:-1, label], w[-1, label] = model.coef_[0, : x.shape[1]], model.intercept_[0]
         v[before, label] = model.coef_[0, x.shape[1] :]
     return Chain(np.arange(n_labels) if order is None else order, w, v)

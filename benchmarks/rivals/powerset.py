@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,9 @@ BLOCK = 100
 """Rows for which an SVM computes the scores of all pairs of sets at a time."""
 
 NEIGHBOURS = 20
+
+ITERATIONS = 100
+"""At most, of a logistic regression."""
 
 Setting = dict[str, float]
 
@@ -94,7 +98,8 @@ def _grown(kind: Any, train: Part, xs: list[NDArray[np.float32]], seed: int) -> 
     votes = [np.zeros((len(one), len(classes.sets))) for one in xs]
     for part, start in enumerate(range(0, n, at_once)):
         count = min(at_once, n - start)
-        grown = kind(count, random_state=1000 * seed + part, n_jobs=-1).fit(x, classes.of_row)
+        with quiet():
+            grown = kind(count, random_state=1000 * seed + part, n_jobs=-1).fit(x, classes.of_row)
         for vote, one in zip(votes, xs, strict=True):
             vote += count * grown.predict_proba(one)
     return [_most_probable(vote / n, classes) for vote in votes]
@@ -104,9 +109,8 @@ def logistic(train: Part, xs: list[NDArray[np.float32]], setting: Setting, seed:
     """Multinomial logistic regression over label sets, features standardised."""
     classes = Sets.of(train.y)
     scale, x = _standardised(train.x[classes.rows])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression(C=setting["C"], max_iter=300).fit(x, classes.of_row)
+    with quiet():
+        model = LogisticRegression(C=setting["C"], max_iter=ITERATIONS).fit(x, classes.of_row)
     return [_most_probable(model.predict_proba(scale.transform(one)), classes) for one in xs]
 
 
@@ -115,7 +119,8 @@ def svm(train: Part, xs: list[NDArray[np.float32]], setting: Setting, seed: int)
     classes = Sets.of(train.y)
     scale, x = _standardised(train.x[classes.rows])
     model = SVC(C=setting["C"], gamma=setting["gamma x F"] / x.shape[1], decision_function_shape="ovr")
-    model.fit(x, classes.of_row)
+    with quiet():
+        model.fit(x, classes.of_row)
     answers = []
     for one in xs:
         best = [model.decision_function(block) for block in _blocks(scale.transform(one))]
@@ -141,6 +146,15 @@ def neighbours(train: Part, xs: list[NDArray[np.float32]], setting: Setting, see
         line = np.arange(len(best))
         answers.append(Answer(classes.sets[of_neighbour[line, best]], same[line, best].mean(axis=1)))
     return answers
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without warnings about ITERATIONS, and about nearly as many label sets as rows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "The number of unique classes")
+        yield
 
 
 def _standardised(x: NDArray[np.float32]) -> tuple[StandardScaler, NDArray[np.float32]]:

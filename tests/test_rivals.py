@@ -72,6 +72,12 @@ def test_the_most_frequent_sets_are_the_classes() -> None:
     assert classes.all == 3
 
 
+def test_a_forest_has_as_many_sets_as_fit() -> None:
+    """Sets of 3, 2 and 1 rows: 3 x 1, 5 x 2 and 6 x 3 cells."""
+    y = np.array([[1, 0], [0, 1], [0, 1], [1, 1], [1, 1], [1, 1]], dtype=np.int8)
+    assert [len(powerset.Sets.of(y, cells=cells).sets) for cells in (1, 9, 10, 17, 18)] == [1, 1, 2, 2, 3]
+
+
 def test_more_sets_leave_fewer_trees() -> None:
     assert powerset.trees(1_000, 20) == 500
     assert powerset.trees(4_000, 2_500) == 100

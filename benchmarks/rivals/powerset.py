@@ -33,6 +33,9 @@ TREES, FEWEST_TREES = 500, 10
 TREE_WORK = 1_000_000_000
 """Trees x rows x sets: a split of a tree costs as much. With more sets there are fewer trees, at least FEWEST_TREES."""
 
+FOREST_CELLS = 10_000_000
+"""Rows x sets of a forest; beyond it only as many of the most frequent sets are classes as fit."""
+
 FOREST_BYTES = 1_000_000_000
 """Of the trees that are held at once. A leaf holds a float64 for each set, and there may be a leaf for each row."""
 
@@ -64,15 +67,31 @@ class Sets:
     all: int
 
     @staticmethod
-    def of(y: NDArray[np.int8], most: int = MAX_SETS) -> Sets:
-        """The most frequent sets of labels [N, L]; an unknown label counts as absent."""
+    def of(y: NDArray[np.int8], most: int = MAX_SETS, cells: int | None = None) -> Sets:
+        """The most frequent sets of labels [N, L]; an unknown label counts as absent.
+
+        Args:
+            y: the labels.
+            most: the largest number of sets.
+            cells: the largest product of rows and sets; None for any.
+        """
         unique, of_row, counts = np.unique(y > 0, axis=0, return_inverse=True, return_counts=True)
         of_row = of_row.ravel()
-        kept = np.sort(np.argsort(-counts, kind="stable")[:most])
+        order = np.argsort(-counts, kind="stable")
+        if cells is not None:
+            product = np.cumsum(counts[order]) * np.arange(1, len(order) + 1)
+            most = min(most, max(int((product <= cells).sum()), 1))
+        kept = np.sort(order[:most])
         number = np.full(len(unique), -1)
         number[kept] = np.arange(len(kept))
         rows = np.flatnonzero(number[of_row] >= 0)
         return Sets(unique[kept], number[of_row[rows]], rows, len(unique))
+
+
+def forest_classes(y: NDArray[np.int8]) -> tuple[Sets, int]:
+    """The classes of a forest over labels [N, L], and its number of trees."""
+    classes = Sets.of(y, cells=FOREST_CELLS)
+    return classes, trees(len(classes.rows), len(classes.sets))
 
 
 def trees(n_rows: int, n_sets: int) -> int:
@@ -92,8 +111,8 @@ def extra_trees(train: Part, xs: list[NDArray[np.float32]], setting: Setting, se
 
 def _grown(kind: Any, train: Part, xs: list[NDArray[np.float32]], seed: int) -> list[Answer]:  # noqa: ANN401
     """A forest in parts, whose votes are added: all trees at once would not fit in memory."""
-    classes = Sets.of(train.y)
-    x, n = train.x[classes.rows], trees(len(classes.rows), len(classes.sets))
+    classes, n = forest_classes(train.y)
+    x = train.x[classes.rows]
     at_once = max(FOREST_BYTES // (2 * 8 * len(x) * len(classes.sets)), 1)
     votes = [np.zeros((len(one), len(classes.sets))) for one in xs]
     for part, start in enumerate(range(0, n, at_once)):

@@ -88,13 +88,15 @@ def _exact_match(method: Method, setting: Setting, data: Data, inside: bool) -> 
 
 def limits(rival: Rival, data: Data) -> str:
     """What was left out for its cost, in words; empty if nothing was."""
-    classes = Sets.of(data.train.y)
     words = []
     if rival.method is chains.chains and (count := chains.number_of_chains(data.train.y.shape[1])) < chains.CHAINS:
         words.append(f"{count} chains")
+    is_forest = rival.method in (powerset.forest, powerset.extra_trees)
+    classes, count = powerset.forest_classes(data.train.y)
+    if not is_forest:
+        classes = Sets.of(data.train.y)
     if rival.name.startswith("powerset") and len(classes.sets) < classes.all:
         words.append(f"{len(classes.sets):,} of {classes.all:,} sets")
-    if rival.method in (powerset.forest, powerset.extra_trees):
-        count = powerset.trees(len(classes.rows), len(classes.sets))
-        words += [f"{count} trees"] if count < powerset.TREES else []
+    if is_forest and count < powerset.TREES:
+        words.append(f"{count} trees")
     return ", ".join(words)

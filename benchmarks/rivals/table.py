@@ -57,7 +57,7 @@ RIVALS = (
         most_sets=powerset.SVM_SETS,
     ),
     Rival("20 neighbours, vote over sets", powerset.neighbours),
-    Rival("classifier chains, beam", chains.chains, _of_c(0.01, 0.1, 1), random=True),
+    Rival("classifier chains, beam", chains.chains, _of_c(0.001, 0.01, 0.1, 1), random=True),
     Rival("binary relevance, logistic", chains.relevance, _of_c(0.001, 0.01, 0.1, 1)),
 )
 

@@ -18,6 +18,7 @@ from benchmarks import (
     prediction,
     rerank_cost,
     review,
+    rivals,
     scale,
     splits,
     step,
@@ -42,6 +43,7 @@ app.command("step")(step.command)
 app.command("contention")(contention.command)
 app.command("audit")(audit.command)
 app.command("review")(review.command)
+app.command("rivals")(rivals.command)
 app.command("splits")(splits.command)
 app.command("import")(importing.command)
 app.command("pixels")(pixels.command)

@@ -59,6 +59,7 @@ SLOW = {
     "test_review_page",
     "test_reviewed_runs",
     "test_rerank",
+    "test_rivals",
     "test_scenes",
     "test_seen",
     "test_several_gpus",

@@ -1,0 +1,86 @@
+"""What a system answers, and its scores: exact match, F1, seen and unseen sets, risk and coverage, calibration.
+
+N images, L labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeldep_cli.evaluation.bootstrap import set_scores
+
+BINS = 15
+"""Of the expected calibration error."""
+
+SURE = 0.95
+"""The share of accepted sets that has to be right."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The label sets of N images.
+
+    Attributes:
+        sets: bool [N, L].
+        confidence: p(set|x) of each, float64 [N]; None for a system that has none.
+    """
+
+    sets: NDArray[np.bool_]
+    confidence: NDArray[np.float64] | None = None
+
+
+def right(sets: NDArray[np.bool_], y: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Whether all known labels of an image are correct, bool [N]; y is int8 [N, L], -1 where unknown."""
+    hits: NDArray[np.bool_] = ((sets == (y > 0)) | (y < 0)).all(axis=1)
+    return hits
+
+
+def scores(answer: Answer, y: NDArray[np.int8], seen: NDArray[np.bool_]) -> dict[str, float | None]:
+    """Scores of one answer, 0..100 except for `labels_per_image`; None where there is nothing to score.
+
+    Args:
+        answer: the sets.
+        y: int8 [N, L].
+        seen: whether the true set occurs in train, bool [N].
+    """
+    ones = np.ones((1, len(y)), dtype=np.int32)
+    of_sets = {name: float(values[0]) for name, values in set_scores(answer.sets, y, ones).items()}
+    correct = right(answer.sets, y)
+    found: dict[str, float | None] = {key: of_sets[key] for key in ("exact_match", "OF1", "CF1", "labels_per_image")}
+    found["exact_match_seen"] = 100 * float(correct[seen].mean()) if seen.any() else None
+    found["exact_match_unseen"] = 100 * float(correct[~seen].mean()) if not seen.all() else None
+    if answer.confidence is None:
+        return found | dict.fromkeys(OF_CONFIDENCE)
+    return found | of_confidence(answer.confidence, correct)
+
+
+OF_CONFIDENCE = ("AURC", "coverage_at_95", "ECE")
+
+
+def of_confidence(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> dict[str, float | None]:
+    """Scores of the confidence, in per cent. Images of equal confidence are accepted together.
+
+    Args:
+        confidence: p that a set is right, [N].
+        correct: whether it is, bool [N].
+
+    Returns:
+        AURC: the mean over images of the share of wrong sets among those that are at least as confident.
+        coverage_at_95: the largest share of images, most confident first, of whose sets 95 % are right.
+        ECE: mean distance of confidence and share of right sets, over BINS bins with equally many images.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    n, ranked, hits = len(order), confidence[order], correct[order]
+    accepted = np.searchsorted(-ranked, -ranked, side="right")  # with each image: those at least as confident
+    share = np.cumsum(hits)[accepted - 1] / accepted
+    bins = (n - accepted) * min(BINS, n) // n  # by rank from the least confident on
+    gaps = np.bincount(bins, ranked) - np.bincount(bins, hits)
+    enough = accepted[share >= SURE - 1e-12]  # 19 of 20 are 0.95 in spite of rounding
+    return {
+        "AURC": 100 * float((1 - share).mean()),
+        "coverage_at_95": 100 * float(enough.max(initial=0)) / n,
+        "ECE": 100 * float(np.abs(gaps).sum()) / n,
+    }

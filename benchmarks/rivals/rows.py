@@ -1,0 +1,96 @@
+"""The rows that every system sees: features and label sets of train, val and test, as labeldep itself draws them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeldep_cli.config import Machine, Source, Workspace
+from labeldep_cli.datasets.split import SPLITS
+from labeldep_cli.evaluation.evaluate import collect_features
+from labeldep_cli.progress import Reporter
+from labeldep_cli.projects.inputs import ensure_inputs_together
+from labeldep_cli.projects.open import open_project
+
+MACHINE = Machine(device="cpu", workers=0)
+
+PLANTED = "planted-coco"
+"""Stands for the drawn data set of `benchmarks/planted`; its evidence is SIMULATED."""
+
+EMBEDDED = "scenes"
+"""Has a backbone of its own."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """N rows of a split.
+
+    Attributes:
+        x: features, float32 [N, F].
+        y: label sets, int8 [N, L]; -1 where unknown.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int8]
+
+    def at(self, rows: NDArray[np.int64]) -> Part:
+        """Some of the rows."""
+        return Part(self.x[rows], self.y[rows])
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set.
+
+    Attributes:
+        name: of the data set.
+        train, val, test: its splits.
+    """
+
+    name: str
+    train: Part
+    val: Part
+    test: Part
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Whether the label set of a test row occurs in train, bool [N]."""
+        known = {y.tobytes() for y in self.train.y}
+        return np.array([y.tobytes() in known for y in self.test.y], dtype=bool)
+
+
+def source_of(
+    name: str, backbone: str | None, weights: str, labels: Path, work: Path, seed: int, quick: bool
+) -> Source:
+    """The source that labeldep's commands would open.
+
+    Args:
+        name: as for --dataset, or PLANTED.
+        backbone, weights: of images; left out for ready features and for EMBEDDED.
+        labels: COCO's label sets, for PLANTED.
+        work: gets the drawn file of PLANTED.
+        seed: of the draw of PLANTED; another seed is another data set of the same law.
+        quick: draw few rows.
+    """
+    if name == PLANTED:
+        from benchmarks.planted.cases import Sizes, draw
+
+        sizes = Sizes(300, 60, 100) if quick else Sizes()
+        return Source(str(draw("coco", labels, sizes, seed, work / "drawn").file))
+    if name == EMBEDDED or Path(name).suffix.lower() in (".npz", ".h5"):
+        return Source(name)
+    return replace(Source(name), backbone=backbone, weights=weights)
+
+
+def read(source: Source, workspace: Workspace, name: str, reporter: Reporter) -> Data:
+    """Read the features and label sets of all splits; features of images are extracted if they are missing."""
+    project = open_project(workspace, source, MACHINE, reporter)
+    inputs = ensure_inputs_together(project, dict.fromkeys(SPLITS, 1), full=False)
+    parts = [
+        Part(collect_features(one).cpu().numpy().astype(np.float32), one.labels.numpy().astype(np.int8))
+        for one in inputs
+    ]
+    return Data(name, *parts)

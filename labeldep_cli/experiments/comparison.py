@@ -22,7 +22,7 @@ from labeldep_cli.evaluation.bootstrap import (
 )
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.evaluation.thresholds import DEFAULT_THRESHOLD
-from labeldep_cli.experiments.rules import CRITIC, CRITIC_AT_HALF, RULES
+from labeldep_cli.experiments.rules import CRITIC, CRITIC_AT_HALF, OWN, OWN_AT_HALF, RULES
 from labeldep_cli.experiments.scores import SplitPredictions
 from labeldep_cli.experiments.verdict import beyond_threshold
 from labeldep_cli.runs.run import Run
@@ -38,7 +38,7 @@ class Difference:
     Attributes:
         run: folder of the run.
         sets: differences of the scores of predicted sets, by rule (those of RULES; with a critic also CRITIC and
-            CRITIC_AT_HALF) and metric.
+            CRITIC_AT_HALF, with a joint head alone OWN and OWN_AT_HALF) and metric.
         ranking: the difference of mAP.
         labels_per_image: this run's mean number of predicted labels, by rule.
     """
@@ -119,11 +119,13 @@ def differences(predictions: Iterable[SplitPredictions], seed: int) -> Compariso
 
 
 def _score(predicted: SplitPredictions, target: float, seed: int, reference: _RunScores | None) -> _RunScores:
-    """Score a run under every rule; `reference` is None for the reference itself, whose critic is not compared."""
+    """Score a run under every rule; `reference` is None for the reference itself, whose own sets are not compared."""
     scores = _RunScores(predicted.logits, predicted.inputs.labels.numpy(), weights(len(predicted.logits), seed))
     scores.add_thresholds(float(predicted.run.facts["thresholds"]["tuned"]), target)
-    if reference is not None and predicted.run.facts["critic"] is not None:
-        scores.add_critic(predicted.decided(DecisionConfig("rerank"))[1].sets, reference)
+    critic = predicted.run.facts["critic"] is not None
+    if reference is not None and (critic or predicted.run.joint):
+        names = (CRITIC, CRITIC_AT_HALF) if critic else (OWN, OWN_AT_HALF)
+        scores.add_sets(names, predicted.decided(DecisionConfig("rerank"))[1].sets, reference)
     return scores
 
 
@@ -151,13 +153,19 @@ class _RunScores:
         for rule, threshold in zip(RULES, thresholds, strict=True):
             self._add(rule, self.p > threshold)
 
-    def add_critic(self, critic_sets: NDArray[np.bool_], reference: _RunScores) -> None:
-        """Score the critic's sets [N, L], and the sets of the reference that they are compared with."""
-        for rule in (CRITIC, CRITIC_AT_HALF):
-            self._add(rule, critic_sets)
-        threshold = threshold_for(reference.p, self.labels_per_image[CRITIC])
-        self.references[CRITIC] = set_scores(reference.p > threshold, self.labels, self.w)
-        self.references[CRITIC_AT_HALF] = reference.sets["p > 0.5"]
+    def add_sets(self, names: tuple[str, str], chosen: NDArray[np.bool_], reference: _RunScores) -> None:
+        """Score the sets [N, L] that a critic or a joint head chose, and those of the reference to compare them with.
+
+        Args:
+            names: of the rules at equal labels per image, and at 0.5.
+            chosen: the sets.
+            reference: the scores of the reference.
+        """
+        for rule in names:
+            self._add(rule, chosen)
+        threshold = threshold_for(reference.p, self.labels_per_image[names[0]])
+        self.references[names[0]] = set_scores(reference.p > threshold, self.labels, self.w)
+        self.references[names[1]] = reference.sets["p > 0.5"]
 
     def _add(self, rule: str, predicted: NDArray[np.bool_]) -> None:
         self.sets[rule] = set_scores(predicted, self.labels, self.w)

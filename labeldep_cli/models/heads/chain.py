@@ -14,26 +14,23 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 from labeldep_cli.models.heads.base import Head
 
 BEAM_WIDTH = 15
-"""As in Kumar et al. 2013."""
-
-_LEAST_REST = 1e-6
-"""The probability outside the beam counts as at least this, so that every marginal has a finite logit."""
+"""Label sets that the search keeps after each label."""
 
 
 class ChainHead(Head):
     """Features [B, F] -> a distribution over all label sets: p(y|x) is a product of p(y_l | x, labels before l).
 
-    Probabilistic classifier chains: Dembczynski, Cheng and Huellermeier, "Bayes Optimal Multilabel Classification via
+    Probabilistic classifier chains: Dembczyński, Cheng and Hüllermeier, "Bayes Optimal Multilabel Classification via
     Probabilistic Classifier Chains", ICML 2010; beam search: Kumar, Vembu, Menon and Elkan, "Beam search algorithms for
-    multilabel learning", Machine Learning 2013. The order of the labels is fixed before training: from frequent to rare.
-    The logit of a label is u_l(x) + v_l y, where y has the labels before it. Training reads the true ones (teacher
-    forcing).
+    multilabel learning", Machine Learning 2013. The order of the labels is fixed before training, from frequent to
+    rare. The logit of a label is u_l(x) + v_l y, where y has the labels before it. Training reads the true ones
+    (teacher forcing).
 
     An unknown label has no loss. As an input of the labels after it, it counts as absent.
 
-    The logits of `forward` are those of marginals p(y_l = 1 | x): the sum over the 15 sets of the beam, plus what the
-    beam misses. The probability outside the beam is counted with the label's own probability along the best path, which
-    also ranks the labels that are in no set of the beam. No gradient flows through the search.
+    The logits of `forward` are those of the marginals p(y_l = 1 | x): the probability of the label given the labels
+    before it, as a mean over the 15 sets of the beam, weighted by their p(y|x). If the beam holds all sets this is
+    exact. So a label that is in no set of the beam still has a finite logit. No gradient flows through the search.
     """
 
     own_loss: ClassVar[str | None] = "chain"
@@ -56,13 +53,9 @@ class ChainHead(Head):
         with torch.no_grad():
             u, v = self._in_order(features)
             sets, log_p = _beam(u, v, BEAM_WIDTH)  # [B, K, L], [B, K]
-            path = u + sets[:, 0] @ v.T
-            rest = (1 - log_p.exp().sum(dim=1, keepdim=True)).clamp(min=_LEAST_REST).log()
-            p = log_p.exp()[:, None]  # [B, 1, K]
-            present, absent = (p @ sets).squeeze(1).log(), (p @ (1 - sets)).squeeze(1).log()  # -inf: in no set
-            logits = torch.logaddexp(present, rest + logsigmoid(path)) - torch.logaddexp(
-                absent, rest + logsigmoid(-path)
-            )
+            given = u[:, None] + sets @ v.T  # [B, K, L], the logit of each label given the labels before it
+            weight = log_p.log_softmax(dim=1)[:, :, None]
+            logits = (weight + logsigmoid(given)).logsumexp(dim=1) - (weight + logsigmoid(-given)).logsumexp(dim=1)
             return self._in_label_order(logits)
 
     def set_loss(self, features: Tensor, y: Tensor) -> Tensor:

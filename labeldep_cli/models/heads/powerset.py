@@ -61,7 +61,7 @@ class PowersetHead(Head):
         """Keep the distinct label sets, from frequent to rare; the own parts become 0."""
         complete = labels[(labels >= 0).all(dim=1)]
         rows = complete if len(complete) else labels
-        sets, counts = (rows > 0).unique(dim=0, return_counts=True)
+        sets, counts = torch.unique(rows > 0, dim=0, return_counts=True)
         kept = counts.argsort(descending=True, stable=True)[:MOST_SETS]
         self.sets = sets[kept].to(self.sets.device)
         self._resize(len(self.sets))
@@ -103,7 +103,7 @@ class PowersetHead(Head):
         inner = self.trunk(features)
         scores = self._scores(inner)
         which, found = self._find(sets)
-        by_labels = (sets.to(inner.dtype) @ self.by_label(inner)[:, :, None]).squeeze(2) + 0.0
+        by_labels = (sets.to(inner.dtype) @ self.by_label(inner)[:, :, None]).squeeze(2)
         log_p: Tensor = torch.where(found, scores.gather(1, which), by_labels) - scores.logsumexp(dim=1, keepdim=True)
         return log_p
 

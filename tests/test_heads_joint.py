@@ -10,15 +10,21 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.multioutput import ClassifierChain
-from torch import Tensor
+from torch import Tensor, nn
 
+from labeldep_cli.config import AdversarialConfig
+from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.evaluation.decisions import ByCritic, ByOwnPosterior, Outputs
 from labeldep_cli.evaluation.posterior import SetPosterior
+from labeldep_cli.inputs.features import FeatureInputs
+from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads import powerset
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.chain import ChainHead
 from labeldep_cli.models.heads.powerset import PowersetHead
 from labeldep_cli.models.heads.registry import HEADS, seeded_head
+from labeldep_cli.training.adversarial_step import AdversarialStep
 
 F, L = 5, 4
 JOINT = sorted(kind for kind in HEADS if HEADS[kind].joint)
@@ -174,6 +180,11 @@ class TestPowersetHead:
         always, sometimes, never = head(drawn(1, F))[0].tolist()
         assert 600 < always < math.inf and sometimes == pytest.approx(0) and never == -always
 
+    @pytest.mark.parametrize("count", [1, 3, 256, 257, 700])
+    def test_cumulative_sums_are_those_of_any_number_of_sets(self, count):
+        p = uniform(2, count).double()
+        assert powerset._cumulative(p).numpy() == pytest.approx(p.numpy().cumsum(axis=1))
+
     def test_only_the_most_frequent_sets_are_kept(self, monkeypatch):
         monkeypatch.setattr(powerset, "MOST_SETS", 2)
         head = PowersetHead(F, 2)
@@ -247,6 +258,27 @@ class TestChainHead:
         sets, log_p = head.posterior(torch.zeros(1, 1), 8)
         assert sets[0, 0].tolist() == [False, True, True] and log_p[0, 0].exp().item() == pytest.approx(0.4)
         assert sorted(log_p[0, 1:5].exp().tolist()) == pytest.approx([0.15] * 4)
+
+
+def test_a_critic_learns_from_the_sets_that_the_head_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head knows {a} and {b} only: no sample is empty or has both, as half of those of independent labels would."""
+    labels = np.tile(np.eye(2, dtype=np.int8), (20, 1))
+    inputs = FeatureInputs(
+        drawn(40, 1, F).numpy(), labels, [str(k) for k in range(40)], LabelSpace(("a", "b")), (), torch.device("cpu")
+    )
+    head = seeded_head("powerset", F, 2, 0, seed=0)
+    head.fit_to_labels(torch.from_numpy(labels))
+    config = AdversarialConfig(critic="nce", freeze_generator=True, batch_size=16, noise_samples=5)
+    critic = Discriminator(2, F, width=8, projection=4, layers=1, slope=0.2)
+    step = AdversarialStep(Generator(nn.Identity(), head), critic, inputs, config)
+    seen: list[Tensor] = []
+    forward = critic.forward
+    monkeypatch.setattr(critic, "forward", lambda sets, z: (seen.append(sets), forward(sets, z))[1])
+    step(0, inputs.stream(step.requests(0)))
+    step.quality(inputs)
+    assert {sets.shape[1] for sets in seen} == {6, 17}
+    assert all(sets.sum(dim=2).eq(1).all() for sets in seen)
+    assert all(0.2 < sets[:, 1:, 0].mean() < 0.8 for sets in seen)
 
 
 def opposites() -> tuple[Outputs, SetPosterior]:

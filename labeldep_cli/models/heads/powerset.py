@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from labeldep_cli.models.heads.base import Head
 
@@ -20,6 +21,8 @@ _LEAST = 1e-300
 """A marginal probability stays this far from 0 and 1, so that its logit is finite; a float64."""
 
 _KEY_SEED = 0
+_BLOCK = 256
+"""Sets whose probabilities are summed in one matrix product."""
 
 
 class PowersetHead(Head):
@@ -109,10 +112,9 @@ class PowersetHead(Head):
 
     def sample(self, features: Tensor, noise: Tensor) -> Tensor:
         """Kept sets by the inverse of the cumulative distribution; only the first number of each set is used."""
-        # On the CPU: torch has no reproducible cumulative sum on a GPU.
-        total = self._log_p(features).double().exp().cpu().cumsum(dim=1)  # [B, S]
-        which = torch.searchsorted(total, noise[..., 0].double().cpu().contiguous(), right=True)
-        return self.sets[which.clamp(max=len(self.sets) - 1).to(self.sets.device)]
+        total = _cumulative(self._log_p(features).double().exp())  # [B, S]
+        which = torch.searchsorted(total, noise[..., 0].double().contiguous(), right=True)
+        return self.sets[which.clamp(max=len(self.sets) - 1)]
 
     def _scores(self, inner: Tensor) -> Tensor:
         """The scores [B, S] of the kept sets: the weights of their labels are added up before the features come in."""
@@ -132,3 +134,13 @@ class PowersetHead(Head):
         place = torch.searchsorted(keys, (sets * numbers).sum(dim=2)).clamp(max=len(keys) - 1)
         which = order[place]
         return which, (self.sets[which] == sets.bool()).all(dim=2)
+
+
+def _cumulative(p: Tensor) -> Tensor:
+    """Cumulative sums along the rows of [B, S], by matrix products: torch's own are not reproducible on a GPU."""
+    blocks = pad(p, (0, -p.shape[1] % _BLOCK)).view(len(p), -1, _BLOCK)  # [B, S / block, block]
+    within = blocks @ torch.ones_like(p[:1, :1]).expand(_BLOCK, _BLOCK).triu()
+    totals = within[:, :, -1]
+    before = totals @ torch.ones_like(p[:1, :1]).expand(totals.shape[1], totals.shape[1]).triu(1)
+    total: Tensor = (within + before[:, :, None]).flatten(1)[:, : p.shape[1]]
+    return total.contiguous()

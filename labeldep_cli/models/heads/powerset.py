@@ -117,11 +117,9 @@ class PowersetHead(Head):
         return self.sets[which.clamp(max=len(self.sets) - 1)]
 
     def _scores(self, inner: Tensor) -> Tensor:
-        """The scores [B, S] of the kept sets: the weights of their labels are added up before the features come in."""
-        kept = self.sets.to(inner.dtype)
-        weight = self.own_weight + kept @ self.by_label.weight
-        bias = self.own_bias + kept @ self.by_label.bias
-        return inner @ weight.T + bias
+        """The scores [B, S] of the kept sets: their own parts and the sums over their labels."""
+        by_labels: Tensor = self.by_label(inner) @ self.sets.to(inner.dtype).T
+        return inner @ self.own_weight.T + self.own_bias + by_labels
 
     def _log_p(self, features: Tensor) -> Tensor:
         return self._scores(self.trunk(features)).log_softmax(dim=1)
@@ -131,7 +129,7 @@ class PowersetHead(Head):
         draws = torch.Generator().manual_seed(_KEY_SEED)
         numbers = torch.randint(-(2**62), 2**62, (self.n_labels,), generator=draws).to(self.sets.device)
         keys, order = (self.sets * numbers).sum(dim=1).sort()
-        place = torch.searchsorted(keys, (sets * numbers).sum(dim=2)).clamp(max=len(keys) - 1)
+        place = torch.searchsorted(keys, (sets.bool() * numbers).sum(dim=2)).clamp(max=len(keys) - 1)
         which = order[place]
         return which, (self.sets[which] == sets.bool()).all(dim=2)
 

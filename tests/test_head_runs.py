@@ -33,7 +33,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("head", ["cnn-rnn", "att-rnn", "rlsd", "ml-decoder", "gcn"])
+@pytest.mark.parametrize("head", ["cnn-rnn", "att-rnn", "rlsd", "ml-decoder", "gcn", "powerset", "chain"])
 def test_a_rival_is_trained_scored_and_labels_images(sandbox: Sandbox, head: str) -> None:
     run = Path(sandbox.json("pretrain", "--dataset", sandbox.table, *SEES, "--head", head, *QUICK)["run"])
     assert run.name.startswith("pets-") and run.name.endswith(f"-scenesnet-{head}-pretrain")
@@ -75,6 +75,63 @@ def test_a_head_that_picks_labels_in_turn_takes_only_a_critic_beside_it(sandbox:
     assert loss.exit_code == 1 and "trained on its own loss, not on --loss asl" in loss.stderr
 
 
+@pytest.mark.parametrize("head", ["powerset", "chain"])
+def test_a_head_over_whole_sets_decides_alone_and_with_a_critic(sandbox: Sandbox, head: str, tmp_path: Path) -> None:
+    common = ("--dataset", sandbox.table, *SEES, "--head", head, "--steps", "60", "--out")
+    run = sandbox.json("pretrain", *common, tmp_path / "joint")["run"]
+    assert f'"{"sets" if head == "powerset" else "chain"}"' in (Path(run) / "metrics.jsonl").read_text()
+    own = {"rule": "rerank", "source": "own posterior of the head"}
+    alone = sandbox.json("eval", run, "--decision", "rerank")
+    assert alone["decision"] == own and alone["n_images"] == 6
+    assert sandbox.json("eval", run, "--decision", "expected-f1")["decision"] == {**own, "rule": "expected-f1"}
+    assert "own posterior of the head, expected F1" in sandbox.run("eval", run, "--decision", "expected-f1").stdout
+    assert sandbox.json("dependency", run, "--decision", "rerank")["decision"] == own
+    weighed = sandbox.run("eval", run, "--decision", "rerank", "--beta", "1")
+    assert weighed.exit_code == 1 and "--beta weighs the critic, which" in weighed.stderr
+
+    images = sorted((sandbox.table.parent / "img").glob("*.png"), key=lambda path: int(path.stem))
+    told = sandbox.run("predict", *images, "--run", run, "--decision", "rerank", "--json").stdout.splitlines()
+    predicted = [len(json.loads(line)["labels"]) for line in told]
+    assert len(predicted) == 30
+
+    words = ("adversarial", *common[:-1], "--from", run, "--critic-layers", "1")
+    for flags, message in (
+        ((), "which is a distribution over whole sets: no gradient of a critic flows"),
+        (("--freeze-generator",), "the critic wgan-gp compares soft sets"),
+    ):
+        refused = sandbox.run(*words, *flags)
+        assert refused.exit_code == 1 and message in refused.stderr
+        assert "--critic nce --freeze-generator" in refused.stderr
+    beside = sandbox.json(*words, "--critic", "nce", "--freeze-generator", "--out", tmp_path / "critic")["run"]
+    with_critic = sandbox.json("eval", beside, "--decision", "rerank", "--beta", "0")
+    assert with_critic["decision"] == {"rule": "rerank", "beta": 0, "source": "given"}
+    assert with_critic["exact_match"] == alone["exact_match"], "the candidates and p_G are the head's"
+    assert with_critic["labels_per_image"] == alone["labels_per_image"]
+    assert "own sets" in sandbox.json("compare", beside, run)["differences"][0]["sets"]
+    sandbox.run("report", run, beside, "--out", tmp_path / "report.html")
+    assert "own posterior of the head" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_export_says_that_its_probabilities_are_marginals(sandbox: Sandbox, tmp_path: Path) -> None:
+    run = sandbox.json("pretrain", "--dataset", sandbox.table, *SEES, "--head", "powerset", *QUICK)["run"]
+    told = sandbox.json("export", run, "--format", "torch", "--out", tmp_path / "sets.pt2")
+    assert told["head"] == "powerset" and told["probabilities"].startswith("marginals")
+
+
+def test_sets_of_rows_with_unknown_labels(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Every row has an unknown label: the sets come from what is known, and training goes on."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (80, 3)).astype(np.int8)
+    labels[np.arange(80), np.arange(80) % 3] = -1
+    x = rng.normal(size=(80, 5)).astype(np.float32)
+    np.savez(tmp_path / "gaps.npz", X=x, Y=labels, label_names=np.array(LABELS))
+    for head in ("powerset", "chain"):
+        run = sandbox.json(
+            "pretrain", "--dataset", tmp_path / "gaps.npz", "--head", head, *QUICK, "--out", tmp_path / head
+        )
+        assert sandbox.json("eval", run["run"], "--decision", "rerank")["n_images"] > 10
+
+
 def test_a_start_with_another_head_is_refused(sandbox: Sandbox) -> None:
     sandbox.json("pretrain", "--dataset", sandbox.table, *SEES, "--steps", "2", "--out", sandbox.folder / "plain")
     words = ("adversarial", "--dataset", sandbox.table, *SEES, "--from", sandbox.folder / "plain", "--head", "gcn")
@@ -94,7 +151,7 @@ def test_full_mode_fine_tunes_the_backbone_under_a_spatial_head(sandbox: Sandbox
 def test_ready_features_have_no_regions(sandbox: Sandbox, features: Path) -> None:
     refused = sandbox.run("pretrain", "--dataset", features, "--head", "rlsd", *QUICK)
     assert refused.exit_code == 1 and "which have no regions for --head rlsd" in refused.stderr
-    assert "linear, cnn-rnn, gcn" in refused.stderr
+    assert "linear, cnn-rnn, gcn, powerset, chain" in refused.stderr
     assert sandbox.json("pretrain", "--dataset", features, "--head", "gcn", *QUICK)["run"].endswith("-gcn-pretrain")
 
 

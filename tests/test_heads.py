@@ -19,7 +19,7 @@ from labeldep_cli.models.heads.sequence import SequenceHead
 from labeldep_cli.training.losses import logistic_loss
 
 KINDS = sorted(HEADS)
-SEQUENTIAL = [kind for kind in KINDS if HEADS[kind].sequential]
+SEQUENTIAL = [kind for kind in KINDS if issubclass(HEADS[kind], SequenceHead)]
 F, L, S = 6, 5, 4
 
 
@@ -71,9 +71,9 @@ class TestEveryHead:
         twin.load_state_dict({name: value.clone() for name, value in head.state_dict().items()})
         features = some_features(kind)
         assert torch.equal(twin(features), head(features))
-        if head.sequential:
+        if head.own_loss:
             y = some_labels(3).float()
-            assert torch.equal(twin.sequence_loss(features, y), head.sequence_loss(features, y))
+            assert torch.equal(twin.set_loss(features, y), head.set_loss(features, y))
 
     def test_learns(self, kind):
         """Ten updates on one batch, by the head's own loss or the logistic one, lower it."""
@@ -88,7 +88,7 @@ def train(head: Head, x: Tensor, y: Tensor, steps: int, rate: float, batch: int 
     optimizer, draws, losses = torch.optim.Adam(head.parameters(), lr=rate), torch.Generator().manual_seed(0), []
     for _ in range(steps):
         rows = torch.randint(len(x), (batch,), generator=draws)
-        loss = head.sequence_loss(x[rows], y[rows]) if head.sequential else logistic_loss(head(x[rows]), y[rows], "sum")
+        loss = head.set_loss(x[rows], y[rows]) if head.own_loss else logistic_loss(head(x[rows]), y[rows], "sum")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -175,31 +175,31 @@ class TestSequenceHeads:
         features = some_features(kind).requires_grad_()
         head = seeded_head(kind, F, L, 0, seed=0)
         assert not head(features).requires_grad
-        assert head.sequence_loss(features, some_labels(3).float()).requires_grad
+        assert head.set_loss(features, some_labels(3).float()).requires_grad
 
     def test_an_empty_set_costs_the_end_alone(self, kind):
         head, features = sequence_head(kind, 3), some_features(kind)
         expected = sum(-math.log(path_probability(head, row, ())) for row in features) / 3
-        assert float(head.sequence_loss(features, torch.zeros(3, 3)).detach()) == pytest.approx(expected, rel=1e-4)
+        assert float(head.set_loss(features, torch.zeros(3, 3)).detach()) == pytest.approx(expected, rel=1e-4)
 
     def test_an_unknown_label_is_neither_target_nor_competitor(self, kind):
         """Known are 1 and 2, of which 2 is present: the loss is that of a head whose labels are these two."""
         head, features = sequence_head(kind, 3), some_features(kind, 1)
         y = torch.tensor([[-1.0, 0, 1]])
         expected = -math.log(path_probability(head, features[0], (2,), unknown=(0,)))
-        assert float(head.sequence_loss(features, y).detach()) == pytest.approx(expected, rel=1e-4)
+        assert float(head.set_loss(features, y).detach()) == pytest.approx(expected, rel=1e-4)
         assert expected < -math.log(path_probability(head, features[0], (2,)))
 
     @pytest.mark.parametrize("others", [[0.0, 1, 1, 0], [1.0, 0, 0, 0], [1.0, 1, 1, 1], [-1.0, 0, 1, -1]])
     def test_whatever_its_neighbours_an_unknown_label_s_own_weights_do_not_matter(self, kind, others):
         head, features = sequence_head(kind, L), some_features(kind, 1)
         unknown, absent = torch.tensor([[*others, -1.0]]), torch.tensor([[*others, 0.0]])
-        before = [head.sequence_loss(features, y) for y in (unknown, absent)]
+        before = [head.set_loss(features, y) for y in (unknown, absent)]
         with torch.no_grad():
             for parameter in head.parameters():
                 if parameter.shape[0] == L + 1:  # a row a label and the end
                     parameter[L - 1] *= 2
-        after = [head.sequence_loss(features, y) for y in (unknown, absent)]
+        after = [head.set_loss(features, y) for y in (unknown, absent)]
         assert torch.equal(after[0], before[0]) and not torch.equal(after[1], before[1])
 
 
@@ -216,7 +216,7 @@ class TestCnnRnnHead:
         y = torch.tensor([[1.0, 1, 1], [0, 1, 0], [1, 0, 1]])
         paths = [(2, 0, 1), (1,), (2, 0)]
         each = [-math.log(path_probability(head, row, path)) for row, path in zip(features, paths, strict=True)]
-        assert float(head.sequence_loss(features, y).detach()) == pytest.approx(sum(each) / 3, rel=1e-4)
+        assert float(head.set_loss(features, y).detach()) == pytest.approx(sum(each) / 3, rel=1e-4)
 
 
 class TestAttRnnHead:
@@ -228,7 +228,7 @@ class TestAttRnnHead:
             first = max((0, 2), key=lambda label: float(walk(head, row, ())[0][label]))
             expected.append(-math.log(path_probability(head, row, (first, 2 - first))))
         y = torch.tensor([[1.0, 0, 1]]).expand(3, -1)
-        assert float(head.sequence_loss(features, y).detach()) == pytest.approx(sum(expected) / 3, rel=1e-4)
+        assert float(head.set_loss(features, y).detach()) == pytest.approx(sum(expected) / 3, rel=1e-4)
 
     def test_it_can_see_one_place_and_not_another(self):
         """The order of regions tells nothing; what one of them shows does."""

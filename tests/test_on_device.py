@@ -204,9 +204,16 @@ def train(device: torch.device, folder: Path, stops: tuple[int, ...], head="line
 
 
 TRAINED = {
-    **{f"head {head}": {"head": head} for head in ("linear", "cnn-rnn", "att-rnn", "rlsd", "ml-decoder", "gcn")},
+    **{
+        f"head {head}": {"head": head}
+        for head in ("linear", "cnn-rnn", "att-rnn", "rlsd", "ml-decoder", "gcn", "powerset", "chain")
+    },
     "a hidden layer, in parts": {"hidden": 8, "accumulate": 3},
     **{f"loss {loss}": {"loss": loss} for loss in ("focal", "asl", "warp")},
+    **{
+        f"nce beside a frozen {head}": {"head": head, "critic": {"critic": "nce", "freeze_generator": True}}
+        for head in ("powerset", "chain")
+    },
     "critic": {"critic": {}},
     "critic without a hidden layer": {"critic": {"critic_layers": 0}},
     "critic without negatives": {"critic": {"negatives": False}},

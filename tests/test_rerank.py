@@ -312,6 +312,7 @@ def test_beta_by_hand_and_what_does_not_go_together(exclusive: Sandbox) -> None:
     assert result.exit_code == 1
     assert "has no critic" in result.stderr
     assert "--critic nce --freeze-generator" in result.stderr
+    assert "--head powerset" in result.stderr
 
 
 @pytest.mark.parametrize("full", [(), ("--full", "--batch-size", 4, "--workers", 0)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ from labeldep_cli.config import (
     Workspace,
 )
 from labeldep_cli.evaluation.decisions import Outputs
-from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, probabilities
+from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, collect_posterior, probabilities
 from labeldep_cli.experiments.train import adversarial, pretrain
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs
@@ -157,14 +158,16 @@ def decide(system: System, folder: Path, labels_per_image: float, reporter: Repo
     run = open_run(str(folder / system.name), folder)
     project = project_of_run(run, RunWorkspace(folder), None, MACHINE, reporter)
     inputs = ensure_inputs(project, "test", full=False)
-    logits = collect_logits(run.generator(project.device), inputs)
+    generator = run.generator(project.device)
+    logits = collect_logits(generator, inputs)
+    own = partial(collect_posterior, generator, inputs) if run.joint else None
     sets: dict[Rule, NDArray[np.bool_]] = {}
     for rule in system.rules:
         if rule == "equal labels":
             sets[rule] = most_probable(probabilities(logits), labels_per_image)
         else:
             decision = decision_of(_DECISIONS[rule], run, project.device)
-            sets[rule] = decision.decide(Outputs(logits, lambda: collect_features(inputs))).sets
+            sets[rule] = decision.decide(Outputs(logits, lambda: collect_features(inputs), own)).sets
     return Decided(logits, sets, run.facts.get("beta"))
 
 

@@ -21,7 +21,7 @@ CriticName = Literal["wgan-gp", "nce"]
 CriticKind = Literal[CriticName, "kernel", "none"]
 """The critics, a kernel machine that learns alone, and the control without one."""
 Selection = Literal["last", "mAP", "CF1", "OF1", "exact_match"]
-HeadKind = Literal["linear", "cnn-rnn", "att-rnn", "rlsd", "ml-decoder", "gcn"]
+HeadKind = Literal["linear", "cnn-rnn", "att-rnn", "rlsd", "ml-decoder", "gcn", "powerset", "chain"]
 DEFAULT_HEAD: HeadKind = "linear"
 
 ExportFormat = Literal["onnx", "torch"]

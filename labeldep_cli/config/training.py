@@ -82,7 +82,7 @@ class TrainingConfig:
     head: HeadKind | None = setting(
         None,
         f"Head of the generator: the paper's ({DEFAULT_HEAD}), a rival of Table 1 (cnn-rnn, att-rnn, rlsd), "
-        "or a newer one.",
+        "a newer one (ml-decoder, gcn), or a distribution over whole label sets (powerset, chain).",
         default_text=by_mode("head"),
     )
     hidden: int | None = setting(

@@ -28,6 +28,7 @@ class DecisionConfig:
     Attributes:
         rule: "threshold"; or, with the critic of a run, "rerank": the set with the best log p_G(y|x) + beta D(y, x), or
             "expected-f1": the set with the best expected F1 if p(y|x) is proportional to p_G(y|x) exp(beta D(y, x)).
+            A joint head without a critic decides by its own p(y|x).
         beta: the critic's weight; None for the weight chosen on val and stored in the checkpoint.
         threshold: a probability, "tuned" or "tuned-per-label" (both tuned on val and stored in the checkpoint). None
             for 0.5, or for no threshold at all if `top_k` is given.
@@ -39,8 +40,9 @@ class DecisionConfig:
     rule: DecisionKind = setting(
         "threshold",
         "How label sets are decided. For labels one by one: threshold, each label by its probability. For whole sets "
-        "that are exactly right: rerank, the most probable set with a critic D, by p(y|x) exp(beta D(y, x)). For both: "
-        "expected-f1, the set with the best expected F1. A ranking of images (mAP) is the same under all.",
+        "that are exactly right: rerank, the most probable set, with a critic D by p(y|x) exp(beta D(y, x)), with "
+        "--head powerset or chain by its p(y|x). For both: expected-f1, the set with the best expected F1. A ranking "
+        "of images (mAP) is the same under all.",
         flag="--decision",
     )
     beta: float | None = setting(

@@ -1,4 +1,6 @@
-"""From a model's outputs to label sets, each with the probability that it is right: by thresholds, or by the critic.
+"""From a model's outputs to label sets, each with the probability that it is right.
+
+Decisions are made by thresholds, by the critic, or by a head that is itself a distribution over label sets.
 
 N images, L labels, F feature width.
 """
@@ -18,8 +20,8 @@ from labeldep_cli.config import DecisionKind
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.evaluation.expected_f1 import best_expected_f1
 from labeldep_cli.evaluation.known_sets import score_known_sets
-from labeldep_cli.evaluation.posterior import independent_log_probability
-from labeldep_cli.evaluation.rerank import score_candidates
+from labeldep_cli.evaluation.posterior import SetPosterior, independent_log_probability
+from labeldep_cli.evaluation.rerank import candidate_count, score_candidates
 from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.kernel_critic import KernelCritic
@@ -32,10 +34,12 @@ class Outputs:
     Attributes:
         logits: of the generator, float32 [N, L].
         features: returns z [N, F] of the same rows; called only by decisions that use image features.
+        own: (count) -> the most probable label sets of a joint head; None if labels are independent given the logits.
     """
 
     logits: NDArray[np.float32]
     features: Callable[[], Tensor]
+    own: Callable[[int], SetPosterior] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,16 +116,40 @@ class ByCritic:
         if isinstance(self.critic, KernelCritic):
             candidates = score_known_sets(self.critic, logits, z, self.prior)
         else:
-            candidates = score_candidates(self.critic, logits, z)
-        posterior = candidates.posterior(self.beta, self.prior)
-        if self.rule == "rerank":
-            chosen = posterior.best()
-        else:
-            chosen = best_expected_f1(posterior.sets, posterior.probabilities())
-        confidence = posterior.probability_of(chosen, self.temperature)
-        return Decided(chosen.cpu().numpy(), confidence.double().cpu().numpy())
+            own = outputs.own(candidate_count(logits.shape[1])) if outputs.own else None
+            candidates = score_candidates(self.critic, logits, z, own)
+        return _chosen(candidates.posterior(self.beta, self.prior), self.rule, self.temperature)
 
     def to_json(self) -> dict[str, Any]:
         """The rule, beta, where beta comes from, and for a kernel critic the generator's weight."""
         record = {"rule": self.rule, "beta": self.beta, "source": self.source}
         return {**record, "prior": self.prior} if isinstance(self.critic, KernelCritic) else record
+
+
+@dataclass(frozen=True)
+class ByOwnPosterior:
+    """Decides by p(y|x) of a joint head: takes the most probable set, or the set with the best expected F1.
+
+    Attributes:
+        rule: "rerank" for the most probable set, "expected-f1" for the set with the best expected F1.
+        temperature: of the confidence, chosen on val.
+    """
+
+    rule: DecisionKind = "rerank"
+    temperature: float = 1.0
+
+    def decide(self, outputs: Outputs) -> Decided:
+        """Choose a label set for each image among the head's most probable ones; no image features are used."""
+        if outputs.own is None:
+            raise ValueError("these outputs are not those of a joint head")
+        return _chosen(outputs.own(candidate_count(outputs.logits.shape[1])), self.rule, self.temperature)
+
+    def to_json(self) -> dict[str, Any]:
+        """The rule, and what decides."""
+        return {"rule": self.rule, "source": "own posterior of the head"}
+
+
+def _chosen(posterior: SetPosterior, rule: DecisionKind, temperature: float) -> Decided:
+    chosen = posterior.best() if rule == "rerank" else best_expected_f1(posterior.sets, posterior.probabilities())
+    confidence = posterior.probability_of(chosen, temperature)
+    return Decided(chosen.cpu().numpy(), confidence.double().cpu().numpy())

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from labeldep_cli.evaluation.candidates import most_probable_sets
+from labeldep_cli.models.generator import Generator
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,20 @@ class SetPosterior:
         """The probability of one set per image, bool [N, L] -> [N]; 0 for a set that is no candidate."""
         same = (self.sets == sets[:, None]).all(dim=2)  # [N, K]
         return (self.probabilities(temperature) * same).sum(dim=1)
+
+
+def own_posterior(generator: Generator, features: Tensor, logits: Tensor, count: int) -> SetPosterior:
+    """G's most probable label sets: those of its joint head, or those of independent labels.
+
+    Args:
+        generator: G.
+        features: of its encoder, [N, F] or [N, S, F].
+        logits: of G for the same rows, [N, L].
+        count: maximum number of sets per image.
+    """
+    if generator.head.joint:
+        return SetPosterior(*generator.posterior(features, count))
+    return independent(logits, count)
 
 
 def independent(logits: Tensor, count: int) -> SetPosterior:

@@ -56,13 +56,14 @@ class Candidates:
 
 
 @torch.inference_mode()
-def score_candidates(score: Score, logits: Tensor, z: Tensor) -> Candidates:
+def score_candidates(score: Score, logits: Tensor, z: Tensor, own: SetPosterior | None = None) -> Candidates:
     """List and score the candidates of each image.
 
     Args:
         score: D.
         logits: of G, [N, L].
         z: image features that D takes, [N, F].
+        own: the candidates; None for those of independent labels.
 
     Returns:
         The BUDGET most probable sets of each image, or all 2^L sets if L is at most EXACT_LABELS.
@@ -71,7 +72,7 @@ def score_candidates(score: Score, logits: Tensor, z: Tensor) -> Candidates:
     rows = max(BLOCK // count, 1)
     sets, log_p, critic = [], [], []
     for part in (slice(start, start + rows) for start in range(0, len(logits), rows)):
-        block = independent(logits[part], count)
+        block = independent(logits[part], count) if own is None else SetPosterior(own.sets[part], own.log_p[part])
         sets.append(block.sets)
         log_p.append(block.log_p)
         critic.append(score(block.sets.to(logits.dtype), z[part]))
@@ -98,7 +99,14 @@ def rerank(score: Score, logits: Tensor, z: Tensor, beta: float) -> Tensor:
     return logits > 0 if beta == 0 else score_candidates(score, logits, z).posterior(beta).best()
 
 
-def tune_beta(score: Score, logits: Tensor, z: Tensor, labels: Tensor, expected: float | None = None) -> float:
+def tune_beta(
+    score: Score,
+    logits: Tensor,
+    z: Tensor,
+    labels: Tensor,
+    expected: float | None = None,
+    own: SetPosterior | None = None,
+) -> float:
     """Choose the critic's weight beta by the exact match on validation rows.
 
     Validation sets are often too small to tell neighbouring weights apart. So with `expected`, all weights are equally
@@ -112,11 +120,12 @@ def tune_beta(score: Score, logits: Tensor, z: Tensor, labels: Tensor, expected:
         labels: int8 [N, L]; -1 where unknown. Unknown labels are ignored.
         expected: the weight according to theory, 1 for a density ratio; None to take the best weight, and of several
             best ones the smallest.
+        own: the candidates; None for those of independent labels.
 
     Returns:
         One of BETAS.
     """
-    candidates = score_candidates(score, logits, z)
+    candidates = score_candidates(score, logits, z, own)
     right = torch.stack([exact_matches(candidates.posterior(beta).best(), labels) for beta in BETAS])  # [betas, N]
     best = int(right.sum(dim=1).argmax())
     if expected is None:

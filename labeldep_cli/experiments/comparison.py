@@ -23,7 +23,7 @@ from labeldep_cli.evaluation.bootstrap import (
 )
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.evaluation.thresholds import DEFAULT_THRESHOLD
-from labeldep_cli.experiments.rules import CRITIC, CRITIC_AT_HALF, RULES
+from labeldep_cli.experiments.rules import CRITIC, CRITIC_AT_HALF, OWN, OWN_AT_HALF, RULES
 from labeldep_cli.experiments.scores import SplitPredictions
 from labeldep_cli.experiments.verdict import beyond_threshold
 from labeldep_cli.runs.run import Run
@@ -61,7 +61,7 @@ class Difference:
     Attributes:
         run: folder of the run.
         sets: differences of the scores of predicted sets, by rule (those of RULES; with a critic also CRITIC and
-            CRITIC_AT_HALF) and metric.
+            CRITIC_AT_HALF, with a joint head alone OWN and OWN_AT_HALF) and metric.
         ranking: the difference of mAP.
         labels_per_image: this run's mean number of predicted labels, by rule.
         by_seen: exact match on images whose true set occurs in the train rows of both runs ("seen") and in those of
@@ -146,12 +146,14 @@ def differences(predictions: Iterable[SplitPredictions], seed: int) -> Compariso
 
 
 def _score(predicted: SplitPredictions, target: float, seed: int, reference: _RunScores | None) -> _RunScores:
-    """Score a run under every rule; `reference` is None for the reference itself, whose critic is not compared."""
+    """Score a run under every rule; `reference` is None for the reference itself, whose own sets are not compared."""
     w = weights(len(predicted.logits), seed)
     scores = _RunScores(predicted.logits, predicted.inputs.labels.numpy(), w, predicted.seen)
     scores.add_thresholds(float(predicted.run.facts["thresholds"]["tuned"]), target)
-    if reference is not None and predicted.run.facts["critic"] is not None:
-        scores.add_critic(predicted.decided(DecisionConfig("rerank"))[1].sets, reference)
+    critic = predicted.run.facts["critic"] is not None
+    if reference is not None and (critic or predicted.run.joint):
+        names = (CRITIC, CRITIC_AT_HALF) if critic else (OWN, OWN_AT_HALF)
+        scores.add_sets(names, predicted.decided(DecisionConfig("rerank"))[1].sets, reference)
     return scores
 
 
@@ -189,15 +191,22 @@ class _RunScores:
         for rule, threshold in zip(RULES, thresholds, strict=True):
             self._add(rule, self.p > threshold)
 
-    def add_critic(self, critic_sets: NDArray[np.bool_], reference: _RunScores) -> None:
-        """Score the critic's sets [N, L], and the sets of the reference that they are compared with."""
-        for rule in (CRITIC, CRITIC_AT_HALF):
-            self._add(rule, critic_sets)
-        threshold = threshold_for(reference.p, self.labels_per_image[CRITIC])
-        self.compared[CRITIC] = reference.p > threshold
-        self.references[CRITIC] = set_scores(self.compared[CRITIC], reference.labels, self.w)
-        self.compared[CRITIC_AT_HALF] = reference.predicted["p > 0.5"]
-        self.references[CRITIC_AT_HALF] = reference.sets["p > 0.5"]
+    def add_sets(self, names: tuple[str, str], chosen: NDArray[np.bool_], reference: _RunScores) -> None:
+        """Score the sets [N, L] that a critic or a joint head chose, and those of the reference to compare them with.
+
+        Args:
+            names: of the rules at equal labels per image, and at 0.5.
+            chosen: the sets.
+            reference: the scores of the reference.
+        """
+        equal, at_half = names
+        for rule in names:
+            self._add(rule, chosen)
+        threshold = threshold_for(reference.p, self.labels_per_image[equal])
+        self.compared[equal] = reference.p > threshold
+        self.references[equal] = set_scores(self.compared[equal], reference.labels, self.w)
+        self.compared[at_half] = reference.predicted["p > 0.5"]
+        self.references[at_half] = reference.sets["p > 0.5"]
 
     def _add(self, rule: str, predicted: NDArray[np.bool_]) -> None:
         self.predicted[rule] = predicted

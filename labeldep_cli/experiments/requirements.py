@@ -23,7 +23,7 @@ def require_loss(config: TrainingConfig) -> None:
     Raises:
         LabeldepError: names both.
     """
-    if config.loss != TrainingConfig.loss and HEADS[config.head or DEFAULT_HEAD].sequential:
+    if config.loss != TrainingConfig.loss and HEADS[config.head or DEFAULT_HEAD].own_loss is not None:
         raise LabeldepError(
             f"--head {config.head} is trained on its own loss, not on --loss {config.loss}", "Leave --loss out."
         )
@@ -70,11 +70,21 @@ def require_head(run: Run, config: AdversarialConfig) -> None:
                 f"Leave --{name} out, or name a run with such a head: "
                 f"pretrain --{name} {requested} --out FOLDER, then --from FOLDER",
             )
-    if HEADS[run.head_kind].sequential and config.critic != "none" and not config.freeze_generator:
+    head = HEADS[run.head_kind]
+    if config.critic == "none" or head.own_loss is None:
+        return
+    how = "is a distribution over whole sets" if head.joint else "picks labels one after the other"
+    if not config.freeze_generator:
         raise CheckpointError(
-            f"{run.folder} has --head {run.head_kind}, which picks labels one after the other: "
+            f"{run.folder} has --head {run.head_kind}, which {how}: "
             "no gradient of a critic flows through the set that it picks",
-            "Train the critic alone (--freeze-generator), or the control (--critic none).",
+            "Train the critic alone (--critic nce --freeze-generator), or the control (--critic none).",
+        )
+    if head.joint and config.critic == "wgan-gp":
+        raise CheckpointError(
+            f"{run.folder} has --head {run.head_kind}, which {how}: "
+            "the critic wgan-gp compares soft sets of independent labels",
+            "Train a density ratio: --critic nce --freeze-generator",
         )
 
 

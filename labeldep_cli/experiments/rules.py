@@ -9,3 +9,6 @@ each run's threshold tuned on val, and the threshold that gives each run as many
 CRITIC, CRITIC_AT_HALF = "critic", "critic, p > 0.5"
 """Rules for runs with a critic only. The sets that the critic chooses are compared with the reference's sets: under the
 threshold that gives as many labels per image, and under 0.5."""
+
+OWN, OWN_AT_HALF = "own sets", "own sets, p > 0.5"
+"""The same for the most probable sets of a joint head without a critic."""

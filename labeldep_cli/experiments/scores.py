@@ -15,8 +15,9 @@ from torch import Tensor
 from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.evaluation.decisions import Decided, Decision, Outputs
-from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, evaluate
+from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, collect_posterior, evaluate
 from labeldep_cli.evaluation.metrics import ApVariant, Scores
+from labeldep_cli.evaluation.posterior import SetPosterior
 from labeldep_cli.evaluation.seen import BySeen, score_by_seen, seen_in_train
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.progress import Reporter
@@ -120,7 +121,18 @@ class SplitPredictions:
     def decided(self, decision: DecisionConfig) -> tuple[Decision, Decided]:
         """The requested decision rule, and the label sets that it makes."""
         rule = decision_of(decision, self.run, self.project.device)
-        return rule, rule.decide(Outputs(self.logits, lambda: self.features))
+        return rule, rule.decide(Outputs(self.logits, lambda: self.features, self._own if self.run.joint else None))
+
+    def _own(self, count: int) -> SetPosterior:
+        """The most probable sets of a joint head; they take a second pass over the split, once."""
+        if count not in self._posteriors:
+            generator = self.run.generator(self.project.device)
+            self._posteriors[count] = collect_posterior(generator, self.inputs, count)
+        return self._posteriors[count]
+
+    @cached_property
+    def _posteriors(self) -> dict[int, SetPosterior]:
+        return {}
 
     def evaluated(self, decision: DecisionConfig) -> tuple[Evaluation, Decided]:
         """Scores under one decision rule, and the label sets that it makes."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from labeldep_cli.evaluation.bootstrap import METRICS, Interval
-from labeldep_cli.experiments.rules import CRITIC
+from labeldep_cli.experiments.rules import CRITIC, OWN
 
 BEYOND_THRESHOLD = (
     ("equal labels", "CF1"),
@@ -16,6 +16,8 @@ BEYOND_THRESHOLD = (
     ("tuned", "exact_match"),
     (CRITIC, "OF1"),
     (CRITIC, "exact_match"),
+    (OWN, "OF1"),
+    (OWN, "exact_match"),
 )
 """Rules and metrics in which, as in mAP, no threshold and no shift towards more labels can give a gain."""
 

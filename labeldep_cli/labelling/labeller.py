@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from labeldep_cli.config import DecisionConfig, Machine, Precision
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.evaluation.decisions import Decision, Outputs
 from labeldep_cli.evaluation.evaluate import probabilities
+from labeldep_cli.evaluation.posterior import SetPosterior
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.encoder import Encoder, pooled
@@ -73,17 +75,22 @@ class Labeller:
 
     def _decide(self, images: Tensor, features: Tensor) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         logits = self.generator.classify(features).float().cpu().numpy()
+        own = partial(self._own, features) if self.run.joint else None
         critic_features = []
 
         def z() -> Tensor:
             critic_features.append(self._z(images, features))
             return critic_features[-1]
 
-        p, sets = probabilities(logits), self.decision.decide(Outputs(logits, z)).sets
+        p, sets = probabilities(logits), self.decision.decide(Outputs(logits, z, own)).sets
         for z_features in critic_features:
             finite = _finite(z_features)[:, None]
             p, sets = np.where(finite, p, np.nan), sets & finite
         return p, sets
+
+    def _own(self, features: Tensor, count: int) -> SetPosterior:
+        """The most probable label sets of a joint head."""
+        return SetPosterior(*self.generator.posterior(features, count))
 
     def _z(self, images: Tensor, features: Tensor) -> Tensor:
         """The critic's features [B, F] of the images; G's own features if both use the same encoder."""
@@ -130,7 +137,8 @@ def open_labeller(
     device = pick_device(machine.device)
     row = find_backbone(run.facts["backbone"])
     frozen = None
-    if decision.rule != "threshold" or not run.full:
+    by_critic = decision.rule != "threshold" and run.facts["critic"] is not None
+    if by_critic or not run.full:
         frozen = _frozen(run, weights, device, reporter)
     if frozen is not None and not run.full:
         generator = Generator(frozen, run.head()).to(device).eval()

@@ -164,7 +164,7 @@ def load(
 
     Args:
         run: its folder, its name in `runs_dir`, a stage or a part of a name; None for the newest run there.
-        decision: "threshold", or for a run with a critic "rerank" or "expected-f1".
+        decision: "threshold", or for a run with a critic or a joint head "rerank" or "expected-f1".
         beta: the critic's weight; None for the weight chosen on val.
         threshold: a probability, "tuned" or "tuned-per-label"; None for 0.5, or for no threshold if `top_k` is set.
         top_k: keep the k most probable labels.

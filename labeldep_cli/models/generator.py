@@ -40,20 +40,30 @@ class Generator(nn.Module):
             logits: Tensor = self.head(features)
         return logits
 
+    def posterior(self, features: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The most probable label sets of a joint head and their log p(y|x), in full precision (`Head.posterior`)."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head.posterior(features, count)
+
+    def sample(self, features: Tensor, noise: Tensor) -> Tensor:
+        """Label sets [B, K, L] drawn from a joint head, in full precision (`Head.sample`)."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head.sample(features, noise)
+
     def loss(self, x: Tensor, y: Tensor, of_logits: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """The loss that G is trained with when there is no critic.
 
         Args:
             x: images, features [B, F] or regions [B, S, F].
             y: labels [B, L]; -1 where unknown.
-            of_logits: (logits, y) -> loss; a sequential head uses its own loss instead.
+            of_logits: (logits, y) -> loss; a head with its own loss uses that instead.
 
         Returns:
             Scalar.
         """
-        if not self.head.sequential:
+        if self.head.own_loss is None:
             return of_logits(self(x), y)
         with repeatable_attention(x):
             features = self.features(x)
             with torch.autocast(features.device.type, enabled=False):
-                return self.head.sequence_loss(features, y)
+                return self.head.set_loss(features, y)

@@ -34,6 +34,10 @@ TOLERANCE = 1e-4
 
 _FORMAT = 1
 _CHECKED = 32
+_MARGINALS = (
+    "marginals: p of each label, summed over the head's distribution over label sets; "
+    "the most probable set is not in the file"
+)
 
 
 @dataclass(frozen=True)
@@ -207,6 +211,7 @@ def _facts(run: Run, x: NDArray[Any]) -> dict[str, Any]:
         "outputs": list(OUTPUTS),
         "backbone": run.facts["backbone"],
         "head": run.head_kind,
+        **({"probabilities": _MARGINALS} if run.joint else {}),
         "dataset": run.config["dataset"]["name"],
         "provenance": {
             "stage": run.facts["stage"],

@@ -80,8 +80,10 @@ def exact_by_seen(parts: Mapping[str, Part]) -> tuple[Row, list[Row]] | None:
 
 def decision(rule: Mapping[str, Any]) -> str:
     """A decision rule in words: "p > 0.5", "top 3", "p > 0.34 (tuned on val)"."""
+    kind = ", expected F1" if rule["rule"] == "expected-f1" else ""
+    if rule["source"].startswith("own posterior"):
+        return f"{rule['source']}{kind}"
     if "beta" in rule:
-        kind = ", expected F1" if rule["rule"] == "expected-f1" else ""
         return f"critic{kind}, beta {rule['beta']:g} ({rule['source']})"
     words = []
     if "k" in rule:

@@ -9,13 +9,13 @@ import torch
 
 from labeldep_cli.config import DecisionConfig, DecisionKind
 from labeldep_cli.errors import CheckpointError, LabeldepError
-from labeldep_cli.evaluation.decisions import ByCritic, ByThreshold, Decision
+from labeldep_cli.evaluation.decisions import ByCritic, ByOwnPosterior, ByThreshold, Decision
 from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.runs.run import Run
 
 
 def decision_of(config: DecisionConfig, run: Run, device: torch.device) -> Decision:
-    """Make the requested decision, with the run's thresholds, critic and beta.
+    """Make the requested decision, with the run's thresholds, critic and beta; without a critic by its joint head.
 
     Raises:
         CheckpointError: a decision by the critic for a run that has none, or that has no beta yet.
@@ -36,13 +36,10 @@ def decision_of(config: DecisionConfig, run: Run, device: torch.device) -> Decis
     if config.threshold is not None or config.top_k is not None or config.non_empty:
         raise LabeldepError(
             f"--decision {config.rule} takes no --threshold, --top-k or --non-empty",
-            "The critic decides on the whole set: leave them out.",
+            "It decides on the whole set: leave them out.",
         )
     if run.facts["critic"] is None:
-        raise CheckpointError(
-            f"{run.folder} has no critic, which --decision {config.rule} needs",
-            "Train one: labeldep adversarial --critic nce --freeze-generator",
-        )
+        return _without_critic(config, run)
     set_by_user = config.beta is not None
     beta = config.beta if config.beta is not None else run.facts.get("beta")
     if beta is None:
@@ -51,3 +48,18 @@ def decision_of(config: DecisionConfig, run: Run, device: torch.device) -> Decis
         )
     source = "given" if set_by_user else "tuned on val"
     return ByCritic(run.critic(device), float(beta), source, config.rule, prior=float(run.facts.get("prior", 1.0)))
+
+
+def _without_critic(config: DecisionConfig, run: Run) -> Decision:
+    if not run.joint:
+        raise CheckpointError(
+            f"{run.folder} has no critic, which --decision {config.rule} needs",
+            "Train one: labeldep adversarial --critic kernel\n"
+            "Or train a head that knows whole sets: labeldep pretrain --head powerset (or chain)",
+        )
+    if config.beta is not None:
+        raise LabeldepError(
+            f"--beta weighs the critic, which {run.folder} does not have",
+            f"Leave it out: the head itself decides. It is --head {run.head_kind}.",
+        )
+    return ByOwnPosterior(config.rule)

@@ -83,6 +83,11 @@ class Run:
         return HEADS[self.head_kind].spatial
 
     @property
+    def joint(self) -> bool:
+        """Whether its head is a distribution over label sets."""
+        return HEADS[self.head_kind].joint
+
+    @property
     def space(self) -> LabelSpace:
         """The labels, in the order of the logits."""
         return LabelSpace(tuple(self.facts["labels"]))

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from labeldep_cli.compute.devices import mixed_precision
 from labeldep_cli.compute.distributed import ALONE, World
 from labeldep_cli.config import AdversarialConfig
-from labeldep_cli.evaluation.rerank import tune_beta
+from labeldep_cli.evaluation.evaluate import collect_posterior
+from labeldep_cli.evaluation.rerank import candidate_count, tune_beta
 from labeldep_cli.inputs.batches import Batch, Inputs, Request, in_order, requests_in_order
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import pooled
@@ -95,7 +96,8 @@ class AdversarialStep:
         real, fake = [], []
         for (batch,) in val.stream(self._val_requests(val)):
             (noise,) = batch.draws
-            sets = real_and_sampled(self._logits(batch), batch.y, noise)  # [B, 1 + K, L]
+            logits, drawn = self._logits(batch), self._drawn(batch, noise)
+            sets = real_and_sampled(logits, batch.y, noise, drawn)  # [B, 1 + K, L]
             scores = self.critic(sets, self._features(batch))  # [B, 1 + K]
             real.append(scores[:, 0])
             fake.append(scores[:, 1:])
@@ -107,7 +109,10 @@ class AdversarialStep:
         self.generator.eval()
         rows = [(self.generator(batch.x), self._features(batch)) for batch in in_order(val)]
         logits, z = (torch.cat(part) for part in zip(*rows, strict=True))
-        return {"beta": tune_beta(self.critic, logits, z, val.device_labels, self.objective.expected_beta)}
+        own = None
+        if self.generator.head.joint:
+            own = collect_posterior(self.generator, val, candidate_count(logits.shape[1]))
+        return {"beta": tune_beta(self.critic, logits, z, val.device_labels, self.objective.expected_beta, own)}
 
     def _update_critic(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """One update of D.
@@ -129,6 +134,7 @@ class AdversarialStep:
             generated.draws,
             self._other_labels(named["mismatched"]) if "mismatched" in named else None,
             generated.global_batch_size,
+            self._drawn(generated, generated.draws[0]) if self.generator.head.joint else None,
         )
         return self.objective.update(self.critic, self.optimizer_d, inputs, self.world)
 
@@ -165,6 +171,15 @@ class AdversarialStep:
     def _logits(self, batch: Batch) -> Tensor:
         """G(x), [B, L], without a gradient."""
         return self._in_parts(self.generator, batch, batch.y.shape[1])
+
+    @torch.no_grad()
+    def _drawn(self, batch: Batch, noise: Tensor) -> Tensor | None:
+        """Label sets [B, K, L] that a joint head draws for x; None for other heads, and for a batch without rows."""
+        if not self.generator.head.joint or len(batch.rows) == 0:
+            return None
+        with mixed_precision(self.inputs.device):
+            features = self.generator.features(batch.x)
+        return self.generator.sample(features, noise)
 
     @torch.no_grad()
     def _features(self, batch: Batch) -> Tensor:

@@ -99,7 +99,7 @@ class LogisticStep:
                     loss = share * self.generator.loss(batch.x[rows], batch.y[rows], of_logits)
                 yield Part(self.weight * loss, (loss,))
 
-        name = "sequence" if self.generator.head.sequential else self.config.loss
+        name = self.generator.head.own_loss or self.config.loss
         return update_in_parts(self.optimizer, (name,), parts(), self.world, self.config.max_gradient_norm)
 
     def quality(self, val: Inputs) -> float | None:

@@ -1,4 +1,7 @@
-"""The base class of the generator's heads. B batch, S regions, F feature width, L labels, N images."""
+"""The base class of the generator's heads.
+
+B batch, S regions, F feature width, L labels, N images, K sets per image.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,15 @@ class Head(nn.Module):
 
     Attributes:
         spatial: the head takes regions [B, S, F], the S positions of the last feature map, instead of features [B, F].
-        sequential: the head predicts labels one after the other. It has its own loss, `sequence_loss`, and no gradient
-            flows through the predicted set.
+        own_loss: name of the head's own loss, `set_loss`, in the record of losses; None if it is trained on a loss of
+            independent labels. No gradient of a critic flows through the sets of a head with its own loss.
+        joint: the head is a distribution over label sets: it has `posterior`, `log_probability` and `sample`.
         default_width: of the inner layers.
     """
 
     spatial: ClassVar[bool] = False
-    sequential: ClassVar[bool] = False
+    own_loss: ClassVar[str | None] = None
+    joint: ClassVar[bool] = False
     default_width: ClassVar[int] = 0
 
     def __init__(self, feature_dim: int, n_labels: int, hidden: int = 0) -> None:
@@ -43,8 +48,8 @@ class Head(nn.Module):
         """Logits [B, L] of features [B, F] or regions [B, S, F]; the head's predicted set is p > 0.5."""
         raise NotImplementedError
 
-    def sequence_loss(self, features: Tensor, y: Tensor) -> Tensor:
-        """The loss of a sequential head.
+    def set_loss(self, features: Tensor, y: Tensor) -> Tensor:
+        """The loss of a head with its own loss.
 
         Args:
             features: [B, F], or regions [B, S, F].
@@ -52,5 +57,34 @@ class Head(nn.Module):
 
         Returns:
             Scalar in nats: summed over the labels of an image, averaged over images.
+        """
+        raise NotImplementedError
+
+    def posterior(self, features: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The most probable label sets of a joint head.
+
+        Args:
+            features: [B, F].
+            count: maximum number of sets per image.
+
+        Returns:
+            Sets, bool [B, K, L], most probable first and all different; their log p(y|x), [B, K]. K is the same for all
+            images. The probabilities of all sets of the head sum to 1, those of the K sets to at most 1.
+        """
+        raise NotImplementedError
+
+    def log_probability(self, features: Tensor, sets: Tensor) -> Tensor:
+        """Log p(y|x) of given sets under a joint head: bool [B, K, L] -> [B, K]."""
+        raise NotImplementedError
+
+    def sample(self, features: Tensor, noise: Tensor) -> Tensor:
+        """Label sets drawn from a joint head.
+
+        Args:
+            features: [B, F].
+            noise: uniform on [0, 1), [B, K, L].
+
+        Returns:
+            bool [B, K, L].
         """
         raise NotImplementedError

@@ -8,10 +8,12 @@ from labeldep_cli.compute.seeded import seeded
 from labeldep_cli.config import HeadKind
 from labeldep_cli.models.heads.att_rnn import AttRnnHead
 from labeldep_cli.models.heads.base import Head
+from labeldep_cli.models.heads.chain import ChainHead
 from labeldep_cli.models.heads.cnn_rnn import CnnRnnHead
 from labeldep_cli.models.heads.gcn import GcnHead
 from labeldep_cli.models.heads.linear import LinearHead
 from labeldep_cli.models.heads.ml_decoder import MlDecoderHead
+from labeldep_cli.models.heads.powerset import PowersetHead
 from labeldep_cli.models.heads.rlsd import RlsdHead
 
 HEADS: Mapping[HeadKind, type[Head]] = {
@@ -21,6 +23,8 @@ HEADS: Mapping[HeadKind, type[Head]] = {
     "rlsd": RlsdHead,
     "ml-decoder": MlDecoderHead,
     "gcn": GcnHead,
+    "powerset": PowersetHead,
+    "chain": ChainHead,
 }
 """Each is built as HEADS[kind](feature_dim, n_labels, hidden)."""
 

@@ -32,7 +32,7 @@ class SequenceHead(Head):
     the search. So no label is picked twice, and the probabilities of all paths sum to 1.
     """
 
-    sequential: ClassVar[bool] = True
+    own_loss: ClassVar[str | None] = "sequence"
     default_width: ClassVar[int] = 512
     embedding_dim: ClassVar[int] = 64  # as in Wang et al. 2016
 
@@ -71,7 +71,7 @@ class SequenceHead(Head):
         """
         raise NotImplementedError
 
-    def sequence_loss(self, features: Tensor, y: Tensor) -> Tensor:
+    def set_loss(self, features: Tensor, y: Tensor) -> Tensor:
         """The negative log probability of a path of the present labels.
 
         The network reads the true path so far (teacher forcing). An unknown label is neither a target nor a part of any

@@ -19,7 +19,7 @@ from labeldep_cli.runs.run import Run
 
 Judgement = Literal["right", "wrong", "missed", "unknown"]
 
-_HALF, _TUNED, _CRITIC = DecisionConfig(), DecisionConfig(threshold="tuned"), DecisionConfig("rerank")
+_HALF, _TUNED, _SETS = DecisionConfig(), DecisionConfig(threshold="tuned"), DecisionConfig("rerank")
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,11 @@ class RunReport:
     Attributes:
         number: its position among the runs of the page, from 0.
         predictions: the outputs of its generator.
-        evaluations: under p > 0.5, under the threshold tuned on val and, if it has a critic, under the critic.
-        own: index of the run's own evaluation: the critic's if only the critic was trained, else the tuned
-            threshold's. The page uses these sets, so that no difference comes from a threshold left at 0.5.
+        evaluations: under p > 0.5, under the threshold tuned on val and, if it has a critic or a joint head, of the
+            sets that these choose.
+        own: index of the run's own evaluation: that of the sets of a critic, if only the critic was trained, or of a
+            joint head; else the tuned threshold's. The page uses these sets, so that no difference comes from a
+            threshold left at 0.5.
         sets: the sets of that evaluation, bool [N, L].
     """
 
@@ -99,11 +101,13 @@ def run_reports(predictions: Sequence[SplitPredictions]) -> list[RunReport]:
 
 
 def _run_report(number: int, predictions: SplitPredictions) -> RunReport:
+    run = predictions.run
+    has_critic = run.facts["critic"] is not None
     # An unfinished run has not chosen its critic's weight yet.
-    critic = predictions.run.facts["critic"] is not None and predictions.run.facts.get("beta") is not None
-    decisions = (_HALF, _TUNED, _CRITIC) if critic else (_HALF, _TUNED)
+    by_set = run.facts.get("beta") is not None if has_critic else run.joint
+    decisions = (_HALF, _TUNED, _SETS) if by_set else (_HALF, _TUNED)
     evaluated = [predictions.evaluated(decision) for decision in decisions]
-    own = len(decisions) - 1 if critic and freezes(predictions.run) else 1
+    own = len(decisions) - 1 if by_set and (freezes(run) or run.joint) else 1
     return RunReport(number, predictions, tuple(evaluation for evaluation, _ in evaluated), own, evaluated[own][1].sets)
 
 

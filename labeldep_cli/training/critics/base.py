@@ -38,6 +38,8 @@ class UpdateInputs(NamedTuple):
         noise: uniform on [0, 1), with the shapes and in the order of `CriticObjective.noise_shapes`.
         other_labels: labels of other rows [B, L], one for each row of the batch "mismatched"; None without that batch.
         global_batch_size: rows of each batch over all processes that share it; B for one process.
+        drawn: label sets that a joint head drew with the noise, [B, K, L]; None if labels are independent given the
+            logits.
     """
 
     batches: Mapping[BatchName, Examples]
@@ -45,6 +47,7 @@ class UpdateInputs(NamedTuple):
     noise: Sequence[Tensor]
     other_labels: Tensor | None
     global_batch_size: int
+    drawn: Tensor | None = None
 
 
 class CriticObjective(ABC):

@@ -45,7 +45,7 @@ class DensityRatioCritic(CriticObjective):
         if len(y):  # a batch may have fewer rows than there are processes
             share = len(y) / inputs.global_batch_size
             with torch.enable_grad():
-                scores = network(real_and_sampled(inputs.logits, y, noise), z)  # [B, 1 + K]
+                scores = network(real_and_sampled(inputs.logits, y, noise, inputs.drawn), z)  # [B, 1 + K]
                 real, fake = scores[:, 0], scores[:, 1:]
                 loss = share * density_ratio_loss(real, fake)
                 parts.append(Part(loss, (loss, share * (real.mean() - fake.mean()))))

@@ -38,16 +38,18 @@ def sampled(logits: Tensor, y: Tensor, noise: Tensor, inverse_temperature: float
     return known(y) * losses.sample(logits, noise, inverse_temperature, sampling)
 
 
-def real_and_sampled(logits: Tensor, y: Tensor, noise: Tensor) -> Tensor:
+def real_and_sampled(logits: Tensor, y: Tensor, noise: Tensor, drawn: Tensor | None = None) -> Tensor:
     """The real label set of each image, followed by K sets of zeros and ones that are drawn from G.
 
     Args:
         logits: of G, [B, L].
         y: labels [B, L]; -1 where unknown.
         noise: uniform [B, K, L].
+        drawn: the sets that a joint head drew with the noise, [B, K, L]; None to draw independent labels.
 
     Returns:
         Label sets [B, 1 + K, L].
     """
-    hard = known(y)[:, None, :] * losses.hard_samples(logits, noise)  # [B, K, L]
+    sets = losses.hard_samples(logits, noise) if drawn is None else drawn.to(y.dtype)
+    hard = known(y)[:, None, :] * sets  # [B, K, L]
     return torch.cat([present(y)[:, None], hard], dim=1)

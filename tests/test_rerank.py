@@ -311,7 +311,7 @@ def test_beta_by_hand_and_what_does_not_go_together(exclusive: Sandbox) -> None:
     result = exclusive.run("eval", pretrained, "--decision", "rerank")
     assert result.exit_code == 1
     assert "has no critic" in result.stderr
-    assert "--critic nce --freeze-generator" in result.stderr
+    assert "--critic kernel" in result.stderr
     assert "--head powerset" in result.stderr
 
 

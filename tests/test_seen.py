@@ -23,6 +23,7 @@ from labeldep_cli.evaluation.metrics import score
 from labeldep_cli.evaluation.seen import score_by_seen, seen_in_train
 from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.experiments.comparison import _RunScores
+from labeldep_cli.experiments.rules import CRITIC, CRITIC_AT_HALF
 
 NAMES = ("a", "b", "c")
 
@@ -99,8 +100,8 @@ class TestScores:
             mine = _RunScores(logits, labels, w, None)
             for scores in (reference, mine):
                 scores.add_thresholds(0.4, 1.5)
-            mine.add_critic(labels > 0, reference)
-            found.append(mine.references["critic"]["OF1"][0])
+            mine.add_sets((CRITIC, CRITIC_AT_HALF), labels > 0, reference)
+            found.append(mine.references[CRITIC]["OF1"][0])
         assert found[0] == pytest.approx(found[1])
         assert 50 < found[0] < 95
 

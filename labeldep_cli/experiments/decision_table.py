@@ -215,7 +215,7 @@ def _decisions(predictions: SplitPredictions, ap: ApVariant) -> tuple[list[Named
 def _timed(predictions: SplitPredictions, named: NamedDecision) -> DecisionRow:
     """Score a decision, and time it alone: its features are there, and it has run once before."""
     evaluation, _ = predictions.evaluated(named.config)
-    outputs = Outputs(predictions.logits, lambda: predictions.features)
+    outputs = predictions.outputs
     return DecisionRow(named, evaluation, median(_seconds(evaluation.rule, outputs) for _ in range(TIMED)))
 
 

@@ -121,7 +121,12 @@ class SplitPredictions:
     def decided(self, decision: DecisionConfig) -> tuple[Decision, Decided]:
         """The requested decision rule, and the label sets that it makes."""
         rule = decision_of(decision, self.run, self.project.device)
-        return rule, rule.decide(Outputs(self.logits, lambda: self.features, self._own if self.run.joint else None))
+        return rule, rule.decide(self.outputs)
+
+    @property
+    def outputs(self) -> Outputs:
+        """What a decision may use."""
+        return Outputs(self.logits, lambda: self.features, self._own if self.run.joint else None)
 
     def _own(self, count: int) -> SetPosterior:
         """The most probable sets of a joint head; they take a second pass over the split, once."""

@@ -125,6 +125,7 @@ def systems(scale: Scale) -> tuple[System, ...]:
         # A third as many updates: each costs several of the density ratio's, for its gradient penalty.
         System("wgan-gp-frozen", replace(frozen, steps=-(-scale.frozen // 3)), ("rerank",)),
         System("nce-frozen", replace(frozen, critic="nce"), ("rerank",)),
+        System("kernel", AdversarialConfig(critic="kernel"), ("rerank",)),
     )
 
 

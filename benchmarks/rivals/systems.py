@@ -49,6 +49,9 @@ SYSTEMS = (
         ),
     ),
     System("critic nce", AdversarialConfig(critic="nce", freeze_generator=True), RERANK),
+    System("critic kernel", AdversarialConfig(critic="kernel"), RERANK),
+    System("head powerset", PretrainConfig(head="powerset"), RERANK),
+    System("head chain", PretrainConfig(head="chain"), RERANK),
 )
 
 

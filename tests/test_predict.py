@@ -35,6 +35,7 @@ from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.reasons import Reason
 from labeldep_cli.labelling import paths as path_room
 from labeldep_cli.labelling.copies import Copies
+from labeldep_cli.labelling.labeller import Labelled
 from labeldep_cli.labelling.paths import BATCH, as_they_come, expand
 from labeldep_cli.labelling.prediction import Prediction, label, prediction_of
 from labeldep_cli.labelling.serve import threads_for_one
@@ -86,6 +87,8 @@ def test_every_format_says_the_same(sandbox: Sandbox, photos: Path, decided: tup
         ("deep/a.png", None),
         ("z.bmp", None),
     ]
+    confidence = {one["path"]: one["confidence"] for one in told if "confidence" in one}
+    assert len(confidence) == 4 and all(0 <= p <= 1 for p in confidence.values())
     expected = {one["path"]: [(x["label"], x["probability"]) for x in one.get("labels", ())] for one in told}
     if decided[:1] == ("--threshold",):
         assert all(len(labels) == 3 for path, labels in expected.items() if not path.endswith("c.jpg"))
@@ -100,11 +103,13 @@ def test_every_format_says_the_same(sandbox: Sandbox, photos: Path, decided: tup
             strict=True,
         )
         assert list(labels) == expected[row["path"]]
+        assert row["confidence"] == ("" if row["skipped"] else repr(confidence[row["path"]]))
 
     lines = sandbox.run(*asked).stdout.splitlines()
     good = {path: labels for path, labels in expected.items() if not path.endswith("c.jpg")}
     assert lines == [
-        f"{path}: {', '.join(f'{name} {p:.2f}' for name, p in labels) or '(no label)'}" for path, labels in good.items()
+        f"{path}: {', '.join(f'{name} {p:.2f}' for name, p in labels) or '(no label)'}; set {confidence[path]:.2f}"
+        for path, labels in good.items()
     ]
 
     result = sandbox.run(*asked, "--format", "table", "--out", photos.parent / "t.txt")
@@ -265,7 +270,7 @@ def test_no_copy_lands_on_an_image(sandbox: Sandbox, photos: Path) -> None:
     assert (photos / "deep" / "a.png").read_bytes() == before
     copies = Copies(photos / "deep", None)
     with pytest.raises(Exception, match="where --annotate writes its copies"):
-        copies.write(Prediction(str(photos / "deep" / "a.png"), (), {}), PixelRules())
+        copies.write(Prediction(str(photos / "deep" / "a.png"), (), {}, 1.0), PixelRules())
 
 
 def test_where_copies_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +286,7 @@ def test_where_copies_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     unknown = Copies(tmp_path / "out", None)
     assert unknown.place("one/x.jpg") == tmp_path / "out" / "one" / "x.jpg"
     assert unknown.place("/somewhere/x.jpg") == tmp_path / "out" / "somewhere" / "x.jpg"
-    gone = known.write(Prediction("one/x.jpg", (), {}), PixelRules())
+    gone = known.write(Prediction("one/x.jpg", (), {}, 1.0), PixelRules())
     assert gone == Skipped("one/x.jpg", "missing file")
 
 
@@ -312,20 +317,23 @@ def test_a_broken_file_in_the_midst_is_named_and_the_rest_are_done(sandbox: Sand
 
 
 def test_an_unreadable_image_takes_no_other_one_s_labels() -> None:
-    """Three images in grey 51, none, and grey 204; p is their grey of 255, and the labels above 1/2 are taken."""
+    """Three images in grey 51, none, and grey 204; p is their grey of 255, and the labels above 1/2 are taken.
+
+    The only label is right with max(p, 1 - p) = 0.8; the limit of 0.9 accepts neither image.
+    """
     images = torch.zeros(3, 1, 3, 4, 4, dtype=torch.uint8)
     images[0], images[2] = 51, 204
 
-    def by_grey(seen: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def by_grey(seen: torch.Tensor) -> Labelled:
         p = seen.double().mean(dim=(1, 2, 3)).numpy()[:, None] / 255
-        return p, p > 0.5
+        return Labelled(p, p > 0.5, np.maximum(p, 1 - p)[:, 0])
 
-    labeller = SimpleNamespace(label=by_grey, run=SimpleNamespace(space=SimpleNamespace(names=("bright",))))
+    labeller = SimpleNamespace(label=by_grey, run=SimpleNamespace(space=SimpleNamespace(names=("bright",))), limit=0.9)
     decoded = Decoded(images, torch.tensor([0, Reason.NOT_AN_IMAGE, 0]))
     assert list(label(labeller, ["dark", "none", "light"], decoded)) == [  # type: ignore[arg-type]
-        Prediction("dark", (), {"bright": 0.2}),
+        Prediction("dark", (), {"bright": 0.2}, 0.8, accepted=False),
         Skipped("none", "not an image"),
-        Prediction("light", (("bright", 0.8),), {"bright": 0.8}),
+        Prediction("light", (("bright", 0.8),), {"bright": 0.8}, 0.8, accepted=False),
     ]
     nothing = Decoded(torch.zeros(0, dtype=torch.uint8), torch.tensor([Reason.EMPTY]))
     assert list(label(labeller, ["none"], nothing)) == [Skipped("none", "empty file")]  # type: ignore[arg-type]
@@ -333,7 +341,7 @@ def test_an_unreadable_image_takes_no_other_one_s_labels() -> None:
 
 def test_the_most_probable_label_comes_first_and_equal_ones_in_label_order() -> None:
     p, chosen = np.array([0.6, 0.7, 0.9, 0.6]), np.array([True, False, True, True])
-    found = prediction_of("x.png", "abcd", p, chosen)
+    found = prediction_of("x.png", "abcd", p, chosen, 0.25)
     assert found.labels == (("c", 0.9), ("a", 0.6), ("d", 0.6))
     assert list(found.probabilities.items()) == [("a", 0.6), ("b", 0.7), ("c", 0.9), ("d", 0.6)]
 

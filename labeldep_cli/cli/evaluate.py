@@ -49,6 +49,8 @@ def evaluate(
             print_line(
                 f"labels that never occur in this split, left out of the per-class means: {record['skipped_labels']}"
             )
+        for line in tables.confidence(record["confidence"]):
+            print_line(line)
         print_line(tables.protocol(options.split, record["provenance"]))
         if per_label:
             print_table("", ["label", "precision", "recall", "f1", "AP", "images"], tables.per_label(record))

@@ -37,9 +37,18 @@ from labeldep_cli.config.place import (
 from labeldep_cli.config.reading import read_size
 from labeldep_cli.config.settings import Setting, changed, flags_of, like, pick, setting, settings_of
 from labeldep_cli.config.training import Config, PretrainConfig, TrainingConfig
-from labeldep_cli.config.using import AuditConfig, DecisionConfig, ReportConfig, ReproduceConfig, ReviewConfig
+from labeldep_cli.config.using import (
+    ACCEPT_ALL,
+    AcceptConfig,
+    AuditConfig,
+    DecisionConfig,
+    ReportConfig,
+    ReproduceConfig,
+    ReviewConfig,
+)
 
 __all__ = [
+    "ACCEPT_ALL",
     "DEFAULT_BACKBONE",
     "DEFAULT_EXPORT_FORMAT",
     "DEFAULT_HEAD",
@@ -50,6 +59,7 @@ __all__ = [
     "PIXELS",
     "READING",
     "TUNED",
+    "AcceptConfig",
     "AdversarialConfig",
     "AuditConfig",
     "Config",

@@ -17,6 +17,7 @@ from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.evaluation.decisions import Decided, Decision, Outputs
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, evaluate
 from labeldep_cli.evaluation.metrics import Scores
+from labeldep_cli.experiments.confidence import confidence_scores
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs
@@ -40,6 +41,7 @@ class Evaluation:
         skipped: rows of the split without an image that can be read.
         provenance: everything else that the numbers depend on.
         images_read: whether images were read; False if a finished cache was enough.
+        confidence: what the sets' probabilities are worth, as `confidence.confidence_scores` returns it.
     """
 
     folder: Path
@@ -50,6 +52,7 @@ class Evaluation:
     skipped: tuple[Skipped, ...]
     provenance: dict[str, Any]
     images_read: bool
+    confidence: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object that `eval --json` prints."""
@@ -59,6 +62,7 @@ class Evaluation:
             "split": self.split,
             "decision": self.rule.to_json(),
             **self.scores.to_json(),
+            "confidence": self.confidence,
             "skipped": [skip.to_json() for skip in self.skipped],
             "provenance": self.provenance,
         }
@@ -116,7 +120,17 @@ class SplitPredictions:
         provenance["labels_changed"] = self.data.to_json()
         names = (self.run.folder, self.project.dataset.name, self.split)
         images_read = bool(self.project.images_read)
-        return Evaluation(*names, rule, scores, self.inputs.skipped, provenance, images_read), decided
+        confidence = confidence_scores(self.run, decision, decided, self.independent, self.inputs.labels.numpy())
+        evaluation = Evaluation(*names, rule, scores, self.inputs.skipped, provenance, images_read, confidence)
+        return evaluation, decided
+
+    @cached_property
+    def independent(self) -> Decided:
+        """The sets p > 0.5, with products of independent probabilities: what a decision's confidence is compared with.
+
+        These are the most probable sets of independent labels.
+        """
+        return self.decided(DecisionConfig())[1]
 
 
 def predict_split(

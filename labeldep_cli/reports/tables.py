@@ -81,9 +81,12 @@ def confidence(scores: Mapping[str, Any]) -> list[str]:
 
 
 def _worth(scores: Mapping[str, Any]) -> str:
-    shares = ", ".join(f"{share:.1f} % at {precision} %" for precision, share in scores["coverage"].items())
+    precisions, shares = (
+        ", ".join(scores["coverage"]),
+        ", ".join(f"{share:.1f}" for share in scores["coverage"].values()),
+    )
     return (
-        f"AURC {scores['AURC']:.2f}; accepted {shares} right; ECE {scores['ECE']:.1f} "
+        f"AURC {scores['AURC']:.2f}; accepted at {precisions} % right: {shares} %; ECE {scores['ECE']:.1f} "
         f"(by chance {scores['ECE_by_chance']:.1f})"
     )
 

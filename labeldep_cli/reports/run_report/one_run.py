@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.config import DecisionConfig
+from labeldep_cli.evaluation.decisions import Decided
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.experiments.scores import Evaluation, SplitPredictions
 from labeldep_cli.reports import tables
@@ -32,14 +33,19 @@ class RunReport:
         evaluations: under p > 0.5, under the threshold tuned on val and, if it has a critic, under the critic.
         own: index of the run's own evaluation: the critic's if only the critic was trained, else the tuned
             threshold's. The page uses these sets, so that no difference comes from a threshold left at 0.5.
-        sets: the sets of that evaluation, bool [N, L].
+        decided: the sets of that evaluation, with their confidences.
     """
 
     number: int
     predictions: SplitPredictions
     evaluations: tuple[Evaluation, ...]
     own: int
-    sets: NDArray[np.bool_]
+    decided: Decided
+
+    @property
+    def sets(self) -> NDArray[np.bool_]:
+        """The run's own sets, bool [N, L]."""
+        return self.decided.sets
 
     @property
     def letter(self) -> str:
@@ -104,7 +110,7 @@ def _run_report(number: int, predictions: SplitPredictions) -> RunReport:
     decisions = (_HALF, _TUNED, _CRITIC) if critic else (_HALF, _TUNED)
     evaluated = [predictions.evaluated(decision) for decision in decisions]
     own = len(decisions) - 1 if critic and freezes(predictions.run) else 1
-    return RunReport(number, predictions, tuple(evaluation for evaluation, _ in evaluated), own, evaluated[own][1].sets)
+    return RunReport(number, predictions, tuple(evaluation for evaluation, _ in evaluated), own, evaluated[own][1])
 
 
 def freezes(run: Run) -> bool:

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -42,6 +43,7 @@ from labeldep_cli.labelling.serve import threads_for_one
 from labeldep_cli.pipelines.predict import predict
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.reports.annotate import LONGEST, annotate
+from labeldep_cli.runs import checkpoint
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 60.0
@@ -135,6 +137,70 @@ def test_a_json_file_needs_its_format(sandbox: Sandbox, photos: Path, tmp_path: 
     assert result.exit_code == 2
     assert "--format" in result.stderr and "label-studio" in result.stderr
     assert not (tmp_path / "x.json").exists()
+
+
+# Acceptance
+
+
+def test_a_limit_divides_the_sets_between_two_files(sandbox: Sandbox, photos: Path, tmp_path: Path) -> None:
+    told = {str(one["path"]): one for one in records(sandbox, photos, code=3) if "labels" in one}
+    confidence = {path: float(str(one["confidence"])) for path, one in told.items()}
+    limit = sorted(confidence.values())[2]  # the two most confident of four
+    accepted = {path for path, p in confidence.items() if p >= limit}
+    asked = ("predict", photos, "--min-confidence", limit, "--workers", 0)
+    out, rest = tmp_path / "accepted.jsonl", tmp_path / "rest.csv"
+    result = sandbox.run(*asked, "--out", out, "--rest", rest)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "accepted: 2 of 4 images (50.0 %)" in result.stderr
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line for line in lines if "skipped" not in line] == [
+        {**told[path], "accepted": True} for path in told if path in accepted
+    ]
+    assert [row["path"] for row in csv.DictReader(rest.open())] == [path for path in told if path not in accepted]
+
+    result = sandbox.run(*asked)
+    assert {line.partition(": ")[0] for line in result.stdout.splitlines()} == accepted
+    assert f"not accepted: 2: {', '.join(path for path in told if path not in accepted)}" in result.stderr
+
+
+def test_auto_accept_takes_the_limit_from_val(sandbox: Sandbox, photos: Path, tmp_path: Path) -> None:
+    """Every row of val is right down to a confidence of 1e-4, and wrong below: all four images are accepted."""
+    folder = tmp_path / "runs" / "known"
+    shutil.copytree(only(sandbox.folder / "runs", "*-critic"), folder)
+    tensors, facts = checkpoint.load(folder / "best.safetensors")
+    val = {"rows": 40, "confidence": [0.5] * 29 + [1e-4] + [0.0] * 10, "right": "1" * 30 + "0" * 10}
+    facts["confidence"]["rerank"] = {"temperature": 1.0, "why": None, "val": {"rerank": val}}
+    checkpoint.save(folder / "best.safetensors", tensors, facts)
+    asked = ("predict", photos, "--run", folder, "--decision", "rerank", "--workers", 0)
+    result = sandbox.run(*asked, "--auto-accept", "95%")
+    assert result.exit_code == 3, result.stderr
+    assert "these are 30 (75.0 %), 30 of them right: 100.0 % [88.6, 100.0]" in result.stderr
+    assert "accepted: 4 of 4 images (100.0 %)" in result.stderr
+    assert len(result.stdout.splitlines()) == 4
+
+    facts["confidence"]["rerank"]["val"]["rerank"]["right"] = "1" * 20 + "0" * 20
+    checkpoint.save(folder / "best.safetensors", tensors, facts)
+    result = sandbox.run(*asked, "--auto-accept", "0.95")
+    assert result.exit_code == 1
+    assert "at most 69.0 % are right, those of the 29 most confident of 40 rows" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--rest", "r.csv"), "without a limit there is no rest"),
+        (("--min-confidence", 0.9, "--auto-accept", "0.9"), "leave out --min-confidence"),
+        (("--min-confidence", 0.9, "--out", "x.csv", "--rest", "./x.csv"), "it is the file of --out"),
+        (("--min-confidence", 1.5), "--min-confidence"),
+        (("--auto-accept", "95"), "name a share such as 0.95 or 95%"),
+    ],
+)
+def test_flags_of_acceptance_that_do_not_go_together(
+    sandbox: Sandbox, photos: Path, words: tuple[object, ...], named: str
+) -> None:
+    result = sandbox.run("predict", photos, *words)
+    assert result.exit_code == 2
+    assert named in " ".join(result.stderr.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("tool", ["coco", "fiftyone", "label-studio"])

@@ -90,7 +90,7 @@ def _val(decision: DecisionConfig, run: Run) -> dict[str, Any]:
     val: dict[str, Any] | None = facts["val"].get(rule_name(decision, run))
     if val is None:
         raise LabeldepError(
-            f"--auto-accept knows val's confidences for {', '.join(facts['val'])}, not for the rule that was asked for",
+            f"--auto-accept does not work with this rule: {run.folder} has no confidences of val for it",
             "Leave out --top-k, --beta and numbers for --threshold, or set a limit yourself: --min-confidence 0.9",
         )
     return val

@@ -13,7 +13,7 @@ from labeldep_cli.evaluation.risk import PRECISIONS, RiskCoverage, exactly_right
 from labeldep_cli.reports.figure import Line, figure
 from labeldep_cli.reports.run_report.one_run import RunReport
 
-HEAD = ("AURC", "excess", *(f"accepted at {precision} %" for precision in PRECISIONS), "ECE", "by chance")
+HEAD = ("AURC", "excess", *(f"at {precision} %" for precision in PRECISIONS), "ECE", "by chance")
 """The columns of the table, after the run and its sets."""
 
 _POINTS = 200

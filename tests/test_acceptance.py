@@ -11,6 +11,7 @@ import torch
 from labeldep_cli.config import AcceptConfig, DecisionConfig
 from labeldep_cli.errors import CheckpointError, LabeldepError
 from labeldep_cli.evaluation.decisions import ByThreshold
+from labeldep_cli.files import atomic_write
 from labeldep_cli.labelling.acceptance import acceptance_of
 from labeldep_cli.runs.decisions import decision_of, rule_name, stored_rules
 from labeldep_cli.runs.run import Run
@@ -102,6 +103,13 @@ def test_rules_are_stored_under_a_name_of_their_own() -> None:
 
 def test_all_is_accepted_without_a_limit() -> None:
     assert acceptance_of(AcceptConfig(), DecisionConfig(), run()) is None
+
+
+def test_a_reader_of_stdout_that_has_gone_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    """`predict --rest FILE | head`: the file of --rest is not written, and is not named as the cause."""
+    with pytest.raises(BrokenPipeError), atomic_write(tmp_path / "rest.csv"):
+        raise BrokenPipeError
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_decision_gets_its_temperature() -> None:

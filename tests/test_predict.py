@@ -168,6 +168,7 @@ def test_auto_accept_takes_the_limit_from_val(sandbox: Sandbox, photos: Path, tm
     folder = tmp_path / "runs" / "known"
     shutil.copytree(only(sandbox.folder / "runs", "*-critic"), folder)
     tensors, facts = checkpoint.load(folder / "best.safetensors")
+    assert set(facts["confidence"]["rerank"]["val"]) == {"rerank", "expected-f1"}
     val = {"rows": 40, "confidence": [0.5] * 29 + [1e-4] + [0.0] * 10, "right": "1" * 30 + "0" * 10}
     facts["confidence"]["rerank"] = {"temperature": 1.0, "why": None, "val": {"rerank": val}}
     checkpoint.save(folder / "best.safetensors", tensors, facts)

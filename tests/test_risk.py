@@ -1,14 +1,18 @@
 """What a confidence is worth: risk and coverage, calibration error, and the temperature chosen on val."""
 
+import math
+
 import numpy as np
 import pytest
+import torch
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss, precision_recall_curve
 
+from labeldep_cli.config import DecisionKind
 from labeldep_cli.config.reading import read_precision
 from labeldep_cli.evaluation import risk
 from labeldep_cli.evaluation.calibration import choose_temperature, kept_rows, temperature_of
-from labeldep_cli.evaluation.decisions import ByThreshold, Decided, Outputs
+from labeldep_cli.evaluation.decisions import ByCritic, ByThreshold, Decided, Outputs
 from labeldep_cli.evaluation.thresholds import DecisionRule
 
 CONFIDENCE = np.array([0.6, 0.9, 0.8, 0.8, 0.1])
@@ -157,6 +161,24 @@ def test_at_most_2000_rows_are_kept_from_the_surest_to_the_least_sure() -> None:
     assert len(kept["confidence"]) == len(kept["right"]) == 2000
     assert (kept["confidence"][0], kept["confidence"][-1]) == (1.0, 0.0)
     assert kept["right"].count("1") == pytest.approx(1000, abs=1)
+
+
+@pytest.mark.parametrize("rule", ["rerank", "expected-f1"])
+def test_a_temperature_changes_the_critic_s_confidence_and_no_set(rule: DecisionKind) -> None:
+    """One label with p_G = 1/2, and D = log 4 for the set that has it: 4/5, and at T = 2 it is 2/3."""
+    logits = np.zeros((1, 1), dtype=np.float32)
+    outputs = Outputs(logits, lambda: torch.zeros(1, 1))
+
+    def critic(sets: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        return math.log(4) * sets.sum(dim=2)
+
+    decided = ByCritic(critic, 1.0, "given", rule).decide(outputs)  # type: ignore[arg-type]
+    cooler = ByCritic(critic, 1.0, "given", rule, temperature=2.0).decide(outputs)  # type: ignore[arg-type]
+    assert decided.sets.tolist() == cooler.sets.tolist() == [[True]]
+    assert decided.confidence[0] == pytest.approx(4 / 5)
+    assert cooler.confidence[0] == pytest.approx(2 / 3)
+    assert decided.at is not None
+    assert decided.at(2.0)[0] == pytest.approx(2 / 3)
 
 
 def test_a_decision_without_temperature_is_not_calibrated() -> None:

@@ -116,9 +116,10 @@ class ByCritic:
             chosen = posterior.best()
         else:
             chosen = best_expected_f1(posterior.sets, posterior.probabilities())
+        same = (posterior.sets == chosen[:, None]).all(dim=2)  # [N, K], found once for all temperatures
 
         def at(temperature: float) -> NDArray[np.float64]:
-            p: NDArray[np.float64] = posterior.probability_of(chosen, temperature).double().cpu().numpy()
+            p: NDArray[np.float64] = (posterior.probabilities(temperature) * same).sum(dim=1).double().cpu().numpy()
             return p
 
         return Decided(chosen.cpu().numpy(), at(self.temperature), at)

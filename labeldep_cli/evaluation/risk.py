@@ -21,7 +21,7 @@ BINS = 15
 PRECISIONS = (90, 95, 99)
 """Shares of accepted sets that must be right, in %, for which a score says how many rows are accepted."""
 
-_DRAWS = 200
+_DRAWS = 100
 """Simulations for the calibration error that chance alone gives."""
 
 _Z = 1.959963984540054  # 95 % of a normal distribution lie within this many standard deviations
@@ -105,7 +105,7 @@ def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_])
 def calibration_error_by_chance(confidence: NDArray[np.float64], seed: int = 0) -> float:
     """The calibration error to expect of confidences that are exactly right, on as many rows, in %.
 
-    Every bin has sampling noise, so the error is above 0 even then: the mean over 200 simulations in which each row is
+    Every bin has sampling noise, so the error is above 0 even then: the mean over 100 simulations in which each row is
     right with the probability that it is given.
     """
     numbers = np.random.default_rng(seed)

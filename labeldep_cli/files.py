@@ -58,6 +58,8 @@ def storing(path: Path) -> Iterator[None]:
     """Turn operating system errors in this block, which writes `path`, into a StorageError."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # the reader of stdout has gone; the file is not to blame
     except OSError as error:
         raise storage_error(path, error) from error
 

@@ -290,6 +290,10 @@ def test_load_says_what_predict_says(sandbox: Sandbox, decision) -> None:
     p, sets = model.label(images)
     assert torch.allclose(torch.sigmoid(model(images)).double(), torch.from_numpy(p))
     assert sets.shape == (30, 3)
+    decided = model.decide(images)
+    assert np.array_equal(decided.probabilities, p) and np.array_equal(decided.sets, sets)
+    assert decided.confidence == pytest.approx([one.confidence for one in model.predict(opened)], abs=1e-6)
+    assert ((decided.confidence > 0) & (decided.confidence <= 1)).all()
 
 
 def test_load_decides_as_asked(sandbox: Sandbox) -> None:

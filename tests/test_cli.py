@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +86,7 @@ def test_eval_keys_and_protocol(sandbox: Sandbox) -> None:
     found = sandbox.json("eval", "--split", "val")
     contract = (
         "dataset split n_images n_labels decision CP CR CF1 OP OR OF1 macro_f1 mAP exact_match labels_per_image "
-        "true_labels_per_image skipped_labels per_label skipped provenance"
+        "true_labels_per_image skipped_labels per_label confidence skipped provenance"
     )
     assert set(contract.split()) <= found.keys()
     assert found["decision"] == {"rule": "threshold", "threshold": 0.5, "non_empty": False, "source": "default"}
@@ -94,6 +95,39 @@ def test_eval_keys_and_protocol(sandbox: Sandbox) -> None:
     assert {"ids_sha256", "labels_sha256", "weights_sha256", "ap", "seed", "versions"} <= found["provenance"].keys()
     result = json.loads((Path(found["run"]) / "result.json").read_text())
     assert result["val"]["mAP"] == found["mAP"], "eval on val agrees with the training's own closing evaluation"
+
+
+def test_eval_says_what_confidences_are_worth(sandbox: Sandbox) -> None:
+    """Val has 12 rows, too few for a temperature. The independent sets of p > 0.5 are those of the default decision."""
+    found = sandbox.json("eval", "--split", "val")["confidence"]
+    assert set(found) == {
+        *("rule", "temperature", "calibrated", "AURC", "AURC_excess", "coverage", "ECE", "ECE_by_chance"),
+        "independent",
+    }
+    assert (found["rule"], found["temperature"], found["calibrated"]) == ("threshold", 1.0, False)
+    assert set(found["coverage"]) == {"90", "95", "99"}
+    assert found["independent"] == {name: value for name, value in found.items() if name != "independent"}
+    tuned = sandbox.json("eval", "--split", "val", "--threshold", "tuned-per-label", "--non-empty")["confidence"]
+    assert tuned["independent"] == found["independent"]
+    told = sandbox.run("eval", "--split", "val").stdout
+    assert f"confidence of a set (not calibrated): AURC {found['AURC']:.2f}" in told
+
+
+def test_a_run_from_before_confidences_has_the_same_scores(sandbox: Sandbox, tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    shutil.copytree(only(sandbox.folder / "runs", "pets-*-adversarial"), folder)
+    tensors, facts = checkpoint.load(folder / "best.safetensors")
+    assert facts.pop("confidence")["threshold"]["why"] == "val has only 12 rows"
+    checkpoint.save(folder / "best.safetensors", tensors, facts)
+    new, old = sandbox.json("eval", "adversarial"), sandbox.json("eval", folder)
+    for found in (new, old):
+        found.pop("run")
+        found["provenance"].pop("checkpoint_sha256")
+    assert new == old
+    image = sandbox.table.parent / "img" / "0.png"
+    result = sandbox.run("predict", image, "--run", folder, "--auto-accept", "90%")
+    assert result.exit_code == 1
+    assert "has no confidences of val" in result.stderr
 
 
 def test_eval_takes_the_newest_run_and_names(sandbox: Sandbox) -> None:

@@ -90,6 +90,19 @@ def test_what_an_onnx_file_says_of_itself(sandbox, onnx_file):
     assert [entry.name for entry in path.parent.iterdir()] == ["pets.onnx"], "one file, and nothing beside it"
 
 
+def test_the_file_s_logits_give_the_confidence_of_predict(sandbox, onnx_file):
+    """The metadata's formula in numpy: a product over labels of q or 1 - q, with q = sigmoid(logit / temperature)."""
+    session = onnxruntime.InferenceSession(onnx_file[0])
+    facts = json.loads(session.get_modelmeta().custom_metadata_map["labeldep"])["confidence"]
+    assert set(facts) == {"temperature", "calibrated", "formula", "critic"}
+    image = sandbox.table.parent / "img" / "0.png"
+    pixels = np.asarray(Image.open(image).convert("RGB").resize((96, 96), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    (logits,) = session.run(["logits"], {"images": pixels[None]})[0].astype(float)
+    q = 1 / (1 + np.exp(-logits / facts["temperature"]))
+    told = json.loads(sandbox.run("predict", image, "--run", "pets", "--json").stdout)
+    assert told["confidence"] == pytest.approx(np.prod(np.where(logits > 0, q, 1 - q)), abs=1e-4)
+
+
 def test_the_page_s_script_says_what_predict_says_without_torch(sandbox, onnx_file, tmp_path):
     page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"<!-- example-onnx.*?-->\n```python\n(.*?)```", page, re.DOTALL)

@@ -32,7 +32,7 @@ def written(tool: Tool, images: Path, folder: Path) -> Any:
     for seed, (name, p) in enumerate(PROBABILITIES.items()):
         path = draw_image(images / name, seed, (48, 32))
         labels = sorted(((label, value) for label, value in p.items() if value > 0.5), key=lambda pair: -pair[1])
-        form.add(Prediction(str(path), tuple(labels), p))
+        form.add(Prediction(str(path), tuple(labels), p, 0.5))
     form.skip(Skipped("broken.png", "not an image"))
     assert stream.getvalue() == "", "one document, which is not begun before all is known"
     form.end()
@@ -58,10 +58,10 @@ def test_coco_has_a_box_of_the_whole_image_as_it_is_shown(tmp_path: Path) -> Non
     Image.new("RGB", (48, 32)).save(tmp_path / "turned.jpg", exif=turned)
     stream = io.StringIO()
     form = open_form("coco", stream, everything=False, folder=tmp_path)
-    form.add(Prediction(str(tmp_path / "turned.jpg"), (("sea", 0.75),), {"dog": 0.25, "sea": 0.75}))
+    form.add(Prediction(str(tmp_path / "turned.jpg"), (("sea", 0.75),), {"dog": 0.25, "sea": 0.75}, 0.5))
     form.end()
     assert json.loads(stream.getvalue()) == {
-        "images": [{"id": 1, "file_name": "turned.jpg", "width": 32, "height": 48}],
+        "images": [{"id": 1, "file_name": "turned.jpg", "width": 32, "height": 48, "confidence": 0.5}],
         "annotations": [
             {
                 "id": 1,
@@ -102,7 +102,7 @@ def test_label_studio_has_tasks_with_predictions(tmp_path: Path, monkeypatch: py
     first, second, _ = written("label-studio", tmp_path / "photos", tmp_path)
     choice = {"from_name": "labels", "to_name": "image", "type": "choices", "value": {"choices": ["sea", "sky, grey"]}}
     assert first == {
-        "data": {"image": "/data/local-files/?d=photos/a%20b.png"},
+        "data": {"image": "/data/local-files/?d=photos/a%20b.png", "confidence": 0.5},
         "predictions": [{"model_version": "labeldep", "score": 0.8, "result": [choice]}],
     }
     assert second["predictions"] == [{"model_version": "labeldep", "score": 0.6, "result": []}]

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -35,12 +36,14 @@ from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.reasons import Reason
 from labeldep_cli.labelling import paths as path_room
 from labeldep_cli.labelling.copies import Copies
+from labeldep_cli.labelling.labeller import Labelled
 from labeldep_cli.labelling.paths import BATCH, as_they_come, expand
 from labeldep_cli.labelling.prediction import Prediction, label, prediction_of
 from labeldep_cli.labelling.serve import threads_for_one
 from labeldep_cli.pipelines.predict import predict
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.reports.annotate import LONGEST, annotate
+from labeldep_cli.runs import checkpoint
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 60.0
@@ -86,6 +89,8 @@ def test_every_format_says_the_same(sandbox: Sandbox, photos: Path, decided: tup
         ("deep/a.png", None),
         ("z.bmp", None),
     ]
+    confidence = {one["path"]: one["confidence"] for one in told if "confidence" in one}
+    assert len(confidence) == 4 and all(0 <= p <= 1 for p in confidence.values())
     expected = {one["path"]: [(x["label"], x["probability"]) for x in one.get("labels", ())] for one in told}
     if decided[:1] == ("--threshold",):
         assert all(len(labels) == 3 for path, labels in expected.items() if not path.endswith("c.jpg"))
@@ -100,11 +105,13 @@ def test_every_format_says_the_same(sandbox: Sandbox, photos: Path, decided: tup
             strict=True,
         )
         assert list(labels) == expected[row["path"]]
+        assert row["confidence"] == ("" if row["skipped"] else repr(confidence[row["path"]]))
 
     lines = sandbox.run(*asked).stdout.splitlines()
     good = {path: labels for path, labels in expected.items() if not path.endswith("c.jpg")}
     assert lines == [
-        f"{path}: {', '.join(f'{name} {p:.2f}' for name, p in labels) or '(no label)'}" for path, labels in good.items()
+        f"{path}: {', '.join(f'{name} {p:.2f}' for name, p in labels) or '(no label)'}; set {confidence[path]:.2f}"
+        for path, labels in good.items()
     ]
 
     result = sandbox.run(*asked, "--format", "table", "--out", photos.parent / "t.txt")
@@ -130,6 +137,71 @@ def test_a_json_file_needs_its_format(sandbox: Sandbox, photos: Path, tmp_path: 
     assert result.exit_code == 2
     assert "--format" in result.stderr and "label-studio" in result.stderr
     assert not (tmp_path / "x.json").exists()
+
+
+# Acceptance
+
+
+def test_a_limit_divides_the_sets_between_two_files(sandbox: Sandbox, photos: Path, tmp_path: Path) -> None:
+    told = {str(one["path"]): one for one in records(sandbox, photos, code=3) if "labels" in one}
+    confidence = {path: float(str(one["confidence"])) for path, one in told.items()}
+    limit = sorted(confidence.values())[2]  # the two most confident of four
+    accepted = {path for path, p in confidence.items() if p >= limit}
+    asked = ("predict", photos, "--min-confidence", limit, "--workers", 0)
+    out, rest = tmp_path / "accepted.jsonl", tmp_path / "rest.csv"
+    result = sandbox.run(*asked, "--out", out, "--rest", rest)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "accepted: 2 of 4 images (50.0 %)" in result.stderr
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line for line in lines if "skipped" not in line] == [
+        {**told[path], "accepted": True} for path in told if path in accepted
+    ]
+    assert [row["path"] for row in csv.DictReader(rest.open())] == [path for path in told if path not in accepted]
+
+    result = sandbox.run(*asked)
+    assert {line.partition(": ")[0] for line in result.stdout.splitlines()} == accepted
+    assert f"not accepted: 2: {', '.join(path for path in told if path not in accepted)}" in result.stderr
+
+
+def test_auto_accept_takes_the_limit_from_val(sandbox: Sandbox, photos: Path, tmp_path: Path) -> None:
+    """Every row of val is right down to a confidence of 1e-4, and wrong below: all four images are accepted."""
+    folder = tmp_path / "runs" / "known"
+    shutil.copytree(only(sandbox.folder / "runs", "*-critic"), folder)
+    tensors, facts = checkpoint.load(folder / "best.safetensors")
+    assert set(facts["confidence"]["rerank"]["val"]) == {"rerank", "expected-f1"}
+    val = {"rows": 40, "confidence": [0.5] * 29 + [1e-4] + [0.0] * 10, "right": "1" * 30 + "0" * 10}
+    facts["confidence"]["rerank"] = {"temperature": 1.0, "why": None, "val": {"rerank": val}}
+    checkpoint.save(folder / "best.safetensors", tensors, facts)
+    asked = ("predict", photos, "--run", folder, "--decision", "rerank", "--workers", 0)
+    result = sandbox.run(*asked, "--auto-accept", "95%")
+    assert result.exit_code == 3, result.stderr
+    assert "these are 30 (75.0 %), 30 of them right: 100.0 % [88.6, 100.0]" in result.stderr
+    assert "accepted: 4 of 4 images (100.0 %)" in result.stderr
+    assert len(result.stdout.splitlines()) == 4
+
+    facts["confidence"]["rerank"]["val"]["rerank"]["right"] = "1" * 20 + "0" * 20
+    checkpoint.save(folder / "best.safetensors", tensors, facts)
+    result = sandbox.run(*asked, "--auto-accept", "0.95")
+    assert result.exit_code == 1
+    assert "at most 69.0 % are right, those of the 29 most confident of 40 rows" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--rest", "r.csv"), "without a limit there is no rest"),
+        (("--min-confidence", 0.9, "--auto-accept", "0.9"), "leave out --min-confidence"),
+        (("--min-confidence", 0.9, "--out", "x.csv", "--rest", "./x.csv"), "it is the file of --out"),
+        (("--min-confidence", 1.5), "--min-confidence"),
+        (("--auto-accept", "95"), "name a share such as 0.95 or 95%"),
+    ],
+)
+def test_flags_of_acceptance_that_do_not_go_together(
+    sandbox: Sandbox, photos: Path, words: tuple[object, ...], named: str
+) -> None:
+    result = sandbox.run("predict", photos, *words)
+    assert result.exit_code == 2
+    assert named in " ".join(result.stderr.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("tool", ["coco", "fiftyone", "label-studio"])
@@ -265,7 +337,7 @@ def test_no_copy_lands_on_an_image(sandbox: Sandbox, photos: Path) -> None:
     assert (photos / "deep" / "a.png").read_bytes() == before
     copies = Copies(photos / "deep", None)
     with pytest.raises(Exception, match="where --annotate writes its copies"):
-        copies.write(Prediction(str(photos / "deep" / "a.png"), (), {}), PixelRules())
+        copies.write(Prediction(str(photos / "deep" / "a.png"), (), {}, 1.0), PixelRules())
 
 
 def test_where_copies_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +353,7 @@ def test_where_copies_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     unknown = Copies(tmp_path / "out", None)
     assert unknown.place("one/x.jpg") == tmp_path / "out" / "one" / "x.jpg"
     assert unknown.place("/somewhere/x.jpg") == tmp_path / "out" / "somewhere" / "x.jpg"
-    gone = known.write(Prediction("one/x.jpg", (), {}), PixelRules())
+    gone = known.write(Prediction("one/x.jpg", (), {}, 1.0), PixelRules())
     assert gone == Skipped("one/x.jpg", "missing file")
 
 
@@ -312,20 +384,23 @@ def test_a_broken_file_in_the_midst_is_named_and_the_rest_are_done(sandbox: Sand
 
 
 def test_an_unreadable_image_takes_no_other_one_s_labels() -> None:
-    """Three images in grey 51, none, and grey 204; p is their grey of 255, and the labels above 1/2 are taken."""
+    """Three images in grey 51, none, and grey 204; p is their grey of 255, and the labels above 1/2 are taken.
+
+    The only label is right with max(p, 1 - p) = 0.8; the limit of 0.9 accepts neither image.
+    """
     images = torch.zeros(3, 1, 3, 4, 4, dtype=torch.uint8)
     images[0], images[2] = 51, 204
 
-    def by_grey(seen: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def by_grey(seen: torch.Tensor) -> Labelled:
         p = seen.double().mean(dim=(1, 2, 3)).numpy()[:, None] / 255
-        return p, p > 0.5
+        return Labelled(p, p > 0.5, np.maximum(p, 1 - p)[:, 0])
 
-    labeller = SimpleNamespace(label=by_grey, run=SimpleNamespace(space=SimpleNamespace(names=("bright",))))
+    labeller = SimpleNamespace(label=by_grey, run=SimpleNamespace(space=SimpleNamespace(names=("bright",))), limit=0.9)
     decoded = Decoded(images, torch.tensor([0, Reason.NOT_AN_IMAGE, 0]))
     assert list(label(labeller, ["dark", "none", "light"], decoded)) == [  # type: ignore[arg-type]
-        Prediction("dark", (), {"bright": 0.2}),
+        Prediction("dark", (), {"bright": 0.2}, 0.8, accepted=False),
         Skipped("none", "not an image"),
-        Prediction("light", (("bright", 0.8),), {"bright": 0.8}),
+        Prediction("light", (("bright", 0.8),), {"bright": 0.8}, 0.8, accepted=False),
     ]
     nothing = Decoded(torch.zeros(0, dtype=torch.uint8), torch.tensor([Reason.EMPTY]))
     assert list(label(labeller, ["none"], nothing)) == [Skipped("none", "empty file")]  # type: ignore[arg-type]
@@ -333,7 +408,7 @@ def test_an_unreadable_image_takes_no_other_one_s_labels() -> None:
 
 def test_the_most_probable_label_comes_first_and_equal_ones_in_label_order() -> None:
     p, chosen = np.array([0.6, 0.7, 0.9, 0.6]), np.array([True, False, True, True])
-    found = prediction_of("x.png", "abcd", p, chosen)
+    found = prediction_of("x.png", "abcd", p, chosen, 0.25)
     assert found.labels == (("c", 0.9), ("a", 0.6), ("d", 0.6))
     assert list(found.probabilities.items()) == [("a", 0.6), ("b", 0.7), ("c", 0.9), ("d", 0.6)]
 

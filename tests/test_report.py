@@ -138,6 +138,17 @@ def test_the_page_holds_the_scores_of_eval(sandbox: Sandbox, page: Path) -> None
     assert str(sandbox.folder) not in text, "no path of this machine"
 
 
+def test_the_page_says_which_sets_can_be_accepted(sandbox: Sandbox, page: Path) -> None:
+    """The critic's sets beside p > 0.5 of the same G, which is the baseline's."""
+    text = page.read_text(encoding="utf-8")
+    critic = sandbox.json("eval", "critic", "--decision", "rerank")["confidence"]
+    section = text[text.index('id="confidence"') : text.index('id="labels"')]
+    assert f"AURC {critic['AURC']:.2f}, accepted at 95 % right: {critic['coverage']['95']:.1f} %" in section
+    assert f"<td>{critic['independent']['AURC']:.2f}</td>" in section
+    assert 'aria-label="Risk and coverage.' in section
+    assert section.count("independent, p &gt; 0.5") == 3
+
+
 def test_the_same_runs_give_the_same_bytes(sandbox: Sandbox, page: Path) -> None:
     again = sandbox.folder / "again.html"
     sandbox.json("report", "base", "adv", "critic", "--out", again)

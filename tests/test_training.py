@@ -634,6 +634,18 @@ class TestFit:
         assert result["best_step"] == best["step"] == checkpoint.read_facts(whole_run / BEST)["step"]
         assert result["val"]["mAP"] == best["val"]["mAP"] > records[0]["val"]["mAP"]
 
+    def test_best_has_the_confidences_of_val(self, whole_run):
+        """40 rows; the facts of these tests name no critic, so labels are independent."""
+        confidence = checkpoint.read_facts(whole_run / BEST)["confidence"]
+        assert list(confidence) == ["threshold"]
+        kept = confidence["threshold"]["val"]["p > 0.5"]
+        assert kept["rows"] == len(kept["confidence"]) == len(kept["right"]) == 40
+        assert kept["confidence"] == sorted(kept["confidence"], reverse=True)
+        result = json.loads((whole_run / RESULT).read_text())
+        assert kept["right"].count("1") == round(0.4 * result["val"]["exact_match"])
+        assert confidence["threshold"]["why"] is None
+        assert 0.2 <= confidence["threshold"]["temperature"] <= 10
+
     def test_it_closes_with_the_best_evaluation(self, tmp_path):
         """Two rows of val, x = -1 without the label and x = 1 with it; G's weight is -1, then 1, then -1 again.
 
@@ -663,7 +675,8 @@ class TestFit:
         )
         fit(step, step.generator, inputs, inputs, Schedule(4, 2), tmp_path, {"stage": "test"}, SilentReporter())
         learns, scored = (True, True), (False, False)
-        assert modes == [scored, learns, learns, scored, learns, learns, scored]
+        of_confidences = scored
+        assert modes == [scored, learns, learns, scored, learns, learns, scored, of_confidences]
 
     def test_the_same_command_in_another_folder_gives_the_same_bytes(self, whole_run, tmp_path):
         torch.manual_seed(99)

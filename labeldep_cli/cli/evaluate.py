@@ -106,6 +106,8 @@ def _print_scores(evaluation: Evaluation, split: str, per_label: bool) -> None:
         print_table("true set in train", tables.SEEN, rows)
     if evaluation.by_seen is None:
         print_line("seen and unseen label sets: unknown, since the run has no record of the sets it was trained on")
+    for line in tables.confidence(record["confidence"]):
+        print_line(line)
     print_line(tables.protocol(split, record["provenance"]))
     if per_label:
         print_table("", ["label", "precision", "recall", "f1", "AP", "images"], tables.per_label(record))

@@ -50,14 +50,15 @@ def open_form(form: Format, stream: TextIO, everything: bool, folder: Path) -> F
 
 
 class _Lines:
-    """`path: label p, label p`."""
+    """`path: label p, label p; set p`, with the confidence of the whole set at the end."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
     def add(self, prediction: Prediction) -> None:
         labels = ", ".join(f"{label} {p:.2f}" for label, p in prediction.labels)
-        typer.echo(visible(f"{prediction.path}: {labels or '(no label)'}"), file=self.stream)
+        line = f"{prediction.path}: {labels or '(no label)'}; set {prediction.confidence:.2f}"
+        typer.echo(visible(line), file=self.stream)
 
     def skip(self, skipped: Skipped) -> None:
         pass
@@ -91,14 +92,15 @@ class _Csv:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.rows = csv.writer(stream, lineterminator="\n")
-        self._write("path", "labels", "probabilities", "skipped")
+        self._write("path", "labels", "probabilities", "skipped", "confidence")
 
     def add(self, prediction: Prediction) -> None:
         labels = ";".join(label for label, _ in prediction.labels)
-        self._write(prediction.path, labels, ";".join(repr(p) for _, p in prediction.labels), "")
+        p = ";".join(repr(p) for _, p in prediction.labels)
+        self._write(prediction.path, labels, p, "", repr(prediction.confidence))
 
     def skip(self, skipped: Skipped) -> None:
-        self._write(skipped.path, "", "", skipped.reason)
+        self._write(skipped.path, "", "", skipped.reason, "")
 
     def end(self) -> None:
         pass
@@ -119,12 +121,14 @@ class _Table:
         self.table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         self.table.add_column("image", overflow="fold")
         self.table.add_column("labels", overflow="fold")
+        self.table.add_column("set", justify="right")
 
     def add(self, prediction: Prediction) -> None:
         from rich.text import Text
 
         words = [part for label, p in prediction.labels for part in ((visible(label), "bold"), f" {p:.2f}   ")]
-        self.table.add_row(Text(visible(prediction.path)), Text.assemble(*words) if words else Text("(no label)"))
+        labels = Text.assemble(*words) if words else Text("(no label)")
+        self.table.add_row(Text(visible(prediction.path)), labels, f"{prediction.confidence:.2f}")
 
     def skip(self, skipped: Skipped) -> None:
         pass

@@ -76,7 +76,8 @@ def _coco(predictions: list[Prediction], folder: Path) -> dict[str, Any]:
         width, height = _size(prediction.path)
         file = Path(prediction.path).absolute()
         name = file.relative_to(folder) if file.is_relative_to(folder) else file
-        images.append({"id": image_id, "file_name": name.as_posix(), "width": width, "height": height})
+        size = {"width": width, "height": height}
+        images.append({"id": image_id, "file_name": name.as_posix(), **size, "confidence": prediction.confidence})
         annotations += [
             {
                 "id": len(annotations) + k,
@@ -104,7 +105,10 @@ def _size(path: str) -> tuple[int, int]:
 
 
 def _fiftyone(predictions: list[Prediction], folder: Path) -> dict[str, Any]:
-    """FiftyOneImageClassificationDataset with several labels an image; absolute paths need no folder `data`."""
+    """FiftyOneImageClassificationDataset with several labels an image; absolute paths need no folder `data`.
+
+    This form has no place for the confidence of a whole set.
+    """
     names = _names(predictions)
     number_of = {name: number for number, name in enumerate(names)}
     labels = {
@@ -117,7 +121,10 @@ def _fiftyone(predictions: list[Prediction], folder: Path) -> dict[str, Any]:
 
 
 def _label_studio(predictions: list[Prediction], folder: Path) -> list[dict[str, Any]]:
-    """Tasks with predictions. Their score is the certainty of the least certain label, by which tasks are sorted."""
+    """Tasks with predictions. Their score is the certainty of the least certain label, by which tasks are sorted.
+
+    The confidence of the whole set is among the task's data, which Label Studio can sort and filter by too.
+    """
     root = Path(os.environ.get(ROOT_VARIABLE) or Path.cwd().anchor)
     tasks = []
     for prediction in predictions:
@@ -132,7 +139,7 @@ def _label_studio(predictions: list[Prediction], folder: Path) -> list[dict[str,
         certainty = min((max(p, 1 - p) for p in prediction.probabilities.values()), default=0.0)
         made = {"model_version": "labeldep", "score": certainty, "result": [choices] if prediction.labels else []}
         image = f"/data/local-files/?d={quote(os.fsencode(local))}"
-        tasks.append({"data": {TO_NAME: image}, "predictions": [made]})
+        tasks.append({"data": {TO_NAME: image, "confidence": prediction.confidence}, "predictions": [made]})
     return tasks
 
 

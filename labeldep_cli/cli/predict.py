@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO, NamedTuple, TextIO
 
 import typer
 
 from labeldep_cli.cli import complete, flags
+from labeldep_cli.cli.accepted import Sorted, check
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
-from labeldep_cli.cli.formats import Format, open_form
+from labeldep_cli.cli.formats import Form, Format, open_form
 from labeldep_cli.cli.next_command import passed_on, print_next
 from labeldep_cli.cli.project_file import scoped
 from labeldep_cli.cli.show import Terminal, json_line, print_json, print_line, print_note
-from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace, Source
+from labeldep_cli.config import AcceptConfig, DecisionConfig, Machine, RunWorkspace, Source
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.files import atomic_write, make_folder, write_text
 
@@ -66,6 +67,7 @@ def predict(
         Path | None,
         typer.Option(help="File to write instead of stdout; complete when it appears.", rich_help_panel=flags.OUTPUT),
     ] = None,
+    accept: AcceptConfig,
     sidecars: Annotated[
         bool,
         typer.Option(
@@ -101,12 +103,14 @@ def predict(
     ] = False,
 ) -> None:
     """Predict the label sets of images."""
-    by = _By(scoped(ctx, run_workspace), run, machine, decision, str(weights) if weights else None, pixels.value_range)
+    moved = str(weights) if weights else None
+    by = _By(scoped(ctx, run_workspace), run, machine, decision, moved, pixels.value_range, accept)
+    check(accept, out)
     if stdin_json:
-        if images or form or out or sidecars or annotate:
+        if images or form or out or sidecars or annotate or accept.rest:
             raise typer.BadParameter(
-                "requests name the images and answers go to stdout: leave out IMG, --format, --out, --sidecars and "
-                "--annotate",
+                "requests name the images and answers go to stdout: leave out IMG, --format, --out, --rest, --sidecars "
+                "and --annotate",
                 param_hint="--stdin-json",
             )
         raise typer.Exit(_serve(by, everything))
@@ -115,12 +119,17 @@ def predict(
     if json and form not in (None, "jsonl"):
         raise typer.BadParameter(f"--json prints JSON, not {form}: leave out one of the two", param_hint="--format")
     piped = "-" in images
-    form = "jsonl" if json else form or _form(out, piped)
-    code = _label(by, images, form, out, sidecars, annotate, everything)
+    form = "jsonl" if json else form
+    code = _label(by, images, _Places(form, out, piped), sidecars, annotate, everything)
     if not piped and _is_terminal():
         named = (run,) if run else ()
+        for_tools = (form or _form(out, piped)) not in ("lines", "table", "csv")
         print_next(
-            ctx, "export", *named, values=passed_on(ctx, run_workspace), json=form not in ("lines", "table", "csv")
+            ctx,
+            "export",
+            *named,
+            values=passed_on(ctx, run_workspace),
+            json=for_tools,
         )
     raise typer.Exit(code)
 
@@ -134,13 +143,25 @@ class _By(NamedTuple):
     decision: DecisionConfig
     weights: str | None
     value_range: str | None
+    accept: AcceptConfig
+
+
+class _Places(NamedTuple):
+    """Where label sets go: the format that the user names, --out, and whether paths come from a pipe."""
+
+    named: Format | None
+    out: Path | None
+    piped: bool
+
+    def form(self, path: Path | None) -> Format:
+        """The format of a file, or of stdout."""
+        return self.named or _form(path, self.piped)
 
 
 def _label(
     by: _By,
     images: list[str],
-    form: Format,
-    out: Path | None,
+    places: _Places,
     sidecars: bool,
     annotate: Path | None,
     everything: bool,
@@ -159,11 +180,11 @@ def _label(
     # Paths from a pipe are labelled as they arrive. All others are listed first, so that their number is known.
     paths = expand(_words(images), print_note) if "-" in images else list(expand(images, print_note))
     copies = Copies(annotate, paths if isinstance(paths, list) else None) if annotate else None
-    reporter = Terminal(bars=out is not None or form == "table" or not _is_terminal())
+    reporter = Terminal(bars=places.out is not None or places.form(None) == "table" or not _is_terminal())
     done = skipped = 0
-    with _destination(out) as stream:
-        printer = open_form(form, stream, everything, out.parent if out else Path.cwd())
-        for result in run_pipeline(*by[:5], paths, reporter, by.value_range, copies):
+    with ExitStack() as stack:
+        printer = _printer(stack, places, by.accept, everything)
+        for result in run_pipeline(*by[:5], paths, reporter, by.value_range, copies, by.accept):
             if isinstance(result, Skipped):
                 skipped += 1
                 printer.skip(result)
@@ -182,13 +203,24 @@ def _label(
     return ExitCode.of(bool(skipped))
 
 
+def _printer(stack: ExitStack, places: _Places, accept: AcceptConfig, everything: bool) -> Form:
+    """Open what prints the label sets, with its files."""
+
+    def opened(path: Path | None) -> Form:
+        folder = path.parent if path else Path.cwd()
+        return open_form(places.form(path), stack.enter_context(_destination(path)), everything, folder)
+
+    printer = opened(places.out)
+    return printer if accept.accepts_all else Sorted(printer, opened(accept.rest) if accept.rest else None)
+
+
 def _serve(by: _By, everything: bool) -> ExitCode:
     """Answer requests until stdin ends, and return the exit code."""
     from labeldep_cli.labelling.serve import complete
     from labeldep_cli.pipelines.serve import serve
 
     all_complete = True
-    for answer in serve(*by[:5], _stdin(), everything, Terminal(), by.value_range):
+    for answer in serve(*by[:5], _stdin(), everything, Terminal(), by.value_range, by.accept):
         print_json(answer)
         all_complete = all_complete and complete(answer)
     return ExitCode.of(not all_complete)

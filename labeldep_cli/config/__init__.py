@@ -39,6 +39,8 @@ from labeldep_cli.config.reading import read_size
 from labeldep_cli.config.settings import Setting, changed, flags_of, like, pick, setting, settings_of
 from labeldep_cli.config.training import Config, PretrainConfig, TrainingConfig
 from labeldep_cli.config.using import (
+    ACCEPT_ALL,
+    AcceptConfig,
     AuditConfig,
     DecisionConfig,
     EvalConfig,
@@ -48,6 +50,7 @@ from labeldep_cli.config.using import (
 )
 
 __all__ = [
+    "ACCEPT_ALL",
     "DEFAULT_BACKBONE",
     "DEFAULT_EXPORT_FORMAT",
     "DEFAULT_HEAD",
@@ -58,6 +61,7 @@ __all__ = [
     "PIXELS",
     "READING",
     "TUNED",
+    "AcceptConfig",
     "AdversarialConfig",
     "AuditConfig",
     "Config",

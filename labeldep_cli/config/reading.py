@@ -44,6 +44,22 @@ def read_threshold(text: str) -> str:
     return text
 
 
+def read_precision(text: str) -> float:
+    """A share above 0 and at most 1, from "0.95" or "95%".
+
+    Raises:
+        ValueError: the text is not such a share; a number above 1 needs its %.
+    """
+    number, is_percent = text.strip().removesuffix("%"), text.strip().endswith("%")
+    try:
+        share = float(number) / (100 if is_percent else 1)
+    except ValueError:
+        share = math.nan
+    if not 0 < share <= 1:
+        raise ValueError(f"{text!r}: name a share such as 0.95 or 95%")
+    return share
+
+
 def read_numbers(text: str) -> tuple[int, ...]:
     """The integers of a list such as "1,3".
 

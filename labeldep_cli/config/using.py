@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from labeldep_cli.config.adversarial import AdversarialConfig
 from labeldep_cli.config.choices import DEFAULT_BACKBONE, DecisionKind, EvalDecisionKind
-from labeldep_cli.config.reading import read_names, read_numbers, read_threshold
+from labeldep_cli.config.reading import read_names, read_numbers, read_precision, read_threshold
 from labeldep_cli.config.settings import like, setting, settings_of
 from labeldep_cli.config.training import PretrainConfig, TrainingConfig
 
@@ -79,6 +79,50 @@ class EvalConfig:
         help=f"{settings_of(DecisionConfig)['rule'].help} all: one table of every decision, with the best for each "
         "purpose, chosen on val.",
     )
+
+
+@dataclass(frozen=True)
+class AcceptConfig:
+    """Which predicted sets are accepted by their confidence, and where the others go.
+
+    Attributes:
+        min_confidence: the smallest confidence of an accepted set.
+        auto_accept: instead of it, the share 0..1 of the accepted sets of val that must be right.
+        rest: None to name the images of the other sets on stderr.
+    """
+
+    min_confidence: float | None = setting(
+        None,
+        "Accept only sets with at least this probability of being exactly right.",
+        panel="Output",
+        min=0.0,
+        max=1.0,
+        metavar="P",
+        default_text="accept all",
+    )
+    auto_accept: float | None = setting(
+        None,
+        "Accept only sets above the lowest confidence at which this share of val's sets is exactly right: 0.95 or 95%.",
+        panel="Output",
+        parser=read_precision,
+        metavar="PRECISION",
+        default_text="accept all",
+    )
+    rest: Path | None = setting(
+        None,
+        "File for the sets that are not accepted, in the format of its ending or of --format.",
+        panel="Output",
+        metavar="FILE",
+        default_text="none, their images are named on stderr",
+    )
+
+    @property
+    def accepts_all(self) -> bool:
+        """Whether no confidence is asked for."""
+        return self.min_confidence is None and self.auto_accept is None
+
+
+ACCEPT_ALL = AcceptConfig()
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,12 @@ class Decided:
     Attributes:
         sets: bool [N, L].
         confidence: p(set|x) of each set, the probability that it is exactly right, float64 [N], 0..1.
+        at: the confidence at another temperature, to choose one; None if the decision has no temperature.
     """
 
     sets: NDArray[np.bool_]
     confidence: NDArray[np.float64]
+    at: Callable[[float], NDArray[np.float64]] | None = None
 
 
 class Decision(Protocol):
@@ -80,9 +82,13 @@ class ByThreshold:
     def decide(self, outputs: Outputs) -> Decided:
         """Compare probabilities with the threshold; the confidence is a product over independent labels."""
         sets = self.rule.decide(probabilities(outputs.logits))
-        logits = torch.from_numpy(outputs.logits).double()
-        log_p = independent_log_probability(logits, torch.from_numpy(sets), self.temperature)
-        return Decided(sets, log_p.exp().numpy())
+        logits, chosen = torch.from_numpy(outputs.logits).double(), torch.from_numpy(sets)
+
+        def at(temperature: float) -> NDArray[np.float64]:
+            p: NDArray[np.float64] = independent_log_probability(logits, chosen, temperature).exp().numpy()
+            return p
+
+        return Decided(sets, at(self.temperature), at)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON value of the rule (`DecisionRule.to_json`)."""
@@ -151,5 +157,10 @@ class ByOwnPosterior:
 
 def _chosen(posterior: SetPosterior, rule: DecisionKind, temperature: float) -> Decided:
     chosen = posterior.best() if rule == "rerank" else best_expected_f1(posterior.sets, posterior.probabilities())
-    confidence = posterior.probability_of(chosen, temperature)
-    return Decided(chosen.cpu().numpy(), confidence.double().cpu().numpy())
+    same = (posterior.sets == chosen[:, None]).all(dim=2)  # [N, K], found once for all temperatures
+
+    def at(temperature: float) -> NDArray[np.float64]:
+        p: NDArray[np.float64] = (posterior.probabilities(temperature) * same).sum(dim=1).double().cpu().numpy()
+        return p
+
+    return Decided(chosen.cpu().numpy(), at(temperature), at)

@@ -19,6 +19,7 @@ from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, c
 from labeldep_cli.evaluation.metrics import ApVariant, Scores
 from labeldep_cli.evaluation.posterior import SetPosterior
 from labeldep_cli.evaluation.seen import BySeen, score_by_seen, seen_in_train
+from labeldep_cli.experiments.confidence import confidence_scores
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs
@@ -42,6 +43,7 @@ class Evaluation:
         skipped: rows of the split without an image that can be read.
         provenance: everything else that the numbers depend on.
         images_read: whether images were read; False if a finished cache was enough.
+        confidence: what the sets' probabilities are worth, as `confidence.confidence_scores` returns it.
         by_seen: the scores of images whose true set occurs in train, and of the others; None if train's sets are
             unknown.
     """
@@ -54,6 +56,7 @@ class Evaluation:
     skipped: tuple[Skipped, ...]
     provenance: dict[str, Any]
     images_read: bool
+    confidence: dict[str, Any]
     by_seen: BySeen | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -65,6 +68,7 @@ class Evaluation:
             "decision": self.rule.to_json(),
             **self.scores.to_json(),
             **({} if self.by_seen is None else self.by_seen.to_json()),
+            "confidence": self.confidence,
             "skipped": [skip.to_json() for skip in self.skipped],
             "provenance": self.provenance,
         }
@@ -148,13 +152,23 @@ class SplitPredictions:
         names = (self.run.folder, self.project.dataset.name, self.split)
         images_read = bool(self.project.images_read)
         by_seen = self._by_seen(decided, decision.ap)
-        return Evaluation(*names, rule, scores, self.inputs.skipped, provenance, images_read, by_seen), decided
+        confidence = confidence_scores(self.run, decision, decided, self.independent, self.inputs.labels.numpy())
+        evaluation = Evaluation(*names, rule, scores, self.inputs.skipped, provenance, images_read, confidence, by_seen)
+        return evaluation, decided
 
     def _by_seen(self, decided: Decided, ap: ApVariant) -> BySeen | None:
         if self.seen is None:
             return None
         labels, names = self.inputs.labels.numpy(), self.inputs.space.names
         return score_by_seen(self.logits, decided.sets, labels, names, self.seen, ap)
+
+    @cached_property
+    def independent(self) -> Decided:
+        """The sets p > 0.5, with products of independent probabilities: what a decision's confidence is compared with.
+
+        These are the most probable sets of independent labels.
+        """
+        return self.decided(DecisionConfig())[1]
 
 
 def predict_split(

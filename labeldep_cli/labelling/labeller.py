@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +28,20 @@ from labeldep_cli.runs.decisions import decision_of
 from labeldep_cli.runs.run import Run
 
 
+class Labelled(NamedTuple):
+    """The label sets of B images.
+
+    Attributes:
+        probabilities: of each label, [B, L]; NaN for an image whose features are not finite in the run's precision.
+        sets: bool [B, L]; empty for such an image.
+        confidence: the probability that the set is exactly right, [B]; NaN for such an image.
+    """
+
+    probabilities: NDArray[np.float64]
+    sets: NDArray[np.bool_]
+    confidence: NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Labeller:
     """Labels images, or ready features.
@@ -39,6 +54,7 @@ class Labeller:
         side: height and width of an image in pixels; 0 for ready features.
         rules: how image files become 8-bit RGB.
         device: the device to compute on.
+        limit: the confidence at which a set is accepted, 0..1; None if sets are not accepted or rejected.
     """
 
     run: Run
@@ -48,17 +64,18 @@ class Labeller:
     side: int
     rules: PixelRules
     device: torch.device
+    limit: float | None = None
 
     @torch.inference_mode()
-    def label(self, images: Tensor) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def label(self, images: Tensor) -> Labelled:
         """Label images that went through the test transform (`features.views.cut`, view 0), or ready features.
 
         Args:
             images: uint8 [B, 3, side, side], or features [B, F].
 
         Returns:
-            Probabilities [B, L] and label sets [B, L]. An image whose features are not finite in this run's precision
-            gets NaN and the empty set; extraction leaves such images out.
+            Probabilities, sets and confidences. An image whose features are not finite in this run's precision gets
+            NaN and the empty set; extraction leaves such images out.
         """
         # The copy need not block: the results' copy to the CPU waits for it.
         on_device = images.to(self.device, non_blocking=True)
@@ -66,14 +83,15 @@ class Labeller:
         finite = _finite(features)
         p = np.full((len(finite), len(self.run.space)), np.nan)
         sets = np.zeros(p.shape, dtype=np.bool_)
+        confidence = np.full(len(finite), np.nan)
         if finite.all():
-            p, sets = self._decide(on_device, features)
-        elif finite.any():
+            return self._decide(on_device, features)
+        if finite.any():
             rows = torch.from_numpy(np.flatnonzero(finite)).to(self.device)
-            p[finite], sets[finite] = self._decide(on_device[rows], features[rows])
-        return p, sets
+            p[finite], sets[finite], confidence[finite] = self._decide(on_device[rows], features[rows])
+        return Labelled(p, sets, confidence)
 
-    def _decide(self, images: Tensor, features: Tensor) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def _decide(self, images: Tensor, features: Tensor) -> Labelled:
         logits = self.generator.classify(features).float().cpu().numpy()
         own = partial(self._own, features) if self.run.joint else None
         critic_features = []
@@ -82,11 +100,13 @@ class Labeller:
             critic_features.append(self._z(images, features))
             return critic_features[-1]
 
-        p, sets = probabilities(logits), self.decision.decide(Outputs(logits, z, own)).sets
+        p, decided = probabilities(logits), self.decision.decide(Outputs(logits, z, own))
+        sets, confidence = decided.sets, decided.confidence
         for z_features in critic_features:
-            finite = _finite(z_features)[:, None]
-            p, sets = np.where(finite, p, np.nan), sets & finite
-        return p, sets
+            finite = _finite(z_features)
+            p, sets = np.where(finite[:, None], p, np.nan), sets & finite[:, None]
+            confidence = np.where(finite, confidence, np.nan)
+        return Labelled(p, sets, confidence)
 
     def _own(self, features: Tensor, count: int) -> SetPosterior:
         """The most probable label sets of a joint head."""

@@ -22,7 +22,7 @@ from labeldep_cli.features.deep import NoValueRange
 from labeldep_cli.features.images import UnreadableImage, as_rgb, read_image
 from labeldep_cli.features.reasons import Reason
 from labeldep_cli.features.views import cut
-from labeldep_cli.labelling.labeller import Labeller, open_features_labeller, open_labeller
+from labeldep_cli.labelling.labeller import Labelled, Labeller, open_features_labeller, open_labeller
 from labeldep_cli.labelling.paths import BATCH
 from labeldep_cli.labelling.prediction import Prediction, prediction_of
 from labeldep_cli.progress import SilentReporter
@@ -86,6 +86,15 @@ class Model:
         Returns:
             Probabilities [B, L] and sets [B, L]; NaN and empty if features are not finite in the run's precision.
         """
+        return self.labeller.label(x)[:2]
+
+    def decide(self, x: Tensor) -> Labelled:
+        """Compute probabilities, label sets and the confidence of each set, for the same inputs as `__call__`.
+
+        Returns:
+            `probabilities` [B, L], `sets` [B, L] and `confidence` [B], the probability that the whole set is exactly
+            right; NaN and empty if features are not finite in the run's precision.
+        """
         return self.labeller.label(x)
 
     def predict(self, images: Iterable[ImageLike] | str | PathLike[str] | Image.Image) -> list[Prediction]:
@@ -96,7 +105,8 @@ class Model:
 
         Returns:
             One `Prediction` per image, in order: `labels`, (name, probability) of its label set, most probable first;
-            `probabilities` of all labels; `path`, empty if the image has none.
+            `confidence`, the probability that the whole set is exactly right; `probabilities` of all labels; `path`,
+            empty if the image has none.
 
         Raises:
             DatasetError: an image cannot be read, or its features exceed the range of 16 bits; the error names it.
@@ -104,15 +114,17 @@ class Model:
         sequence = [images] if isinstance(images, str | PathLike | Image.Image) else images
         predictions, remaining = [], iter(sequence)
         while batch := list(islice(remaining, BATCH)):
-            rows = zip(batch, *self.label(torch.stack([self.prepare(image) for image in batch])), strict=True)
-            predictions += [self._prediction(image, p, chosen) for image, p, chosen in rows]
+            rows = zip(batch, *self.decide(torch.stack([self.prepare(image) for image in batch])), strict=True)
+            predictions += [self._prediction(*row) for row in rows]
         return predictions
 
-    def _prediction(self, image: ImageLike, p: NDArray[np.float64], chosen: NDArray[np.bool_]) -> Prediction:
+    def _prediction(
+        self, image: ImageLike, p: NDArray[np.float64], chosen: NDArray[np.bool_], confidence: float
+    ) -> Prediction:
         if np.isnan(p).any():
             why = "features not finite" if self.labeller.run.has_features else Reason.NOT_FINITE.text
             raise DatasetError(f"{_description(image)}: {why}", "Leave it out, as extraction does.")
-        return prediction_of(_path(image), self.labels, p, chosen)
+        return prediction_of(_path(image), self.labels, p, chosen, float(confidence))
 
     def prepare(self, image: ImageLike) -> Tensor:
         """Apply the test transform to one image.

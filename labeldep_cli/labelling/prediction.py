@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,15 @@ class Prediction:
         path: the path as the user wrote it.
         labels: (name, probability 0..1) of each label in the set, most probable first.
         probabilities: the probabilities of all labels, in label order.
+        confidence: the probability that the whole set is exactly right, 0..1.
+        accepted: whether the confidence reaches the limit that the user has set; None if there is no limit.
     """
 
     path: str
     labels: tuple[tuple[str, float], ...]
     probabilities: dict[str, float]
+    confidence: float
+    accepted: bool | None = None
 
 
 def record(outcome: Prediction | Skipped, everything: bool) -> dict[str, Any]:
@@ -41,7 +45,9 @@ def record(outcome: Prediction | Skipped, everything: bool) -> dict[str, Any]:
     if isinstance(outcome, Skipped):
         return {"path": outcome.path, "skipped": outcome.reason}
     labels = [{"label": label, "probability": p} for label, p in outcome.labels]
-    result: dict[str, Any] = {"path": outcome.path, "labels": labels}
+    result: dict[str, Any] = {"path": outcome.path, "labels": labels, "confidence": outcome.confidence}
+    if outcome.accepted is not None:
+        result["accepted"] = outcome.accepted
     return {**result, "probabilities": outcome.probabilities} if everything else result
 
 
@@ -63,8 +69,12 @@ def label(labeller: Labeller, paths: Sequence[str], decoded: Decoded) -> Iterato
         if reason:
             yield Skipped(path, Reason(reason).text)
             continue
-        p, chosen = next(rows)
-        yield Skipped(path, Reason.NOT_FINITE.text) if np.isnan(p).any() else prediction_of(path, names, p, chosen)
+        p, chosen, confidence = next(rows)
+        if np.isnan(p).any():
+            yield Skipped(path, Reason.NOT_FINITE.text)
+            continue
+        accepted = None if labeller.limit is None else bool(confidence >= labeller.limit)
+        yield replace(prediction_of(path, names, p, chosen, float(confidence)), accepted=accepted)
 
 
 def _readable_images(decoded: Decoded) -> Tensor:
@@ -73,11 +83,14 @@ def _readable_images(decoded: Decoded) -> Tensor:
     return images if good.all() else images[good]
 
 
-def prediction_of(path: str, names: Sequence[str], p: NDArray[np.float64], chosen: NDArray[np.bool_]) -> Prediction:
-    """Make a `Prediction` from an image's probabilities [L] and label set [L]."""
+def prediction_of(
+    path: str, names: Sequence[str], p: NDArray[np.float64], chosen: NDArray[np.bool_], confidence: float
+) -> Prediction:
+    """Make a `Prediction` from an image's probabilities [L], its label set [L] and the set's confidence."""
     ranked = sorted(map(int, np.flatnonzero(chosen)), key=lambda k: (-p[k], k))
     return Prediction(
         path,
         tuple((names[k], float(p[k])) for k in ranked),
         {name: float(value) for name, value in zip(names, p, strict=True)},
+        confidence,
     )

@@ -26,6 +26,7 @@ from labeldep_cli.models.export import FORMATS, OPSET, OUTPUTS, Exported, FileFo
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.progress import Reporter, SilentReporter
+from labeldep_cli.runs.decisions import confidence_facts, temperature_of
 from labeldep_cli.runs.find import open_and_announce
 from labeldep_cli.runs.run import Run
 
@@ -209,6 +210,7 @@ def _facts(run: Run, x: NDArray[Any]) -> dict[str, Any]:
             "preprocessing": _preprocessing(run),
         },
         "outputs": list(OUTPUTS),
+        "confidence": _confidence(run),
         "backbone": run.facts["backbone"],
         "head": run.head_kind,
         **({"probabilities": _MARGINALS} if run.joint else {}),
@@ -223,6 +225,19 @@ def _facts(run: Run, x: NDArray[Any]) -> dict[str, Any]:
             "checkpoint_sha256": sha256(run.best),
             "versions": versions(),
         },
+    }
+
+
+def _confidence(run: Run) -> dict[str, Any]:
+    """How to compute the confidence of a set from the file's outputs, for labels that are independent."""
+    decision = DecisionConfig()
+    facts = confidence_facts(decision, run)
+    return {
+        "temperature": temperature_of(decision, run),
+        "calibrated": facts is not None and facts["why"] is None,
+        "formula": "the product over all labels of q for a label in the set and 1 - q for one that is not, "
+        "with q = sigmoid(logit / temperature)",
+        "critic": "the confidence of a set that a critic chose needs the run: labeldep predict --decision rerank",
     }
 
 

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from labeldep_cli.compute.devices import pick_device, set_up_device
-from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
+from labeldep_cli.config import ACCEPT_ALL, AcceptConfig, DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.features.reasons import Reason
 from labeldep_cli.features.value_ranges import measured, shown, suggested_range
+from labeldep_cli.labelling.acceptance import acceptance_of, limited
 from labeldep_cli.labelling.copies import Copies
 from labeldep_cli.labelling.labeller import open_labeller
 from labeldep_cli.labelling.prediction import Prediction
@@ -29,6 +30,7 @@ def predict(
     reporter: Reporter,
     value_range: str | None = None,
     copies: Copies | None = None,
+    accept: AcceptConfig = ACCEPT_ALL,
 ) -> Iterator[Prediction | Skipped]:
     """Label images in order. The memory in use does not depend on their number.
 
@@ -44,16 +46,19 @@ def predict(
         reporter: takes notes.
         value_range: "LOW,HIGH" for pixels with more than 8 bits, if the run has none.
         copies: writes an annotated copy of each labelled image; None for no copies.
+        accept: which sets are accepted; each prediction says whether it is.
 
     Yields:
         For each image its prediction, or why it was skipped.
 
     Raises:
-        LabeldepError: there is no such run, it is a run on ready features, or the weights are not the run's.
+        LabeldepError: there is no such run, it is a run on ready features, the weights are not the run's, or val
+            does not reach the precision that `accept` asks for.
     """
     run = open_and_announce(run_name, run_workspace, reporter)
     set_up_device(pick_device(machine.device))
-    labeller = open_labeller(run, machine, decision, weights, reporter, value_range)
+    acceptance = acceptance_of(accept, decision, run)
+    labeller = limited(open_labeller(run, machine, decision, weights, reporter, value_range), acceptance, reporter)
     without_range: list[ImageFile] = []
     with reporter.bar("labelling", len(images) if isinstance(images, Sequence) else None, "images") as bar:
         for outcome in labelled(labeller, images, machine.n_workers):

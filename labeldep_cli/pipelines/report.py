@@ -17,6 +17,7 @@ from labeldep_cli.files import make_folder, write_text
 from labeldep_cli.progress import Reporter
 from labeldep_cli.reports.figure import RUNS
 from labeldep_cli.reports.page import render
+from labeldep_cli.reports.run_report.confidence import HEAD, confidence_rows, risk_figure
 from labeldep_cli.reports.run_report.gallery import photo_grids
 from labeldep_cli.reports.run_report.images import asks_critic, choosable
 from labeldep_cli.reports.run_report.labels import label_rows, pairing
@@ -127,6 +128,9 @@ def _write(reports: Sequence[RunReport], seed: int, out: Path, reporter: Reporte
         protocol=protocol_rows(reports),
         remarks=remarks(reports, compared),
         score_figures=score_figures(reports),
+        risk_figure=risk_figure(reports),
+        confidence_columns=HEAD,
+        confidences=confidence_rows(reports),
         training_figures=training_figures(reports),
         labels=label_rows(reports),
         pairing=pairing(reports, seed),

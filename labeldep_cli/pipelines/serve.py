@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from labeldep_cli.compute.devices import pick_device, set_up_device
-from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
+from labeldep_cli.config import ACCEPT_ALL, AcceptConfig, DecisionConfig, Machine, RunWorkspace
+from labeldep_cli.labelling.acceptance import acceptance_of, limited
 from labeldep_cli.labelling.labeller import open_labeller
 from labeldep_cli.labelling.serve import REQUEST_FORMS, Answer, answer, threads_for_one
 from labeldep_cli.progress import Reporter
@@ -24,6 +25,7 @@ def serve(
     everything: bool,
     reporter: Reporter,
     value_range: str | None = None,
+    accept: AcceptConfig = ACCEPT_ALL,
 ) -> Iterator[Answer]:
     """Answer requests, one by one, in this process.
 
@@ -37,17 +39,20 @@ def serve(
         everything: add the probabilities of all labels to the answers.
         reporter: gets a note as soon as requests can be answered without a start-up delay.
         value_range: "LOW,HIGH" for pixels with more than 8 bits, if the run has none.
+        accept: which sets are accepted; each answer says whether it is.
 
     Yields:
-        One answer per request: `path` (null for an `image`) and `labels`, or `path` and `skipped`; for `paths` a list
-        of these in `predictions`; for an invalid request `error`. The answer contains the request's `id`.
+        One answer per request: `path` (null for an `image`), `labels` and `confidence`, or `path` and `skipped`; for
+        `paths` a list of these in `predictions`; for an invalid request `error`. It contains the request's `id`.
 
     Raises:
-        LabeldepError: there is no such run, it is a run on ready features, or the weights are not the run's.
+        LabeldepError: there is no such run, it is a run on ready features, the weights are not the run's, or val
+            does not reach the precision that `accept` asks for.
     """
     run = open_and_announce(run_name, run_workspace, reporter)
     set_up_device(pick_device(machine.device))
-    labeller = open_labeller(run, machine, decision, weights, reporter, value_range)
+    acceptance = acceptance_of(accept, decision, run)
+    labeller = limited(open_labeller(run, machine, decision, weights, reporter, value_range), acceptance, reporter)
     few, every = threads_for_one(labeller), torch.get_num_threads()
     reporter.note(f"ready: one request a line, {REQUEST_FORMS}")
     try:

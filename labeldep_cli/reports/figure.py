@@ -59,6 +59,7 @@ class Line:
         letter: its name in the legend.
         x, y: points [T] of the line.
         marks: (x, y, filled) of single points, on the line or off it.
+        thin: whether it is a run's second line, for comparison with the first; the legend leaves it out.
     """
 
     run: int
@@ -66,6 +67,7 @@ class Line:
     x: _Numbers
     y: _Numbers
     marks: Sequence[tuple[float, float, bool]] = ()
+    thin: bool = False
 
 
 def figure(name: str, title: str, description: str, x: str, y: str, lines: Sequence[Line]) -> Markup:
@@ -93,8 +95,9 @@ def figure(name: str, title: str, description: str, x: str, y: str, lines: Seque
             axes.set_ylabel(y)
         for line in lines:
             _draw(axes, line)
-        if len(lines) > 1:
-            axes.legend(frameon=False, handlelength=3.2, ncols=len(lines), loc="lower right", bbox_to_anchor=(1, 1))
+        named = sum(not line.thin for line in lines)
+        if named > 1:
+            axes.legend(frameon=False, handlelength=3.2, ncols=named, loc="lower right", bbox_to_anchor=(1, 1))
         stream = io.StringIO()
         sheet.savefig(stream, format="svg", metadata={"Date": None})
     return Markup(_inline(stream.getvalue(), name, f"{title}. {description}"))  # matplotlib escapes its text
@@ -102,7 +105,9 @@ def figure(name: str, title: str, description: str, x: str, y: str, lines: Seque
 
 def _draw(axes: Axes, line: Line) -> None:
     colour, sign = _COLOURS[line.run], _SIGNS[line.run]
-    axes.plot(line.x, line.y, color=colour, linestyle=_DASHES[line.run], linewidth=2, label=line.letter)
+    label = f"_{line.letter}" if line.thin else line.letter  # matplotlib's legend leaves out what begins with _
+    width = 0.9 if line.thin else 2
+    axes.plot(line.x, line.y, color=colour, linestyle=_DASHES[line.run], linewidth=width, label=label)
     for x, y, filled in line.marks:
         axes.plot([x], [y], sign, color=colour, markersize=8, markerfacecolor=colour if filled else "none", mew=1.8)
 

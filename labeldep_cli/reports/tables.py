@@ -97,6 +97,32 @@ def decision(rule: Mapping[str, Any]) -> str:
     return ", ".join(words) + (f" ({source})" if source.startswith("tuned") else "")
 
 
+def confidence(scores: Mapping[str, Any]) -> list[str]:
+    """What the confidences of a run's sets are worth, in two lines; empty if no row has a known label.
+
+    Args:
+        scores: the value of the key `confidence` of an evaluation's JSON.
+    """
+    if scores["AURC"] is None:
+        return []
+    kind = f"temperature {scores['temperature']:.3g}" if scores["calibrated"] else "not calibrated"
+    return [
+        f"confidence of a set ({kind}): {_worth(scores)}",
+        f"  independent labels, p > 0.5: {_worth(scores['independent'])}",
+    ]
+
+
+def _worth(scores: Mapping[str, Any]) -> str:
+    precisions, shares = (
+        ", ".join(scores["coverage"]),
+        ", ".join(f"{share:.1f}" for share in scores["coverage"].values()),
+    )
+    return (
+        f"AURC {scores['AURC']:.2f}; accepted at {precisions} % right: {shares} %; ECE {scores['ECE']:.1f} "
+        f"(by chance {scores['ECE_by_chance']:.1f})"
+    )
+
+
 def protocol(split: str, provenance: Mapping[str, Any]) -> str:
     """One line that says what the scores depend on; hashes are shortened."""
     weights = f" (weights {provenance['weights_sha256'][:8]})" if provenance["weights_sha256"] else ""

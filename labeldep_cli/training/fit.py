@@ -22,6 +22,8 @@ from labeldep_cli.models.generator import Generator
 from labeldep_cli.progress import Reporter, TrainingProgress
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import BEST, RESULT
+from labeldep_cli.runs.run import Run
+from labeldep_cli.training.confidence import calibrated
 from labeldep_cli.training.state import State, load_best, packed_networks, resume, save
 from labeldep_cli.training.steps import Step
 from labeldep_cli.training.tally import Tally, diverged
@@ -134,27 +136,34 @@ def fit(
                 raise KeyboardInterrupt
     world.wait()
     load_best(step, folder)
-    _finish(state, step, val, folder, facts, reporter, world)
+    _finish(state, step, generator, val, folder, facts, reporter, world)
     return state
 
 
 def _finish(
     state: State,
     step: Step,
+    generator: Generator,
     val: Inputs,
     folder: Path,
     facts: Mapping[str, Any],
     reporter: Reporter,
     world: World,
 ) -> None:
-    """Choose the weights of the best critic at test time, store them in `best`, and write the result."""
+    """Choose on val what decisions at test time need, store it in `best`, and write the result.
+
+    These are the weights of the best critic, and the temperature of each confidence.
+    """
     if "critic" in step.networks():
         reporter.note("choosing the critic's weight for test time on val")
     weights = step.test_weights(val)
+    logits = collect_logits(generator, val, world)
     with world.first_alone() as first:
         if first:
-            if weights:
-                checkpoint.save(folder / BEST, packed_networks(step), {**facts, **state.best, **weights})
+            of_best = {**facts, **state.best, **weights}
+            checkpoint.save(folder / BEST, packed_networks(step), of_best)  # the decisions are read from there
+            confidence = calibrated(Run(folder, {}, of_best), generator, logits, val, reporter)
+            checkpoint.save(folder / BEST, packed_networks(step), {**of_best, "confidence": confidence})
             result = {"steps": state.step, "best_step": state.best["step"], "stopped_early": state.stopped}
             chosen = {name: state.best[name] for name in ("val", "thresholds")}
             write_json(folder / RESULT, {**result, **chosen, "beta": None, **weights})

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.config import DecisionConfig
+from labeldep_cli.evaluation.decisions import Decided
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.experiments.scores import Evaluation, SplitPredictions
 from labeldep_cli.reports import tables
@@ -34,14 +35,19 @@ class RunReport:
         own: index of the run's own evaluation: that of the sets of a critic, if only the critic was trained, or of a
             joint head; else the tuned threshold's. The page uses these sets, so that no difference comes from a
             threshold left at 0.5.
-        sets: the sets of that evaluation, bool [N, L].
+        decided: the sets of that evaluation, with their confidences.
     """
 
     number: int
     predictions: SplitPredictions
     evaluations: tuple[Evaluation, ...]
     own: int
-    sets: NDArray[np.bool_]
+    decided: Decided
+
+    @property
+    def sets(self) -> NDArray[np.bool_]:
+        """The run's own sets, bool [N, L]."""
+        return self.decided.sets
 
     @property
     def letter(self) -> str:
@@ -108,7 +114,7 @@ def _run_report(number: int, predictions: SplitPredictions) -> RunReport:
     decisions = (_HALF, _TUNED, _SETS) if by_set else (_HALF, _TUNED)
     evaluated = [predictions.evaluated(decision) for decision in decisions]
     own = len(decisions) - 1 if by_set and (freezes(run) or run.joint) else 1
-    return RunReport(number, predictions, tuple(evaluation for evaluation, _ in evaluated), own, evaluated[own][1].sets)
+    return RunReport(number, predictions, tuple(evaluation for evaluation, _ in evaluated), own, evaluated[own][1])
 
 
 def freezes(run: Run) -> bool:

@@ -13,7 +13,12 @@ from labeldep_cli.config.training import BELOW_ONE, TrainingConfig
 
 def _by_critic(name: str) -> DefaultText:
     """The text of a default that depends on the critic."""
-    return lambda config: f"{config.PAPER[name]:g}, with --critic nce {config.NCE[name]:g}"
+
+    def text(config: type[AdversarialConfig]) -> str:
+        paper, nce = config.PAPER[name], config.NCE[name]
+        return f"{paper:g}" if paper == nce else f"{paper:g}, with --critic nce {nce:g}"
+
+    return text
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,12 @@ class AdversarialConfig(TrainingConfig):
     )
     critic_beta1: float = setting(0.5, "Adam beta1 of the critic.", panel="The paper's own", min=0, max=BELOW_ONE)
     critic_beta2: float = setting(0.9, "Adam beta2 of the critic.", panel="The paper's own", min=0, max=BELOW_ONE)
+    critic_weight_decay: float | None = setting(
+        None,
+        "Decoupled weight decay of the critic (AdamW), as --weight-decay.",
+        min=0.0,
+        default_text=_by_critic("critic_weight_decay"),
+    )
     leaky_slope: float = setting(0.2, "Slope of the critic's LeakyReLU.", panel="The paper's own", min=0)
 
     STAGE: ClassVar[str] = "adversarial"
@@ -107,8 +118,13 @@ class AdversarialConfig(TrainingConfig):
     # several hundred updates.
     HEAD_LENGTH: ClassVar[tuple[int, int]] = (10, 500)  # epochs, and minimum number of updates
     FULL_LENGTH: ClassVar[tuple[int, int]] = (5, 50)
-    PAPER: ClassVar[Mapping[str, Any]] = {"critic_layers": 8, "critic_lr": 1e-4}
-    NCE: ClassVar[Mapping[str, Any]] = {"critic_layers": 1, "critic_lr": 3e-4, "noise_samples": 16}
+    PAPER: ClassVar[Mapping[str, Any]] = {"critic_layers": 8, "critic_lr": 1e-4, "critic_weight_decay": 0.0}
+    NCE: ClassVar[Mapping[str, Any]] = {
+        "critic_layers": 1,
+        "critic_lr": 3e-4,
+        "critic_weight_decay": 0.0,
+        "noise_samples": 16,
+    }
 
     NCE_HEAD_LENGTH: ClassVar[tuple[int, int]] = (20, 500)
     BY_CRITIC: ClassVar[Mapping[CriticKind, Mapping[str, Any]]] = {"nce": NCE}
@@ -158,6 +174,13 @@ class AdversarialConfig(TrainingConfig):
         if self.critic_lr is None:
             raise ValueError("the config is not resolved yet")
         return self.critic_lr
+
+    @property
+    def critic_decay(self) -> float:
+        """The critic's weight decay, in a resolved config."""
+        if self.critic_weight_decay is None:
+            raise ValueError("the config is not resolved yet")
+        return self.critic_weight_decay
 
     @property
     def samples_per_image(self) -> int:

@@ -23,6 +23,7 @@ from labeldep_cli.experiments.critic_influence import note_reach_after, note_sha
 from labeldep_cli.experiments.record import config_record
 from labeldep_cli.experiments.requirements import (
     note_small_val,
+    require_decay,
     require_full_batches,
     require_loss,
     require_same_preprocessing,
@@ -108,6 +109,7 @@ def train_on(
     if job.tensorboard:
         require_tensorboard()
     require_loss(config)
+    require_decay(config)
     require_full_batches(config, project.world)
     folder = job.out or default_folder(project, config)
     if start is not None:

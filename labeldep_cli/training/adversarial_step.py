@@ -53,8 +53,9 @@ class AdversarialStep:
         self.world = world
         self.config = config = config.resolved()
         self.order = Order.of(inputs, config)
-        self.optimizer_g = adam(generator, config.learning_rate, (config.beta1, config.beta2))
-        self.optimizer_d = adam(critic, config.critic_learning_rate, (config.critic_beta1, config.critic_beta2))
+        betas = (config.critic_beta1, config.critic_beta2)
+        self.optimizer_g = adam(generator, config.learning_rate, (config.beta1, config.beta2), config.weight_decay)
+        self.optimizer_d = adam(critic, config.critic_learning_rate, betas, config.critic_decay)
         self.objective = CRITICS[config.critic](config)
 
     def requests(self, first: int) -> Iterator[Sequence[Request]]:

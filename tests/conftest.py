@@ -63,6 +63,7 @@ SLOW = {
     "test_several_gpus",
     "test_sharding",
     "test_shards",
+    "test_standardizing",
     "test_streaming",
     "test_training",
     "test_users_lines",

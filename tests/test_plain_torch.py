@@ -30,6 +30,7 @@ from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
+from labeldep_cli.models.standardizing import Moments
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.draws import mismatched_rows, uniform
@@ -351,6 +352,17 @@ class TestFullMode:
     )
     def test_with_other_settings(self, folder, backbone, changes):
         assert_same(make_step(images(folder, backbone), settings(True, **changes)))
+
+
+class TestStandardised:
+    @pytest.mark.parametrize("critic", list(CRITICS))
+    def test_adversarial(self, critic):
+        step = make_step(features(), settings(False, **CRITICS[critic]))
+        width = step.inputs.feature_dim
+        moments = Moments(torch.full((width,), 0.3), torch.linspace(0.5, 2.0, width))
+        step.generator.head.standardize_by(moments)
+        step.critic.standardize_by(moments)
+        assert_same(step)
 
 
 class TestWeightDecay:

@@ -54,6 +54,12 @@ class AdversarialConfig(TrainingConfig):
         panel="The paper's own",
     )
     freeze_generator: bool = setting(False, "Keep the generator fixed and train only the critic.")
+    members: int = setting(
+        1,
+        "With --freeze-generator, the number of critics that are trained; their scores are averaged.",
+        min=1,
+        max=64,
+    )
     alpha: float = setting(10.0, "Weight of the logistic loss, Eq. 2.", panel="The paper's own", min=0)
     lambda_gp: float = setting(10.0, "Weight of the gradient penalty, Eq. 4.", panel="The paper's own", min=0)
     critic_steps: int = setting(3, "Critic updates per generator update.", panel="The paper's own", min=1)

@@ -20,7 +20,7 @@ from labeldep_cli.evaluation.expected_f1 import best_expected_f1
 from labeldep_cli.evaluation.posterior import independent_log_probability
 from labeldep_cli.evaluation.rerank import score_candidates
 from labeldep_cli.evaluation.thresholds import DecisionRule
-from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.models.members import Critic
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class ByCritic:
         temperature: of the confidence, chosen on val.
     """
 
-    critic: Discriminator
+    critic: Critic
     beta: float
     source: str
     rule: DecisionKind = "rerank"

@@ -37,7 +37,7 @@ class Generator(nn.Module):
     def classify(self, features: Tensor) -> Tensor:
         """Logits [B, L] of features, in full precision."""
         with torch.autocast(features.device.type, enabled=False):
-            logits: Tensor = self.head(features)
+            logits: Tensor = self.head(self.head.standardized(features))
         return logits
 
     def loss(self, x: Tensor, y: Tensor, of_logits: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -56,4 +56,4 @@ class Generator(nn.Module):
         with repeatable_attention(x):
             features = self.features(x)
             with torch.autocast(features.device.type, enabled=False):
-                return self.head.sequence_loss(features, y)
+                return self.head.sequence_loss(self.head.standardized(features), y)

@@ -66,6 +66,7 @@ SLOW = {
     "test_standardizing",
     "test_streaming",
     "test_training",
+    "test_tune",
     "test_users_lines",
     "test_worlds",
 }

@@ -12,9 +12,23 @@ import torch
 from sandbox import LABELS, Sandbox
 
 from labeldep_cli.config import DecisionConfig
+from labeldep_cli.evaluation.bootstrap import macro_f1
+from labeldep_cli.evaluation.metrics import score
 from labeldep_cli.experiments import tuning
 from labeldep_cli.experiments.tuning import ROUNDS, Trial, measure
 from labeldep_cli.pipelines import tune
+
+
+def test_macro_f1_by_hand() -> None:
+    """Label a: 1 right of 2 chosen, 1 there: F1 2/3. Label b: never there. Label c: not found. Mean of a and c: 1/3.
+
+    With the second row twice, a has 1 right of 3 chosen: F1 1/2, mean 1/4. Without the first row no label is there.
+    """
+    labels = np.array([[1, 0, 1], [0, 0, -1]], np.int8)
+    sets = np.array([[1, 1, 0], [1, 0, 1]], bool)
+    found = macro_f1(sets, labels, np.array([[1, 1], [1, 2], [0, 2]], np.int32))
+    assert found == pytest.approx([100 / 3, 25, 0])
+    assert found[0] == pytest.approx(score(np.zeros((2, 3), np.float32), sets, labels, LABELS).macro_f1)
 
 
 @pytest.fixture

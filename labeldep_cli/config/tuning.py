@@ -8,7 +8,7 @@ from typing import Literal
 from labeldep_cli.config.settings import like, setting
 from labeldep_cli.config.training import TrainingConfig
 
-TuneScore = Literal["exact_match", "OF1", "CF1", "mAP"]
+TuneScore = Literal["exact_match", "OF1", "CF1", "macro_f1", "mAP"]
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from labeldep_cli.config import (
     TuneScore,
     flags_of,
 )
-from labeldep_cli.evaluation.bootstrap import Interval, interval, mean_average_precision, set_scores, weights
+from labeldep_cli.evaluation.bootstrap import Interval, interval, macro_f1, mean_average_precision, set_scores, weights
 from labeldep_cli.experiments.scores import SplitPredictions
 from labeldep_cli.projects.project import Project
 
@@ -157,9 +157,15 @@ def measure(
     if score == "mAP":
         return Measured(trial, folder, DECISIONS[0], mean_average_precision(predictions.logits, labels, w), seconds)
     usable = DECISIONS if predictions.run.facts["critic"] is not None else DECISIONS[:-1]
-    found = [set_scores(predictions.decided(decision)[1].sets, labels, w)[score] for decision in usable]
+    found = [_of_sets(predictions.decided(decision)[1].sets, labels, w, score) for decision in usable]
     best = max(range(len(usable)), key=lambda k: float(found[k][0]))
     return Measured(trial, folder, usable[best], found[best], seconds)
+
+
+def _of_sets(
+    sets: NDArray[np.bool_], labels: NDArray[np.int8], w: NDArray[np.int32], score: TuneScore
+) -> NDArray[np.float64]:
+    return macro_f1(sets, labels, w) if score == "macro_f1" else set_scores(sets, labels, w)[score]
 
 
 def flags_of_decision(decision: DecisionConfig) -> str:

@@ -21,7 +21,7 @@ class TuneConfig:
     """
 
     score: TuneScore = setting("exact_match", "Score on val that the search raises.", flag="--for")
-    trials: int | None = setting(None, "Most trials.", min=1, default_text="all of --plan")
+    trials: int | None = setting(None, "Train and score at most this many trials.", min=1, default_text="all of --plan")
     budget: float | None = setting(
         None, "Begin no trial after this many minutes.", min=0, metavar="MINUTES", default_text="no limit"
     )

@@ -24,13 +24,14 @@ from labeldep_cli.config import AdversarialConfig, CriticKind
 from labeldep_cli.evaluation.expected_f1 import best_expected_f1
 from labeldep_cli.evaluation.known_sets import score_known_sets
 from labeldep_cli.evaluation.rerank import BLOCK, BUDGET, rerank, score_candidates
-from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.kernel_critic import KernelCritic
+from labeldep_cli.models.members import AdversarialCritic, build_critic
 
 IMAGES, LABELS, FEATURES = 500, 80, 2048
 TRAIN = 10_000
 """Training rows of the kernel critic, nearly all with a set of their own."""
 REPEATS = 7
+MEMBERS = 5
 
 
 def command(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
@@ -49,26 +50,29 @@ def command(json: Annotated[bool, typer.Option("--json", help="Print one JSON ob
 
 
 def run() -> dict[str, Any]:
-    """Time the default critic of `--critic nce`, and the paper's.
+    """Time the default critic of `--critic nce`, several of it, and the paper's.
 
     Returns:
         For each: rows an image, seconds and ratios to the bare pass, medians of REPEATS interleaved timings.
     """
     with seeded(0), torch.inference_mode():
-        kinds: tuple[CriticKind, ...] = ("nce", "wgan-gp")
+        kinds: dict[str, tuple[CriticKind, int]] = {
+            "nce": ("nce", 1),
+            "nce, 5 members": ("nce", MEMBERS),
+            "wgan-gp": ("wgan-gp", 1),
+        }
         return {
             "images": IMAGES,
             "labels": LABELS,
             "features": FEATURES,
             "threads": torch.get_num_threads(),
-            "critics": {kind: _measure(kind) for kind in kinds} | {"kernel": _measure_kernel()},
+            "critics": {name: _measure(*kind) for name, kind in kinds.items()} | {"kernel": _measure_kernel()},
         }
 
 
-def _measure(kind: CriticKind) -> dict[str, Any]:
+def _measure(kind: CriticKind, members: int) -> dict[str, Any]:
     config = AdversarialConfig(critic=kind).resolved()
-    shape = (config.critic_depth, config.critic_width, config.critic_projection, config.leaky_slope)
-    critic = Discriminator(LABELS, FEATURES, *shape).eval()
+    critic = build_critic(LABELS, FEATURES, config.critic_shape | {"members": members}, seed=0).eval()
     logits, z = 2 * torch.randn(IMAGES, LABELS) - 4, torch.randn(IMAGES, FEATURES)
     rows = _Rows(critic)
     rerank(rows, logits, z, 1.0)
@@ -118,7 +122,7 @@ def _measure_kernel() -> dict[str, Any]:
 class _Rows:
     """A critic that counts the label sets it scores."""
 
-    def __init__(self, critic: Discriminator) -> None:
+    def __init__(self, critic: AdversarialCritic) -> None:
         self.critic = critic
         self.count = 0
 

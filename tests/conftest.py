@@ -65,8 +65,10 @@ SLOW = {
     "test_several_gpus",
     "test_sharding",
     "test_shards",
+    "test_standardizing",
     "test_streaming",
     "test_training",
+    "test_tune",
     "test_users_lines",
     "test_worlds",
 }

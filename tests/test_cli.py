@@ -378,7 +378,8 @@ def test_coco_counts_as_printed(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["extract"], ["pretrain"], ["adversarial"], ["eval"], ["predict"], ["demo"], ["reproduce"]]
+    "command",
+    [[], ["extract"], ["pretrain"], ["adversarial"], ["eval"], ["predict"], ["demo"], ["tune"], ["reproduce"]],
 )
 def test_help_imports_neither_torch_nor_numpy(command: list[str]) -> None:
     program = (

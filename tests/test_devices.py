@@ -524,6 +524,7 @@ COMMANDS: dict[str, Callable[[Sandbox], tuple[object, ...]]] = {
     "audit": lambda sandbox: (only(sandbox.folder / "runs", "x-*-adversarial"),),
     "predict": lambda sandbox: (sandbox.table.parent / "img" / "0.png", "--run", only(sandbox.folder / "runs", FULL)),
     "report": lambda sandbox: (only(sandbox.folder / "runs", "x-*-adversarial"),),
+    "tune": lambda sandbox: ("--dataset", sandbox.folder / "x.npz"),
     "reproduce": lambda sandbox: ("--dataset", sandbox.folder / "x.npz", "--seeds", 1, "--steps", 2),
 }
 """What each command needs to come to the GPU."""

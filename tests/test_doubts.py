@@ -17,7 +17,6 @@ from labeldep_cli.datasets.doubts.doubt import Answer, Doubt, combined
 from labeldep_cli.datasets.doubts.names import merged_names, names_doubt, suspected_separator
 from labeldep_cli.datasets.doubts.remedies import import_command
 from labeldep_cli.datasets.doubts.values import BLANK, MINUS_ONE, UNSURE, ValueCounts, code_of, values_doubt
-from labeldep_cli.datasets.feature_scale import scale_doubt, spread_of
 from labeldep_cli.datasets.label_cells import read_cells
 from labeldep_cli.datasets.missing_images import require_some_images
 from labeldep_cli.datasets.rows import Rows
@@ -397,27 +396,6 @@ class TestCanonical:
         with pytest.raises(DatasetError, match="line 2: the label 'sea' is in 'labels' and in 'unknown'"):
             csv_file.read(write("path,labels,unknown\na,sea,sea\n"))
         assert canonical.LABELS_JSON == "labels_json"
-
-
-class TestScale:
-    def test_spread(self):
-        x = np.array([[0, 0], [2, 0], [0, 4], [2, 4]], np.float32)  # variances 1 and 4
-        assert spread_of(x) == pytest.approx(5**0.5) and scale_doubt(x) is None
-
-    @pytest.mark.parametrize("factor", [1e-4, 7e3, 7e4])
-    def test_scales_that_ruin_training(self, factor):
-        x = np.random.default_rng(0).normal(size=(50, 16)).astype(np.float32)
-        assert scale_doubt(x) is None and answers(scale_doubt(x * np.float32(factor))) == [{"standardize": True}]
-
-    def test_one_value_beyond_float16(self):
-        x = np.random.default_rng(0).normal(size=(50, 16)).astype(np.float32)
-        x[5, 3] = 1e30
-        doubt = scale_doubt(x)
-        assert doubt is not None and doubt.what.startswith("X[5, 3] is 1e+30")
-
-    def test_real_features_are_not_asked(self, shared_data, draw):
-        for name in ("yeast", "scene", "corel5k"):
-            table.load(shared_data / "tabular" / f"{name}.npz", draw)
 
 
 class TestMissingImages:

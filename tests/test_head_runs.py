@@ -169,6 +169,15 @@ def test_the_critic_may_be_warmed_up(sandbox: Sandbox, features: Path) -> None:
     assert updates == {0: 3, 4: 7}
 
 
+def test_members_are_stored_and_decide_together(sandbox: Sandbox, features: Path) -> None:
+    words = ("adversarial", "--dataset", features, "--critic", "nce", "--freeze-generator", "--members", "2")
+    run = sandbox.json(*words, "--steps", "4", "--out", sandbox.folder / "members")["run"]
+    assert checkpoint.read_facts(Path(run) / "best.safetensors")["critic"]["members"] == 2
+    assert sandbox.json("eval", run, "--decision", "rerank")["decision"]["rule"] == "rerank"
+    row = sandbox.json("eval", run, "--decision", "expected-f1")
+    assert row["decision"]["rule"] == "expected-f1"
+
+
 @pytest.mark.parametrize("select", ["mAP", "OF1", "exact_match"])
 def test_the_best_evaluation_is_chosen_by_the_score_asked_for(sandbox: Sandbox, features: Path, select: str) -> None:
     words = ("pretrain", "--dataset", features, "--epochs", "400", "--batch-size", "8", "--lr", "0.01")

@@ -104,6 +104,8 @@ KINDS = {
     "frozen wgan-gp": (3, {"freeze_generator": True}),
     "warm-up": (4, {"critic_warmup": 5}),
     "in parts": (4, {"accumulate": 3, "max_gradient_norm": 0.1}),
+    "members": (6, {"freeze_generator": True, "critic": "nce", "members": 2}),
+    "weight decay": (4, {"weight_decay": 1.0, "critic_weight_decay": 2.0}),
     "pretrain": (1, {"adversarial": False}),
 }
 """Optimizer steps a step of training, and settings."""

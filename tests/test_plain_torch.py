@@ -21,6 +21,8 @@ from labeldep_cli.compute.distributed import ALONE
 from labeldep_cli.config import AdversarialConfig, PretrainConfig
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
+from labeldep_cli.errors import LabeldepError
+from labeldep_cli.experiments.requirements import require_decay
 from labeldep_cli.features.pixel_rules import USUAL_RULES
 from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.inputs.images import ImageInputs
@@ -28,6 +30,7 @@ from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
+from labeldep_cli.models.standardizing import Moments
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.draws import mismatched_rows, uniform
@@ -137,12 +140,13 @@ class Plain:
         self.inputs, self.config, self.order = step.inputs, step.config, step.order
         self.weight = getattr(step, "weight", None)
         self.generator = copy.deepcopy(step.generator)
-        self.adam_g = plain_adam(self.generator, self.config.lr, (self.config.beta1, self.config.beta2))
+        config = self.config
+        self.adam_g = plain_adam(self.generator, config.lr, (config.beta1, config.beta2), config.weight_decay)
         self.critic = None
         if isinstance(step, AdversarialStep):
             self.critic = copy.deepcopy(step.critic)
             betas = (self.config.critic_beta1, self.config.critic_beta2)
-            self.adam_d = plain_adam(self.critic, self.config.critic_lr, betas)
+            self.adam_d = plain_adam(self.critic, self.config.critic_lr, betas, self.config.critic_weight_decay)
 
     def run(self, step, requests, steps):
         batches = self.inputs.stream(requests)
@@ -239,8 +243,11 @@ class Plain:
         return z.mean(dim=1) if z.dim() == 3 else z
 
 
-def plain_adam(network, lr, betas):
-    return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, fused=False, foreach=False)
+def plain_adam(network, lr, betas, decay):
+    parameters = list(network.parameters())
+    groups = [{"params": [p for p in parameters if p.dim() > 1], "weight_decay": decay}]
+    groups.append({"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0})
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=False, foreach=False)
 
 
 def settings(full, **changes):
@@ -345,6 +352,43 @@ class TestFullMode:
     )
     def test_with_other_settings(self, folder, backbone, changes):
         assert_same(make_step(images(folder, backbone), settings(True, **changes)))
+
+
+class TestStandardised:
+    @pytest.mark.parametrize("critic", list(CRITICS))
+    def test_adversarial(self, critic):
+        step = make_step(features(), settings(False, **CRITICS[critic]))
+        width = step.inputs.feature_dim
+        moments = Moments(torch.full((width,), 0.3), torch.linspace(0.5, 2.0, width))
+        step.generator.head.standardize_by(moments)
+        step.critic.standardize_by(moments)
+        assert_same(step)
+
+
+class TestWeightDecay:
+    def test_by_hand(self):
+        """The gradient is 0, so only the decay moves a weight: 2 (1 - 0.1 * 3) = 1.4; a bias and a norm stay."""
+        network = nn.Sequential(nn.Linear(1, 1), nn.LayerNorm(1))
+        for parameter in network.parameters():
+            nn.init.constant_(parameter, 2.0)
+        optimizer = adam(network, 0.1, (0.9, 0.999), weight_decay=3.0)
+        zeros = [torch.zeros_like(parameter) for parameter in network.parameters()]
+        update(optimizer, zeros, {"loss": torch.zeros(())}, ALONE, 0.0)
+        assert [p.item() for p in network.parameters()] == pytest.approx([1.4, 2.0, 2.0, 2.0])
+
+    @pytest.mark.parametrize("critic", ["wgan-gp", "nce"])
+    def test_each_network_has_its_own(self, critic):
+        """As plain AdamW with a group of weights and a group of biases."""
+        step = make_step(features(), settings(False, critic=critic, weight_decay=5.0, critic_weight_decay=20.0))
+        assert_same(step)
+        assert {g["weight_decay"] for g in step.optimizer_g.param_groups} == {0.0, 5.0}
+
+    def test_a_decay_that_turns_weights_around_is_refused(self):
+        require_decay(PretrainConfig(lr=0.01, weight_decay=99.0).resolved())
+        with pytest.raises(LabeldepError, match=r"multiplies weights by -0.5"):
+            require_decay(PretrainConfig(lr=0.01, weight_decay=150.0).resolved())
+        with pytest.raises(LabeldepError, match=r"--critic-weight-decay 4000 with --critic-lr 0\.0003"):
+            require_decay(AdversarialConfig(critic="nce", critic_weight_decay=4000.0).resolved())
 
 
 class TestLayout:

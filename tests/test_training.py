@@ -21,6 +21,7 @@ from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
+from labeldep_cli.models.members import MembersCritic
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
@@ -56,9 +57,9 @@ def make_config(**changes):
 
 def make_critic(config):
     torch.manual_seed(11)
-    return Discriminator(
-        L, F, config.critic_layers, config.critic_width, config.critic_projection, 0.2, config.conditional
-    )
+    shape = (config.critic_layers, config.critic_width, config.critic_projection, 0.2, config.conditional)
+    members = [Discriminator(L, F, *shape) for _ in range(config.members)]
+    return members[0] if len(members) == 1 else MembersCritic(members)
 
 
 def make_step(inputs, adversarial=True, **changes):

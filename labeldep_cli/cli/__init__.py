@@ -38,6 +38,7 @@ from labeldep_cli.cli import (
     termination,
     torchrun,
     train,
+    tune,
 )
 from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.command_flags import flags_of_command
@@ -47,7 +48,7 @@ from labeldep_cli.cli.project_command import ProjectCommand
 from labeldep_cli.cli.show import print_error, print_note
 from labeldep_cli.errors import LabeldepError
 
-_RESUMABLE = ("extract", "pretrain", "adversarial", "demo", "reproduce", "audit")
+_RESUMABLE = ("extract", "pretrain", "adversarial", "demo", "reproduce", "audit", "tune")
 
 
 class _Commands(TyperGroup):
@@ -140,6 +141,7 @@ app.command("data", cls=ProjectCommand)(command(data.data))
 app.command("extract", cls=ProjectCommand)(command(extract.extract))
 app.command("pretrain", cls=ProjectCommand)(command(train.pretrain))
 app.command("adversarial", cls=ProjectCommand)(command(train.adversarial))
+app.command("tune", cls=ProjectCommand)(command(tune.tune))
 app.command("features", cls=ProjectCommand)(command(features.features))
 app.command("runs", cls=ProjectCommand)(command(runs.runs))
 app.command("eval", cls=ProjectCommand)(command(evaluate.evaluate))

@@ -38,6 +38,7 @@ from labeldep_cli.config.place import (
 from labeldep_cli.config.reading import read_size
 from labeldep_cli.config.settings import Setting, changed, flags_of, like, pick, setting, settings_of
 from labeldep_cli.config.training import Config, PretrainConfig, TrainingConfig
+from labeldep_cli.config.tuning import TuneConfig, TuneScore
 from labeldep_cli.config.using import (
     ACCEPT_ALL,
     AcceptConfig,
@@ -92,6 +93,8 @@ __all__ = [
     "Setting",
     "Source",
     "TrainingConfig",
+    "TuneConfig",
+    "TuneScore",
     "Workspace",
     "changed",
     "flags_of",

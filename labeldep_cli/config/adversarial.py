@@ -13,7 +13,12 @@ from labeldep_cli.config.training import BELOW_ONE, TrainingConfig
 
 def _by_critic(name: str) -> DefaultText:
     """The text of a default that depends on the critic."""
-    return lambda config: f"{config.PAPER[name]:g}, with --critic nce {config.NCE[name]:g}"
+
+    def text(config: type[AdversarialConfig]) -> str:
+        paper, nce = config.PAPER[name], config.NCE[name]
+        return f"{paper:g}" if paper == nce else f"{paper:g}, with --critic nce {nce:g}"
+
+    return text
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,12 @@ class AdversarialConfig(TrainingConfig):
         panel="The paper's own",
     )
     freeze_generator: bool = setting(False, "Keep the generator fixed and train only the critic.")
+    members: int = setting(
+        1,
+        "With --freeze-generator, the number of critics that are trained; their scores are averaged.",
+        min=1,
+        max=64,
+    )
     alpha: float = setting(10.0, "Weight of the logistic loss, Eq. 2.", panel="The paper's own", min=0)
     lambda_gp: float = setting(10.0, "Weight of the gradient penalty, Eq. 4.", panel="The paper's own", min=0)
     critic_steps: int = setting(3, "Critic updates per generator update.", panel="The paper's own", min=1)
@@ -100,14 +111,18 @@ class AdversarialConfig(TrainingConfig):
     )
     critic_beta1: float = setting(0.5, "Adam beta1 of the critic.", panel="The paper's own", min=0, max=BELOW_ONE)
     critic_beta2: float = setting(0.9, "Adam beta2 of the critic.", panel="The paper's own", min=0, max=BELOW_ONE)
-    leaky_slope: float = setting(0.2, "Slope of the critic's LeakyReLU.", panel="The paper's own", min=0)
-
     critic_weight_decay: float | None = setting(
         None,
-        "Penalty on the weights of --critic kernel.",
-        min=0,
-        default_text=lambda config: f"{config.KERNEL_DECAY:g}",
+        "Decoupled weight decay of the critic (AdamW), as --weight-decay; for --critic kernel the penalty on its "
+        "weights.",
+        min=0.0,
+        default_text=lambda config: (
+            f"{_by_critic('critic_weight_decay')(config)}, with --critic kernel "
+            f"{config.KERNEL['critic_weight_decay']:g}"
+        ),
     )
+    leaky_slope: float = setting(0.2, "Slope of the critic's LeakyReLU.", panel="The paper's own", min=0)
+
     landmarks: int = setting(1024, "Training images with which --critic kernel compares an image.", min=1)
 
     STAGE: ClassVar[str] = "adversarial"
@@ -118,15 +133,19 @@ class AdversarialConfig(TrainingConfig):
     # several hundred updates.
     HEAD_LENGTH: ClassVar[tuple[int, int]] = (10, 500)  # epochs, and minimum number of updates
     FULL_LENGTH: ClassVar[tuple[int, int]] = (5, 50)
-    PAPER: ClassVar[Mapping[str, Any]] = {"critic_layers": 8, "critic_lr": 1e-4}
-    NCE: ClassVar[Mapping[str, Any]] = {"critic_layers": 1, "critic_lr": 3e-4, "noise_samples": 16}
+    PAPER: ClassVar[Mapping[str, Any]] = {"critic_layers": 8, "critic_lr": 1e-4, "critic_weight_decay": 0.0}
+    NCE: ClassVar[Mapping[str, Any]] = {
+        "critic_layers": 1,
+        "critic_lr": 3e-4,
+        "critic_weight_decay": 0.0,
+        "noise_samples": 16,
+    }
 
-    KERNEL_DECAY: ClassVar[float] = 0.05
     # Its updates cost milliseconds in either mode, since the images are passed through the frozen backbone only once.
     KERNEL: ClassVar[Mapping[str, Any]] = {
         "critic_layers": 0,
         "critic_lr": 0.05,
-        "critic_weight_decay": KERNEL_DECAY,
+        "critic_weight_decay": 0.05,
         "batch_size": 256,
     }
 
@@ -187,8 +206,8 @@ class AdversarialConfig(TrainingConfig):
         return self.critic_lr
 
     @property
-    def weight_precision(self) -> float:
-        """The precision of the prior on a kernel critic's weights, in a resolved config."""
+    def critic_decay(self) -> float:
+        """The critic's weight decay, in a resolved config."""
         if self.critic_weight_decay is None:
             raise ValueError("the config is not resolved yet")
         return self.critic_weight_decay

@@ -105,6 +105,12 @@ class TrainingConfig:
     )
     beta1: float = setting(0.9, "Adam beta1 of the generator.", min=0.0, max=BELOW_ONE)
     beta2: float = setting(0.999, "Adam beta2 of the generator.", min=0.0, max=BELOW_ONE)
+    weight_decay: float = setting(
+        0.0,
+        "Decoupled weight decay of the generator (AdamW): each update multiplies weights by 1 - lr times this; biases "
+        "and norms do not decay.",
+        min=0.0,
+    )
     seed: int = setting(0, "Seed of initial weights, row order and noise; not of the splits.", min=0, max=2**63 - 1)
 
     STAGE: ClassVar[str] = ""

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from labeldep_cli.datasets.doubts.doubt import TO_IMPORT, Answer, Doubt, combined
 from labeldep_cli.datasets.doubts.names import columns_doubt
 from labeldep_cli.datasets.doubts.values import MINUS_ONE, ValueCounts, values_doubt
-from labeldep_cli.datasets.feature_scale import scale_doubt
 from labeldep_cli.datasets.rows import Rows
 from labeldep_cli.datasets.split_words import read_splits
 from labeldep_cli.errors import DatasetError
@@ -126,7 +125,7 @@ def _checked(file: Path, arrays: Mapping[str, NDArray[Any]]) -> ReadyFeatures:
     with np.errstate(over="ignore"):  # a float64 beyond float32's range becomes inf, which is an error below
         features = np.ascontiguousarray(x, dtype=np.float32)
     _require_finite(file, x, features)
-    if (doubt := combined([*doubts, scale_doubt(features)])) is not None:
+    if (doubt := combined(doubts)) is not None:
         raise doubt.error(file)
     splits = None
     if "split" in arrays:

@@ -168,6 +168,15 @@ def exact_match(predicted: NDArray[np.bool_], labels: NDArray[np.int8], w: NDArr
     return 100 * _ratio(weight @ right, weight @ has_known)
 
 
+def macro_f1(predicted: NDArray[np.bool_], labels: NDArray[np.int8], w: NDArray[np.int32]) -> NDArray[np.float64]:
+    """The mean of the labels' own F1, [W] in 0..100; arguments as in `set_scores`."""
+    known, present = labels >= 0, labels > 0
+    weight = w.astype(np.float64)
+    correct, chosen, there = weight @ (predicted & present), weight @ (predicted & known), weight @ present  # [W, L]
+    f1 = np.divide(2 * correct, chosen + there, out=np.zeros_like(correct), where=there > 0)
+    return 100 * _ratio(f1.sum(axis=1), (there > 0).sum(axis=1).astype(np.float64))
+
+
 def mean_average_precision(
     scores: NDArray[np.float32], labels: NDArray[np.int8], w: NDArray[np.int32]
 ) -> NDArray[np.float64]:

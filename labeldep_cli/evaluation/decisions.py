@@ -23,7 +23,7 @@ from labeldep_cli.evaluation.known_sets import score_known_sets
 from labeldep_cli.evaluation.posterior import SetPosterior, independent_log_probability
 from labeldep_cli.evaluation.rerank import candidate_count, score_candidates
 from labeldep_cli.evaluation.thresholds import DecisionRule
-from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.models.critics import Critic
 from labeldep_cli.models.kernel_critic import KernelCritic
 
 
@@ -108,7 +108,7 @@ class ByCritic:
         temperature: of the confidence, chosen on val.
     """
 
-    critic: Discriminator | KernelCritic
+    critic: Critic
     beta: float
     source: str
     rule: DecisionKind = "rerank"

@@ -29,6 +29,23 @@ def require_loss(config: TrainingConfig) -> None:
         )
 
 
+def require_decay(config: TrainingConfig) -> None:
+    """Refuse a weight decay that would turn the sign of weights: an update multiplies them by 1 - lr * decay.
+
+    Raises:
+        LabeldepError: names both.
+    """
+    rates = [("lr", config.learning_rate, "weight-decay", config.weight_decay)]
+    if isinstance(config, AdversarialConfig) and config.critic != "none":
+        rates.append(("critic-lr", config.critic_learning_rate, "critic-weight-decay", config.critic_decay))
+    for rate, lr, name, decay in rates:
+        if lr * decay >= 1:
+            raise LabeldepError(
+                f"--{name} {decay:g} with --{rate} {lr:g} multiplies weights by {1 - lr * decay:g} at each update",
+                f"Take less than {1 / lr:g}.",
+            )
+
+
 SMALL_VAL = 100
 """Below this number of images, a single image is more than one point of exact match."""
 

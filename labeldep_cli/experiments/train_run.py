@@ -23,6 +23,7 @@ from labeldep_cli.experiments.critic_influence import note_reach_after, note_sha
 from labeldep_cli.experiments.record import config_record
 from labeldep_cli.experiments.requirements import (
     note_small_val,
+    require_decay,
     require_full_batches,
     require_loss,
     require_same_preprocessing,
@@ -31,12 +32,14 @@ from labeldep_cli.experiments.requirements import (
 from labeldep_cli.experiments.start_rows import in_label_order, rows_to_record
 from labeldep_cli.files import lock, make_folder
 from labeldep_cli.inputs.batches import Inputs
-from labeldep_cli.models.discriminator import seeded_critic
+from labeldep_cli.inputs.moments import moments_of
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.inference import InferenceEncoder
+from labeldep_cli.models.members import build_critic
+from labeldep_cli.models.standardizing import Moments
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs_together
 from labeldep_cli.projects.project import Project
@@ -109,6 +112,7 @@ def train_on(
     if job.tensorboard:
         require_tensorboard()
     require_loss(config)
+    require_decay(config)
     require_full_batches(config, project.world)
     folder = job.out or default_folder(project, config)
     if start is not None:
@@ -126,13 +130,14 @@ def train_on(
         if start is not None:
             require_same_preprocessing(start, project, train)
         cached_z = world.broadcast(reads_cache(project, config, train, existing))
-        record = config_record(project, config, start, train, cached_z)
+        moments = _moments(project, train, existing)
+        record = config_record(project, config, start, train, cached_z) | {"standardized": moments is not None}
         if not _claimed(folder, record, job, project, start):
             use_cached_z(project, config, train, cached_z)
             reporter = project.reporter
             if job.tensorboard and world.first:
                 reporter = RecordingReporter(reporter, folder)
-            _fit(project, config, start, train, val, record, folder, reporter)
+            _fit(project, config, start, train, val, moments, record, folder, reporter)
         elif job.tensorboard and world.first:
             write_missing_events(folder)
         run = open_run(str(folder), project.workspace.runs_dir)
@@ -172,13 +177,14 @@ def _fit(
     start: Run | None,
     train: Inputs,
     val: Inputs,
+    moments: Moments | None,
     record: Mapping[str, Any],
     folder: Path,
     reporter: Reporter,
 ) -> None:
     if start is not None:
         reporter.note(f"{'the head' if config.full and not start.full else 'G'} starts from {start.folder}")
-    generator = _generator(project, config, start, train)
+    generator = _generator(project, config, start, train, moments)
     schedule = _schedule(config, train, record["steps"])
     facts = _facts(project, config, record, train)
     if isinstance(config, AdversarialConfig) and config.critic == "kernel":
@@ -187,7 +193,7 @@ def _fit(
         facts["critic"] = kernel.critic.shape
         fit(kernel, generator, kernel.inputs, val, schedule, folder, facts, reporter, project.world)
         return
-    step = _step(generator, train, config, project.world)
+    step = _step(generator, train, config, moments, project.world)
     state = fit(step, generator, train, val, schedule, folder, facts, reporter, project.world)
     note_share(state.history, reporter)
 
@@ -215,16 +221,27 @@ def _facts(project: Project, config: TrainingConfig, record: Mapping[str, Any], 
 def _critic_shape(config: TrainingConfig) -> dict[str, Any] | None:
     if not isinstance(config, AdversarialConfig) or config.critic in ("none", "kernel"):
         return None
-    return config.critic_shape
+    return config.critic_shape | ({"members": config.members} if config.members > 1 else {})
 
 
-def _generator(project: Project, config: TrainingConfig, start: Run | None, train: Inputs) -> Generator:
+def _moments(project: Project, train: Inputs, existing: Mapping[str, Any]) -> Moments | None:
+    """How a run standardises ready features; None for features of images, which stay as they are.
+
+    A run goes on as it started: those of older versions did not standardise.
+    """
+    standardizes = existing.get("standardized", False) if existing else project.row is None
+    return moments_of(train) if standardizes else None
+
+
+def _generator(
+    project: Project, config: TrainingConfig, start: Run | None, train: Inputs, moments: Moments | None
+) -> Generator:
     """G before the first update: encoder and head of the run to start from; else the frozen backbone and a new head."""
     if start is not None and start.full:
         generator = start.generator(project.device)
         generator.encoder = _trainable(generator.encoder, config)
         return generator
-    head = start.head() if start else _new_head(config, train)
+    head = start.head() if start else _new_head(config, train, moments)
     return Generator(_trainable(train.encoder, config), head).to(project.device)
 
 
@@ -235,20 +252,25 @@ def _trainable(encoder: nn.Module, config: TrainingConfig) -> nn.Module:
     return encoder.trainable_copy(config.train_bn, config.checkpoint_activations)
 
 
-def _new_head(config: TrainingConfig, train: Inputs) -> Head:
+def _new_head(config: TrainingConfig, train: Inputs, moments: Moments | None) -> Head:
     kind = config.head or DEFAULT_HEAD
     head = seeded_head(kind, train.feature_dim, len(train.space), int(config.hidden or 0), config.seed)
     head.fit_to_labels(train.labels)
+    if moments is not None:
+        head.standardize_by(moments)
+        head.start_from_shares(train.labels)
     return head
 
 
-def _step(generator: Generator, train: Inputs, config: TrainingConfig, world: World) -> Step:
+def _step(generator: Generator, train: Inputs, config: TrainingConfig, moments: Moments | None, world: World) -> Step:
     if not isinstance(config, AdversarialConfig):
         return LogisticStep(generator, train, config, world=world)
     if config.critic == "none":
         return LogisticStep(generator, train, config, config.alpha, world)
-    critic = seeded_critic(len(train.space), train.feature_dim, config.critic_shape, config.seed).to(train.device)
-    return AdversarialStep(generator, critic, train, config, world)
+    critic = build_critic(len(train.space), train.feature_dim, _critic_shape(config) or {}, config.seed)
+    if moments is not None:
+        critic.standardize_by(moments)
+    return AdversarialStep(generator, critic.to(train.device), train, config, world)
 
 
 def _schedule(config: TrainingConfig, train: Inputs, steps: int) -> Schedule:

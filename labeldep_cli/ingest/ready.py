@@ -1,4 +1,4 @@
-"""Ready features with a question open: values of labels, names, rows that cannot be used, the scale."""
+"""Ready features with a question open: values of labels, names, rows that cannot be used, values far out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets.doubts.doubt import Answer, Doubt
 from labeldep_cli.datasets.doubts.values import BLANK, MINUS_ONE, ValueCounts, values_doubt
-from labeldep_cli.datasets.feature_scale import scale_doubt
 from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.datasets.ready_features import ARRAYS, FORM, read_arrays, texts_of
 from labeldep_cli.datasets.rows import Rows
@@ -205,8 +204,5 @@ def _require_usable(source: Path, features: NDArray[np.float32], config: ImportC
     broken = int((~np.isfinite(features).all(axis=1)).sum())
     if broken:
         answer = Answer("To leave these rows out", {"drop_broken": True})
-        doubt: Doubt | None = Doubt(f"X has NaN or infinite values in {broken} of {len(features)} rows", (answer,))
-    else:
-        doubt = None if config.standardize else scale_doubt(features)
-    if doubt is not None:
+        doubt = Doubt(f"X has NaN or infinite values in {broken} of {len(features)} rows", (answer,))
         raise question(doubt, source, config)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from labeldep_cli.compute.seeded import seeded
+from labeldep_cli.models.standardizing import Standardizing
 
 
-class Discriminator(nn.Module):
+class Discriminator(Standardizing):
     """(label sets [B, L] or [B, K, L], image features [B, F]) -> scores [B] or [B, K].
 
     Features and label set are each projected linearly to `projection` dimensions and concatenated. `layers` x [Linear,
@@ -59,7 +60,7 @@ class Discriminator(nn.Module):
             Scores [B] or [B, K]; higher is more real. In the dtype of D's weights, also under autocast.
         """
         weight = self.project_labels.weight
-        y, z = y.to(weight.dtype), z.to(weight.dtype)
+        y, z = y.to(weight.dtype), self.standardized(z.to(weight.dtype))
         with torch.autocast(weight.device.type, enabled=False):
             return self._score_many(y, z) if y.dim() == 3 else self._score(y, z)
 

@@ -54,7 +54,7 @@ class Exported(nn.Module):
         if isinstance(self.encoder, Encoder):
             # Encoder.normalised in plain operations: torch 2.6 cannot convert an addcmul with a dynamic N to ONNX.
             x = self.encoder.backbone(x.to(self.encoder.scale.dtype) * self.encoder.scale + self.encoder.shift)
-        logits: Tensor = self.head(x)
+        logits: Tensor = self.head(self.head.standardized(x))
         return logits.sigmoid(), logits
 
 

@@ -37,18 +37,18 @@ class Generator(nn.Module):
     def classify(self, features: Tensor) -> Tensor:
         """Logits [B, L] of features, in full precision."""
         with torch.autocast(features.device.type, enabled=False):
-            logits: Tensor = self.head(features)
+            logits: Tensor = self.head(self.head.standardized(features))
         return logits
 
     def posterior(self, features: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """The most probable label sets of a joint head and their log p(y|x), in full precision (`Head.posterior`)."""
         with torch.autocast(features.device.type, enabled=False):
-            return self.head.posterior(features, count)
+            return self.head.posterior(self.head.standardized(features), count)
 
     def sample(self, features: Tensor, noise: Tensor) -> Tensor:
         """Label sets [B, K, L] drawn from a joint head, in full precision (`Head.sample`)."""
         with torch.autocast(features.device.type, enabled=False):
-            return self.head.sample(features, noise)
+            return self.head.sample(self.head.standardized(features), noise)
 
     def loss(self, x: Tensor, y: Tensor, of_logits: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """The loss that G is trained with when there is no critic.
@@ -66,4 +66,4 @@ class Generator(nn.Module):
         with repeatable_attention(x):
             features = self.features(x)
             with torch.autocast(features.device.type, enabled=False):
-                return self.head.set_loss(features, y)
+                return self.head.set_loss(self.head.standardized(features), y)

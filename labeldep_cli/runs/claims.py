@@ -215,7 +215,7 @@ under another path are the same. Checkpointing of activations changes no number,
 memory ran out."""
 
 
-_BEFORE = {"label_reduction": LABEL_REDUCTION_BEFORE, "max_gradient_norm": 0.0}
+_BEFORE = {"label_reduction": LABEL_REDUCTION_BEFORE, "max_gradient_norm": 0.0, "critic_weight_decay": 0.0}
 """Values of these settings in runs of older versions, which did not have them."""
 
 _READING = {name: getattr(Source, name) for name in READING}

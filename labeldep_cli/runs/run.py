@@ -22,13 +22,11 @@ from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.models.backbones import DRAFTED, Backbone, architecture, find_backbone
-from labeldep_cli.models.critics import critic_of_shape
-from labeldep_cli.models.discriminator import Discriminator
+from labeldep_cli.models.critics import Critic, critic_of_shape
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.heads.registry import HEADS, seeded_head
-from labeldep_cli.models.kernel_critic import KernelCritic
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.models.weights import Weights, locate_weights
 from labeldep_cli.runs import checkpoint
@@ -131,10 +129,11 @@ class Run:
         checkpoint.unpack("generator", tensors, generator, self.best)
         return generator.to(device).eval()
 
-    def critic(self, device: torch.device) -> Discriminator | KernelCritic:
+    def critic(self, device: torch.device) -> Critic:
         """Its critic, loaded; only for a run whose `facts["critic"]` is not None."""
-        critic = critic_of_shape(len(self.space), self.facts["feature_dim"], self.facts["critic"])
-        checkpoint.unpack("critic", self._tensors(), critic, self.best)
+        tensors = self._tensors()
+        critic = critic_of_shape(len(self.space), self.facts["feature_dim"], self.facts["critic"], tensors)
+        checkpoint.unpack("critic", tensors, critic, self.best)
         return critic.to(device).eval()
 
     def weights(self, row: Backbone, path: str | None = None) -> Weights:
@@ -174,5 +173,6 @@ class Run:
 
     def _head(self, tensors: dict[str, Any]) -> Head:
         head = seeded_head(self.head_kind, self.facts["feature_dim"], len(self.space), self.facts["hidden"], seed=0)
+        head.make_room("generator.head", tensors)
         checkpoint.unpack("generator.head", tensors, head, self.best)
         return head

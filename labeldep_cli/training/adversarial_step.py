@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
+from itertools import count, product
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from labeldep_cli.inputs.batches import Batch, Inputs, Request, in_order, reques
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.generator import Generator
+from labeldep_cli.models.members import AdversarialCritic, members_of
 from labeldep_cli.training import losses
 from labeldep_cli.training.critics.base import BatchName, Examples, UpdateInputs
 from labeldep_cli.training.critics.label_sets import real_and_sampled, sampled
@@ -34,7 +35,7 @@ class AdversarialStep:
 
     Args:
         generator: G.
-        critic: D.
+        critic: D. Several members are trained each for itself, with rows and noise of its own; G must be frozen then.
         inputs: the training rows; their encoder is D's frozen f_ext.
         config: the paper's settings.
         world: the processes that train together.
@@ -43,7 +44,7 @@ class AdversarialStep:
     def __init__(
         self,
         generator: Generator,
-        critic: Discriminator,
+        critic: AdversarialCritic,
         inputs: Inputs,
         config: AdversarialConfig,
         world: World = ALONE,
@@ -54,15 +55,21 @@ class AdversarialStep:
         self.world = world
         self.config = config = config.resolved()
         self.order = Order.of(inputs, config)
-        self.optimizer_g = adam(generator, config.learning_rate, (config.beta1, config.beta2))
-        self.optimizer_d = adam(critic, config.critic_learning_rate, (config.critic_beta1, config.critic_beta2))
+        betas = (config.critic_beta1, config.critic_beta2)
+        self.optimizer_g = adam(generator, config.learning_rate, (config.beta1, config.beta2), config.weight_decay)
+        self.members = [
+            (member, adam(member, config.critic_learning_rate, betas, config.critic_decay))
+            for member in members_of(critic)
+        ]
+        self.optimizer_d = self.members[0][1]
         self.objective = CRITICS[config.critic](config)
 
     def requests(self, first: int) -> Iterator[Sequence[Request]]:
         """The batches of the objective for each update of D, then one for G."""
         for step in count(first):
-            for key in self._critic_keys(step):
-                yield [share_of(self._critic_request(name, key), self.world) for name in self.objective.batches]
+            for key, member in product(self._critic_keys(step), self._suffixes):
+                names = self.objective.batches
+                yield [share_of(self._critic_request(name, key, member), self.world) for name in names]
             if not self.config.freeze_generator:
                 yield [share_of(self._generator_request(step), self.world)]
 
@@ -70,8 +77,8 @@ class AdversarialStep:
         """Update D `critic_steps` times and G once."""
         self.generator.train(not self.config.freeze_generator)
         record: dict[str, Tensor] = {}
-        for _ in self._critic_keys(step):
-            record |= self._update_critic(next(batches))
+        for _, member in product(self._critic_keys(step), self.members):
+            record |= self._update_critic(*member, next(batches))
         return record if self.config.freeze_generator else record | self._update_generator(*next(batches))
 
     def networks(self) -> Mapping[str, nn.Module]:
@@ -80,7 +87,8 @@ class AdversarialStep:
 
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
         """The optimizers of G and D."""
-        return {"optimizer_g": self.optimizer_g, "optimizer_d": self.optimizer_d}
+        of_members = zip(self._suffixes, self.members, strict=True)
+        return {"optimizer_g": self.optimizer_g} | {f"optimizer_d{name}": own for name, (_, own) in of_members}
 
     @torch.no_grad()
     def quality(self, val: Inputs) -> float | None:
@@ -114,10 +122,18 @@ class AdversarialStep:
             own = collect_posterior(self.generator, val, candidate_count(logits.shape[1]))
         return {"beta": tune_beta(self.critic, logits, z, val.device_labels, self.objective.expected_beta, own)}
 
-    def _update_critic(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """One update of D.
+    @property
+    def _suffixes(self) -> list[str]:
+        """What tells the members apart in the names of draws and optimizers; the first has the names of a lone D."""
+        return [f" of member {number}" if number else "" for number in range(len(self.members))]
+
+    def _update_critic(
+        self, network: Discriminator, optimizer: torch.optim.Optimizer, batches: Sequence[Batch]
+    ) -> dict[str, Tensor]:
+        """One update of D, or of one of its members.
 
         Args:
+            network, optimizer: those of D or of the member.
             batches: one for each batch name of the objective.
 
         Returns:
@@ -136,7 +152,7 @@ class AdversarialStep:
             generated.global_batch_size,
             self._drawn(generated, generated.draws[0]) if self.generator.head.joint else None,
         )
-        return self.objective.update(self.critic, self.optimizer_d, inputs, self.world)
+        return self.objective.update(network, optimizer, inputs, self.world)
 
     def _other_labels(self, batch: Batch) -> Tensor:
         """The labels [B, L] of the other rows that were drawn for a batch of mismatched pairs."""
@@ -202,22 +218,22 @@ class AdversarialStep:
             yield from range(-self.config.critic_warmup, 0)
         yield from range(step * self.config.critic_steps, (step + 1) * self.config.critic_steps)
 
-    def _critic_request(self, name: BatchName, key: int) -> Request:
-        """One of the global batches of D's update `key`."""
+    def _critic_request(self, name: BatchName, key: int, member: str) -> Request:
+        """One of the global batches of update `key` of D or of a member."""
         step = max(key, 0) // self.config.critic_steps  # the keys of the warm-up are negative; it belongs to step 0
-        rows = self.order.critic_rows(step, f"critic {name}", key)
-        views = random_views(len(rows), self.inputs.n_views, self.config.seed, f"critic {name} views", key)
+        rows = self.order.critic_rows(step, f"critic {name}{member}", key)
+        views = random_views(len(rows), self.inputs.n_views, self.config.seed, f"critic {name} views{member}", key)
         needs_x = name == self.objective.sampled_batch
-        return Request(rows, views, len(rows), needs_x, self._critic_draws(name, key, rows))
+        return Request(rows, views, len(rows), needs_x, self._critic_draws(name, key, member, rows))
 
-    def _critic_draws(self, name: BatchName, key: int, rows: Tensor) -> tuple[Tensor, ...]:
+    def _critic_draws(self, name: BatchName, key: int, member: str, rows: Tensor) -> tuple[Tensor, ...]:
         """The random numbers of an update of D for one of its batches: the rows of y', or the objective's noise."""
         if name == "mismatched":
-            return (mismatched_rows(self.inputs.labels, rows, self.config.seed, "mismatched labels", key),)
+            return (mismatched_rows(self.inputs.labels, rows, self.config.seed, f"mismatched labels{member}", key),)
         if name != self.objective.sampled_batch:
             return ()
         shapes = self.objective.noise_shapes(len(rows), self.inputs.labels.shape[1])
-        return tuple(self._noise(purpose, key, *shape) for purpose, shape in shapes.items())
+        return tuple(self._noise(purpose + member, key, *shape) for purpose, shape in shapes.items())
 
     def _generator_request(self, step: int) -> Request:
         """G's global batch at a step, with the noise for its samples."""

@@ -89,7 +89,7 @@ class KernelStep:
             share = len(batch.rows) / batch.global_batch_size
             with torch.enable_grad():
                 likelihood = share * log_likelihood(self.critic, batch.y, batch.x).mean()
-                penalty = share * self.config.weight_precision / 2 / len(self.inputs.labels) * self._squares()
+                penalty = share * self.config.critic_decay / 2 / len(self.inputs.labels) * self._squares()
                 parts.append(Part(penalty - likelihood, (-likelihood, penalty)))
         names = ("critic", "penalty")
         return update_in_parts(self.optimizer, names, parts, self.world, self.config.max_gradient_norm)

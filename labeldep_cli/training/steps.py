@@ -81,7 +81,7 @@ class LogisticStep:
         self.weight = weight
         self.order = Order.of(inputs, config)
         self.world = world
-        self.optimizer = adam(generator, config.learning_rate, (config.beta1, config.beta2))
+        self.optimizer = adam(generator, config.learning_rate, (config.beta1, config.beta2), config.weight_decay)
 
     def requests(self, first: int) -> Iterator[Sequence[Request]]:
         """One batch per step, in epochs of permuted rows."""

@@ -28,9 +28,18 @@ class Part(NamedTuple):
     gradient: Tensor | None = None
 
 
-def adam(network: nn.Module, lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
-    """Adam (Sect. 4.1) with one kernel per tensor; unfused Adam passes over each tensor a dozen times."""
-    return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, fused=True)
+def adam(network: nn.Module, lr: float, betas: tuple[float, float], weight_decay: float = 0.0) -> torch.optim.Optimizer:
+    """Adam (Sect. 4.1) with one kernel per tensor; unfused Adam passes over each tensor a dozen times.
+
+    With a weight decay W it is AdamW ("Decoupled Weight Decay Regularization", Loshchilov and Hutter, ICLR 2019): each
+    update first multiplies weights by 1 - lr * W. Biases and the parameters of norms (those with one dimension) do not
+    decay: they do not make a function steeper, and a bias has to hold how frequent a label is.
+    """
+    if not weight_decay:
+        return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, fused=True)
+    # A group for each parameter: the order of the gradients is that of `network.parameters()`.
+    groups = [{"params": [p], "weight_decay": weight_decay if p.dim() > 1 else 0.0} for p in network.parameters()]
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
 
 
 def parts_of(batch: Batch, count: int) -> Iterator[tuple[slice, float]]:

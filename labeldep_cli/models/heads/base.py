@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from labeldep_cli.models.standardizing import Standardizing
 
 
-class Head(nn.Module):
-    """Features -> logits [B, L].
+class Head(Standardizing):
+    """Features -> logits [B, L]; `Generator` standardises them first, if the head was told how.
 
     Args:
         feature_dim: F.
@@ -39,6 +41,16 @@ class Head(nn.Module):
 
     def fit_to_labels(self, labels: Tensor) -> None:
         """Compute statistics of the training labels, once before training, and keep them in buffers.
+
+        Args:
+            labels: int8 [N, L], 0 or 1; -1 where unknown.
+        """
+
+    def start_from_shares(self, labels: Tensor) -> None:
+        """Let the initial probabilities of standardised features be near the labels' shares, once before training.
+
+        The mean of standardised features is 0, so a head cannot learn from them how frequent a label is. Only its
+        biases can, and from 0 they need thousands of updates.
 
         Args:
             labels: int8 [N, L], 0 or 1; -1 where unknown.

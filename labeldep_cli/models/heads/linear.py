@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import cast
+
+import torch
 from torch import Tensor, nn
 
 from labeldep_cli.models.heads.base import Head
@@ -22,6 +25,12 @@ class LinearHead(Head, nn.Sequential):
             self.extend([nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, n_labels)])
         else:
             self.append(nn.Linear(feature_dim, n_labels))
+
+    @torch.no_grad()
+    def start_from_shares(self, labels: Tensor) -> None:
+        """The bias of the last layer becomes the log odds of the labels, with half a row added to each side."""
+        present, absent = (labels == 1).sum(dim=0) + 0.5, (labels == 0).sum(dim=0) + 0.5
+        cast(nn.Linear, self[-1]).bias.copy_((present / absent).log())
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits [B, L]."""

@@ -44,11 +44,11 @@ class WassersteinCritic(CriticObjective):
         mismatched = None
         if inputs.other_labels is not None:
             y, z = inputs.batches["mismatched"]
-            mismatched = Pairs(known(y) * present(inputs.other_labels), z)  # (y', x)
+            mismatched = Pairs(known(y) * present(inputs.other_labels), network.standardized(z))  # (y', x)
         computed = critic_update(
             network,
-            Pairs(present(matched.y), matched.z),
-            Pairs(fake_set, generated.z),
+            Pairs(present(matched.y), network.standardized(matched.z)),
+            Pairs(fake_set, network.standardized(generated.z)),
             mismatched,
             between=weight * present(generated.y) + (1 - weight) * fake_set,  # y* of Eq. 5
             lambda_gp=config.lambda_gp,

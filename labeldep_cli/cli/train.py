@@ -86,6 +86,8 @@ def adversarial(
         raise typer.BadParameter(
             "with --critic none only the generator can be trained", param_hint="--freeze-generator"
         )
+    if training.members > 1 and training.critic == "kernel":
+        raise typer.BadParameter("a kernel critic has no members: its training has one optimum", param_hint="--members")
     if training.members > 1 and not training.freeze_generator:
         raise typer.BadParameter("members need a fixed generator: --freeze-generator", param_hint="--members")
     _require_useful_memory_flags(training)

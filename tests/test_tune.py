@@ -114,7 +114,7 @@ def test_the_best_decision_counts() -> None:
         sets[n:, 0] ^= True
         return None, SimpleNamespace(sets=sets)
 
-    run = SimpleNamespace(folder=Path("r"), facts={"critic": {}})
+    run = SimpleNamespace(joint=False, folder=Path("r"), facts={"critic": {}})
     inputs = SimpleNamespace(labels=torch.from_numpy(labels))
     predictions = SimpleNamespace(run=run, inputs=inputs, decided=decided, logits=np.zeros((4, 2), np.float32))
     found = measure(Trial(), predictions, "exact_match", 1.0)  # type: ignore[arg-type]

@@ -44,6 +44,7 @@ def command(
         int | None, typer.Option(min=1, help="Of every critic; 8 in training, 2 against a frozen generator.")
     ] = None,
     critic_width: Annotated[int | None, typer.Option(min=2, help="Of these; 512 and 256.")] = None,
+    only: Annotated[str, typer.Option("--systems", help="Comma-separated, beside the baseline; all by default.")] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Few rows and steps: says nothing, but runs all.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -64,6 +65,7 @@ def command(
         joint_steps=joint_steps,
         critic_layers=critic_layers,
         critic_width=critic_width,
+        only=tuple(name for name in only.split(",") if name),
     )
     show(found, tables(found), json)
 
@@ -80,6 +82,7 @@ def run(
     joint_steps: int | None = None,
     critic_layers: int | None = None,
     critic_width: int | None = None,
+    only: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Run the benchmark; arguments as the flags of `command`.
 
@@ -87,7 +90,7 @@ def run(
         `cases[]`: each with its `rows[]` (scores.summary) and `beside_control[]` (scores.beside); all of it SIMULATED.
 
     Raises:
-        LabeldepError: an unknown case, no label file, or a work folder that holds runs of other settings.
+        LabeldepError: an unknown case or system, no label file, or a work folder that holds runs of other settings.
     """
     from benchmarks.planted.cases import CaseName, Sizes
     from benchmarks.planted.rows import Scale
@@ -111,18 +114,29 @@ def run(
         "sizes": vars(sizes),
         "scale": vars(scale),
         "seeds": seeds,
-        "cases": [_case(name, labels, work, sizes, scale, seeds, reporter or SilentReporter()) for name in chosen],
+        "cases": [
+            _case(name, labels, work, sizes, scale, only, seeds, reporter or SilentReporter()) for name in chosen
+        ],
     }
 
 
 def _case(
-    name: CaseName, labels: Path, work: Path, sizes: Sizes, scale: Scale, seeds: int, reporter: Reporter
+    name: CaseName,
+    labels: Path,
+    work: Path,
+    sizes: Sizes,
+    scale: Scale,
+    only: tuple[str, ...],
+    seeds: int,
+    reporter: Reporter,
 ) -> dict[str, Any]:
     from benchmarks.planted.report import case_rows
-    from benchmarks.planted.rows import CONTROL, IN_TRAINING
+    from benchmarks.planted.rows import CONTROL, IN_TRAINING, systems
     from benchmarks.planted.score import beside, summary
 
-    per_seed = [case_rows(name, labels, work, sizes, scale, seed, reporter) for seed in range(seeds)]
+    per_seed = [
+        case_rows(name, labels, work, sizes, systems(scale, only), scale, seed, reporter) for seed in range(seeds)
+    ]
     return {
         "case": name,
         "rows": summary(per_seed, baseline=0, best=len(per_seed[0]) - 1, dependent="shuffled" not in name),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.planted.cases import Case, CaseName, Sizes, draw
-from benchmarks.planted.rows import Scale, decide, systems, train
+from benchmarks.planted.rows import Scale, System, decide, train
 from benchmarks.planted.score import COLUMNS, INTERVAL_LEVEL, Row, score
 from benchmarks.show import Table, told
 from labeldep_cli.evaluation.thresholds import DecisionRule, tune
@@ -18,14 +18,21 @@ from labeldep_cli.progress import Reporter
 
 
 def case_rows(
-    name: CaseName, labels: Path, work: Path, sizes: Sizes, scale: Scale, seed: int, reporter: Reporter
+    name: CaseName,
+    labels: Path,
+    work: Path,
+    sizes: Sizes,
+    systems: Sequence[System],
+    scale: Scale,
+    seed: int,
+    reporter: Reporter,
 ) -> list[Row]:
     """Draw a case, train every system on it, and score them; the first row is the baseline, the last the posterior."""
     folder = work / f"{name}-{seed}"
     case = draw(name, labels, sizes, seed, folder)
     labels_per_image = float(case.tuning[1].sum(axis=1).mean())
     rows: list[Row] = []
-    for system in systems(scale):
+    for system in systems:
         reporter.note(f"{name}, seed {seed}: {system.name}")
         train(system, case, folder, scale, seed, reporter)
         decided = decide(system, folder, labels_per_image, reporter)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from labeldep_cli.config import (
     Source,
     Workspace,
 )
+from labeldep_cli.errors import LabeldepError
 from labeldep_cli.evaluation.decisions import Outputs
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, collect_posterior, probabilities
 from labeldep_cli.experiments.train import adversarial, pretrain
@@ -110,8 +111,22 @@ FROZEN_CRITIC_LR = 1e-3
 """Against a fixed generator the critic may learn fast: at the paper's 1e-4 it takes ten times as many updates."""
 
 
-def systems(scale: Scale) -> tuple[System, ...]:
-    """Every run of the benchmark; critics in training keep all defaults that the scale leaves alone."""
+def systems(scale: Scale, only: Sequence[str] = ()) -> tuple[System, ...]:
+    """The baseline and the runs called `only`, or all; critics in training keep all defaults that the scale leaves alone.
+
+    Raises:
+        LabeldepError: there is no such run.
+    """
+    every = _systems(scale)
+    unknown = set(only) - {system.name for system in every}
+    if unknown:
+        raise LabeldepError(
+            f"there is no system {sorted(unknown)[0]!r}", f"Name some of: {', '.join(system.name for system in every)}"
+        )
+    return tuple(system for system in every if not only or system.name in (BASELINE, *only))
+
+
+def _systems(scale: Scale) -> tuple[System, ...]:
     paper = _sized(AdversarialConfig(steps=scale.joint), scale.layers, scale.width)
     frozen = AdversarialConfig(steps=scale.frozen, critic_steps=1, critic_lr=FROZEN_CRITIC_LR, freeze_generator=True)
     frozen = _sized(frozen, scale.layers or FROZEN_LAYERS, scale.width or FROZEN_WIDTH)

@@ -112,7 +112,7 @@ FROZEN_CRITIC_LR = 1e-3
 
 
 def systems(scale: Scale, only: Sequence[str] = ()) -> tuple[System, ...]:
-    """The baseline and the runs called `only`, or all; critics in training keep all defaults that the scale leaves alone.
+    """The baseline and the runs called `only`, or all runs; critics keep all defaults that the scale leaves alone.
 
     Raises:
         LabeldepError: there is no such run.

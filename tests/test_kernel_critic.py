@@ -10,7 +10,7 @@ import torch
 from sandbox import Sandbox, only
 from sklearn.linear_model import LogisticRegression
 
-from labeldep_cli.evaluation.known_sets import score_known_sets, tune_weights
+from labeldep_cli.evaluation.known_sets import score_known_sets, tune_prior
 from labeldep_cli.inputs.batches import Batch
 from labeldep_cli.models.kernel_critic import (
     LABEL_WEIGHT,
@@ -164,20 +164,14 @@ class TestCandidates:
             found = score_known_sets(critic, logits, torch.zeros(1, 2), prior).posterior(1.0, prior)
             assert found.best().tolist() == [chosen]
 
-    def test_weights_are_chosen_by_exact_match_and_the_smallest_of_equal_ones(self) -> None:
+    def test_the_generators_weight_is_chosen_by_exact_match_where_val_can_tell(self) -> None:
         critic = critic_of([[1, 0], [1, 0], [0, 1]], torch.zeros(1, 2))
-        near = critic.similarities(torch.zeros(2, 2))
-        logits = torch.tensor([[-1.0, 1.0], [-1.0, 1.0]])
-        before = critic.unseen.clone()
-        assert tune_weights(critic, logits, near, torch.tensor([[0, 1], [0, 1]])).prior == 0.5, "2 < 1 e^(2 * 0.5)"
-        assert tune_weights(critic, logits, near, torch.tensor([[1, 0], [1, 0]])) == (0.0, 1e-9)
-        assert torch.equal(critic.unseen, before)
-
-    def test_a_set_that_train_lacks_can_be_chosen(self) -> None:
-        critic = critic_of([[1, 0], [0, 1]], torch.zeros(1, 2))
-        logits, near = torch.tensor([[4.0, 4.0]]), critic.similarities(torch.zeros(1, 2))
-        found = tune_weights(critic, logits, near, torch.tensor([[1, 1]]))
-        assert found.unseen_count > 1e-9
+        near, logits = critic.similarities(torch.zeros(20, 2)), torch.tensor([[-1.0, 1.0]]).expand(20, 2)
+        first, second = torch.tensor([[1, 0]]).expand(20, 2), torch.tensor([[0, 1]]).expand(20, 2)
+        assert tune_prior(critic, logits, near, second) == 0.5, "2 < 1 e^(2 * 0.5), but not e^(2 * 0.25)"
+        assert tune_prior(critic, logits, near, first) == 0.25
+        assert tune_prior(critic, logits[:3], near[:3], second[:3]) == 0.25, "three rows cannot tell"
+        assert tune_prior(critic, logits * 10, near, first) == 0.0, "2 > 1 e^0, but 2 < e^(20 * 0.1)"
 
 
 def test_the_rate_rises_and_falls_to_zero() -> None:

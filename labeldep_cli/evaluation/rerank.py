@@ -13,7 +13,7 @@ N images, K candidates per image, L labels, F feature width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -127,12 +127,20 @@ def tune_beta(
     """
     candidates = score_candidates(score, logits, z, own)
     right = torch.stack([exact_matches(candidates.posterior(beta).best(), labels) for beta in BETAS])  # [betas, N]
-    best = int(right.sum(dim=1).argmax())
-    if expected is None:
-        return BETAS[best]
-    deficit = right[best] - right  # 1 or -1 where the two differ
+    return BETAS[int(right.sum(dim=1).argmax())] if expected is None else nearest_of_best(BETAS, right, expected)
+
+
+def nearest_of_best(weights: Sequence[float], right: Tensor, expected: float) -> float:
+    """The weight nearest to `expected` among those that are as good as the best one, by two standard errors.
+
+    Args:
+        weights: W weights to choose from.
+        right: 1 where the sets under a weight are exactly right, else 0, [W, N].
+        expected: the weight to prefer.
+    """
+    deficit = right[right.sum(dim=1).argmax()] - right  # 1 or -1 where the two differ
     as_good = (deficit.sum(dim=1) <= 2 * deficit.abs().sum(dim=1).sqrt()).tolist()
-    return min((beta for beta, good in zip(BETAS, as_good, strict=True) if good), key=lambda beta: abs(beta - expected))
+    return min((one for one, good in zip(weights, as_good, strict=True) if good), key=lambda one: abs(one - expected))
 
 
 def exact_matches(sets: Tensor, labels: Tensor) -> Tensor:

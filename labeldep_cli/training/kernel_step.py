@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from labeldep_cli.compute.distributed import World
 from labeldep_cli.config import AdversarialConfig
-from labeldep_cli.evaluation.known_sets import tune_weights
+from labeldep_cli.evaluation.known_sets import tune_prior
 from labeldep_cli.inputs.batches import Batch, Inputs, Request, in_order
 from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.models.encoder import pooled
@@ -100,12 +100,10 @@ class KernelStep:
 
     @torch.no_grad()
     def test_weights(self, val: Inputs) -> Mapping[str, float]:
-        """G's weight, chosen on validation rows; D's is 1. The count of a set that is not known becomes a part of D."""
+        """G's weight, chosen on validation rows; D's is 1."""
         parts = [(logits, similarities) for _, similarities, logits in self._on(val)]
         logits, similarities = (torch.cat(part) for part in zip(*parts, strict=True))
-        chosen = tune_weights(self.critic, logits, similarities, val.device_labels)
-        self.critic.unseen.fill_(math.log(chosen.unseen_count))
-        return {"beta": 1.0, "prior": chosen.prior}
+        return {"beta": 1.0, "prior": tune_prior(self.critic, logits, similarities, val.device_labels)}
 
     def networks(self) -> Mapping[str, nn.Module]:
         """G and D."""

@@ -21,7 +21,7 @@ from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads import powerset
 from labeldep_cli.models.heads.base import Head
-from labeldep_cli.models.heads.chain import ChainHead
+from labeldep_cli.models.heads.chain import LABEL_SCALE, ChainHead
 from labeldep_cli.models.heads.powerset import PowersetHead
 from labeldep_cli.models.heads.registry import HEADS, seeded_head
 from labeldep_cli.training.adversarial_step import AdversarialStep
@@ -213,7 +213,7 @@ class TestChainHead:
                 weights = torch.from_numpy(link.coef_[0]).float()
                 head.by_label.weight[label] = weights[:F]
                 head.by_label.bias[label] = float(link.intercept_[0])
-                head.on_labels[label, order[:place]] = weights[F:]
+                head.on_labels[label, order[:place]] = weights[F:] / LABEL_SCALE
                 seen = np.hstack([x.numpy(), y[:, order[:place]].numpy()])
                 expected -= link.predict_log_proba(seen)[np.arange(150), y[:, label].numpy()].mean()
         assert float(head.set_loss(x, y.float()).detach()) == pytest.approx(expected, rel=1e-5)
@@ -234,7 +234,7 @@ class TestChainHead:
 
     def test_an_unknown_label_has_no_loss_and_counts_as_absent_afterwards(self):
         head, x = head_over_all_sets("chain"), drawn(1, F)
-        u, v = head.by_label(x)[0], head.on_labels
+        u, v = head.by_label(x)[0], LABEL_SCALE * head.on_labels
         unknown = torch.tensor([[1.0, 0, -1, 0]])
         p_1, p_3 = (torch.sigmoid(u[label] + v[label, 0]).item() for label in (1, 3))
         expected = -math.log(torch.sigmoid(u[0]).item()) - math.log(1 - p_1) - math.log(1 - p_3)
@@ -254,7 +254,7 @@ class TestChainHead:
         with torch.no_grad():
             head.by_label.weight.zero_()
             head.by_label.bias.copy_(torch.tensor([math.log(1.5), 20, 20]))
-            head.on_labels[1:, 0] = -20.0
+            head.on_labels[1:, 0] = -2.0
         sets, log_p = head.posterior(torch.zeros(1, 1), 8)
         assert sets[0, 0].tolist() == [False, True, True] and log_p[0, 0].exp().item() == pytest.approx(0.4)
         assert sorted(log_p[0, 1:5].exp().tolist()) == pytest.approx([0.15] * 4)
@@ -313,3 +313,25 @@ class TestDecisions:
     def test_other_heads_cannot_decide_alone(self):
         with pytest.raises(ValueError, match="not those of a joint head"):
             ByOwnPosterior().decide(Outputs(np.zeros((1, 2), np.float32), lambda: torch.zeros(1, 1)))
+
+
+class TestStartFromShares:
+    """Standardised features have the mean 0, so only the biases can say how frequent a label or a set is."""
+
+    LABELS = torch.tensor([[1, 0], [1, 0], [1, 1], [0, 1], [-1, 0]], dtype=torch.int8)
+
+    def test_a_powerset_starts_with_the_shares_of_its_sets(self) -> None:
+        head = PowersetHead(3, 2)
+        head.fit_to_labels(self.LABELS)
+        head.start_from_shares(self.LABELS)
+        sets, log_p = head.posterior(torch.zeros(1, 3), 3)
+        shares = {tuple(one): p for one, p in zip(sets[0].tolist(), log_p[0].exp().tolist(), strict=True)}
+        assert shares[True, False] == pytest.approx(2 / 4)
+        assert shares[True, True] == pytest.approx(1 / 4)
+
+    def test_a_chain_starts_with_the_odds_of_its_labels(self) -> None:
+        head = ChainHead(3, 2)
+        head.fit_to_labels(self.LABELS)
+        head.start_from_shares(self.LABELS)
+        p = torch.sigmoid(head(torch.zeros(1, 3)))[0].tolist()
+        assert p == pytest.approx([3.5 / 5, 2.5 / 6], abs=1e-5), "3 of 4 known, 2 of 5, half a row added to each side"

@@ -100,3 +100,9 @@ class Head(Standardizing):
             bool [B, K, L].
         """
         raise NotImplementedError
+
+
+def log_odds(labels: Tensor) -> Tensor:
+    """The log odds of each label in int8 [N, L], with half a row added to each side; unknown labels do not count."""
+    present, absent = (labels == 1).sum(dim=0) + 0.5, (labels == 0).sum(dim=0) + 0.5
+    return (present / absent).log()

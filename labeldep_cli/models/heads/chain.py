@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
-from labeldep_cli.models.heads.base import Head
+from labeldep_cli.models.heads.base import Head, log_odds
 
 BEAM_WIDTH = 15
 """Label sets that the search keeps after each label."""
+
+LABEL_SCALE = 10.0
+"""The value of a present label as an input. Weights of labels must reach about 3, and those of features much less: with
+the value 1 they would need ten times as many updates."""
 
 
 class ChainHead(Head):
@@ -47,6 +51,11 @@ class ChainHead(Head):
     def fit_to_labels(self, labels: Tensor) -> None:
         """Order labels by frequency; labels with equal counts keep their order."""
         self.order.copy_((labels > 0).sum(dim=0).argsort(descending=True, stable=True))
+
+    @torch.no_grad()
+    def start_from_shares(self, labels: Tensor) -> None:
+        """The biases become the log odds of the labels, with half a row added to each side."""
+        self.by_label.bias.copy_(log_odds(labels))
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits [B, L] of the marginals; no gradient flows."""
@@ -89,7 +98,7 @@ class ChainHead(Head):
     def _weights(self) -> Tensor:
         """V [L, L]: row l has the weights of the labels before l, and 0 elsewhere."""
         rank = self.order.argsort()
-        return self.on_labels * (rank[:, None] > rank)
+        return LABEL_SCALE * self.on_labels * (rank[:, None] > rank)
 
     def _in_order(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """U [B, L] and V [L, L] with the labels in the order of the chain."""

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from labeldep_cli.models.heads.base import Head
+from labeldep_cli.models.heads.base import Head, log_odds
 
 
 class LinearHead(Head, nn.Sequential):
@@ -29,8 +29,7 @@ class LinearHead(Head, nn.Sequential):
     @torch.no_grad()
     def start_from_shares(self, labels: Tensor) -> None:
         """The bias of the last layer becomes the log odds of the labels, with half a row added to each side."""
-        present, absent = (labels == 1).sum(dim=0) + 0.5, (labels == 0).sum(dim=0) + 0.5
-        cast(nn.Linear, self[-1]).bias.copy_((present / absent).log())
+        cast(nn.Linear, self[-1]).bias.copy_(log_odds(labels))
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits [B, L]."""

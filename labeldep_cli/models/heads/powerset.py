@@ -62,12 +62,15 @@ class PowersetHead(Head):
 
     def fit_to_labels(self, labels: Tensor) -> None:
         """Keep the distinct label sets, from frequent to rare; the own parts become 0."""
-        complete = labels[(labels >= 0).all(dim=1)]
-        rows = complete if len(complete) else labels
-        sets, counts = torch.unique(rows > 0, dim=0, return_counts=True)
-        kept = counts.argsort(descending=True, stable=True)[:MOST_SETS]
-        self.sets = sets[kept].to(self.sets.device)
+        self.sets = _distinct(labels)[0].to(self.sets.device)
         self._resize(len(self.sets))
+
+    @torch.no_grad()
+    def start_from_shares(self, labels: Tensor) -> None:
+        """The biases of the own parts become the log shares of the kept sets among the rows."""
+        counts = _distinct(labels)[1].to(self.own_bias)
+        self.own_bias.copy_((counts / counts.sum()).log())
+        self.by_label.bias.zero_()
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Take over the number of sets of a checkpoint: it depends on the training rows."""
@@ -132,6 +135,14 @@ class PowersetHead(Head):
         place = torch.searchsorted(keys, (sets.bool() * numbers).sum(dim=2)).clamp(max=len(keys) - 1)
         which = order[place]
         return which, (self.sets[which] == sets.bool()).all(dim=2)
+
+
+def _distinct(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The sets [S, L] of complete rows, from frequent to rare, and how often they occur; of all rows if none is."""
+    complete = labels[(labels >= 0).all(dim=1)]
+    sets, counts = torch.unique((complete if len(complete) else labels) > 0, dim=0, return_counts=True)
+    kept = counts.argsort(descending=True, stable=True)[:MOST_SETS]
+    return sets[kept], counts[kept]
 
 
 def _cumulative(p: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ split_valid split_validation split_dev split_upper split_Split split_only_train_
 dup_drawn npz_bool npz_float npz_bytes_names npz_one_label npz_one_label_1d npz_never_positive npz_always_positive
 npz_absent_in_train npz_all_one_label npz_5rows npz_L2000 npz_ids npz_split_valid npz_duplicate_rows
 npz_const_feature wds_valid wds_dots_mixed wds_avif_cls tiny_float_tiff blank_images h5_plain names_markup
-names_ansi names_html npz_sig wds_avif_heic
+names_ansi names_html npz_sig wds_avif_heic npz_f64_huge npz_f64_70000 npz_X_uint8_images npz_sig_outlier npz_sig_scale
 """
 """Cases that are read as they are. All others stop with a question, and one of the commands reads them right."""
 

@@ -272,14 +272,14 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
 
 @pytest.mark.parametrize("seed", [0, 7])
 def test_the_seed_draws_the_first_weights_of_both_networks(ready: Sandbox, seed: int) -> None:
-    """Trained at the rate 0, they stay as they were drawn."""
+    """Trained at the rate 0, they stay as they were drawn; the head's bias has the labels' odds."""
     words = ("--dataset", ready.folder / "x.npz", "--lr", 0, "--steps", 1, "--seed", seed)
     pretrained = Path(str(ready.json("pretrain", *words, "--out", ready.folder / f"g-{seed}")["run"]))
     tensors, _ = checkpoint.load(pretrained / "best.safetensors")
     head = seeded_head("linear", 5, 3, 0, seed).state_dict()
-    assert {name: value.tolist() for name, value in tensors.items()} == {
-        f"generator.head.{name}": value.tolist() for name, value in head.items()
-    }
+    assert tensors.keys() == {f"generator.head.{name}" for name in (*head, "feature_mean", "feature_scale")}
+    assert tensors["generator.head.0.weight"].tolist() == head["0.weight"].tolist()
+    assert tensors["generator.head.0.bias"].tolist() != head["0.bias"].tolist()
     small = ("--critic-layers", 1, "--critic-width", 4, "--critic-projection", 2, "--critic-lr", 0)
     run = Path(str(ready.json("adversarial", *words, *small, "--out", ready.folder / f"d-{seed}")["run"]))
     tensors, facts = checkpoint.load(run / "best.safetensors")

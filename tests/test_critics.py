@@ -50,9 +50,9 @@ def hinge(monkeypatch):
     monkeypatch.setitem(CRITICS, "hinge", HingeCritic)
 
 
-def test_each_name_of_the_command_line_has_a_row_but_none():
+def test_each_name_of_the_command_line_has_a_row_or_a_step_of_its_own():
     assert tuple(CRITICS) == get_args(CriticName)
-    assert set(get_args(CriticKind)) - set(CRITICS) == {"none"}
+    assert set(get_args(CriticKind)) - set(CRITICS) == {"kernel", "none"}
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -303,7 +303,7 @@ class TestWhichFile:
         ("[adversarial]\nfull = 'yes'\n", "[adversarial] full: 'yes' is neither true nor false", ""),
         (
             "[adversarial]\ncritic = 'wgan'\n",
-            "[adversarial] critic: 'wgan' is not one of wgan-gp, nce, none",
+            "[adversarial] critic: 'wgan' is not one of wgan-gp, nce, kernel, none",
             "wgan-gp",
         ),
         ("[adversarial]\nmax-memory = 'much'\n", "[adversarial] max-memory: 'much' is no size", ""),

@@ -131,6 +131,7 @@ def fit_law(counts: Counts, t: Tensor, spread: float, unseen: Sequence[float], s
     if start is None:
         parameters[-2:] = -4.0
     parameters.requires_grad_(True)
+    finite = parameters.detach().clone()  # of the last finite loss: on a few images the line search can end at NaN
     optimizer = torch.optim.LBFGS([parameters], max_iter=STEPS, line_search_fn="strong_wolfe")
     scale = 100 / max(float(counts.all.sum()), 1.0)
 
@@ -141,10 +142,13 @@ def fit_law(counts: Counts, t: Tensor, spread: float, unseen: Sequence[float], s
         rates = torch.nn.functional.logsigmoid(parameters[-2:])
         value: Tensor = (own - law.log_likelihood(counts, t) - unseen[0] * rates[0] - unseen[1] * rates[1]) * scale
         value.backward()  # type: ignore[no-untyped-call]
+        if value.isfinite():
+            finite.copy_(parameters.detach())
         return value
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return _law(parameters.detach(), spread)
+    fitted = parameters.detach()
+    return _law(fitted if fitted.isfinite().all() else finite, spread)
 
 
 def fit_without_mistakes(counts: Counts, t: Tensor) -> Law:

@@ -48,9 +48,9 @@ AdversarialCritic = Discriminator | MembersCritic
 
 def members_of(critic: AdversarialCritic) -> list[Discriminator]:
     """The networks that a critic consists of."""
-    if isinstance(critic, Discriminator):
-        return [critic]
-    return [member for member in critic.members if isinstance(member, Discriminator)]
+    if isinstance(critic, MembersCritic):
+        return [member for member in critic.members if isinstance(member, Discriminator)]
+    return [critic]
 
 
 def build_critic(n_labels: int, feature_dim: int, shape: Mapping[str, Any], seed: int) -> AdversarialCritic:

@@ -45,7 +45,7 @@ def decision_of(config: DecisionConfig, run: Run, device: torch.device) -> Decis
             f"--decision {config.rule} takes no --threshold, --top-k or --non-empty",
             "It decides on the whole set: leave them out.",
         )
-    if run.facts["critic"] is None:
+    if run.facts.get("critic") is None:
         return _without_critic(config, run)
     set_by_user = config.beta is not None
     beta = config.beta if config.beta is not None else run.facts.get("beta")

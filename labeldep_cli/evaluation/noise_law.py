@@ -30,6 +30,9 @@ QUANTILES = 16
 STEPS = 60
 """Maximum number of LBFGS iterations of a fit."""
 
+STEEPEST = 10.0
+"""Largest log slope. Images that are told apart perfectly, as a few can be, have no best slope."""
+
 HIGHEST = 0.5
 """No rate is higher: beyond it, most of what is written would be wrong."""
 
@@ -131,7 +134,6 @@ def fit_law(counts: Counts, t: Tensor, spread: float, unseen: Sequence[float], s
     if start is None:
         parameters[-2:] = -4.0
     parameters.requires_grad_(True)
-    finite = parameters.detach().clone()  # of the last finite loss: on a few images the line search can end at NaN
     optimizer = torch.optim.LBFGS([parameters], max_iter=STEPS, line_search_fn="strong_wolfe")
     scale = 100 / max(float(counts.all.sum()), 1.0)
 
@@ -142,13 +144,10 @@ def fit_law(counts: Counts, t: Tensor, spread: float, unseen: Sequence[float], s
         rates = torch.nn.functional.logsigmoid(parameters[-2:])
         value: Tensor = (own - law.log_likelihood(counts, t) - unseen[0] * rates[0] - unseen[1] * rates[1]) * scale
         value.backward()  # type: ignore[no-untyped-call]
-        if value.isfinite():
-            finite.copy_(parameters.detach())
         return value
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    fitted = parameters.detach()
-    return _law(fitted if fitted.isfinite().all() else finite, spread)
+    return _law(parameters.detach(), spread)
 
 
 def fit_without_mistakes(counts: Counts, t: Tensor) -> Law:
@@ -165,7 +164,7 @@ def _law(parameters: Tensor, spread: float) -> Law:
     return Law(
         HIGHEST * torch.sigmoid(common[2] + spread * missing),
         HIGHEST * torch.sigmoid(common[3] + spread * extra),
-        torch.exp(common[0] + SLOPE_SPREAD * slope),
+        torch.exp((common[0] + SLOPE_SPREAD * slope).clamp(max=STEEPEST)),
         common[1] + OFFSET_SPREAD * offset,
         parameters,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 _NAMES = {
     "critic": "critic loss",
     "penalty": "gradient penalty",
+    "weight_penalty": "penalty on weights",
     "wasserstein": "Wasserstein estimate",
     "critic_gradient": "critic gradient norm",
     "margin": "critic margin",

@@ -91,7 +91,7 @@ class KernelStep:
                 likelihood = share * log_likelihood(self.critic, batch.y, batch.x).mean()
                 penalty = share * self.config.critic_decay / 2 / len(self.inputs.labels) * self._squares()
                 parts.append(Part(penalty - likelihood, (-likelihood, penalty)))
-        names = ("critic", "penalty")
+        names = ("critic", "weight_penalty")
         return update_in_parts(self.optimizer, names, parts, self.world, self.config.max_gradient_norm)
 
     def quality(self, val: Inputs) -> float | None:

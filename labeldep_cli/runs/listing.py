@@ -17,7 +17,7 @@ from labeldep_cli.progress import Reporter
 from labeldep_cli.runs.layout import BEST, CONFIG, LAST, LOCK, RESULT, facts_in_head, read_metrics
 
 SCORES = ("mAP", "CF1", "OF1", "exact_match")
-STAGES = ("pretrain", "adversarial", "control", "critic")
+STAGES = ("pretrain", "adversarial", "control", "critic", "kernel")
 """What `TrainingConfig.stage` may be."""
 _COMMANDS: dict[str, type[TrainingConfig]] = {"pretrain": PretrainConfig, "adversarial": AdversarialConfig}
 

@@ -33,6 +33,7 @@ _COMMAND_OF = {
     "adversarial": "labeldep adversarial",
     "control": "labeldep adversarial --critic none",
     "critic": "labeldep adversarial --critic nce --freeze-generator",
+    "kernel": "labeldep adversarial --critic kernel",
 }
 """The command that trains a run of each stage."""
 

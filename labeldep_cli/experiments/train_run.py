@@ -130,14 +130,15 @@ def train_on(
         if start is not None:
             require_same_preprocessing(start, project, train)
         cached_z = world.broadcast(reads_cache(project, config, train, existing))
-        moments = _moments(project, train, existing)
-        record = config_record(project, config, start, train, cached_z) | {"standardized": moments is not None}
+        record = config_record(project, config, start, train, cached_z)
+        # A run goes on as it started: those of older versions did not standardise. Features of images stay as they are.
+        record["standardized"] = existing.get("standardized", False) if existing else project.row is None
         if not _claimed(folder, record, job, project, start):
             use_cached_z(project, config, train, cached_z)
             reporter = project.reporter
             if job.tensorboard and world.first:
                 reporter = RecordingReporter(reporter, folder)
-            _fit(project, config, start, train, val, moments, record, folder, reporter)
+            _fit(project, config, start, train, val, record, folder, reporter)
         elif job.tensorboard and world.first:
             write_missing_events(folder)
         run = open_run(str(folder), project.workspace.runs_dir)
@@ -177,13 +178,13 @@ def _fit(
     start: Run | None,
     train: Inputs,
     val: Inputs,
-    moments: Moments | None,
     record: Mapping[str, Any],
     folder: Path,
     reporter: Reporter,
 ) -> None:
     if start is not None:
         reporter.note(f"{'the head' if config.full and not start.full else 'G'} starts from {start.folder}")
+    moments = moments_of(train) if record["standardized"] and _needs_moments(config, start) else None
     generator = _generator(project, config, start, train, moments)
     schedule = _schedule(config, train, record["steps"])
     facts = _facts(project, config, record, train)
@@ -224,13 +225,9 @@ def _critic_shape(config: TrainingConfig) -> dict[str, Any] | None:
     return config.critic_shape | ({"members": config.members} if config.members > 1 else {})
 
 
-def _moments(project: Project, train: Inputs, existing: Mapping[str, Any]) -> Moments | None:
-    """How a run standardises ready features; None for features of images, which stay as they are.
-
-    A run goes on as it started: those of older versions did not standardise.
-    """
-    standardizes = existing.get("standardized", False) if existing else project.row is None
-    return moments_of(train) if standardizes else None
+def _needs_moments(config: TrainingConfig, start: Run | None) -> bool:
+    """Whether a network is new that is told how to standardise: a head, or a critic that is not a kernel machine."""
+    return start is None or (isinstance(config, AdversarialConfig) and config.critic not in ("none", "kernel"))
 
 
 def _generator(

@@ -161,7 +161,6 @@ def _finish(
     with world.first_alone() as first:
         if first:
             of_best = {**facts, **state.best, **weights}
-            checkpoint.save(folder / BEST, packed_networks(step), of_best)  # the decisions are read from there
             confidence = calibrated(Run(folder, {}, of_best), generator, logits, val, reporter)
             checkpoint.save(folder / BEST, packed_networks(step), {**of_best, "confidence": confidence})
             result = {"steps": state.step, "best_step": state.best["step"], "stopped_early": state.stopped}

@@ -17,6 +17,7 @@ from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.evaluation.decisions import ByCritic, ByOwnPosterior, Outputs
 from labeldep_cli.evaluation.posterior import SetPosterior
 from labeldep_cli.inputs.features import FeatureInputs
+from labeldep_cli.models import known_sets
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads import powerset
@@ -186,7 +187,7 @@ class TestPowersetHead:
         assert powerset._cumulative(p).numpy() == pytest.approx(p.numpy().cumsum(axis=1))
 
     def test_only_the_most_frequent_sets_are_kept(self, monkeypatch):
-        monkeypatch.setattr(powerset, "MOST_SETS", 2)
+        monkeypatch.setattr(known_sets, "MOST_SETS", 2)
         head = PowersetHead(F, 2)
         head.fit_to_labels(torch.tensor([[0, 0], [1, 0], [1, 0], [1, 1], [1, 1], [1, 1]], dtype=torch.int8))
         assert head.sets.tolist() == [[True, True], [True, False]]

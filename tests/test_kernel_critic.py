@@ -18,8 +18,8 @@ from labeldep_cli.models.kernel_critic import (
     UNSEEN_COUNT,
     KernelCritic,
     image_kernel,
-    known_sets,
 )
+from labeldep_cli.models.known_sets import known_sets
 from labeldep_cli.training.kernel_step import KernelStep, log_likelihood, rate
 
 

@@ -19,6 +19,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from labeldep_cli.models.known_sets import known_sets
+
 LAPLACE, GAUSSIAN, LINEAR = 0.4, 0.4, 0.2
 """Weights of the three image kernels. On 5-fold cross-validation within the training rows of yeast, scene and miml2000,
 the Laplace kernel alone is better than the Gaussian one by 2 points of exact match on scene and worse by 1 on yeast;
@@ -29,8 +31,6 @@ _CONSTANT = 0.55  # the last image feature, so that each set has a bias; its squ
 LABEL_WEIGHT, SET_WEIGHT = 0.4, 0.55
 """a and b: the shares of the labels and of the set itself."""
 
-MOST_SETS = 2**15
-_MOST_ENTRIES = 2**26  # of the list of sets, S * L
 FREQUENT = 512
 """Only this many sets, the most frequent ones, have weights of their own; a set that occurs once has none."""
 
@@ -181,21 +181,6 @@ def image_kernel(a: Tensor, b: Tensor) -> Tensor:
     laplace = torch.exp(-torch.cdist(a, b, p=1) / width)
     gaussian = torch.exp(-torch.cdist(a, b).square() / width)
     return LAPLACE * laplace + GAUSSIAN * gaussian + LINEAR / width * (a @ b.T)
-
-
-def known_sets(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct label sets of complete rows, the most frequent first, and how often they occur.
-
-    Args:
-        labels: int8 [N, L]; -1 where unknown. If no row is complete, unknown labels count as absent.
-
-    Returns:
-        bool [S, L] and int64 [S]; at most MOST_SETS sets, fewer if there are very many labels.
-    """
-    complete = labels[(labels >= 0).all(dim=1)]
-    sets, counts = torch.unique((complete if len(complete) else labels) > 0, dim=0, return_counts=True)
-    order = counts.argsort(descending=True, stable=True)[: min(MOST_SETS, _MOST_ENTRIES // labels.shape[1])]
-    return sets[order], counts[order]
 
 
 def _whitening(landmarks: Tensor) -> Tensor:

@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from labeldep_cli.models.heads.base import Head
-
-MOST_SETS = 32_768
-"""The most frequent sets of train that are kept."""
+from labeldep_cli.models.known_sets import known_sets
 
 _LEAST = 1e-300
 """A marginal probability stays this far from 0 and 1, so that its logit is finite; a float64."""
@@ -62,13 +60,13 @@ class PowersetHead(Head):
 
     def fit_to_labels(self, labels: Tensor) -> None:
         """Keep the distinct label sets, from frequent to rare; the own parts become 0."""
-        self.sets = _distinct(labels)[0].to(self.sets.device)
+        self.sets = known_sets(labels)[0].to(self.sets.device)
         self._resize(len(self.sets))
 
     @torch.no_grad()
     def start_from_shares(self, labels: Tensor) -> None:
         """The biases of the own parts become the log shares of the kept sets among the rows."""
-        counts = _distinct(labels)[1].to(self.own_bias)
+        counts = known_sets(labels)[1].to(self.own_bias)
         self.own_bias.copy_((counts / counts.sum()).log())
         self.by_label.bias.zero_()
 
@@ -135,14 +133,6 @@ class PowersetHead(Head):
         place = torch.searchsorted(keys, (sets.bool() * numbers).sum(dim=2)).clamp(max=len(keys) - 1)
         which = order[place]
         return which, (self.sets[which] == sets.bool()).all(dim=2)
-
-
-def _distinct(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The sets [S, L] of complete rows, from frequent to rare, and how often they occur; of all rows if none is."""
-    complete = labels[(labels >= 0).all(dim=1)]
-    sets, counts = torch.unique((complete if len(complete) else labels) > 0, dim=0, return_counts=True)
-    kept = counts.argsort(descending=True, stable=True)[:MOST_SETS]
-    return sets[kept], counts[kept]
 
 
 def _cumulative(p: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ import torch
 from sandbox import Sandbox, only
 from sklearn.linear_model import LogisticRegression
 
-from labeldep_cli.evaluation.known_sets import score_known_sets, tune_prior
+from labeldep_cli.evaluation import known_sets as known_sets_module
+from labeldep_cli.evaluation.known_sets import Weights, pool_weights, score_known_sets
 from labeldep_cli.inputs.batches import Batch
 from labeldep_cli.models.kernel_critic import (
     LABEL_WEIGHT,
@@ -147,7 +148,7 @@ class TestCandidates:
     def test_known_sets_come_first_and_no_set_counts_twice(self) -> None:
         critic = critic_of([[1, 0, 0], [1, 0, 0], [0, 1, 1]], torch.zeros(1, 2))
         logits = torch.tensor([[2.0, -1.0, -1.5]])
-        posterior = score_known_sets(critic, logits, torch.zeros(1, 2), prior=0.0).posterior(1.0, 0.0)
+        posterior = score_known_sets(critic, logits, torch.zeros(1, 2), Weights(1.0, 0.0)).posterior(1.0, 0.0)
         by_set = {}
         for one, p in zip(posterior.sets[0].tolist(), posterior.probabilities()[0].tolist(), strict=True):
             if p > 0:
@@ -161,17 +162,63 @@ class TestCandidates:
         critic = critic_of([[1, 0], [1, 0], [0, 1]], torch.zeros(1, 2))
         logits = torch.tensor([[-1.0, 1.0]])
         for prior, chosen in ((0.0, [True, False]), (1.0, [False, True])):  # 2 beats 1, but not 1 e^2
-            found = score_known_sets(critic, logits, torch.zeros(1, 2), prior).posterior(1.0, prior)
+            found = score_known_sets(critic, logits, torch.zeros(1, 2), Weights(1.0, prior)).posterior(1.0, prior)
             assert found.best().tolist() == [chosen]
 
-    def test_the_generators_weight_is_chosen_by_exact_match_where_val_can_tell(self) -> None:
+
+class TestPoolWeights:
+    """Weights of D and G on rows that are drawn from a pool with weights that are known."""
+
+    N_ROWS = 1500
+
+    def drawn(self, beta: float, prior: float) -> tuple[KernelCritic, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """A critic, logits, similarities, and label sets drawn among the 8 known ones."""
+        numbers = torch.Generator().manual_seed(0)
+        sets = [[one >> 2 & 1, one >> 1 & 1, one & 1] for one in range(8) for _ in range(one + 1)]
+        critic = critic_of(sets, torch.randn(20, 4, generator=numbers))
+        critic.label_weights.data.normal_(0, 3, generator=numbers)
+        critic.set_weights.data.normal_(0, 1, generator=numbers)
+        near = critic.similarities(torch.randn(self.N_ROWS, 4, generator=numbers))
+        logits = torch.randn(self.N_ROWS, 3, generator=numbers) * 1.5
+        scores = beta * critic.score_known(near).detach() + prior * logits @ critic.sets.float().T
+        drawn = torch.multinomial(scores.softmax(dim=1), 1, generator=numbers).squeeze(1)
+        return critic, logits, near, critic.sets[drawn].to(torch.int8)
+
+    @pytest.mark.parametrize(("beta", "prior"), [(1.0, 0.0), (0.0, 1.0), (0.5, 0.5), (1.5, 0.2)])
+    def test_those_that_made_the_rows_are_found(self, beta: float, prior: float) -> None:
+        assert pool_weights(*self.drawn(beta, prior)) == pytest.approx((beta, prior), abs=0.15)
+
+    def test_no_neighbour_is_better(self) -> None:
+        critic, logits, near, labels = self.drawn(0.7, 0.4)
+        chosen = pool_weights(critic, logits, near, labels)
+        by_critic, by_generator = critic.score_known(near).detach(), logits @ critic.sets.float().T
+
+        def posterior(beta: float, prior: float) -> float:
+            log_p = (beta * by_critic + prior * by_generator).double().log_softmax(dim=1)
+            of_true = log_p.gather(1, critic.lookup(labels.float())[:, None]).sum().item()
+            return of_true - ((beta - 1) ** 2 + prior**2) / 2
+
+        best = posterior(*chosen)
+        for step in (0.02, -0.02):
+            assert posterior(chosen.beta + step, chosen.prior) < best
+            assert posterior(chosen.beta, chosen.prior + step) < best
+
+    def test_an_unknown_label_tells_nothing_and_the_others_still_do(self) -> None:
+        critic, logits, near, labels = self.drawn(0.0, 1.0)
+        labels[:, 0] = -1
+        assert pool_weights(critic, logits, near, labels) == pytest.approx((0.0, 1.0), abs=0.2)
+
+    def test_without_a_row_that_tells_it_is_the_critic_alone(self) -> None:
         critic = critic_of([[1, 0], [1, 0], [0, 1]], torch.zeros(1, 2))
-        near, logits = critic.similarities(torch.zeros(20, 2)), torch.tensor([[-1.0, 1.0]]).expand(20, 2)
-        first, second = torch.tensor([[1, 0]]).expand(20, 2), torch.tensor([[0, 1]]).expand(20, 2)
-        assert tune_prior(critic, logits, near, second) == 0.5, "2 < 1 e^(2 * 0.5), but not e^(2 * 0.25)"
-        assert tune_prior(critic, logits, near, first) == 0.25
-        assert tune_prior(critic, logits[:3], near[:3], second[:3]) == 0.25, "three rows cannot tell"
-        assert tune_prior(critic, logits * 10, near, first) == 0.0, "2 > 1 e^0, but 2 < e^(20 * 0.1)"
+        near, logits = critic.similarities(torch.zeros(3, 2)), torch.randn(3, 2)
+        for labels in ([[1, 1]] * 3, [[-1, -1]] * 3):
+            found = pool_weights(critic, logits, near, torch.tensor(labels, dtype=torch.int8))
+            assert found == pytest.approx((1.0, 0.0), abs=1e-3)
+
+    def test_many_sets_take_fewer_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        critic, logits, near, labels = self.drawn(0.5, 0.5)
+        monkeypatch.setattr(known_sets_module, "_KEPT", 8 * 500)
+        assert pool_weights(critic, logits, near, labels) == pool_weights(critic, logits[::3], near[::3], labels[::3])
 
 
 def test_the_rate_rises_and_falls_to_zero() -> None:
@@ -198,7 +245,8 @@ def exclusive(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
 def test_a_run_decides_on_sets_and_leaves_the_generator_as_it_was(exclusive: Sandbox) -> None:
     chosen = exclusive.json("eval", "kernel", "--decision", "rerank")
     plain = exclusive.json("eval", "pretrain")
-    assert chosen["decision"]["prior"] in (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+    assert chosen["decision"]["prior"] >= 0
+    assert chosen["decision"]["beta"] != 1, "it is fitted to val"
     assert chosen["labels_per_image"] == 1, "every set that train has holds one label"
     assert chosen["exact_match"] > plain["exact_match"] + 1
     assert exclusive.json("eval", "kernel")["mAP"] == plain["mAP"]

@@ -19,7 +19,7 @@ from torch import Tensor
 from labeldep_cli.config import DecisionKind
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.evaluation.expected_f1 import best_expected_f1
-from labeldep_cli.evaluation.known_sets import score_known_sets
+from labeldep_cli.evaluation.known_sets import Weights, score_known_sets
 from labeldep_cli.evaluation.posterior import SetPosterior, independent_log_probability
 from labeldep_cli.evaluation.rerank import candidate_count, score_candidates
 from labeldep_cli.evaluation.thresholds import DecisionRule
@@ -120,7 +120,7 @@ class ByCritic:
         z = outputs.features()
         logits = torch.from_numpy(outputs.logits).to(z.device)
         if isinstance(self.critic, KernelCritic):
-            candidates = score_known_sets(self.critic, logits, z, self.prior)
+            candidates = score_known_sets(self.critic, logits, z, Weights(self.beta, self.prior))
         else:
             own = outputs.own(candidate_count(logits.shape[1])) if outputs.own else None
             candidates = score_candidates(self.critic, logits, z, own)

@@ -1,62 +1,75 @@
 """The candidates of a kernel critic: label sets that it knows from train, and the generator's most probable other sets.
 
-A kernel critic estimates log p(y|x) itself, not its ratio to p_G. So the generator's weight, `prior`, may be 0, and is
-chosen on val. N images, K candidates per image, L labels, S known sets, R width of the similarities.
+A kernel critic estimates log p(y|x) itself, not its ratio to p_G. So the generator's weight, `prior`, may be 0. Both
+weights are chosen on val. N images, K candidates per image, L labels, S known sets, R width of the similarities.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from labeldep_cli.evaluation.posterior import SetPosterior, independent
-from labeldep_cli.evaluation.rerank import BUDGET, Candidates, exact_matches, nearest_of_best
+from labeldep_cli.evaluation.rerank import BUDGET, Candidates
 from labeldep_cli.models.kernel_critic import KernelCritic
 
 OTHERS = 8
 """Of the BUDGET candidates of an image, those that the generator proposes."""
 
-PRIORS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
-"""Weights of the generator to choose from on validation rows."""
-
-EXPECTED_PRIOR = 0.25
-"""The weight to take where the validation rows are too few to tell. On those of yeast, corel5k, the drawn scenes and
-COCO's sets (simulated evidence) it is within half a point of the best one."""
-
-_EXCLUDED = -1e9  # D of a candidate to ignore; finite, so that it may be multiplied by a weight of 0
+_EXCLUDED = -1e9  # the score of a candidate to ignore; finite, so that it may be multiplied by a weight of 0
 _BLOCK = 256  # images at a time: the scores of all known sets of 256 images take 34 MB at most
+
+_KEPT = 2**23
+"""Scores of known sets on validation rows, 8 bytes each, that the weights are fitted to: with more sets, fewer rows."""
+
+_START = 0.5  # of the square root of the generator's weight: from 0 its gradient would be 0
+
+
+class Weights(NamedTuple):
+    """The exponents of a pool p_G(y|x)^prior exp(beta D(y, x)).
+
+    Attributes:
+        beta: D's weight.
+        prior: G's weight.
+    """
+
+    beta: float
+    prior: float
 
 
 @torch.inference_mode()
-def score_known_sets(critic: KernelCritic, logits: Tensor, z: Tensor, prior: float) -> Candidates:
+def score_known_sets(critic: KernelCritic, logits: Tensor, z: Tensor, weights: Weights) -> Candidates:
     """List and score the candidates of each image.
 
     Args:
         critic: D.
         logits: of G, [N, L].
         z: image features that D takes, [N, F].
-        prior: weight of log p_G in the choice of candidates.
+        weights: those of the pool, which chooses the candidates.
     """
     parts = [
-        _candidates(critic, part, critic.similarities(features.to(part.dtype)), prior)
+        _candidates(critic, part, critic.similarities(features.to(part.dtype)), weights)
         for part, features in zip(torch.split(logits, _BLOCK), torch.split(z, _BLOCK), strict=True)
     ]
     return _joined(parts)
 
 
-def _candidates(critic: KernelCritic, logits: Tensor, similarities: Tensor, prior: float) -> Candidates:
-    """The known sets with the best log p_G^prior + D, then the sets that G finds most probable and D does not know."""
+def _candidates(critic: KernelCritic, logits: Tensor, similarities: Tensor, weights: Weights) -> Candidates:
+    """The known sets that are best in the pool, then the sets that G finds most probable and D does not know."""
     with torch.autocast(logits.device.type, enabled=False):
         by_critic = critic.score_known(similarities)  # [B, S]
         by_generator = logits @ critic.sets.to(logits.dtype).T
-        best = (prior * by_generator + by_critic).topk(min(BUDGET - OTHERS, len(critic.sets)), dim=1).indices
+        pooled = weights.prior * by_generator + weights.beta * by_critic
+        best = pooled.topk(min(BUDGET - OTHERS, len(critic.sets)), dim=1).indices
         others = independent(logits, OTHERS)
         scores = critic.score(others.sets.to(logits.dtype), similarities)
         is_known = critic.lookup(others.sets) < len(critic.sets)
         return Candidates(
             SetPosterior(
                 torch.cat([critic.sets[best], others.sets], dim=1),
-                torch.cat([by_generator.gather(1, best), others.log_p], dim=1),
+                torch.cat([by_generator.gather(1, best), others.log_p.masked_fill(is_known, _EXCLUDED)], dim=1),
             ),
             torch.cat([by_critic.gather(1, best), scores.masked_fill(is_known, _EXCLUDED)], dim=1),
         )
@@ -69,21 +82,52 @@ def _joined(parts: list[Candidates]) -> Candidates:
     )
 
 
-@torch.inference_mode()
-def tune_prior(critic: KernelCritic, logits: Tensor, similarities: Tensor, labels: Tensor) -> float:
-    """Choose G's weight by the exact match on validation rows: the best, or EXPECTED_PRIOR if it is as good.
+def pool_weights(critic: KernelCritic, logits: Tensor, similarities: Tensor, labels: Tensor) -> Weights:
+    """Choose both weights by the likelihood of the validation rows' label sets among the known ones.
+
+    It is a logarithmic opinion pool (Genest & Zidek 1986) of D and G, with weights of at least 0. The likelihood tells
+    them apart on far fewer rows than the exact match of the sets does: on COCO's sets (simulated evidence), yeast and
+    scene, 100 rows fix each weight within 0.15, one standard deviation. Rows whose set is not known are left out; an
+    unknown label is summed over. A Gaussian prior of deviation 1 around D alone, beta = 1, decides where rows are few.
 
     Args:
         critic: D.
         logits: of G, [N, L].
         similarities: of the images, [N, R].
-        labels: int8 [N, L]; -1 where unknown. Unknown labels are ignored.
+        labels: int8 [N, L]; -1 where unknown.
     """
-    blocks = list(zip(torch.split(logits, _BLOCK), torch.split(similarities, _BLOCK), strict=True))
-    right = [
-        exact_matches(
-            _joined([_candidates(critic, *block, prior) for block in blocks]).posterior(1, prior).best(), labels
-        )
-        for prior in PRIORS
-    ]
-    return nearest_of_best(PRIORS, torch.stack(right), EXPECTED_PRIOR)
+    by_critic, by_generator, true = _known_rows(critic, logits, similarities, labels)
+    theory = torch.tensor([1.0, 0.0], dtype=torch.float64, device=logits.device)
+    roots = torch.tensor([1.0, _START], dtype=torch.float64, device=logits.device, requires_grad=True)
+    optimizer = torch.optim.LBFGS([roots], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        beta, prior = weights = roots.square()
+        scores = beta * by_critic + prior * by_generator
+        of_true = scores.masked_fill(~true, -torch.inf).logsumexp(dim=1) - scores.logsumexp(dim=1)
+        found: Tensor = (weights - theory).square().sum() / 2 - of_true.sum()
+        found.backward()  # type: ignore[no-untyped-call]
+        return found
+
+    with torch.enable_grad():
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+    return Weights(*roots.detach().square().tolist())
+
+
+@torch.no_grad()
+def _known_rows(
+    critic: KernelCritic, logits: Tensor, similarities: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows with a known set, evenly spaced: log p of all known sets under D and under G, and which may be the true one.
+
+    Returns:
+        float64 [M, S], float64 [M, S], bool [M, S]; M may be 0.
+    """
+    sets = critic.sets.double()
+    most = max(_KEPT // len(sets), 1)
+    rows = torch.arange(len(labels), device=labels.device)[:: -(-len(labels) // most)]
+    agrees = critic.agreeing(labels[rows])
+    kept = agrees.any(dim=1) & (labels[rows] >= 0).any(dim=1)
+    rows, true = rows[kept], agrees[kept]
+    return critic.score_known(similarities[rows]).double(), logits[rows].double() @ sets.T, true

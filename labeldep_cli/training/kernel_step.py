@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from labeldep_cli.compute.distributed import World
 from labeldep_cli.config import AdversarialConfig
-from labeldep_cli.evaluation.known_sets import tune_prior
+from labeldep_cli.evaluation.known_sets import pool_weights
 from labeldep_cli.inputs.batches import Batch, Inputs, Request, in_order
 from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.models.encoder import pooled
@@ -100,10 +100,10 @@ class KernelStep:
 
     @torch.no_grad()
     def test_weights(self, val: Inputs) -> Mapping[str, float]:
-        """G's weight, chosen on validation rows; D's is 1."""
+        """The weights of D and of G, chosen on validation rows."""
         parts = [(logits, similarities) for _, similarities, logits in self._on(val)]
         logits, similarities = (torch.cat(part) for part in zip(*parts, strict=True))
-        return {"beta": 1.0, "prior": tune_prior(self.critic, logits, similarities, val.device_labels)}
+        return pool_weights(self.critic, logits, similarities, val.device_labels)._asdict()
 
     def networks(self) -> Mapping[str, nn.Module]:
         """G and D."""
@@ -150,10 +150,9 @@ def log_likelihood(critic: KernelCritic, y: Tensor, similarities: Tensor) -> Ten
     own = critic.score(present, similarities)
     unknown_set = critic.lookup(present) == len(critic.sets)
     if bool((y < 0).any()):
-        sets = critic.sets.to(y.dtype)
-        wrong = (y > 0).to(y.dtype) @ (1 - sets).T + (y == 0).to(y.dtype) @ sets.T  # labels that disagree, [B, S]
-        summed = (y < 0).any(dim=1) & (wrong == 0).any(dim=1)
-        own = torch.where(summed, scores.masked_fill(wrong > 0, -torch.inf).logsumexp(dim=1), own)
+        agrees = critic.agreeing(y)
+        summed = (y < 0).any(dim=1) & agrees.any(dim=1)
+        own = torch.where(summed, scores.masked_fill(~agrees, -torch.inf).logsumexp(dim=1), own)
         unknown_set = unknown_set & ~summed
     competing = torch.where(unknown_set, own, -torch.inf)
     return own - torch.logsumexp(torch.cat([scores, competing[:, None]], dim=1), dim=1)

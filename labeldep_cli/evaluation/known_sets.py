@@ -14,6 +14,7 @@ from torch import Tensor
 from labeldep_cli.evaluation.posterior import SetPosterior, independent
 from labeldep_cli.evaluation.rerank import BUDGET, Candidates
 from labeldep_cli.models.kernel_critic import KernelCritic
+from labeldep_cli.models.known_sets import agreeing
 
 OTHERS = 8
 """Of the BUDGET candidates of an image, those that the generator proposes."""
@@ -127,7 +128,7 @@ def _known_rows(
     sets = critic.sets.double()
     most = max(_KEPT // len(sets), 1)
     rows = torch.arange(len(labels), device=labels.device)[:: -(-len(labels) // most)]
-    agrees = critic.agreeing(labels[rows])
+    agrees = agreeing(critic.sets, labels[rows])
     kept = agrees.any(dim=1) & (labels[rows] >= 0).any(dim=1)
     rows, true = rows[kept], agrees[kept]
     return critic.score_known(similarities[rows]).double(), logits[rows].double() @ sets.T, true

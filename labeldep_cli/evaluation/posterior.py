@@ -36,11 +36,6 @@ class SetPosterior:
         """The probabilities of the candidates, [N, K]; they sum to 1. A temperature above 1 makes them more equal."""
         return torch.softmax(self.log_p / temperature, dim=1)
 
-    def probability_of(self, sets: Tensor, temperature: float = 1.0) -> Tensor:
-        """The probability of one set per image, bool [N, L] -> [N]; 0 for a set that is no candidate."""
-        same = (self.sets == sets[:, None]).all(dim=2)  # [N, K]
-        return (self.probabilities(temperature) * same).sum(dim=1)
-
 
 def own_posterior(generator: Generator, features: Tensor, logits: Tensor, count: int) -> SetPosterior:
     """G's most probable label sets: those of its joint head, or those of independent labels.

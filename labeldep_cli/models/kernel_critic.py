@@ -154,12 +154,6 @@ class KernelCritic(nn.Module):
         place = torch.searchsorted(codes, code).clamp(max=len(codes) - 1)
         return torch.where(codes[place] == code, order[place], len(self.sets))
 
-    def agreeing(self, labels: Tensor) -> Tensor:
-        """Which known sets have all the known labels of each row, int8 [B, L] (-1 where unknown) -> bool [B, S]."""
-        sets = self.sets.to(self.shift.dtype)
-        present, absent = (labels > 0).to(sets.dtype), (labels == 0).to(sets.dtype)
-        return present @ (1 - sets).T + absent @ sets.T == 0  # labels that differ: small whole numbers
-
     def _index(self) -> tuple[Tensor, Tensor, Tensor]:
         """Codes of the known sets in ascending order, their numbers, and the key that makes codes.
 

@@ -20,6 +20,7 @@ from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.kernel_critic import KernelCritic
+from labeldep_cli.models.known_sets import agreeing
 from labeldep_cli.training.draws import Order, keyed
 from labeldep_cli.training.steps import generator_request, share_of
 from labeldep_cli.training.updates import Part, update_in_parts
@@ -150,7 +151,7 @@ def log_likelihood(critic: KernelCritic, y: Tensor, similarities: Tensor) -> Ten
     own = critic.score(present, similarities)
     unknown_set = critic.lookup(present) == len(critic.sets)
     if bool((y < 0).any()):
-        agrees = critic.agreeing(y)
+        agrees = agreeing(critic.sets, y)
         summed = (y < 0).any(dim=1) & agrees.any(dim=1)
         own = torch.where(summed, scores.masked_fill(~agrees, -torch.inf).logsumexp(dim=1), own)
         unknown_set = unknown_set & ~summed

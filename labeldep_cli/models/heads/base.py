@@ -24,7 +24,7 @@ class Head(Standardizing):
         spatial: the head takes regions [B, S, F], the S positions of the last feature map, instead of features [B, F].
         own_loss: name of the head's own loss, `set_loss`, in the record of losses; None if it is trained on a loss of
             independent labels. No gradient of a critic flows through the sets of a head with its own loss.
-        joint: the head is a distribution over label sets: it has `posterior`, `log_probability` and `sample`.
+        joint: the head is a distribution over label sets: it has `set_loss`, `posterior` and `sample`.
         default_width: of the inner layers.
     """
 
@@ -83,10 +83,6 @@ class Head(Standardizing):
             Sets, bool [B, K, L], most probable first and all different; their log p(y|x), [B, K]. K is the same for all
             images. The probabilities of all sets of the head sum to 1, those of the K sets to at most 1.
         """
-        raise NotImplementedError
-
-    def log_probability(self, features: Tensor, sets: Tensor) -> Tensor:
-        """Log p(y|x) of given sets under a joint head: bool [B, K, L] -> [B, K]."""
         raise NotImplementedError
 
     def sample(self, features: Tensor, noise: Tensor) -> Tensor:

@@ -79,12 +79,6 @@ class ChainHead(Head):
         sets, log_p = _beam(*self._in_order(features), max(count, BEAM_WIDTH))
         return self._in_label_order(sets[:, :count]).bool(), log_p[:, :count]
 
-    def log_probability(self, features: Tensor, sets: Tensor) -> Tensor:
-        """Log p(y|x) of sets, bool [B, K, L] -> [B, K]."""
-        present = sets.to(features.dtype)
-        logits = self.by_label(self.trunk(features))[:, None] + present @ self._weights().T
-        return logsigmoid(torch.where(sets.bool(), logits, -logits)).sum(dim=2)
-
     def sample(self, features: Tensor, noise: Tensor) -> Tensor:
         """Sets drawn label by label, in the order of the chain; each label takes its own number."""
         u, v = self._in_order(features)

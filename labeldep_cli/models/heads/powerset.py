@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from labeldep_cli.models.heads.base import Head
-from labeldep_cli.models.known_sets import known_sets
+from labeldep_cli.models.known_sets import agreeing, known_sets
 
 _LEAST = 1e-300
 """A marginal probability stays this far from 0 and 1, so that its logit is finite; a float64."""
 
-_KEY_SEED = 0
 _BLOCK = 256
 """Sets whose probabilities are summed in one matrix product."""
 
@@ -31,8 +30,8 @@ class PowersetHead(Head):
     Here the score of a set y is own_y(x) + sum of u_l(x) over its labels l: a part of its own, and a part that all sets
     with the label share. The own part starts at 0. With the own part alone this is multinomial logistic regression.
 
-    A set that is not kept has no own part, so its labels alone score it (`log_probability`). In training such a row is
-    one more candidate beside the kept sets. Prediction and sampling only know the kept sets.
+    A set that is not kept has no own part, so its labels alone score it. In training such a row is one more candidate
+    beside the kept sets. Prediction and sampling only know the kept sets.
 
     An unknown label: the likelihood is that of all kept sets that agree with the known labels. The list of sets comes
     from the rows with all labels known. If there is none, an unknown label counts as absent for the list.
@@ -89,9 +88,7 @@ class PowersetHead(Head):
         """Minus the log probability of the known labels, in nats, averaged over images."""
         inner = self.trunk(features)
         scores = self._scores(inner)  # [B, S]
-        kept = self.sets.to(y.dtype)
-        conflicts = (y > 0).to(y.dtype) @ (1 - kept).T + (y == 0).to(y.dtype) @ kept.T
-        agrees = conflicts < 0.5  # [B, S]
+        agrees = agreeing(self.sets, y)  # [B, S]
         unseen = ~agrees.any(dim=1, keepdim=True)
         extra = (self.by_label(inner) * (y > 0)).sum(dim=1, keepdim=True).masked_fill(~unseen, -torch.inf)
         right = torch.cat([scores.masked_fill(~agrees, -torch.inf), extra], dim=1).logsumexp(dim=1)
@@ -101,15 +98,6 @@ class PowersetHead(Head):
         """The most probable kept sets, bool [B, K, L] with log probabilities [B, K]; K is at most S."""
         log_p, which = self._log_p(features).topk(min(count, len(self.sets)), dim=1)
         return self.sets[which], log_p
-
-    def log_probability(self, features: Tensor, sets: Tensor) -> Tensor:
-        """Log p(y|x) of sets, bool [B, K, L] -> [B, K]; a set that is not kept is compared with all kept sets."""
-        inner = self.trunk(features)
-        scores = self._scores(inner)
-        which, found = self._find(sets)
-        by_labels = (sets.to(inner.dtype) @ self.by_label(inner)[:, :, None]).squeeze(2)
-        log_p: Tensor = torch.where(found, scores.gather(1, which), by_labels) - scores.logsumexp(dim=1, keepdim=True)
-        return log_p
 
     def sample(self, features: Tensor, noise: Tensor) -> Tensor:
         """Kept sets by the inverse of the cumulative distribution; only the first number of each set is used."""
@@ -124,15 +112,6 @@ class PowersetHead(Head):
 
     def _log_p(self, features: Tensor) -> Tensor:
         return self._scores(self.trunk(features)).log_softmax(dim=1)
-
-    def _find(self, sets: Tensor) -> tuple[Tensor, Tensor]:
-        """The number [B, K] of each set among the kept ones, and whether it is one of them."""
-        draws = torch.Generator().manual_seed(_KEY_SEED)
-        numbers = torch.randint(-(2**62), 2**62, (self.n_labels,), generator=draws).to(self.sets.device)
-        keys, order = (self.sets * numbers).sum(dim=1).sort()
-        place = torch.searchsorted(keys, (sets.bool() * numbers).sum(dim=2)).clamp(max=len(keys) - 1)
-        which = order[place]
-        return which, (self.sets[which] == sets.bool()).all(dim=2)
 
 
 def _cumulative(p: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from sandbox import Sandbox, only
 from sklearn.linear_model import LogisticRegression
 
+from labeldep_cli.evaluation import decisions
 from labeldep_cli.evaluation import known_sets as known_sets_module
 from labeldep_cli.evaluation.known_sets import Weights, pool_weights, score_known_sets
 from labeldep_cli.inputs.batches import Batch
@@ -269,3 +270,15 @@ def test_an_interrupted_run_ends_with_the_bytes_of_an_unbroken_one(
     assert exclusive.run(*words, "--out", tmp_path / "again").exit_code == 0
     run = only(exclusive.folder / "runs", "*-kernel")
     assert (tmp_path / "again" / "best.safetensors").read_bytes() == (run / "best.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("critic", [("kernel",), ("nce", "--freeze-generator")])
+def test_weights_and_confidences_read_the_features_of_val_once(
+    exclusive: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, critic: tuple[str, ...]
+) -> None:
+    passes = []
+    collect = decisions.collect_features
+    monkeypatch.setattr(decisions, "collect_features", lambda inputs: passes.append(inputs) or collect(inputs))
+    words = ("--dataset", exclusive.folder / "x.npz", "--steps", 2, "--out", tmp_path / "run", "--critic", *critic)
+    assert exclusive.run("adversarial", *words).exit_code == 0
+    assert len(passes) == 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,13 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labeldep_cli.config import DecisionKind
-from labeldep_cli.evaluation.evaluate import probabilities
+from labeldep_cli.evaluation.evaluate import collect_features, collect_posterior, probabilities
 from labeldep_cli.evaluation.expected_f1 import best_expected_f1
 from labeldep_cli.evaluation.known_sets import Weights, score_known_sets
 from labeldep_cli.evaluation.posterior import SetPosterior, independent_log_probability
 from labeldep_cli.evaluation.rerank import candidate_count, score_candidates
 from labeldep_cli.evaluation.thresholds import DecisionRule
+from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.models.critics import Critic
+from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.kernel_critic import KernelCritic
 
 
@@ -40,6 +43,12 @@ class Outputs:
     logits: NDArray[np.float32]
     features: Callable[[], Tensor]
     own: Callable[[int], SetPosterior] | None = None
+
+
+def outputs_of(generator: Generator, inputs: Inputs, logits: NDArray[np.float32]) -> Outputs:
+    """The outputs for rows whose logits [N, L] are known. What else a decision asks for takes one more pass, once."""
+    own = cache(lambda count: collect_posterior(generator, inputs, count)) if generator.head.joint else None
+    return Outputs(logits, cache(lambda: collect_features(inputs)), own)
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.errors import DatasetError
-from labeldep_cli.evaluation.decisions import Outputs
+from labeldep_cli.evaluation.decisions import outputs_of
 from labeldep_cli.evaluation.dependency import Dependency, measure
-from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, collect_posterior, probabilities
+from labeldep_cli.evaluation.evaluate import collect_logits, probabilities
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs
 from labeldep_cli.projects.of_run import open_run_data
@@ -82,8 +81,7 @@ def dependency(
     generator = run.generator(project.device)
     logits = collect_logits(generator, inputs)
     rule = decision_of(decision, run, project.device)
-    own = partial(collect_posterior, generator, inputs) if run.joint else None
-    decided = rule.decide(Outputs(logits, lambda: collect_features(inputs), own)).sets
+    decided = rule.decide(outputs_of(generator, inputs, logits)).sets
     measures = measure(labels, decided, probabilities(logits), data.training_labels, run.space.names, seed)
     provenance = protocol_of(run, project.dataset.split(split), "step")
     provenance["labels_changed"] = data.to_json()

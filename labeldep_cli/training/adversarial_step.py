@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from labeldep_cli.compute.devices import mixed_precision
 from labeldep_cli.compute.distributed import ALONE, World
 from labeldep_cli.config import AdversarialConfig
-from labeldep_cli.evaluation.evaluate import collect_posterior
+from labeldep_cli.evaluation.decisions import Outputs
 from labeldep_cli.evaluation.rerank import candidate_count, tune_beta
-from labeldep_cli.inputs.batches import Batch, Inputs, Request, in_order, requests_in_order
+from labeldep_cli.inputs.batches import Batch, Inputs, Request, requests_in_order
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.generator import Generator
@@ -112,15 +112,12 @@ class AdversarialStep:
         return self.objective.quality(torch.cat(real), torch.cat(fake))
 
     @torch.no_grad()
-    def test_weights(self, val: Inputs) -> Mapping[str, float]:
+    def test_weights(self, outputs: Outputs, labels: Tensor) -> Mapping[str, float]:
         """The weight of D at test time (`--decision rerank`), chosen on validation rows."""
-        self.generator.eval()
-        rows = [(self.generator(batch.x), self._features(batch)) for batch in in_order(val)]
-        logits, z = (torch.cat(part) for part in zip(*rows, strict=True))
-        own = None
-        if self.generator.head.joint:
-            own = collect_posterior(self.generator, val, candidate_count(logits.shape[1]))
-        return {"beta": tune_beta(self.critic, logits, z, val.device_labels, self.objective.expected_beta, own)}
+        z = outputs.features()
+        logits = torch.from_numpy(outputs.logits).to(z.device)
+        own = outputs.own(candidate_count(logits.shape[1])) if outputs.own else None
+        return {"beta": tune_beta(self.critic, logits, z, labels, self.objective.expected_beta, own)}
 
     @property
     def _suffixes(self) -> list[str]:

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from labeldep_cli.evaluation.calibration import kept_rows, temperature_of
 from labeldep_cli.evaluation.decisions import Outputs
-from labeldep_cli.evaluation.evaluate import collect_features, collect_posterior
 from labeldep_cli.inputs.batches import Inputs
-from labeldep_cli.models.generator import Generator
 from labeldep_cli.progress import Reporter
 from labeldep_cli.runs.decisions import calibrated_as, decision_of, rule_name, stored_rules
 from labeldep_cli.runs.run import Run
 
 
 @torch.no_grad()
-def calibrated(
-    run: Run, generator: Generator, logits: NDArray[np.float32], val: Inputs, reporter: Reporter
-) -> dict[str, Any]:
+def calibrated(run: Run, outputs: Outputs, val: Inputs, reporter: Reporter) -> dict[str, Any]:
     """Choose the temperatures of a run whose best networks are on the disk.
 
     Args:
         run: the run, with the facts that its decisions need and without temperatures.
-        generator: its generator.
-        logits: of the generator for val, [N, L].
+        outputs: of its generator for val.
         val: the validation rows.
         reporter: takes a note for each temperature that could not be chosen.
 
@@ -37,8 +29,6 @@ def calibrated(
         The fact "confidence", as `runs.decisions.confidence_facts` reads it.
     """
     labels = val.labels.numpy()
-    own = cache(lambda count: collect_posterior(generator, val, count)) if run.joint else None
-    outputs = Outputs(logits, cache(lambda: collect_features(val)), own)
     facts: dict[str, Any] = {}
     for config in stored_rules(run):
         kind = calibrated_as(config)

@@ -14,6 +14,7 @@ from torch.nn.utils import get_total_norm
 from labeldep_cli.compute.distributed import ALONE, World
 from labeldep_cli.compute.interruption import deferred
 from labeldep_cli.config import Selection, TrainingConfig
+from labeldep_cli.evaluation.decisions import outputs_of
 from labeldep_cli.evaluation.evaluate import collect_logits, evaluate, probabilities, tuned_thresholds
 from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.files import write_json
@@ -156,12 +157,13 @@ def _finish(
     """
     if "critic" in step.networks():
         reporter.note("choosing the critic's weight for test time on val")
-    weights = step.test_weights(val)
-    logits = collect_logits(generator, val, world)
+    generator.eval()
+    outputs = outputs_of(generator, val, collect_logits(generator, val, world))
     with world.first_alone() as first:
         if first:
+            weights = step.test_weights(outputs, val.device_labels)
             of_best = {**facts, **state.best, **weights}
-            confidence = calibrated(Run(folder, {}, of_best), generator, logits, val, reporter)
+            confidence = calibrated(Run(folder, {}, of_best), outputs, val, reporter)
             checkpoint.save(folder / BEST, packed_networks(step), {**of_best, "confidence": confidence})
             result = {"steps": state.step, "best_step": state.best["step"], "stopped_early": state.stopped}
             chosen = {name: state.best[name] for name in ("val", "thresholds")}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from labeldep_cli.compute.distributed import World
 from labeldep_cli.config import AdversarialConfig
+from labeldep_cli.evaluation.decisions import Outputs
 from labeldep_cli.evaluation.known_sets import pool_weights
 from labeldep_cli.inputs.batches import Batch, Inputs, Request, in_order
 from labeldep_cli.inputs.features import FeatureInputs
@@ -100,11 +101,11 @@ class KernelStep:
         return None
 
     @torch.no_grad()
-    def test_weights(self, val: Inputs) -> Mapping[str, float]:
+    def test_weights(self, outputs: Outputs, labels: Tensor) -> Mapping[str, float]:
         """The weights of D and of G, chosen on validation rows."""
-        parts = [(logits, similarities) for _, similarities, logits in self._on(val)]
-        logits, similarities = (torch.cat(part) for part in zip(*parts, strict=True))
-        return pool_weights(self.critic, logits, similarities, val.device_labels)._asdict()
+        z = outputs.features()
+        logits = torch.from_numpy(outputs.logits).to(z.device)
+        return pool_weights(self.critic, logits, self.critic.similarities(z), labels)._asdict()
 
     def networks(self) -> Mapping[str, nn.Module]:
         """G and D."""
@@ -113,12 +114,6 @@ class KernelStep:
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
         """The optimizer of D."""
         return {"optimizer_d": self.optimizer}
-
-    def _on(self, val: Inputs) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-        """Batches of other rows, with their similarities and G's logits."""
-        self.generator.eval()
-        for batch in in_order(val):
-            yield batch, self.critic.similarities(_features(val, batch)), self.generator(batch.x)
 
     def _squares(self) -> Tensor:
         return torch.stack([weights.square().sum() for weights in self.critic.parameters()]).sum()

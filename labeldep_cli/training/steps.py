@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from labeldep_cli.compute.devices import mixed_precision
 from labeldep_cli.compute.distributed import ALONE, World
 from labeldep_cli.config import TrainingConfig
+from labeldep_cli.evaluation.decisions import Outputs
 from labeldep_cli.inputs.batches import Batch, Inputs, Request
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.training import losses
@@ -47,10 +48,15 @@ class Step(Protocol):
     def quality(self, val: Inputs) -> float | None:
         """The value that selects the best evaluation, higher is better; None if the generator's score selects it."""
 
-    def test_weights(self, val: Inputs) -> Mapping[str, float]:
+    def test_weights(self, outputs: Outputs, labels: Tensor) -> Mapping[str, float]:
         """The weights of a decision by the critic, chosen on val: "beta", D's, and "prior", G's, if it is not 1.
 
-        Empty without a critic.
+        Args:
+            outputs: of G for val.
+            labels: of val, int8 [N, L], on G's device; -1 where unknown.
+
+        Returns:
+            Empty without a critic.
         """
 
     def networks(self) -> Mapping[str, nn.Module]:
@@ -106,7 +112,7 @@ class LogisticStep:
         """None: the generator's score selects the best evaluation."""
         return None
 
-    def test_weights(self, val: Inputs) -> Mapping[str, float]:
+    def test_weights(self, outputs: Outputs, labels: Tensor) -> Mapping[str, float]:
         """Empty: there is no critic."""
         return {}
 

@@ -160,11 +160,8 @@ class AdversarialConfig(TrainingConfig):
         """The same settings, with the defaults of mode and critic in place of every None that depends on them."""
         defaults = self.BY_CRITIC.get(self.critic, self.PAPER)
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
-        return replace(self, **missing)._resolved_by_mode()
-
-    def _resolved_by_mode(self) -> AdversarialConfig:
-        resolved = super().resolved()
-        return replace(resolved, freeze_generator=True) if self.critic == "kernel" else resolved
+        frozen = self.freeze_generator or self.critic == "kernel"
+        return super(AdversarialConfig, replace(self, **missing, freeze_generator=frozen)).resolved()
 
     @classmethod
     def describe_length(cls) -> str:

@@ -22,7 +22,7 @@ from benchmarks.timing import in_turn
 from labeldep_cli.compute.seeded import seeded
 from labeldep_cli.config import AdversarialConfig, CriticKind
 from labeldep_cli.evaluation.expected_f1 import best_expected_f1
-from labeldep_cli.evaluation.known_sets import Weights, score_known_sets
+from labeldep_cli.evaluation.known_sets import Weights, pooled_posterior
 from labeldep_cli.evaluation.rerank import BLOCK, BUDGET, rerank, score_candidates
 from labeldep_cli.models.kernel_critic import KernelCritic
 from labeldep_cli.models.members import AdversarialCritic, build_critic
@@ -104,13 +104,13 @@ def _measure_kernel() -> dict[str, Any]:
     sets = (torch.rand(IMAGES, BUDGET, LABELS) < 0.04).float()
 
     def expected_f1() -> None:
-        posterior = score_known_sets(critic, logits, z, Weights(1.0, 0.5)).posterior(1.0, 0.5)
+        posterior = pooled_posterior(critic, logits, z, Weights(1.0, 0.5))
         best_expected_f1(posterior.sets, posterior.probabilities())
 
     seconds = in_turn(
         {
             "bare": lambda: critic(sets, z),
-            "rerank": lambda: score_known_sets(critic, logits, z, Weights(1.0, 0.5)).posterior(1.0, 0.5).best(),
+            "rerank": lambda: pooled_posterior(critic, logits, z, Weights(1.0, 0.5)).best(),
             "expected-f1": expected_f1,
         },
         REPEATS,

@@ -289,7 +289,7 @@ def test_a_critic_learns_from_the_sets_that_the_head_draws(monkeypatch: pytest.M
 def opposites() -> tuple[Outputs, SetPosterior]:
     """{a} and {b} with 0.4 each, {} with 0.2: every label alone is absent, and {} is the least probable set."""
     sets = torch.tensor([[[True, False], [False, True], [False, False]]])
-    own = SetPosterior(sets, torch.tensor([[0.4, 0.4, 0.2]]).log())
+    own = SetPosterior(sets, torch.tensor([[0.4, 0.4, 0.2]]).log(), torch.tensor([-math.inf]))
     logits = np.full((1, 2), math.log(2 / 3), dtype=np.float32)
     return Outputs(logits, lambda: torch.zeros(1, 1), lambda count: own), own
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from labeldep_cli.evaluation import decisions
 from labeldep_cli.evaluation import known_sets as known_sets_module
-from labeldep_cli.evaluation.known_sets import Weights, pool_weights, score_known_sets
+from labeldep_cli.evaluation.known_sets import Weights, pool_weights, pooled_posterior
 from labeldep_cli.inputs.batches import Batch
 from labeldep_cli.models.kernel_critic import (
     LABEL_WEIGHT,
@@ -149,7 +149,7 @@ class TestCandidates:
     def test_known_sets_come_first_and_no_set_counts_twice(self) -> None:
         critic = critic_of([[1, 0, 0], [1, 0, 0], [0, 1, 1]], torch.zeros(1, 2))
         logits = torch.tensor([[2.0, -1.0, -1.5]])
-        posterior = score_known_sets(critic, logits, torch.zeros(1, 2), Weights(1.0, 0.0)).posterior(1.0, 0.0)
+        posterior = pooled_posterior(critic, logits, torch.zeros(1, 2), Weights(1.0, 0.0))
         by_set = {}
         for one, p in zip(posterior.sets[0].tolist(), posterior.probabilities()[0].tolist(), strict=True):
             if p > 0:
@@ -159,11 +159,22 @@ class TestCandidates:
         assert by_set[True, False, False] == pytest.approx(2 / (3 + others), rel=1e-4)
         assert by_set[True, True, True] == pytest.approx(UNSEEN_COUNT / (3 + others), rel=1e-4)
 
+    def test_known_sets_that_are_not_listed_keep_their_probability(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With one set and none of G listed, its probability is that among all known sets."""
+        monkeypatch.setattr(known_sets_module, "BUDGET", 9)
+        critic = critic_of([[1, 0, 0], [1, 0, 0], [0, 1, 1], [0, 1, 0]], torch.zeros(1, 2))
+        logits = torch.full((1, 3), -20.0)  # the other sets that G lists are next to impossible
+        found = pooled_posterior(critic, logits, torch.zeros(1, 2), Weights(1.0, 0.0))
+        others = 5 * UNSEEN_COUNT
+        assert found.best().tolist() == [[True, False, False]]
+        assert found.probabilities()[0, 0].item() == pytest.approx(2 / (4 + others), rel=1e-4)
+        assert found.rest.exp().item() == pytest.approx(2, rel=1e-4)
+
     def test_the_generators_weight_counts(self) -> None:
         critic = critic_of([[1, 0], [1, 0], [0, 1]], torch.zeros(1, 2))
         logits = torch.tensor([[-1.0, 1.0]])
         for prior, chosen in ((0.0, [True, False]), (1.0, [False, True])):  # 2 beats 1, but not 1 e^2
-            found = score_known_sets(critic, logits, torch.zeros(1, 2), Weights(1.0, prior)).posterior(1.0, prior)
+            found = pooled_posterior(critic, logits, torch.zeros(1, 2), Weights(1.0, prior))
             assert found.best().tolist() == [chosen]
 
 

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
-from labeldep_cli.evaluation.posterior import SetPosterior, independent, independent_log_probability
+from labeldep_cli.evaluation.posterior import SetPosterior, independent, independent_log_probability, joined
 
 SETS = torch.tensor([[[True, False], [True, True], [False, False]]])
-POSTERIOR = SetPosterior(SETS, torch.tensor([[math.log(4), math.log(2), math.log(2)]]))
+NO_REST = torch.tensor([-math.inf])
+POSTERIOR = SetPosterior(SETS, torch.tensor([[math.log(4), math.log(2), math.log(2)]]), NO_REST)
 
 
 def test_probabilities_sum_to_one_and_a_temperature_makes_them_more_equal():
@@ -18,7 +19,7 @@ def test_probabilities_sum_to_one_and_a_temperature_makes_them_more_equal():
 
 
 def test_a_candidate_to_ignore_is_never_chosen():
-    ignored = SetPosterior(SETS, torch.tensor([[-math.inf, 0.0, 1.0]]))
+    ignored = SetPosterior(SETS, torch.tensor([[-math.inf, 0.0, 1.0]]), NO_REST)
     assert ignored.best().tolist() == [[False, False]]
     assert ignored.probabilities()[0, 0].item() == 0
 
@@ -33,3 +34,29 @@ def test_over_all_sets_of_independent_labels_it_is_the_product_of_their_probabil
         assert posterior.probabilities()[0, place].tolist() == pytest.approx([p], rel=1e-5)
         assert independent_log_probability(logits, chosen).exp().item() == pytest.approx(p, rel=1e-5)
     assert posterior.best().tolist() == [[True, False]]
+
+
+class TestRest:
+    def test_of_independent_labels_it_is_what_the_listed_sets_leave(self):
+        logits = torch.tensor([[math.log(9), math.log(2 / 3), -1.0], [0.0, 0.0, 0.0]])
+        for count, left in ((1, [1 - 0.54 * torch.sigmoid(torch.tensor(1.0)).item(), 7 / 8]), (8, [0, 0])):
+            posterior = independent(logits, count)
+            shares = 1 - posterior.probabilities().sum(dim=1)
+            assert shares.tolist() == pytest.approx(left, abs=1e-6)
+            p = independent_log_probability(logits, posterior.best()).exp()
+            assert posterior.probabilities()[:, 0].tolist() == pytest.approx(p.tolist(), rel=1e-5)
+
+    def test_a_temperature_takes_it_for_one_more_set(self):
+        posterior = SetPosterior(SETS, torch.tensor([[0.0, -math.inf, -math.inf]]), torch.tensor([math.log(4)]))
+        assert posterior.probabilities()[0, 0].item() == pytest.approx(1 / 5)
+        assert posterior.probabilities(2.0)[0, 0].item() == pytest.approx(1 / 3)
+
+    def test_more_candidates_change_no_confidence_of_an_exact_distribution(self):
+        logits = torch.randn(5, 10, generator=torch.Generator().manual_seed(0))
+        few, many = independent(logits, 4), independent(logits, 1024)
+        assert few.probabilities()[:, 0].tolist() == pytest.approx(many.probabilities()[:, 0].tolist(), rel=1e-4)
+
+    def test_posteriors_are_joined_row_after_row(self):
+        both = joined([POSTERIOR, SetPosterior(SETS, POSTERIOR.log_p + 1, torch.tensor([2.0]))])
+        assert both.sets.shape == (2, 3, 2)
+        assert both.rest.tolist() == [-math.inf, 2.0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -22,8 +21,8 @@ from labeldep_cli.config import (
     Workspace,
 )
 from labeldep_cli.errors import LabeldepError
-from labeldep_cli.evaluation.decisions import Outputs
-from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, collect_posterior, probabilities
+from labeldep_cli.evaluation.decisions import outputs_of
+from labeldep_cli.evaluation.evaluate import collect_logits, probabilities
 from labeldep_cli.experiments.train import adversarial, pretrain
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs
@@ -175,16 +174,15 @@ def decide(system: System, folder: Path, labels_per_image: float, reporter: Repo
     project = project_of_run(run, RunWorkspace(folder), None, MACHINE, reporter)
     inputs = ensure_inputs(project, "test", full=False)
     generator = run.generator(project.device)
-    logits = collect_logits(generator, inputs)
-    own = partial(collect_posterior, generator, inputs) if run.joint else None
+    outputs = outputs_of(generator, inputs, collect_logits(generator, inputs))
     sets: dict[Rule, NDArray[np.bool_]] = {}
     for rule in system.rules:
         if rule == "equal labels":
-            sets[rule] = most_probable(probabilities(logits), labels_per_image)
+            sets[rule] = most_probable(probabilities(outputs.logits), labels_per_image)
         else:
             decision = decision_of(_DECISIONS[rule], run, project.device)
-            sets[rule] = decision.decide(Outputs(logits, lambda: collect_features(inputs), own)).sets
-    return Decided(logits, sets, run.facts.get("beta"))
+            sets[rule] = decision.decide(outputs).sets
+    return Decided(outputs.logits, sets, run.facts.get("beta"))
 
 
 def most_probable(p: NDArray[np.float64], labels_per_image: float) -> NDArray[np.bool_]:

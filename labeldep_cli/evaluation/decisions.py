@@ -20,7 +20,7 @@ from torch import Tensor
 from labeldep_cli.config import DecisionKind
 from labeldep_cli.evaluation.evaluate import collect_features, collect_posterior, probabilities
 from labeldep_cli.evaluation.expected_f1 import best_expected_f1
-from labeldep_cli.evaluation.known_sets import Weights, score_known_sets
+from labeldep_cli.evaluation.known_sets import Weights, pooled_posterior
 from labeldep_cli.evaluation.posterior import SetPosterior, independent_log_probability
 from labeldep_cli.evaluation.rerank import candidate_count, score_candidates
 from labeldep_cli.evaluation.thresholds import DecisionRule
@@ -129,11 +129,11 @@ class ByCritic:
         z = outputs.features()
         logits = torch.from_numpy(outputs.logits).to(z.device)
         if isinstance(self.critic, KernelCritic):
-            candidates = score_known_sets(self.critic, logits, z, Weights(self.beta, self.prior))
+            posterior = pooled_posterior(self.critic, logits, z, Weights(self.beta, self.prior))
         else:
             own = outputs.own(candidate_count(logits.shape[1])) if outputs.own else None
-            candidates = score_candidates(self.critic, logits, z, own)
-        return _chosen(candidates.posterior(self.beta, self.prior), self.rule, self.temperature)
+            posterior = score_candidates(self.critic, logits, z, own).posterior(self.beta)
+        return _chosen(posterior, self.rule, self.temperature)
 
     def to_json(self) -> dict[str, Any]:
         """The rule, beta, where beta comes from, and for a kernel critic the generator's weight."""

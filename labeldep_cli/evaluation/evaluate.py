@@ -9,7 +9,7 @@ from torch import Tensor
 
 from labeldep_cli.compute.distributed import ALONE, World
 from labeldep_cli.evaluation.metrics import ApVariant, Scores, score
-from labeldep_cli.evaluation.posterior import SetPosterior, own_posterior
+from labeldep_cli.evaluation.posterior import SetPosterior, joined, own_posterior
 from labeldep_cli.evaluation.thresholds import tune, tune_per_label
 from labeldep_cli.inputs.batches import Inputs, in_order
 from labeldep_cli.models.encoder import pooled
@@ -31,12 +31,8 @@ def collect_logits(generator: Generator, inputs: Inputs, world: World = ALONE) -
 
 @torch.inference_mode()
 def collect_posterior(generator: Generator, inputs: Inputs, count: int) -> SetPosterior:
-    """G's most probable label sets of all rows with the test transform, at most `count` per row."""
-    parts = []
-    for batch in in_order(inputs):
-        features = generator.features(batch.x)
-        parts.append(own_posterior(generator, features, generator.classify(features), count))
-    return SetPosterior(torch.cat([part.sets for part in parts]), torch.cat([part.log_p for part in parts]))
+    """A joint head's most probable label sets of all rows with the test transform, at most `count` per row."""
+    return joined([own_posterior(generator, generator.features(batch.x), count) for batch in in_order(inputs)])
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -11,16 +11,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from labeldep_cli.evaluation.posterior import SetPosterior, independent
-from labeldep_cli.evaluation.rerank import BUDGET, Candidates
+from labeldep_cli.evaluation.posterior import SetPosterior, independent, joined
+from labeldep_cli.evaluation.rerank import BUDGET
 from labeldep_cli.models.kernel_critic import KernelCritic
 from labeldep_cli.models.known_sets import agreeing
 
 OTHERS = 8
 """Of the BUDGET candidates of an image, those that the generator proposes."""
 
-_EXCLUDED = -1e9  # the score of a candidate to ignore; finite, so that it may be multiplied by a weight of 0
-_BLOCK = 256  # images at a time: the scores of all known sets of 256 images take 34 MB at most
+_BLOCK = 256  # images at a time: the scores of all known sets of 256 images take 34 MB at most, and are kept thrice
 
 _KEPT = 2**23
 """Scores of known sets on validation rows, 8 bytes each, that the weights are fitted to: with more sets, fewer rows."""
@@ -41,46 +40,40 @@ class Weights(NamedTuple):
 
 
 @torch.inference_mode()
-def score_known_sets(critic: KernelCritic, logits: Tensor, z: Tensor, weights: Weights) -> Candidates:
-    """List and score the candidates of each image.
+def pooled_posterior(critic: KernelCritic, logits: Tensor, z: Tensor, weights: Weights) -> SetPosterior:
+    """The candidates of each image with their probabilities in the pool.
 
     Args:
         critic: D.
         logits: of G, [N, L].
         z: image features that D takes, [N, F].
-        weights: those of the pool, which chooses the candidates.
+        weights: those of the pool.
+
+    Returns:
+        The rest is that of the other known sets: sets that neither D nor G lists have the probability 0.
     """
     parts = [
-        _candidates(critic, part, critic.similarities(features.to(part.dtype)), weights)
+        _of_block(critic, part, critic.similarities(features.to(part.dtype)), weights)
         for part, features in zip(torch.split(logits, _BLOCK), torch.split(z, _BLOCK), strict=True)
     ]
-    return _joined(parts)
+    return joined(parts)
 
 
-def _candidates(critic: KernelCritic, logits: Tensor, similarities: Tensor, weights: Weights) -> Candidates:
+def _of_block(critic: KernelCritic, logits: Tensor, similarities: Tensor, weights: Weights) -> SetPosterior:
     """The known sets that are best in the pool, then the sets that G finds most probable and D does not know."""
     with torch.autocast(logits.device.type, enabled=False):
-        by_critic = critic.score_known(similarities)  # [B, S]
-        by_generator = logits @ critic.sets.to(logits.dtype).T
-        pooled = weights.prior * by_generator + weights.beta * by_critic
-        best = pooled.topk(min(BUDGET - OTHERS, len(critic.sets)), dim=1).indices
+        by_generator = logits @ critic.sets.to(logits.dtype).T  # [B, S]
+        known = weights.beta * critic.score_known(similarities) + weights.prior * by_generator
+        best = known.topk(min(BUDGET - OTHERS, len(critic.sets)), dim=1)
         others = independent(logits, OTHERS)
-        scores = critic.score(others.sets.to(logits.dtype), similarities)
+        by_critic = critic.score(others.sets.to(logits.dtype), similarities)
         is_known = critic.lookup(others.sets) < len(critic.sets)
-        return Candidates(
-            SetPosterior(
-                torch.cat([critic.sets[best], others.sets], dim=1),
-                torch.cat([by_generator.gather(1, best), others.log_p.masked_fill(is_known, _EXCLUDED)], dim=1),
-            ),
-            torch.cat([by_critic.gather(1, best), scores.masked_fill(is_known, _EXCLUDED)], dim=1),
+        unknown = (weights.beta * by_critic + weights.prior * others.log_p).masked_fill(is_known, -torch.inf)
+        return SetPosterior(
+            torch.cat([critic.sets[best.indices], others.sets], dim=1),
+            torch.cat([best.values, unknown], dim=1),
+            known.scatter(1, best.indices, -torch.inf).logsumexp(dim=1),
         )
-
-
-def _joined(parts: list[Candidates]) -> Candidates:
-    return Candidates(
-        SetPosterior(torch.cat([part.own.sets for part in parts]), torch.cat([part.own.log_p for part in parts])),
-        torch.cat([part.critic for part in parts]),
-    )
 
 
 def pool_weights(critic: KernelCritic, logits: Tensor, similarities: Tensor, labels: Tensor) -> Weights:

@@ -1,15 +1,16 @@
-"""p(y|x) over a few candidate label sets of each image.
+"""p(y|x) over a few candidate label sets of each image, and what is left for all other sets.
 
 N images, K candidates per image, L labels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, softplus
 
 from labeldep_cli.evaluation.candidates import most_probable_sets
 from labeldep_cli.models.generator import Generator
@@ -17,15 +18,23 @@ from labeldep_cli.models.generator import Generator
 
 @dataclass(frozen=True)
 class SetPosterior:
-    """Label sets of each image with their log probabilities. All other sets have the probability 0.
+    """Label sets of each image with their log probabilities.
 
     Attributes:
         sets: bool [N, K, L]; no set of an image occurs twice with a finite log probability.
         log_p: log p(y|x) up to a constant that depends only on the image, [N, K]; -inf for a candidate to ignore.
+        rest: the log of what all other sets have together, up to the same constant, [N]; -inf if there are none. A
+            confidence needs it: the best of 32 sets is not likely to be right if the others had more together.
     """
 
     sets: Tensor
     log_p: Tensor
+    rest: Tensor
+
+    @staticmethod
+    def out_of(sets: Tensor, log_p: Tensor, total: Tensor) -> SetPosterior:
+        """Some sets of a distribution over all sets, whose probabilities sum to exp(total) for each image, [N]."""
+        return SetPosterior(sets, log_p, total + _log_left(log_p - total[:, None]))
 
     def best(self) -> Tensor:
         """The most probable set of each image, bool [N, L]; of equally probable ones the first."""
@@ -33,22 +42,23 @@ class SetPosterior:
         return self.sets[torch.arange(len(choice), device=choice.device), choice]
 
     def probabilities(self, temperature: float = 1.0) -> Tensor:
-        """The probabilities of the candidates, [N, K]; they sum to 1. A temperature above 1 makes them more equal."""
-        return torch.softmax(self.log_p / temperature, dim=1)
+        """The probabilities of the candidates, [N, K]; with the rest they sum to 1.
+
+        A temperature above 1 makes them more equal. The rest counts as one set there.
+        """
+        return torch.softmax(torch.cat([self.log_p, self.rest[:, None]], dim=1) / temperature, dim=1)[:, :-1]
 
 
-def own_posterior(generator: Generator, features: Tensor, logits: Tensor, count: int) -> SetPosterior:
-    """G's most probable label sets: those of its joint head, or those of independent labels.
+def own_posterior(generator: Generator, features: Tensor, count: int) -> SetPosterior:
+    """The most probable label sets of a joint head.
 
     Args:
         generator: G.
         features: of its encoder, [N, F] or [N, S, F].
-        logits: of G for the same rows, [N, L].
         count: maximum number of sets per image.
     """
-    if generator.head.joint:
-        return SetPosterior(*generator.posterior(features, count))
-    return independent(logits, count)
+    sets, log_p = generator.posterior(features, count)
+    return SetPosterior.out_of(sets, log_p, log_p.new_zeros(len(log_p)))
 
 
 def independent(logits: Tensor, count: int) -> SetPosterior:
@@ -61,7 +71,13 @@ def independent(logits: Tensor, count: int) -> SetPosterior:
     sets = most_probable_sets(logits, count)
     with torch.autocast(logits.device.type, enabled=False):  # a decision depends on small differences of these sums
         log_p = (sets.to(logits.dtype) @ logits[:, :, None]).squeeze(2)
-    return SetPosterior(sets, log_p)
+        return SetPosterior.out_of(sets, log_p, softplus(logits).sum(dim=1))
+
+
+def joined(parts: Sequence[SetPosterior]) -> SetPosterior:
+    """The posteriors of some rows, then those of others; all with the same number of candidates."""
+    names = ("sets", "log_p", "rest")
+    return SetPosterior(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
 def independent_log_probability(logits: Tensor, sets: Tensor, temperature: float = 1.0) -> Tensor:
@@ -73,3 +89,9 @@ def independent_log_probability(logits: Tensor, sets: Tensor, temperature: float
         temperature: the logits are divided by it.
     """
     return logsigmoid(torch.where(sets, logits, -logits) / temperature).sum(dim=1)
+
+
+def _log_left(log_p: Tensor) -> Tensor:
+    """The log of 1 minus the summed probabilities [N, K], in double precision; -inf where they sum to 1."""
+    left = 1 - log_p.double().exp().sum(dim=1)
+    return left.clamp(min=0).log().to(log_p.dtype)

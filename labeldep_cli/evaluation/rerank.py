@@ -50,9 +50,14 @@ class Candidates:
     own: SetPosterior
     critic: Tensor
 
-    def posterior(self, beta: float, prior: float = 1.0) -> SetPosterior:
-        """p(y|x), proportional to p_G(y|x)^prior exp(beta D(y, x)); equally probable sets stay in their order."""
-        return SetPosterior(self.own.sets, prior * self.own.log_p + beta * self.critic)
+    def posterior(self, beta: float) -> SetPosterior:
+        """p(y|x), proportional to p_G(y|x) exp(beta D(y, x)); equally probable sets stay in their order.
+
+        Sets that are not candidates have no score. They keep the probability that G gives them together.
+        """
+        log_p = self.own.log_p + beta * self.critic
+        change = log_p.logsumexp(dim=1) - self.own.log_p.logsumexp(dim=1)
+        return SetPosterior(self.own.sets, log_p, self.own.rest + change)
 
 
 @torch.inference_mode()
@@ -70,13 +75,9 @@ def score_candidates(score: Score, logits: Tensor, z: Tensor, own: SetPosterior 
     """
     count = candidate_count(logits.shape[1])
     rows = max(BLOCK // count, 1)
-    sets, log_p, critic = [], [], []
-    for part in (slice(start, start + rows) for start in range(0, len(logits), rows)):
-        block = independent(logits[part], count) if own is None else SetPosterior(own.sets[part], own.log_p[part])
-        sets.append(block.sets)
-        log_p.append(block.log_p)
-        critic.append(score(block.sets.to(logits.dtype), z[part]))
-    return Candidates(SetPosterior(torch.cat(sets), torch.cat(log_p)), torch.cat(critic))
+    own = independent(logits, count) if own is None else own
+    blocks = zip(torch.split(own.sets, rows), torch.split(z, rows), strict=True)
+    return Candidates(own, torch.cat([score(sets.to(logits.dtype), features) for sets, features in blocks]))
 
 
 def candidate_count(n_labels: int) -> int:

@@ -16,7 +16,7 @@ from labeldep_cli.config import DecisionConfig, Machine, Precision
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.evaluation.decisions import Decision, Outputs
 from labeldep_cli.evaluation.evaluate import probabilities
-from labeldep_cli.evaluation.posterior import SetPosterior
+from labeldep_cli.evaluation.posterior import own_posterior
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.encoder import Encoder, pooled
@@ -93,7 +93,7 @@ class Labeller:
 
     def _decide(self, images: Tensor, features: Tensor) -> Labelled:
         logits = self.generator.classify(features).float().cpu().numpy()
-        own = partial(self._own, features) if self.run.joint else None
+        own = partial(own_posterior, self.generator, features) if self.run.joint else None
         critic_features = []
 
         def z() -> Tensor:
@@ -107,10 +107,6 @@ class Labeller:
             p, sets = np.where(finite[:, None], p, np.nan), sets & finite[:, None]
             confidence = np.where(finite, confidence, np.nan)
         return Labelled(p, sets, confidence)
-
-    def _own(self, features: Tensor, count: int) -> SetPosterior:
-        """The most probable label sets of a joint head."""
-        return SetPosterior(*self.generator.posterior(features, count))
 
     def _z(self, images: Tensor, features: Tensor) -> Tensor:
         """The critic's features [B, F] of the images; G's own features if both use the same encoder."""

@@ -14,9 +14,11 @@ from benchmarks.__main__ import app
 from benchmarks.rivals import chains, powerset, run
 from benchmarks.rivals.answers import Answer, of_confidence, scores
 from benchmarks.rivals.report import LABELDEP, RIVAL, Row, record
-from benchmarks.rivals.rows import Data, Part
+from benchmarks.rivals.rows import Data, Part, read
 from benchmarks.rivals.table import RIVALS, Rival, choose, limits
+from labeldep_cli.config import Source, Workspace
 from labeldep_cli.errors import LabeldepError
+from labeldep_cli.progress import SilentReporter
 
 GRID = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
 
@@ -259,6 +261,26 @@ def test_a_quick_run_has_every_row(table: Path, monkeypatch: pytest.MonkeyPatch)
     shown = CliRunner().invoke(app, told, env={"COLUMNS": "250"})
     assert "labeldep minus the best rival" in shown.stdout
     assert "is finished already" in shown.stderr
+
+
+def test_inside_train_every_row_of_train_is_tested_once_and_none_of_test(table: Path) -> None:
+    work = table.parent / "work-inside"
+    found = run([str(table)], 2, only="neighbours", data_dir=table.parent, work=work, inside_train=True, quick=True)
+    (one,) = found["datasets"]
+    folds = [np.load(file) for file in sorted(work.rglob("*-fold*.npz"))]
+    assert len(folds) == 2
+    data = read(Source(str(table)), Workspace(table.parent, work), "corners", SilentReporter())
+    tested = np.concatenate([fold["X"][fold["split"] == "test"] for fold in folds])
+    assert sorted(map(tuple, tested)) == sorted(map(tuple, data.train.x))
+    everything = {tuple(x) for fold in folds for x in fold["X"]}
+    assert not everything & set(map(tuple, data.test.x))
+    assert one["rows"]["train"] + one["rows"]["test"] == len(data.train.x)
+    assert len(one["systems"][0]["exact_match_by_seed"]) == 2
+
+
+def test_one_fold_is_refused(table: Path) -> None:
+    with pytest.raises(LabeldepError, match="one fold of train"):
+        run([str(table)], 1, inside_train=True)
 
 
 def test_planted_sets_are_drawn_anew_for_each_seed(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ and choose on val what they choose. Where a data set has too many label sets for
 and the tables say so.
 
 `planted-coco` is drawn anew for each seed, and its evidence is SIMULATED (`benchmarks/planted`). Of other data sets a
-seed is one of training.
+seed is one of training. With `--inside-train` it is a fold of train: each row of train is tested once, and test stays
+unseen. Features of images are ready features there, which labeldep standardises.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ def command(
     data_dir: Annotated[Path, typer.Option(help="Folder of the data sets and caches.")] = Path("data"),
     work: Annotated[Path, typer.Option(help="Folder of runs and drawn data; finished runs there are kept.")] = WORK,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each system.")] = SEEDS,
+    inside_train: Annotated[
+        bool, typer.Option("--inside-train", help="Test on folds of train, one for each seed.")
+    ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="A few steps: says nothing, but runs all.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -59,6 +63,7 @@ def command(
         labels=labels,
         data_dir=data_dir,
         work=work,
+        inside_train=inside_train,
         quick=quick,
     )
     show(found, tables(found), json)
@@ -75,6 +80,7 @@ def run(
     labels: Path = LABELS,
     data_dir: Path = Path("data"),
     work: Path = WORK,
+    inside_train: bool = False,
     quick: bool = False,
 ) -> dict[str, Any]:
     """Run the benchmark; arguments as the flags of `command`.
@@ -83,7 +89,8 @@ def run(
         `datasets[]`: each a `report.record`, with `left_out[]`, the rivals that it is too large for.
 
     Raises:
-        LabeldepError: a data set cannot be read, no rival has such a name, or the work folder holds other runs.
+        LabeldepError: a data set cannot be read, no rival has such a name, the work folder holds other runs, or there
+            are fewer than two folds.
     """
     from benchmarks.rivals.rows import source_of
     from benchmarks.rivals.table import RIVALS
@@ -95,18 +102,27 @@ def run(
     if not rivals:
         names = "; ".join(rival.name for rival in RIVALS)
         raise LabeldepError(f"no rival's name contains {only!r}", f"Name a part of one: {names}")
+    if inside_train and seeds < 2:
+        raise LabeldepError("one fold of train leaves no rows to train on", "Name two folds or more: --seeds 5")
     found = []
     for name in datasets:
         sources = [source_of(name, backbone, weights, labels, work, seed, quick) for seed in range(seeds)]
-        found.append(_dataset(name, sources, rivals, data_dir, work, quick, reporter or SilentReporter()))
-    return {"benchmark": "rivals", "seeds": seeds, "quick": quick, "datasets": found}
+        found.append(_dataset(name, sources, rivals, data_dir, work, inside_train, quick, reporter or SilentReporter()))
+    return {"benchmark": "rivals", "seeds": seeds, "inside_train": inside_train, "quick": quick, "datasets": found}
 
 
 def _dataset(
-    name: str, sources: list[Source], rivals: list[Rival], data_dir: Path, work: Path, quick: bool, reporter: Reporter
+    name: str,
+    sources: list[Source],
+    rivals: list[Rival],
+    data_dir: Path,
+    work: Path,
+    inside_train: bool,
+    quick: bool,
+    reporter: Reporter,
 ) -> dict[str, Any]:
     from benchmarks.rivals.report import record
-    from benchmarks.rivals.rows import PLANTED, read
+    from benchmarks.rivals.rows import PLANTED, folds_of, read
     from benchmarks.rivals.systems import train
     from labeldep_cli.config import Workspace
     from labeldep_cli.files import make_folder
@@ -116,7 +132,11 @@ def _dataset(
     folder = work / short
     make_folder(folder)
     workspace = Workspace(data_dir, folder)
-    drawn = name == PLANTED
+    if inside_train:
+        folder = folder / "inside-train"
+        sources = folds_of(read(sources[0], workspace, short, reporter), len(sources), folder)
+        workspace = Workspace(data_dir, folder)
+    drawn = inside_train or name == PLANTED
     data = [read(source, workspace, short, reporter) for source in (sources if drawn else sources[:1])]
     data = data if drawn else data * len(sources)
     for seed, source in enumerate(sources):
@@ -127,7 +147,7 @@ def _dataset(
     for rival in there:
         for mine, one in zip(rows, _rival(rival, data, drawn, reporter), strict=True):
             mine.append(one)
-    return record(data, rows) | {"simulated": drawn, "left_out": sorted(left_out.items())}
+    return record(data, rows) | {"simulated": name == PLANTED, "left_out": sorted(left_out.items())}
 
 
 def _too_many(rival: Rival, data: list[Data]) -> str:

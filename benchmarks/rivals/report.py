@@ -139,7 +139,8 @@ def tables(found: Mapping[str, Any]) -> Iterator[Table]:
         sizes = ", ".join(f"{name} {count:,}" for name, count in one["rows"].items())
         title = (
             f"{one['dataset']}: {sizes} rows, {one['labels']} labels; {one['sets_in_train']:,} sets in train, which "
-            f"{one['seen_in_test']:.1f} % of test have; {found['seeds']} seeds"
+            f"{one['seen_in_test']:.1f} % of test have; {found['seeds']} "
+            + ("folds of train, each tested once" if found["inside_train"] else "seeds")
         )
         rows = [_line(system) for system in one["systems"]]
         yield Table(title, ("system", "decision", *COLUMNS.values(), "beside best rival"), rows, words=2)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.model_selection import KFold
 
 from labeldep_cli.config import Machine, Source, Workspace
 from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.evaluation.evaluate import collect_features
+from labeldep_cli.files import make_folder
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs_together
 from labeldep_cli.projects.open import open_project
@@ -83,6 +85,32 @@ def source_of(
     if name == EMBEDDED or Path(name).suffix.lower() in (".npz", ".h5"):
         return Source(name)
     return replace(Source(name), backbone=backbone, weights=weights)
+
+
+def folds_of(data: Data, count: int, folder: Path) -> list[Source]:
+    """Write folds of train as data sets of ready features: each tests on one fold and trains on the others.
+
+    Val stays val. The test rows are not written, so that a look at a fold is no look at test.
+
+    Args:
+        data: a data set.
+        count: number of folds.
+        folder: gets a file for each.
+    """
+    make_folder(folder)
+    sources = []
+    for number, (kept, tested) in enumerate(KFold(count, shuffle=True, random_state=0).split(data.train.x)):
+        parts = {"train": data.train.at(kept), "val": data.val, "test": data.train.at(tested)}
+        file = folder / f"{data.name}-fold{number}.npz"
+        np.savez(
+            file,
+            X=np.concatenate([part.x for part in parts.values()]),
+            Y=np.concatenate([part.y for part in parts.values()]),
+            label_names=np.array([f"label {k}" for k in range(data.train.y.shape[1])]),
+            split=np.concatenate([np.full(len(part.y), name) for name, part in parts.items()]),
+        )
+        sources.append(Source(str(file)))
+    return sources
 
 
 def read(source: Source, workspace: Workspace, name: str, reporter: Reporter) -> Data:

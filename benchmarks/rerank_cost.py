@@ -26,6 +26,7 @@ from labeldep_cli.evaluation.known_sets import Weights, pooled_posterior
 from labeldep_cli.evaluation.rerank import BLOCK, BUDGET, rerank, score_candidates
 from labeldep_cli.models.kernel_critic import KernelCritic
 from labeldep_cli.models.members import AdversarialCritic, build_critic
+from labeldep_cli.models.standardizing import Moments
 
 IMAGES, LABELS, FEATURES = 500, 80, 2048
 TRAIN = 10_000
@@ -100,7 +101,7 @@ def _measure_kernel() -> dict[str, Any]:
     labels = (torch.rand(TRAIN, LABELS) < 0.04).to(torch.int8)
     z, logits = torch.randn(IMAGES, FEATURES), 2 * torch.randn(IMAGES, LABELS) - 4
     landmarks = torch.randn(AdversarialConfig.landmarks, FEATURES)
-    critic = KernelCritic.fitted(labels, torch.zeros(FEATURES), torch.ones(FEATURES), landmarks)
+    critic = KernelCritic.fitted(labels, Moments(torch.zeros(FEATURES), torch.ones(FEATURES)), landmarks)
     sets = (torch.rand(IMAGES, BUDGET, LABELS) < 0.04).float()
 
     def expected_f1() -> None:

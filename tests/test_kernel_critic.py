@@ -10,10 +10,16 @@ import torch
 from sandbox import Sandbox, only
 from sklearn.linear_model import LogisticRegression
 
+from labeldep_cli.compute.distributed import ALONE
+from labeldep_cli.config import AdversarialConfig
+from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.evaluation import decisions
 from labeldep_cli.evaluation import known_sets as known_sets_module
 from labeldep_cli.evaluation.known_sets import Weights, pool_weights, pooled_posterior
 from labeldep_cli.inputs.batches import Batch
+from labeldep_cli.inputs.features import FeatureInputs
+from labeldep_cli.models.generator import Generator
+from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.kernel_critic import (
     LABEL_WEIGHT,
     SET_WEIGHT,
@@ -22,14 +28,14 @@ from labeldep_cli.models.kernel_critic import (
     image_kernel,
 )
 from labeldep_cli.models.known_sets import known_sets
+from labeldep_cli.models.standardizing import Moments
 from labeldep_cli.training.kernel_step import KernelStep, log_likelihood, rate
 
 
 def critic_of(labels: list[list[int]], z: torch.Tensor) -> KernelCritic:
     """A critic that knows some sets; its weights are zero."""
-    return KernelCritic.fitted(
-        torch.tensor(labels, dtype=torch.int8), torch.zeros(z.shape[1]), torch.ones(z.shape[1]), z
-    )
+    moments = Moments(torch.zeros(z.shape[1]), torch.ones(z.shape[1]))
+    return KernelCritic.fitted(torch.tensor(labels, dtype=torch.int8), moments, z)
 
 
 class TestImageKernel:
@@ -44,11 +50,21 @@ class TestImageKernel:
         near = critic_of([[0, 1]], z).similarities(z)
         torch.testing.assert_close(near[:, :-1] @ near[:, :-1].T, image_kernel(z, z), atol=2e-3, rtol=0)
 
-    def test_a_constant_feature_counts_nothing(self) -> None:
-        z = torch.tensor([[1.0, 7.0], [-1.0, 7.0]])
-        critic = KernelCritic.fitted(torch.tensor([[1, 0], [0, 1]], dtype=torch.int8), z.mean(0), z.std(0), z)
-        other = torch.tensor([[1.0, 9.0]])
-        assert torch.equal(critic.similarities(other), critic.similarities(z[:1]))
+    def test_a_feature_that_is_constant_in_train_counts_in_its_own_unit(self) -> None:
+        """0.3 is no float32: a difference of two large sums would take its rounding for a deviation."""
+        x = np.random.default_rng(0).normal(size=(3000, 2)).astype(np.float32)
+        x[:, 0] = 0.3
+        y = (x[:, 1:] > 0).astype(np.int8)
+        config = AdversarialConfig(critic="kernel").resolved()
+        step = KernelStep.of(
+            Generator(torch.nn.Identity(), seeded_head("linear", 2, 1, 0, seed=0)),
+            FeatureInputs(x[:, None], y, [str(k) for k in range(3000)], LabelSpace(("a",)), (), torch.device("cpu")),
+            config,
+            steps=10,
+            world=ALONE,
+        )
+        seen = step.critic.standardized(torch.tensor([[0.3, 0.0], [0.8, 0.0]]))
+        assert seen[:, 0].tolist() == pytest.approx([0, 0.5], abs=1e-6)
 
 
 class TestKnownSets:
@@ -293,3 +309,26 @@ def test_weights_and_confidences_read_the_features_of_val_once(
     words = ("--dataset", exclusive.folder / "x.npz", "--steps", 2, "--out", tmp_path / "run", "--critic", *critic)
     assert exclusive.run("adversarial", *words).exit_code == 0
     assert len(passes) == 1
+
+
+@pytest.mark.parametrize(("words", "flag"), [(("--patience", 3), "--patience"), (("--select", "OF1"), "--select OF1")])
+def test_no_evaluation_can_be_selected(
+    exclusive: Sandbox, tmp_path: Path, words: tuple[str, object], flag: str
+) -> None:
+    """G's scores stay as they are, so the first evaluation would be the best: a critic after one tenth of training."""
+    asked = ("--dataset", exclusive.folder / "x.npz", "--critic", "kernel", "--out", tmp_path / "run", *words)
+    outcome = exclusive.run("adversarial", *asked)
+    assert outcome.exit_code == 1
+    assert flag in outcome.stderr and "keeps its last evaluation" in outcome.stderr
+
+
+def test_its_penalty_is_no_decay_of_an_update(exclusive: Sandbox, tmp_path: Path) -> None:
+    asked = ("--dataset", exclusive.folder / "x.npz", "--critic", "kernel", "--critic-weight-decay", 20, "--steps", 2)
+    assert exclusive.run("adversarial", *asked, "--out", tmp_path / "run").exit_code == 0
+
+
+def test_it_needs_no_flag_to_leave_a_joint_head_alone(exclusive: Sandbox, tmp_path: Path) -> None:
+    asked = ("--dataset", exclusive.folder / "x.npz", "--steps", 5)
+    assert exclusive.run("pretrain", *asked, "--head", "powerset", "--out", tmp_path / "start").exit_code == 0
+    words = ("--critic", "kernel", "--from", tmp_path / "start", "--out", tmp_path / "run")
+    assert exclusive.run("adversarial", *asked, *words).exit_code == 0

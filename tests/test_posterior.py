@@ -39,12 +39,17 @@ def test_over_all_sets_of_independent_labels_it_is_the_product_of_their_probabil
 class TestRest:
     def test_of_independent_labels_it_is_what_the_listed_sets_leave(self):
         logits = torch.tensor([[math.log(9), math.log(2 / 3), -1.0], [0.0, 0.0, 0.0]])
-        for count, left in ((1, [1 - 0.54 * torch.sigmoid(torch.tensor(1.0)).item(), 7 / 8]), (8, [0, 0])):
-            posterior = independent(logits, count)
-            shares = 1 - posterior.probabilities().sum(dim=1)
-            assert shares.tolist() == pytest.approx(left, abs=1e-6)
-            p = independent_log_probability(logits, posterior.best()).exp()
-            assert posterior.probabilities()[:, 0].tolist() == pytest.approx(p.tolist(), rel=1e-5)
+        posterior = independent(logits, 1)
+        shares = 1 - posterior.probabilities().sum(dim=1)
+        assert shares.tolist() == pytest.approx([1 - 0.54 * torch.sigmoid(torch.tensor(1.0)).item(), 7 / 8])
+        p = independent_log_probability(logits, posterior.best()).exp()
+        assert posterior.probabilities()[:, 0].tolist() == pytest.approx(p.tolist(), rel=1e-5)
+
+    def test_if_every_set_is_listed_nothing_is_left_at_any_temperature(self):
+        logits = 3 * torch.randn(500, 5, generator=torch.Generator().manual_seed(0))
+        posterior = independent(logits, 32)
+        assert torch.isneginf(posterior.rest).all()
+        assert posterior.probabilities(5.0).sum(dim=1).tolist() == pytest.approx([1] * 500)
 
     def test_a_temperature_takes_it_for_one_more_set(self):
         posterior = SetPosterior(SETS, torch.tensor([[0.0, -math.inf, -math.inf]]), torch.tensor([math.log(4)]))

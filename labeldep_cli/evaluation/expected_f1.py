@@ -12,6 +12,9 @@ from torch import Tensor
 _EMPTY = 1.0
 """F1 of an empty set if the true set is empty too."""
 
+_BLOCK = 256
+"""Images at a time: each takes several numbers for each pair of a label and a size."""
+
 
 def best_expected_f1(sets: Tensor, weights: Tensor) -> Tensor:
     """Maximise the expected example-wise F1, exactly over all 2^L sets (Dembczynski et al. 2011, "GFM").
@@ -27,6 +30,11 @@ def best_expected_f1(sets: Tensor, weights: Tensor) -> Tensor:
     Returns:
         bool [N, L]; the empty set where no other set has a larger expected F1 than the weight of the empty y_k.
     """
+    blocks = zip(torch.split(sets, _BLOCK), torch.split(weights, _BLOCK), strict=True)
+    return torch.cat([_best_of_block(*block) for block in blocks])
+
+
+def _best_of_block(sets: Tensor, weights: Tensor) -> Tensor:
     sizes = sets.sum(dim=2)  # [N, K]
     largest = max(int(sets.any(dim=1).sum(dim=1).max()), 1)
     m = torch.arange(1, largest + 1, device=sets.device)

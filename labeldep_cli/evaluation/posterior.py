@@ -15,6 +15,9 @@ from torch.nn.functional import logsigmoid, softplus
 from labeldep_cli.evaluation.candidates import most_probable_sets
 from labeldep_cli.models.generator import Generator
 
+_ROUNDING = 1e-5
+"""Sums of float32 probabilities are this near to 1 where nothing is left. A high temperature would make a set of it."""
+
 
 @dataclass(frozen=True)
 class SetPosterior:
@@ -92,6 +95,6 @@ def independent_log_probability(logits: Tensor, sets: Tensor, temperature: float
 
 
 def _log_left(log_p: Tensor) -> Tensor:
-    """The log of 1 minus the summed probabilities [N, K], in double precision; -inf where they sum to 1."""
+    """The log of 1 minus the summed probabilities [N, K]; -inf where they sum to 1, up to rounding."""
     left = 1 - log_p.double().exp().sum(dim=1)
-    return left.clamp(min=0).log().to(log_p.dtype)
+    return left.where(left > _ROUNDING, 0.0).log().to(log_p.dtype)

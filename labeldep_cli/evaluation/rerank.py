@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from labeldep_cli.evaluation.posterior import SetPosterior, independent
+from labeldep_cli.evaluation.posterior import SetPosterior, independent, joined
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """D: (K label sets of each image [N, K, L], features [N, F]) -> scores [N, K]."""
@@ -75,7 +75,7 @@ def score_candidates(score: Score, logits: Tensor, z: Tensor, own: SetPosterior 
     """
     count = candidate_count(logits.shape[1])
     rows = max(BLOCK // count, 1)
-    own = independent(logits, count) if own is None else own
+    own = joined([independent(part, count) for part in torch.split(logits, rows)]) if own is None else own
     blocks = zip(torch.split(own.sets, rows), torch.split(z, rows), strict=True)
     return Candidates(own, torch.cat([score(sets.to(logits.dtype), features) for sets, features in blocks]))
 

@@ -29,6 +29,21 @@ def require_loss(config: TrainingConfig) -> None:
         )
 
 
+def require_selection(config: TrainingConfig) -> None:
+    """Refuse to choose among the evaluations of a kernel critic: G's scores, which would choose, never change.
+
+    Raises:
+        LabeldepError: names the flag.
+    """
+    if isinstance(config, AdversarialConfig) and config.critic == "kernel":
+        flag = "--patience" if config.patience else f"--select {config.select}"
+        if config.patience or config.select not in (None, "last"):
+            raise LabeldepError(
+                f"--critic kernel keeps its last evaluation: with {flag} G's scores would choose, which never change",
+                f"Leave {flag.split()[0]} out.",
+            )
+
+
 def require_decay(config: TrainingConfig) -> None:
     """Refuse a weight decay that would turn the sign of weights: an update multiplies them by 1 - lr * decay.
 
@@ -36,7 +51,7 @@ def require_decay(config: TrainingConfig) -> None:
         LabeldepError: names both.
     """
     rates = [("lr", config.learning_rate, "weight-decay", config.weight_decay)]
-    if isinstance(config, AdversarialConfig) and config.critic != "none":
+    if isinstance(config, AdversarialConfig) and config.critic not in ("none", "kernel"):  # a kernel's is no such decay
         rates.append(("critic-lr", config.critic_learning_rate, "critic-weight-decay", config.critic_decay))
     for rate, lr, name, decay in rates:
         if lr * decay >= 1:
@@ -91,11 +106,11 @@ def require_head(run: Run, config: AdversarialConfig) -> None:
     if config.critic == "none" or head.own_loss is None:
         return
     how = "is a distribution over whole sets" if head.joint else "picks labels one after the other"
-    if not config.freeze_generator:
+    if not (config.freeze_generator or config.critic == "kernel"):
         raise CheckpointError(
             f"{run.folder} has --head {run.head_kind}, which {how}: "
             "no gradient of a critic flows through the set that it picks",
-            "Train the critic alone (--critic nce --freeze-generator), or the control (--critic none).",
+            "Train the critic alone (--critic kernel, or nce --freeze-generator), or the control (--critic none).",
         )
     if head.joint and config.critic == "wgan-gp":
         raise CheckpointError(

@@ -27,6 +27,7 @@ from labeldep_cli.experiments.requirements import (
     require_full_batches,
     require_loss,
     require_same_preprocessing,
+    require_selection,
     require_start,
 )
 from labeldep_cli.experiments.start_rows import in_label_order, rows_to_record
@@ -113,6 +114,7 @@ def train_on(
         require_tensorboard()
     require_loss(config)
     require_decay(config)
+    require_selection(config)
     require_full_batches(config, project.world)
     folder = job.out or default_folder(project, config)
     if start is not None:

@@ -1,23 +1,46 @@
-"""Mean and standard deviation of each feature, read batch by batch. F feature width."""
+"""Mean and standard deviation of each feature, read block by block. F feature width."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from labeldep_cli.inputs.batches import Inputs, in_order
 from labeldep_cli.models.standardizing import Moments
 
 
+class RunningMoments:
+    """Moments of rows that come block by block, in one pass and in double precision (Chan, Golub and LeVeque 1983)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = torch.zeros(())
+        self.squares = torch.zeros(())  # summed squared distances from the mean
+
+    def add(self, block: Tensor) -> None:
+        """Add rows [B, F]."""
+        rows = block.double()
+        mean = rows.mean(dim=0)
+        self.count += len(rows)
+        apart, share = mean - self.mean.to(mean), len(rows) / self.count
+        self.mean = self.mean.to(mean) + share * apart
+        within = (rows - mean).square().sum(dim=0)
+        self.squares = self.squares.to(mean) + within + len(rows) * (1 - share) * apart.square()
+
+    def result(self) -> Moments:
+        """The moments of all rows so far, at least one.
+
+        A feature whose deviation float32 cannot tell from 0 beside its mean is constant: its scale is 1.
+        """
+        scale = (self.squares / self.count).sqrt()
+        constant = scale <= self.mean.abs() * torch.finfo(torch.float32).eps
+        return Moments(self.mean.float(), torch.where(constant, 1.0, scale).float())
+
+
 @torch.no_grad()
 def moments_of(inputs: Inputs) -> Moments:
-    """Mean and deviation of each feature [B, F] over all rows, in two passes and in double precision.
-
-    A feature whose deviation float32 cannot tell from 0 beside its mean is constant: its scale is 1.
-    """
-    count = len(inputs.labels)
-    mean = sum(batch.x.double().sum(dim=0) for batch in in_order(inputs)) / count
-    variance = sum((batch.x.double() - mean).square().sum(dim=0) for batch in in_order(inputs)) / count
-    scale = torch.as_tensor(variance).sqrt()
-    mean = torch.as_tensor(mean)
-    constant = scale <= mean.abs() * torch.finfo(torch.float32).eps
-    return Moments(mean.float(), torch.where(constant, 1.0, scale).float())
+    """Mean and deviation of each feature [B, F] over all rows."""
+    running = RunningMoments()
+    for batch in in_order(inputs):
+        running.add(batch.x)
+    return running.result()

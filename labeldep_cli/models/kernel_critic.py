@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from labeldep_cli.models.known_sets import known_sets
+from labeldep_cli.models.standardizing import Moments, Standardizing
 
 LAPLACE, GAUSSIAN, LINEAR = 0.4, 0.4, 0.2
 """Weights of the three image kernels. On 5-fold cross-validation within the training rows of yeast, scene and miml2000,
@@ -40,7 +41,7 @@ UNSEEN_COUNT = 0.003
 evidence) than others are won; below, no data set tells the values apart."""
 
 
-class KernelCritic(nn.Module):
+class KernelCritic(Standardizing):
     """(label sets [B, L] or [B, K, L], image features [B, F]) -> log p(y|x) + c(x), [B] or [B, K].
 
     The buffers are fitted once, by `fit_sets` and `fit_images`; the weights are trained.
@@ -60,14 +61,11 @@ class KernelCritic(nn.Module):
         self, n_labels: int, feature_dim: int, *, landmarks: int, rank: int, n_sets: int, n_frequent: int
     ) -> None:
         super().__init__()
-        self.shift: Tensor
-        self.scale: Tensor
         self.landmarks: Tensor
         self.whitening: Tensor
         self.sets: Tensor
         self.log_counts: Tensor
-        self.register_buffer("shift", torch.zeros(feature_dim))
-        self.register_buffer("scale", torch.ones(feature_dim))
+        self.standardize_by(Moments(torch.zeros(feature_dim), torch.ones(feature_dim)))
         self.register_buffer("landmarks", torch.zeros(landmarks, feature_dim))
         self.register_buffer("whitening", torch.zeros(landmarks, rank))
         self.register_buffer("sets", torch.zeros(n_sets, n_labels, dtype=torch.bool))
@@ -87,17 +85,16 @@ class KernelCritic(nn.Module):
         }
 
     @staticmethod
-    def fitted(labels: Tensor, mean: Tensor, deviation: Tensor, landmarks: Tensor) -> KernelCritic:
+    def fitted(labels: Tensor, moments: Moments, landmarks: Tensor) -> KernelCritic:
         """A critic that knows the training rows, and whose weights are zero.
 
         Args:
             labels: those of all training rows, int8 [N, L]; -1 where unknown.
-            mean, deviation: of each feature over the training rows, [F].
+            moments: of the features of the training rows.
             landmarks: features of some training rows, [M, F].
         """
         sets, counts = known_sets(labels)
-        scale = torch.where(deviation > 0, 1 / deviation, 0.0)
-        standardised = (landmarks - mean) * scale
+        standardised = (landmarks - moments.mean) / moments.scale
         whitening = _whitening(standardised)
         critic = KernelCritic(
             labels.shape[1],
@@ -107,9 +104,8 @@ class KernelCritic(nn.Module):
             n_sets=len(sets),
             n_frequent=min(FREQUENT, int((counts > 1).sum())),
         ).to(landmarks)
+        critic.standardize_by(moments)
         for buffer, value in (
-            (critic.shift, mean),
-            (critic.scale, scale),
             (critic.landmarks, standardised),
             (critic.whitening, whitening),
             (critic.sets, sets),
@@ -121,11 +117,11 @@ class KernelCritic(nn.Module):
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
         """Score label sets of zeros and ones; z are image features [B, F]."""
         with torch.autocast(z.device.type, enabled=False):
-            return self.score(y, self.similarities(z.to(self.shift.dtype)))
+            return self.score(y, self.similarities(z.to(self.landmarks.dtype)))
 
     def similarities(self, z: Tensor) -> Tensor:
         """Image features whose products are the image kernel, [B, F] -> [B, R]."""
-        near = image_kernel((z - self.shift) * self.scale, self.landmarks) @ self.whitening
+        near = image_kernel(self.standardized(z), self.landmarks) @ self.whitening
         return torch.cat([near, near.new_full((len(near), 1), _CONSTANT)], dim=1)
 
     def score(self, y: Tensor, similarities: Tensor) -> Tensor:

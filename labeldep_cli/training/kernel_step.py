@@ -18,6 +18,7 @@ from labeldep_cli.evaluation.decisions import Outputs
 from labeldep_cli.evaluation.known_sets import pool_weights
 from labeldep_cli.inputs.batches import Batch, Inputs, Request, in_order
 from labeldep_cli.inputs.features import FeatureInputs
+from labeldep_cli.inputs.moments import RunningMoments
 from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.kernel_critic import KernelCritic
@@ -156,22 +157,20 @@ def log_likelihood(critic: KernelCritic, y: Tensor, similarities: Tensor) -> Ten
 
 
 def _fitted(train: Inputs, config: AdversarialConfig) -> KernelCritic:
-    """D with the mean and the deviation of each feature, and landmarks drawn from the training rows."""
+    """D with the moments of the features, and landmarks drawn from the training rows."""
     n = len(train.labels)
     most = max(min(config.landmarks, _KEPT // n, n), 1)
     chosen = torch.randperm(n, generator=keyed(config.seed, "landmarks", 0))[:most].sort().values.to(train.device)
-    total = torch.zeros(2, train.feature_dim, dtype=torch.float64, device=train.device)
+    moments = RunningMoments()
     landmarks = torch.zeros(most, train.feature_dim, device=train.device)
     with torch.inference_mode():
         for batch in in_order(train):
             z = _features(train, batch)
-            total += torch.stack([z.double().sum(dim=0), z.double().square().sum(dim=0)])
+            moments.add(z)
             place = torch.searchsorted(chosen, batch.rows).clamp(max=most - 1)
             here = chosen[place] == batch.rows
             landmarks[place[here]] = z[here]
-    mean = total[0] / n
-    deviation = (total[1] / n - mean.square()).clamp(min=0).sqrt()
-    return KernelCritic.fitted(train.device_labels, mean.float(), deviation.float(), landmarks)
+    return KernelCritic.fitted(train.device_labels, moments.result(), landmarks)
 
 
 def _features(inputs: Inputs, batch: Batch) -> Tensor:

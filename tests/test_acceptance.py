@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from labeldep_cli.config import AcceptConfig, DecisionConfig
 from labeldep_cli.errors import CheckpointError, LabeldepError
-from labeldep_cli.evaluation.decisions import ByThreshold
+from labeldep_cli.evaluation.calibration import kept_curve
+from labeldep_cli.evaluation.decisions import ByThreshold, Decided
 from labeldep_cli.files import atomic_write
 from labeldep_cli.labelling.acceptance import acceptance_of
 from labeldep_cli.runs.decisions import decision_of, rule_name, stored_rules
@@ -21,10 +23,16 @@ RIGHT = "110111111111000"
 """11 of the first 12 are right; 9 of the first 10; all others are wrong."""
 
 
+def kept(confidence: list[float], right: str) -> dict[str, Any]:
+    """What a run keeps of rows with these confidences, of which some are right."""
+    labels = np.array([[int(one)] for one in right], dtype=np.int8)
+    return kept_curve(Decided(np.ones(labels.shape, dtype=np.bool_), np.array(confidence)), labels)
+
+
 def run(**facts: Any) -> Run:
-    val = {"rows": 15, "confidence": CONFIDENCE, "right": RIGHT}
+    val, wrong = kept(CONFIDENCE, RIGHT), kept(CONFIDENCE, "0" * 15)
     stored = {
-        "threshold": {"temperature": 2.0, "why": None, "val": {"p > 0.5": val, "tuned": {**val, "right": "0" * 15}}},
+        "threshold": {"temperature": 2.0, "why": None, "val": {"p > 0.5": val, "tuned": wrong}},
         "rerank": {"temperature": 3.0, "why": None, "val": {"rerank": val}},
     }
     thresholds = {"tuned": 0.4, "tuned-per-label": [0.3, 0.4]}
@@ -64,7 +72,7 @@ def test_a_run_without_confidences_of_val_has_a_remedy() -> None:
 
 
 def test_few_rows_of_val_are_refused() -> None:
-    few = {"rows": 3, "confidence": [0.9, 0.8, 0.7], "right": "111"}
+    few = kept([0.9, 0.8, 0.7], "111")
     facts = {"threshold": {"temperature": 1.0, "why": "val has only 3 rows", "val": {"p > 0.5": few}}}
     with pytest.raises(LabeldepError, match="at least 10 rows of val with known labels; runs/one has 3"):
         acceptance_of(AcceptConfig(auto_accept=0.9), DecisionConfig(), run(confidence=facts))

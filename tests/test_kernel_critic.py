@@ -273,7 +273,6 @@ def exclusive(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
 def test_a_run_decides_on_sets_and_leaves_the_generator_as_it_was(exclusive: Sandbox) -> None:
     chosen = exclusive.json("eval", "kernel", "--decision", "rerank")
     plain = exclusive.json("eval", "pretrain")
-    assert chosen["decision"]["prior"] >= 0
     assert chosen["decision"]["beta"] != 1, "it is fitted to val"
     assert chosen["labels_per_image"] == 1, "every set that train has holds one label"
     assert chosen["exact_match"] > plain["exact_match"] + 1
@@ -332,3 +331,20 @@ def test_it_needs_no_flag_to_leave_a_joint_head_alone(exclusive: Sandbox, tmp_pa
     assert exclusive.run("pretrain", *asked, "--head", "powerset", "--out", tmp_path / "start").exit_code == 0
     words = ("--critic", "kernel", "--from", tmp_path / "start", "--out", tmp_path / "run")
     assert exclusive.run("adversarial", *asked, *words).exit_code == 0
+
+
+def test_without_its_weight_there_is_nothing_to_decide_by(exclusive: Sandbox) -> None:
+    outcome = exclusive.run("eval", "kernel", "--decision", "rerank", "--beta", 0)
+    assert outcome.exit_code == 1
+    assert "--beta 0 leaves" in outcome.stderr and "--decision threshold" in outcome.stderr
+
+
+def test_rows_with_unknown_labels_are_told(exclusive: Sandbox, tmp_path: Path) -> None:
+    with np.load(exclusive.folder / "x.npz") as archive:
+        arrays = dict(archive)
+    arrays["Y"][:200, 0] = -1
+    np.savez(tmp_path / "gaps.npz", **arrays)
+    words = ("--dataset", tmp_path / "gaps.npz", "--steps", 2)
+    assert "100 of 300 training rows have all labels known" not in exclusive.run("pretrain", *words).stderr
+    told = exclusive.run("pretrain", *words, "--head", "powerset", "--out", tmp_path / "powerset").stderr
+    assert "100 of 300 training rows have all labels known" in told

@@ -169,7 +169,7 @@ def test_auto_accept_takes_the_limit_from_val(sandbox: Sandbox, photos: Path, tm
     shutil.copytree(only(sandbox.folder / "runs", "*-critic"), folder)
     tensors, facts = checkpoint.load(folder / "best.safetensors")
     assert set(facts["confidence"]["rerank"]["val"]) == {"rerank", "expected-f1"}
-    val = {"rows": 40, "confidence": [0.5] * 29 + [1e-4] + [0.0] * 10, "right": "1" * 30 + "0" * 10}
+    val = {"thresholds": [0.5, 1e-4, 0.0], "accepted": [29, 30, 40], "right": [29, 30, 30]}
     facts["confidence"]["rerank"] = {"temperature": 1.0, "why": None, "val": {"rerank": val}}
     checkpoint.save(folder / "best.safetensors", tensors, facts)
     asked = ("predict", photos, "--run", folder, "--decision", "rerank", "--workers", 0)
@@ -179,7 +179,7 @@ def test_auto_accept_takes_the_limit_from_val(sandbox: Sandbox, photos: Path, tm
     assert "accepted: 4 of 4 images (100.0 %)" in result.stderr
     assert len(result.stdout.splitlines()) == 4
 
-    facts["confidence"]["rerank"]["val"]["rerank"]["right"] = "1" * 20 + "0" * 20
+    facts["confidence"]["rerank"]["val"]["rerank"]["right"] = [20, 20, 20]
     checkpoint.save(folder / "best.safetensors", tensors, facts)
     result = sandbox.run(*asked, "--auto-accept", "0.95")
     assert result.exit_code == 1

@@ -1,5 +1,6 @@
 """What a confidence is worth: risk and coverage, calibration error, and the temperature chosen on val."""
 
+import json
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.metrics import log_loss, precision_recall_curve
 from labeldep_cli.config import DecisionKind
 from labeldep_cli.config.reading import read_precision
 from labeldep_cli.evaluation import risk
-from labeldep_cli.evaluation.calibration import choose_temperature, kept_rows, temperature_of
+from labeldep_cli.evaluation.calibration import choose_temperature, kept_curve, temperature_of
 from labeldep_cli.evaluation.decisions import ByCritic, ByThreshold, Decided, Outputs
 from labeldep_cli.evaluation.thresholds import DecisionRule
 
@@ -147,20 +148,27 @@ def test_too_few_rows_or_one_outcome_leave_the_temperature_at_one() -> None:
     assert choose_temperature(at, np.zeros(30, dtype=bool)) == (1.0, "every set of val is wrong")
 
 
-def test_kept_rows_are_those_of_val_in_order() -> None:
+def test_the_kept_curve_is_that_of_val() -> None:
     labels = np.array([[1], [-1], [0], [1]], dtype=np.int8)
-    kept = kept_rows(Decided(np.ones((4, 1), dtype=bool), np.array([0.25, 1.0, 0.5, 0.75])), labels)
-    assert kept == {"rows": 3, "confidence": [0.75, 0.5, 0.25], "right": "101"}
+    kept = kept_curve(Decided(np.ones((4, 1), dtype=bool), np.array([0.25, 1.0, 0.5, 0.75])), labels)
+    assert kept == {"thresholds": [0.75, 0.5, 0.25], "accepted": [1, 2, 3], "right": [1, 1, 2]}
+    none = kept_curve(Decided(np.ones((1, 1), dtype=bool), np.array([0.5])), np.array([[-1]], dtype=np.int8))
+    assert none == {"thresholds": [], "accepted": [], "right": []}
 
 
-def test_at_most_2000_rows_are_kept_from_the_surest_to_the_least_sure() -> None:
+def test_of_many_thresholds_1000_are_kept_with_the_counts_of_all_rows() -> None:
     n = 7001
     decided = Decided(np.ones((n, 1), dtype=bool), np.linspace(0, 1, n))
-    kept = kept_rows(decided, (np.arange(n) >= n // 2).astype(np.int8)[:, None])
-    assert kept["rows"] == n
-    assert len(kept["confidence"]) == len(kept["right"]) == 2000
-    assert (kept["confidence"][0], kept["confidence"][-1]) == (1.0, 0.0)
-    assert kept["right"].count("1") == pytest.approx(1000, abs=1)
+    kept = kept_curve(decided, (np.arange(n) >= n // 2).astype(np.int8)[:, None])
+    assert {len(values) for values in kept.values()} == {1000}
+    assert (kept["thresholds"][0], kept["thresholds"][-1]) == (1.0, 0.0)
+    assert (kept["accepted"][0], kept["accepted"][-1], kept["right"][-1]) == (1, n, n - n // 2)
+
+
+def test_a_kept_threshold_accepts_the_row_that_it_comes_from() -> None:
+    sure = 1 - 4e-10
+    kept = kept_curve(Decided(np.ones((50, 1), dtype=bool), np.full(50, sure)), np.ones((50, 1), dtype=np.int8))
+    assert json.loads(json.dumps(kept))["thresholds"] == [sure]
 
 
 @pytest.mark.parametrize("rule", ["rerank", "expected-f1"])

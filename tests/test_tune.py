@@ -108,18 +108,16 @@ def test_the_best_decision_counts() -> None:
     labels = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], np.int8)
     right = {None: 1, "tuned": 3, "rerank": 2}
 
-    def decided(decision: DecisionConfig) -> tuple[None, SimpleNamespace]:
-        n = right["rerank" if decision.rule == "rerank" else decision.threshold]
+    def judged(decision: DecisionConfig) -> np.ndarray:
+        n = right["rerank" if decision.rule != "threshold" else decision.threshold]
         sets = labels > 0
         sets[n:, 0] ^= True
-        return None, SimpleNamespace(sets=sets)
+        return sets
 
-    run = SimpleNamespace(joint=False, folder=Path("r"), facts={"critic": {}})
+    run = SimpleNamespace(folder=Path("r"))
     inputs = SimpleNamespace(labels=torch.from_numpy(labels))
-    predictions = SimpleNamespace(run=run, inputs=inputs, decided=decided, logits=np.zeros((4, 2), np.float32))
+    predictions = SimpleNamespace(run=run, inputs=inputs, judged=judged, logits=np.zeros((4, 2), np.float32))
     found = measure(Trial(), predictions, "exact_match", 1.0)  # type: ignore[arg-type]
     assert found.score.difference == 75 and found.decision == DecisionConfig(threshold="tuned")
     assert found.score.low < 75 < found.score.high
-    run.facts["critic"], right["rerank"] = None, 4
-    assert measure(Trial(), predictions, "exact_match", 1.0).score.difference == 75  # type: ignore[arg-type]
     assert tuning.flags_of_decision(found.decision) == "--threshold tuned"

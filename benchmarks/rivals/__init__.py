@@ -1,9 +1,9 @@
 """Exact match of whole label sets: labeldep beside plain rivals from scikit-learn, on the same rows.
 
 All systems have the same features and the same splits. Rivals are trained on train alone; their settings are chosen by
-five-fold cross-validation inside train (`table.choose`), and never on test. labeldep's runs have their default flags,
-and choose on val what they choose. Where a data set has too many label sets for a rival, it is cut down or left out,
-and the tables say so.
+five-fold cross-validation inside train, or on val where label sets are very many (`table.choose`), and never on test.
+labeldep's runs have their default flags, and choose on val what they choose. Where a data set has too many label sets
+for a rival, it is cut down or left out, and the tables say so.
 
 `planted-coco` is drawn anew for each seed, and its evidence is SIMULATED (`benchmarks/planted`). Of other data sets a
 seed is one of training. With `--inside-train` it is a fold of train: each row of train is tested once, and test stays
@@ -89,8 +89,8 @@ def run(
         `datasets[]`: each a `report.record`, with `left_out[]`, the rivals that it is too large for.
 
     Raises:
-        LabeldepError: a data set cannot be read, no rival has such a name, the work folder holds other runs, or there
-            are fewer than two folds.
+        LabeldepError: a data set cannot be read, no rival has such a name or none is left, the work folder holds other
+            runs, or there are fewer than two folds.
     """
     from benchmarks.rivals.rows import source_of
     from benchmarks.rivals.table import RIVALS
@@ -125,6 +125,7 @@ def _dataset(
     from benchmarks.rivals.rows import PLANTED, folds_of, read
     from benchmarks.rivals.systems import train
     from labeldep_cli.config import Workspace
+    from labeldep_cli.errors import LabeldepError
     from labeldep_cli.files import make_folder
 
     file = Path(name)
@@ -139,10 +140,12 @@ def _dataset(
     drawn = inside_train or name == PLANTED
     data = [read(source, workspace, short, reporter) for source in (sources if drawn else sources[:1])]
     data = data if drawn else data * len(sources)
-    for seed, source in enumerate(sources):
-        train(source, workspace, folder / str(seed), seed, quick, reporter)
     left_out = {rival.name: text for rival in rivals if (text := _too_many(rival, data))}
     there = [rival for rival in rivals if rival.name not in left_out]
+    if not there:
+        raise LabeldepError(f"{name} has too many label sets for {', '.join(left_out)}", "Name other rivals: --only")
+    for seed, source in enumerate(sources):
+        train(source, workspace, folder / str(seed), seed, quick, reporter)
     rows = [_own(folder / str(seed), data[seed], reporter) for seed in range(len(sources))]
     for rival in there:
         for mine, one in zip(rows, _rival(rival, data, drawn, reporter), strict=True):

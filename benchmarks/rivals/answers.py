@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.evaluation.bootstrap import set_scores
-
-BINS = 15
-"""Of the expected calibration error."""
+from labeldep_cli.evaluation.risk import calibration_error, risk_coverage
 
 SURE = 0.95
 """The share of accepted sets that has to be right."""
@@ -70,17 +68,11 @@ def of_confidence(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -
     Returns:
         AURC: the mean over images of the share of wrong sets among those that are at least as confident.
         coverage_at_95: the largest share of images, most confident first, of whose sets 95 % are right.
-        ECE: mean distance of confidence and share of right sets, over BINS bins with equally many images.
+        ECE: mean distance of confidence and share of right sets, over bins with equally many images.
     """
-    order = np.argsort(-confidence, kind="stable")
-    n, ranked, hits = len(order), confidence[order], correct[order]
-    accepted = np.searchsorted(-ranked, -ranked, side="right")  # with each image: those at least as confident
-    share = np.cumsum(hits)[accepted - 1] / accepted
-    bins = (n - accepted) * min(BINS, n) // n  # by rank from the least confident on
-    gaps = np.bincount(bins, ranked) - np.bincount(bins, hits)
-    enough = accepted[share >= SURE - 1e-12]  # 19 of 20 are 0.95 in spite of rounding
+    curve = risk_coverage(confidence, correct)
     return {
-        "AURC": 100 * float((1 - share).mean()),
-        "coverage_at_95": 100 * float(enough.max(initial=0)) / n,
-        "ECE": 100 * float(np.abs(gaps).sum()) / n,
+        "AURC": curve.area,
+        "coverage_at_95": curve.coverage_at(SURE),
+        "ECE": calibration_error(confidence, correct),
     }

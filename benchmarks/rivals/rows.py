@@ -12,6 +12,7 @@ from sklearn.model_selection import KFold
 from labeldep_cli.config import Machine, Source, Workspace
 from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.evaluation.evaluate import collect_features
+from labeldep_cli.evaluation.seen import seen_in_train
 from labeldep_cli.files import make_folder
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.inputs import ensure_inputs_together
@@ -60,8 +61,7 @@ class Data:
     @property
     def seen(self) -> NDArray[np.bool_]:
         """Whether the label set of a test row occurs in train, bool [N]."""
-        known = {y.tobytes() for y in self.train.y}
-        return np.array([y.tobytes() in known for y in self.test.y], dtype=bool)
+        return seen_in_train(self.test.y, self.train.y)
 
 
 def source_of(

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.evaluation.decisions import Decided
-from labeldep_cli.evaluation.risk import exactly_right
+from labeldep_cli.evaluation.risk import exactly_right, risk_coverage
 
 Confidences = Callable[[float], NDArray[np.float64]]
 """The confidences [N] at a temperature."""
@@ -32,8 +32,8 @@ LOWEST, HIGHEST = 0.2, 10.0
 FEWEST = 20
 """With fewer validation rows the temperature stays 1."""
 
-KEPT = 2000
-"""At most this number of validation rows is kept in a checkpoint."""
+KEPT = 1000
+"""At most this number of thresholds is kept in a checkpoint."""
 
 _GRID = 41
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -102,19 +102,19 @@ def temperature_of(decided: Decided, labels: NDArray[np.int8]) -> Temperature:
     return choose_temperature(lambda t: at(t)[scored], right)
 
 
-def kept_rows(decided: Decided, labels: NDArray[np.int8]) -> dict[str, Any]:
-    """What a checkpoint keeps of the validation rows: JSON, at most `KEPT` rows, evenly spaced by confidence.
+def kept_curve(decided: Decided, labels: NDArray[np.int8]) -> dict[str, Any]:
+    """What a checkpoint keeps of the validation rows: their risk-coverage curve at `KEPT` thresholds at most, as JSON.
+
+    The counts at each threshold are those of all rows.
 
     Returns:
-        rows: number of validation rows; confidence: falling; right: 1 or 0 for each confidence, as a text.
+        thresholds, accepted, right: those of `RiskCoverage`; empty if no row has a known label.
     """
     scored, right = exactly_right(decided.sets, labels)
-    confidence = decided.confidence[scored]
-    order = np.argsort(-confidence, kind="stable")
-    if len(order) > KEPT:
-        order = order[np.linspace(0, len(order) - 1, KEPT).round().astype(int)]
-    return {
-        "rows": len(right),
-        "confidence": [float(f"{p:.8g}") for p in confidence[order]],
-        "right": "".join("01"[int(one)] for one in right[order]),
-    }
+    if not scored.any():
+        return {"thresholds": [], "accepted": [], "right": []}
+    curve = risk_coverage(decided.confidence[scored], right)
+    m = len(curve.thresholds)
+    kept = np.linspace(0, m - 1, KEPT).round().astype(int) if m > KEPT else np.arange(m)
+    names = ("thresholds", "accepted", "right")
+    return {name: getattr(curve, name)[kept].tolist() for name in names}

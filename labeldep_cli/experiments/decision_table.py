@@ -9,14 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 from typing import Any, get_args
 
 from labeldep_cli.config import DecisionConfig, DecisionKind, Machine, RunWorkspace
 from labeldep_cli.errors import CheckpointError, DatasetError
-from labeldep_cli.evaluation.cross_tuning import decide_cross_tuned, is_tuned
 from labeldep_cli.evaluation.decisions import Decision, Outputs
-from labeldep_cli.evaluation.evaluate import evaluate
+from labeldep_cli.evaluation.evaluate import collect_posterior, evaluate
 from labeldep_cli.evaluation.metrics import ApVariant, Scores
 from labeldep_cli.experiments.scores import Evaluation, SplitPredictions, predict_opened
 from labeldep_cli.progress import DeduplicatingReporter, Reporter
@@ -165,7 +165,7 @@ def decision_table(
     val = scored if split == "val" else _val(run, project, data, reporter)
     if val is None:
         return DecisionTable(rows, left_out, None, 0)
-    rows = tuple(replace(row, val=_judged(val, row.named.config)) for row in rows)
+    rows = tuple(replace(row, val=evaluate(val.logits, val.judged(row.named.config), val.inputs, ap)) for row in rows)
     chosen = {score: _best(rows, score) for score in PURPOSES}
     return DecisionTable(rows, left_out, chosen, len(val.logits))
 
@@ -213,9 +213,15 @@ def _decisions(predictions: SplitPredictions, ap: ApVariant) -> tuple[list[Named
 
 
 def _timed(predictions: SplitPredictions, named: NamedDecision) -> DecisionRow:
-    """Score a decision, and time it alone: its features are there, and it has run once before."""
+    """Score a decision, and time it alone: its features are there, and it has run once before.
+
+    In head mode a joint head searches for its sets anew each time. With --full its images would have to be read too.
+    """
     evaluation, _ = predictions.evaluated(named.config)
-    outputs = predictions.outputs
+    outputs, run = predictions.outputs, predictions.run
+    if run.joint and not run.full:
+        own = partial(collect_posterior, run.generator(predictions.project.device), predictions.inputs)
+        outputs = replace(outputs, own=own)
     return DecisionRow(named, evaluation, median(_seconds(evaluation.rule, outputs) for _ in range(TIMED)))
 
 
@@ -223,15 +229,6 @@ def _seconds(rule: Decision, outputs: Outputs) -> float:
     start = time.perf_counter()
     rule.decide(outputs)
     return time.perf_counter() - start
-
-
-def _judged(val: SplitPredictions, config: DecisionConfig) -> Scores:
-    """The scores of a decision on val, with thresholds that were not tuned on the row that they decide on."""
-    if is_tuned(config):
-        sets = decide_cross_tuned(val.logits, val.inputs.labels.numpy(), config)
-    else:
-        sets = val.decided(config)[1].sets
-    return evaluate(val.logits, sets, val.inputs, config.ap)
 
 
 def _best(rows: Sequence[DecisionRow], score: str) -> Choice:

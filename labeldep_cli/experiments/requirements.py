@@ -12,6 +12,7 @@ from labeldep_cli.errors import CheckpointError, LabeldepError
 from labeldep_cli.experiments.start_rows import require_rows
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.models.heads.registry import HEADS
+from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.project import Project
 from labeldep_cli.runs.layout import CONFIG
 from labeldep_cli.runs.run import Run
@@ -73,6 +74,17 @@ def note_small_val(project: Project, val: Inputs) -> None:
         project.reporter.note(
             f"val has only {len(val.labels)} images: the best evaluation and the thresholds that are chosen on it are "
             f"largely random; {more}"
+        )
+
+
+def note_incomplete(config: TrainingConfig, train: Inputs, reporter: Reporter) -> None:
+    """Say that the sets of rows with unknown labels are not listed, where a head or a critic makes such a list."""
+    lists = config.head == "powerset" or (isinstance(config, AdversarialConfig) and config.critic == "kernel")
+    complete = int((train.labels >= 0).all(dim=1).sum())
+    if lists and 0 < complete < len(train.labels):
+        reporter.note(
+            f"{complete} of {len(train.labels)} training rows have all labels known: only their label sets are listed, "
+            "and a set that is not listed is rarely decided on"
         )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.datasets.split import Skipped
+from labeldep_cli.evaluation.cross_tuning import decide_cross_tuned, is_tuned
 from labeldep_cli.evaluation.decisions import Decided, Decision, Outputs
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits, collect_posterior, evaluate
 from labeldep_cli.evaluation.metrics import ApVariant, Scores
@@ -126,6 +127,15 @@ class SplitPredictions:
         """The requested decision rule, and the label sets that it makes."""
         rule = decision_of(decision, self.run, self.project.device)
         return rule, rule.decide(self.outputs)
+
+    def judged(self, decision: DecisionConfig) -> NDArray[np.bool_]:
+        """The label sets [N, L] by which a decision is compared with others on val.
+
+        Tuned thresholds do not decide on the rows that they were tuned on: each tenth has those of the rest.
+        """
+        if is_tuned(decision):
+            return decide_cross_tuned(self.logits, self.inputs.labels.numpy(), decision)
+        return self.decided(decision)[1].sets
 
     @property
     def outputs(self) -> Outputs:

@@ -22,6 +22,7 @@ from labeldep_cli.experiments.critic_features import reads_cache, use_cached_z
 from labeldep_cli.experiments.critic_influence import note_reach_after, note_share
 from labeldep_cli.experiments.record import config_record
 from labeldep_cli.experiments.requirements import (
+    note_incomplete,
     note_small_val,
     require_decay,
     require_full_batches,
@@ -128,6 +129,7 @@ def train_on(
         views = config.views or existing.get("views")
         train, val = ensure_inputs_together(project, {"train": views, "val": 1}, config.full, blocks_of(existing))
         note_small_val(project, val)
+        note_incomplete(config, train, project.reporter)
         note_reach_after(config, len(project.dataset.space), project.reporter)
         if start is not None:
             require_same_preprocessing(start, project, train)

@@ -37,7 +37,7 @@ DECISIONS = (
     DecisionConfig("rerank"),
     DecisionConfig("expected-f1"),
 )
-"""The decisions of which the best counts; the last two need a critic or a head over whole sets."""
+"""The decisions of which the best counts."""
 
 SURE_FROM = 200
 """Below this number of val rows, a note says how little a search can tell."""
@@ -107,7 +107,7 @@ class Measured:
 
     Attributes:
         trial: its settings.
-        folder: the run with the critic, or G's run if the head takes no critic.
+        folder: the run with the critic.
         decision: the decision with the best score on val.
         scores: on val, [1 + B]; entry 0 belongs to the original rows.
         seconds: how long its networks were trained, over all calls of the command that finished one.
@@ -147,7 +147,7 @@ class Measured:
 def measure(
     trial: Trial, predictions: SplitPredictions, score: TuneScore, seconds: float, resamples: int = 1000
 ) -> Measured:
-    """Score a trial's run on val, under its best decision.
+    """Score a trial's run on val, under its best decision. Thresholds do not decide on the rows of their tuning.
 
     Args:
         trial: the settings.
@@ -161,11 +161,9 @@ def measure(
     folder = predictions.run.folder
     if score == "mAP":
         return Measured(trial, folder, DECISIONS[0], mean_average_precision(predictions.logits, labels, w), seconds)
-    by_set = predictions.run.facts["critic"] is not None or predictions.run.joint
-    usable = [decision for decision in DECISIONS if by_set or decision.rule == "threshold"]
-    found = [_of_sets(predictions.decided(decision)[1].sets, labels, w, score) for decision in usable]
-    best = max(range(len(usable)), key=lambda k: float(found[k][0]))
-    return Measured(trial, folder, usable[best], found[best], seconds)
+    found = [_of_sets(predictions.judged(decision), labels, w, score) for decision in DECISIONS]
+    best = max(range(len(DECISIONS)), key=lambda k: float(found[k][0]))
+    return Measured(trial, folder, DECISIONS[best], found[best], seconds)
 
 
 def _of_sets(
@@ -192,11 +190,10 @@ def repeat(project: Project, best: Measured, seed: int) -> tuple[str, ...]:
     of_seed = ["--seed", str(seed)] if seed else []
     own = _changes(trial, {"head": "--head", "hidden": "--hidden", "weight_decay": "--weight-decay"})
     lines = [shlex.join(["labeldep", "pretrain", *words, *own, *of_seed, "--out", start])]
-    if best.folder.name == trial.name:
-        own = ["--critic", trial.critic, "--freeze-generator"]
-        own += _changes(trial, {"critic_weight_decay": "--critic-weight-decay"})
-        out = str(runs / f"{project.name}-tuned-critic")
-        lines.append(shlex.join(["labeldep", "adversarial", *words, "--from", start, *own, *of_seed, "--out", out]))
+    own = ["--critic", trial.critic, "--freeze-generator"]
+    own += _changes(trial, {"critic_weight_decay": "--critic-weight-decay"})
+    out = str(runs / f"{project.name}-tuned-critic")
+    lines.append(shlex.join(["labeldep", "adversarial", *words, "--from", start, *own, *of_seed, "--out", out]))
     return tuple(lines)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from labeldep_cli.config import AcceptConfig, DecisionConfig
 from labeldep_cli.errors import CheckpointError, LabeldepError
-from labeldep_cli.evaluation.risk import interval, risk_coverage
+from labeldep_cli.evaluation.risk import RiskCoverage, interval
 from labeldep_cli.labelling.labeller import Labeller
 from labeldep_cli.progress import Reporter
 from labeldep_cli.runs.decisions import confidence_facts, rule_name
@@ -43,27 +43,27 @@ def acceptance_of(config: AcceptConfig, decision: DecisionConfig, run: Run) -> A
     if config.auto_accept is None:
         return None if config.min_confidence is None else Acceptance(config.min_confidence, "")
     val, precision = _val(decision, run), config.auto_accept
-    confidence = np.array(val["confidence"], dtype=np.float64)
+    curve = RiskCoverage(*(np.array(val[name]) for name in ("thresholds", "accepted", "right")))
+    rows = int(curve.accepted[-1]) if len(curve.accepted) else 0
     asked = f"--auto-accept {precision:g}"
-    if len(confidence) < FEWEST:
+    if rows < FEWEST:
         raise LabeldepError(
-            f"{asked} needs at least {FEWEST} rows of val with known labels; {run.folder} has {len(confidence)}",
+            f"{asked} needs at least {FEWEST} rows of val with known labels; {run.folder} has {rows}",
             "Train with a larger --val-fraction, or set a limit yourself: --min-confidence 0.9",
         )
-    curve = risk_coverage(confidence, np.array([one == "1" for one in val["right"]]))
     index = curve.index_at(precision, FEWEST)
     share = curve.right / curve.accepted
     if index is None:
         best = int(np.argmax(np.where(curve.accepted >= FEWEST, share, -1.0)))
         raise LabeldepError(
             f"{asked}: of val's sets of {run.folder} at most {100 * share[best]:.1f} % are right, those of the "
-            f"{curve.accepted[best]} most confident of {len(confidence)} rows",
+            f"{curve.accepted[best]} most confident of {rows} rows",
             "Ask for a lower precision, or set a limit yourself: --min-confidence 0.9",
         )
     accepted, right = int(curve.accepted[index]), int(curve.right[index])
     low, high = interval(right, accepted)
     words = (
-        f"accepting sets with a confidence of at least {curve.thresholds[index]:.4g}; of val's {len(confidence)} rows "
+        f"accepting sets with a confidence of at least {curve.thresholds[index]:.4g}; of val's {rows} rows "
         f"these are {accepted} ({curve.coverage[index]:.1f} %), {right} of them right: {100 * share[index]:.1f} % "
         f"[{100 * low:.1f}, {100 * high:.1f}]"
     )

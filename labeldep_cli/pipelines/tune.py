@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from labeldep_cli.config import Machine, RunWorkspace, Source, TuneConfig, Workspace
-from labeldep_cli.errors import LabeldepError
 from labeldep_cli.experiments.scores import predict_split
 from labeldep_cli.experiments.train import adversarial, pretrain
 from labeldep_cli.experiments.tuning import ROUNDS, SURE_FROM, Measured, Trial, measure, repeat
@@ -150,14 +149,10 @@ class _Search:
         began = time.monotonic()
         place, seed = (self.workspace, self.source, self.machine), self.config.seed
         start = pretrain(*place, trial.pretraining(seed), Job(self.folder / trial.generator_name), self.reporter)
-        folder = start.folder
-        try:
-            job = Job(self.folder / trial.name)
-            folder = adversarial(*place, trial.criticism(seed), str(folder), job, self.reporter).folder
-        except LabeldepError as error:  # a head that takes no critic
-            self.reporter.note(f"{trial.name} is scored without a critic: {error.what}")
+        job = Job(self.folder / trial.name)
+        critic = adversarial(*place, trial.criticism(seed), str(start.folder), job, self.reporter)
         seconds = self._seconds(trial, time.monotonic() - began)
-        run = open_run(str(folder), self.workspace.runs_dir)
+        run = open_run(str(critic.folder), self.workspace.runs_dir)
         where = RunWorkspace(self.workspace.runs_dir)
         predictions = predict_split(run, where, self.machine, "val", None, self.reporter)
         n = len(predictions.inputs.labels)

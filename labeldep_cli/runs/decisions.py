@@ -15,6 +15,7 @@ from labeldep_cli.config import TUNED, DecisionConfig, DecisionKind
 from labeldep_cli.errors import CheckpointError, LabeldepError
 from labeldep_cli.evaluation.decisions import ByCritic, ByOwnPosterior, ByThreshold, Decision
 from labeldep_cli.evaluation.thresholds import DEFAULT_THRESHOLD, DecisionRule
+from labeldep_cli.models.kernel_critic import KernelCritic
 from labeldep_cli.runs.run import Run
 
 Calibrated = Literal["threshold", "rerank"]
@@ -53,6 +54,11 @@ def decision_of(config: DecisionConfig, run: Run, device: torch.device) -> Decis
         raise CheckpointError(
             f"{run.folder} is unfinished: its --beta is not chosen yet", "Finish its training, or set one: --beta 1"
         )
+    if beta == 0 and run.facts["critic"].get("kind") == KernelCritic.KIND:
+        raise LabeldepError(
+            f"--beta 0 leaves {run.folder} nothing to decide by: a kernel critic is p(y|x) itself",
+            "Decide without it: --decision threshold",
+        )
     source = "given" if set_by_user else "tuned on val"
     prior = float(run.facts.get("prior", 1.0))
     return ByCritic(run.critic(device), float(beta), source, config.rule, temperature_of(config, run), prior)
@@ -82,7 +88,7 @@ def confidence_facts(config: DecisionConfig, run: Run) -> dict[str, Any] | None:
     """What a run has stored about the confidence of this kind of decision; None for runs made before it was stored.
 
     Returns:
-        temperature; why it stayed 1, or None; val: by rule (`rule_name`) what `calibration.kept_rows` keeps.
+        temperature; why it stayed 1, or None; val: by rule (`rule_name`) what `calibration.kept_curve` keeps.
     """
     facts: dict[str, Any] | None = run.facts.get("confidence", {}).get(calibrated_as(config))
     return facts

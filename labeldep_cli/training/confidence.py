@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from labeldep_cli.evaluation.calibration import kept_rows, temperature_of
+from labeldep_cli.evaluation.calibration import kept_curve, temperature_of
 from labeldep_cli.evaluation.decisions import Outputs
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.progress import Reporter
@@ -40,5 +40,5 @@ def calibrated(run: Run, outputs: Outputs, val: Inputs, reporter: Reporter) -> d
                 reporter.note(f"confidences of --decision {kind} are not calibrated: {why}")
         if decided.at is not None:
             decided = replace(decided, confidence=decided.at(facts[kind]["temperature"]))
-        facts[kind]["val"][rule_name(config, run)] = kept_rows(decided, labels)
+        facts[kind]["val"][rule_name(config, run)] = kept_curve(decided, labels)
     return facts

@@ -12,7 +12,6 @@ import pytest
 import torch
 from sandbox import Sandbox, make_table
 
-from labeldep_cli.evaluation import rerank as rerank_module
 from labeldep_cli.evaluation import rerank as room
 from labeldep_cli.evaluation.candidates import most_probable_sets
 from labeldep_cli.evaluation.expected_f1 import best_expected_f1
@@ -162,7 +161,7 @@ class TestExpectedF1:
             assert found.posterior(beta).probabilities()[0].tolist() == pytest.approx(wanted, rel=1e-5)
 
     def test_sets_that_the_critic_does_not_see_keep_their_share_under_g(self, monkeypatch):
-        monkeypatch.setattr(rerank_module, "candidate_count", lambda n_labels: 2)
+        monkeypatch.setattr(room, "candidate_count", lambda n_labels: 2)
         found = score_candidates(pairs(1.0), torch.tensor([[math.log(9), math.log(2 / 3)]]), torch.zeros(1, 1))
         for beta in (0.0, 1.0):
             assert found.posterior(beta).probabilities().sum().item() == pytest.approx(0.9, rel=1e-5)

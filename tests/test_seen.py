@@ -22,6 +22,7 @@ from labeldep_cli.evaluation.evaluate import probabilities, thresholds_for
 from labeldep_cli.evaluation.metrics import score
 from labeldep_cli.evaluation.seen import score_by_seen, seen_in_train
 from labeldep_cli.evaluation.thresholds import DecisionRule
+from labeldep_cli.experiments import decision_table
 from labeldep_cli.experiments.comparison import _RunScores
 from labeldep_cli.experiments.rules import CRITIC, CRITIC_AT_HALF
 
@@ -226,6 +227,17 @@ class TestAllDecisions:
         assert found["mAP"] == alone["mAP"]
         assert found["decisions"][0]["cost"]["relative"] == 1
         assert found["left_out"] == {}
+
+    def test_the_cost_of_a_joint_head_s_sets_is_its_search(
+        self, pairs: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run, searches = tmp_path / "powerset", []
+        words = ("--dataset", pairs.folder / "x.npz", "--head", "powerset", "--steps", 2, "--out", run)
+        assert pairs.run("pretrain", *words).exit_code == 0
+        search = decision_table.collect_posterior
+        monkeypatch.setattr(decision_table, "collect_posterior", lambda *of: searches.append(of) or search(*of))
+        pairs.json("eval", run, "--decision", "all")
+        assert len(searches) == 2 * decision_table.TIMED, "rerank and expected-f1"
 
     def test_the_best_is_chosen_on_val(self, pairs: Sandbox) -> None:
         """Not on test; and the split that is scored changes nothing in the choice."""

@@ -122,7 +122,8 @@ def require_head(run: Run, config: AdversarialConfig) -> None:
         raise CheckpointError(
             f"{run.folder} has --head {run.head_kind}, which {how}: "
             "no gradient of a critic flows through the set that it picks",
-            "Train the critic alone (--critic kernel, or --critic nce --freeze-generator), or the control (--critic none).",
+            "Train the critic alone (--critic kernel, or --critic nce --freeze-generator), or the control "
+            "(--critic none).",
         )
     if head.joint and config.critic == "wgan-gp":
         raise CheckpointError(

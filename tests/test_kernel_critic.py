@@ -266,7 +266,8 @@ def exclusive(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     split = np.array(["train"] * 300 + ["val"] * 100 + ["test"] * 200)
     np.savez(folder / "x.npz", X=x, Y=y, label_names=np.array(["a", "b"]), split=split)
     sandbox = Sandbox(folder)
-    sandbox.run("adversarial", "--dataset", folder / "x.npz", "--critic", "kernel", "--steps", 120)
+    told = sandbox.run("adversarial", "--dataset", folder / "x.npz", "--critic", "kernel", "--steps", 120)
+    assert "chosen on val: beta" in told.stdout and "; the generator's weight 0." in told.stdout
     return sandbox
 
 

@@ -181,7 +181,8 @@ def _show(trained: Trained, json: bool) -> None:
             f"{trained.folder}: {_kept_evaluation(trained)}; val, p > 0.5", SUMMARY, [summary(result["val"])], text=0
         )
         if result["beta"] is not None:
-            print_line(f"the critic's weight for --decision rerank, chosen on val: beta {result['beta']:g}")
+            prior = f"; the generator's weight {result['prior']:.3g}" if "prior" in result else ""
+            print_line(f"the critic's weight for --decision rerank, chosen on val: beta {result['beta']:.3g}{prior}")
         print_line(protocol("val", trained.provenance))
     name_skipped(trained.skipped)
 

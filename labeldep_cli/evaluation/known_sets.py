@@ -19,7 +19,7 @@ from labeldep_cli.models.known_sets import agreeing
 OTHERS = 8
 """Of the BUDGET candidates of an image, those that the generator proposes."""
 
-_BLOCK = 256  # images at a time: the scores of all known sets of 256 images take 34 MB at most, and are kept thrice
+_BLOCK = 256  # images at a time: the scores of all known sets of 256 images take 34 MB at most; three such tables
 
 _KEPT = 2**23
 """Scores of known sets on validation rows, 8 bytes each, that the weights are fitted to: with more sets, fewer rows."""
@@ -113,7 +113,7 @@ def pool_weights(critic: KernelCritic, logits: Tensor, similarities: Tensor, lab
 def _known_rows(
     critic: KernelCritic, logits: Tensor, similarities: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows with a known set, evenly spaced: log p of all known sets under D and under G, and which may be the true one.
+    """Rows with a known set, evenly spaced: the known sets' scores by D and by G, and which of them may be true.
 
     Returns:
         float64 [M, S], float64 [M, S], bool [M, S]; M may be 0.

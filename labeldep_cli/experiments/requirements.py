@@ -118,7 +118,7 @@ def require_head(run: Run, config: AdversarialConfig) -> None:
     if config.critic == "none" or head.own_loss is None:
         return
     how = "is a distribution over whole sets" if head.joint else "picks labels one after the other"
-    if not (config.freeze_generator or config.critic == "kernel"):
+    if not config.freeze_generator:
         raise CheckpointError(
             f"{run.folder} has --head {run.head_kind}, which {how}: "
             "no gradient of a critic flows through the set that it picks",

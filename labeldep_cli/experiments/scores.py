@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -137,21 +137,15 @@ class SplitPredictions:
             return decide_cross_tuned(self.logits, self.inputs.labels.numpy(), decision)
         return self.decided(decision)[1].sets
 
-    @property
-    def outputs(self) -> Outputs:
-        """What a decision may use."""
-        return Outputs(self.logits, lambda: self.features, self._own if self.run.joint else None)
-
-    def _own(self, count: int) -> SetPosterior:
-        """The most probable sets of a joint head; they take a second pass over the split, once."""
-        if count not in self._posteriors:
-            generator = self.run.generator(self.project.device)
-            self._posteriors[count] = collect_posterior(generator, self.inputs, count)
-        return self._posteriors[count]
-
     @cached_property
-    def _posteriors(self) -> dict[int, SetPosterior]:
-        return {}
+    def outputs(self) -> Outputs:
+        """What a decision may use. The most probable sets of a joint head take a second pass over the split, once."""
+
+        @cache
+        def own(count: int) -> SetPosterior:
+            return collect_posterior(self.run.generator(self.project.device), self.inputs, count)
+
+        return Outputs(self.logits, lambda: self.features, own if self.run.joint else None)
 
     def evaluated(self, decision: DecisionConfig) -> tuple[Evaluation, Decided]:
         """Scores under one decision rule, and the label sets that it makes."""

@@ -107,7 +107,7 @@ def adversarial(
         project.findings.stores.clear()
     elif start is None:
         require_held_out(run, project, pretraining)
-    require_head(run, config)
+    require_head(run, config.resolved())
     config = replace(config, head=run.head_kind, hidden=run.facts["hidden"])
     return train_on(project.for_head(run.head_kind), config.resolved(), run, job, images_read)
 

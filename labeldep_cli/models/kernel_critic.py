@@ -44,7 +44,7 @@ evidence) than others are won; below, no data set tells the values apart."""
 class KernelCritic(Standardizing):
     """(label sets [B, L] or [B, K, L], image features [B, F]) -> log p(y|x) + c(x), [B] or [B, K].
 
-    The buffers are fitted once, by `fit_sets` and `fit_images`; the weights are trained.
+    The buffers are set once, by `fitted`; the weights are trained.
 
     Args:
         n_labels: L.

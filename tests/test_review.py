@@ -321,6 +321,17 @@ def test_another_page_may_not_decide(table: Path, headers: dict[str, str | None]
         assert ask(server, "/T/decide", "POST", DECISION)[0] == 200
 
 
+def test_a_decision_that_is_sent_again_is_written_once(table: Path) -> None:
+    """The answer was lost. Another decision with the same labels before it is not: that one is outdated."""
+    with serving(opened(table)) as server:
+        for _ in range(2):
+            status, answer = ask(server, "/T/decide", "POST", {**DECISION, "key": "one"})
+            assert status == 200 and len(json.loads(answer)["card"]["states"]) == 2
+        assert ask(server, "/T/decide", "POST", {**DECISION, "key": "two"})[0] == 409
+        assert len(read(server.session.place.file)) == 1
+        assert server.session.made["accept"] == 1
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[]", b"null", {}, {**DECISION, "number": "0"}, {**DECISION, "after": None}, {**DECISION, "kind": 1}],

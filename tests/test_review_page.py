@@ -325,8 +325,8 @@ def test_many_cards_and_labels_open_at_once(browser, tmp_path: Path) -> None:
 def test_a_server_that_does_not_answer_loses_nothing(browser, table: Path) -> None:
     session = suspicious(table)
     with serving(session) as server, window(browser, server.url, quiet=False) as tab:
-        tab.keyboard.press("a")
-        saved(session, tab, 1)
+        with tab.expect_request_finished(lambda request: request.url.endswith("/decide")):
+            tab.keyboard.press("a")
         tab.route("**/decide", lambda route: route.abort())
         tab.keyboard.press("a")
         tab.wait_for_selector("#alert:not([hidden])")
@@ -337,6 +337,24 @@ def test_a_server_that_does_not_answer_loses_nothing(browser, table: Path) -> No
         tab.unroute("**/decide")
         tab.click("#again")
         assert saved(session, tab, 3) == [("img/0.png", "accept"), ("img/1.png", "accept"), ("img/2.png", "reject")]
+
+
+def test_a_server_that_hangs_is_told_and_asked_again(browser, table: Path) -> None:
+    """The first answer is lost on its way: the decision is written, once, though it is sent again."""
+    session = suspicious(table)
+    with serving(session) as server, window(browser, server.url, quiet=False) as tab:
+        lost: list[object] = []
+
+        def lose_one(route) -> None:
+            lost.append(route.fetch() if not lost else route.continue_())
+
+        tab.route("**/decide", lose_one)
+        tab.keyboard.press("a")
+        tab.wait_for_selector("#alert:not([hidden])")
+        assert "1 decision is not saved: labeldep review does not answer" in tab.inner_text("#alert-text")
+        tab.wait_for_selector("#alert", state="hidden")
+        tab.keyboard.press("u")
+        assert saved(session, tab, 2) == [("img/0.png", "accept"), ("img/0.png", "undo")]
 
 
 def test_decisions_for_a_killed_command_are_saved_as_a_file(browser, table: Path, tmp_path: Path) -> None:

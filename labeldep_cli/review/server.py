@@ -120,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             told = json.loads(self.rfile.read(self._length()))
             number = told["number"]
-            card = session.decide(number, told["kind"], told["before"], told["after"])
+            card = session.decide(number, told["kind"], told["before"], told["after"], str(told.get("key", "")))
         except Outdated:
             self._json(HTTPStatus.CONFLICT, {"card": session.card_json(number)})
         except LabeldepError as error:

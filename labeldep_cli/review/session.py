@@ -42,6 +42,7 @@ class Session:
     made: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _seen: tuple[int, int] = (0, 0)
+    _keys: set[str] = field(default_factory=set)
 
     @staticmethod
     def of(dataset: Dataset, place: Place, who: str, audited: Iterable[Card] | None) -> Session:
@@ -89,7 +90,9 @@ class Session:
         """One card as the page reads it."""
         return self.cards[number].to_json()
 
-    def decide(self, number: int, kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    def decide(
+        self, number: int, kind: str, before: Mapping[str, Any], after: Mapping[str, Any], key: str = ""
+    ) -> dict[str, Any]:
         """Write down a decision, and return the card as it is then. The decision is on the disk when this returns.
 
         Args:
@@ -97,6 +100,8 @@ class Session:
             kind: one of KINDS.
             before: the labels that the person saw, as a state of the page.
             after: the labels that are right; for a skip and an undo, those of `before` are taken.
+            key: names this decision among all of the session. One that is sent again, because no answer came, is
+                written once.
 
         Raises:
             ValueError: this is no decision.
@@ -107,6 +112,8 @@ class Session:
             self._refresh()
             if not 0 <= number < len(self.cards) or kind not in KINDS:
                 raise ValueError("no such card or decision")
+            if key in self._keys:
+                return self.card_json(number)
             card = self.cards[number]
             seen, right = (labels_of(state, self.dataset.space) for state in (before, after))
             if not seen.same(card.labels) or (kind == "undo" and not card.stack):
@@ -121,6 +128,8 @@ class Session:
                 self._seen = state
             self.cards[number] = undone if known_kind == "undo" else replace(card, stack=(*stack, decision))
             self.made[known_kind] += 1
+            if key:
+                self._keys.add(key)
             return self.card_json(number)
 
     def _decision(self, card: ReviewCard, kind: Any, before: LabelSet, after: LabelSet) -> Decision:  # noqa: ANN401

@@ -1,5 +1,5 @@
 // The page of `labeldep review`: decisions go to the server one after another, in the order in which they are made.
-const RETRY = 2000; // milliseconds
+const RETRY = 2000, PATIENCE = 5000; // milliseconds
 const begin = (data) => {
   const queue = [];
   let sending = false, stopped = false;
@@ -12,12 +12,12 @@ const begin = (data) => {
     if (sending || stopped || !queue.length) return;
     sending = true;
     const [decision] = queue;
-    let response = null;
+    let response = null, told = null;
     try {
-      const body = JSON.stringify(decision);
-      response = await fetch("decide", { method: "POST", headers: { "Content-Type": "application/json" }, body });
-    } catch { /* no answer: the server is gone */ }
-    const told = response && response.headers.get("Content-Type") === "application/json" ? await response.json().catch(() => null) : null;
+      const body = JSON.stringify(decision), signal = AbortSignal.timeout(PATIENCE);
+      response = await fetch("decide", { method: "POST", headers: { "Content-Type": "application/json" }, body, signal });
+      if (response.headers.get("Content-Type") === "application/json") told = await response.json();
+    } catch { response = null; /* no answer in time, or half of one: the server is gone or stopped */ }
     sending = false;
     if (!response) {
       fail("labeldep review does not answer. It is tried again by itself.");
@@ -34,7 +34,7 @@ const begin = (data) => {
     }
   };
   const save = (decision) => {
-    queue.push({ ...decision, time: timeNow(), who: data.who });
+    queue.push({ ...decision, key: crypto.randomUUID(), time: timeNow(), who: data.who }); // the key: one sent twice is written once
     if (stopped) fail("see above.", false);
     send();
   };

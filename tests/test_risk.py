@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from labeldep_cli.evaluation import risk
 from labeldep_cli.evaluation.calibration import choose_temperature, kept_curve, temperature_of
 from labeldep_cli.evaluation.decisions import ByCritic, ByThreshold, Decided, Outputs
 from labeldep_cli.evaluation.thresholds import DecisionRule
+from labeldep_cli.models.kernel_critic import KernelCritic
 
 CONFIDENCE = np.array([0.6, 0.9, 0.8, 0.8, 0.1])
 RIGHT = np.array([False, True, True, False, True])
@@ -131,6 +133,27 @@ def test_the_temperature_of_too_large_logits_is_found(temperature: float) -> Non
     right = risk.exactly_right(decided.sets, labels)[1]
     at_found = log_loss(right, decided.at(found.value))
     assert all(at_found <= log_loss(right, decided.at(found.value * factor)) for factor in (0.9, 0.98, 1.02, 1.1))
+
+
+def test_fitted_probabilities_keep_their_scale_unless_many_rows_tell_otherwise() -> None:
+    """The maximum of likelihood times prior, found on a fine grid; a hundred rows barely move it from 1."""
+    for n, near in ((100, 1.0), (20_000, 1.5)):
+        decided, labels = rows(n, 1.5)
+        assert decided.at is not None
+        right, grid = risk.exactly_right(decided.sets, labels)[1], np.exp(np.linspace(-0.7, 0.7, 701))
+        loss = [n * log_loss(right, decided.at(t)) + (math.log(t) / 0.05) ** 2 / 2 for t in grid]
+        fitted = temperature_of(replace(decided, fitted=True), labels).value
+        assert fitted == pytest.approx(grid[int(np.argmin(loss))], rel=3e-3)
+        assert fitted == pytest.approx(near, abs=0.1)
+        assert abs(math.log(fitted)) < abs(math.log(temperature_of(decided, labels).value))
+
+
+def test_a_kernel_critic_s_probabilities_are_fitted_and_a_ratio_critic_s_are_not() -> None:
+    outputs = Outputs(np.zeros((2, 1), dtype=np.float32), lambda: torch.zeros(2, 1))
+    kernel = KernelCritic(1, 1, landmarks=1, rank=1, n_sets=2, n_frequent=0)
+    kernel.sets[1] = True
+    assert ByCritic(kernel, 1.0, "validation").decide(outputs).fitted
+    assert not ByCritic(lambda sets, z: 0.0 * sets.sum(dim=2), 1.0, "validation").decide(outputs).fitted  # type: ignore[arg-type]
 
 
 def test_a_temperature_stays_in_its_range() -> None:

@@ -8,7 +8,7 @@ N images, L labels, F feature width.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Protocol
 
@@ -59,11 +59,13 @@ class Decided:
         sets: bool [N, L].
         confidence: p(set|x) of each set, the probability that it is exactly right, float64 [N], 0..1.
         at: the confidence at another temperature, to choose one; None if the decision has no temperature.
+        fitted: whether the probabilities already come from a fit to the likelihood of val's label sets.
     """
 
     sets: NDArray[np.bool_]
     confidence: NDArray[np.float64]
     at: Callable[[float], NDArray[np.float64]] | None = None
+    fitted: bool = False
 
 
 class Decision(Protocol):
@@ -130,10 +132,9 @@ class ByCritic:
         logits = torch.from_numpy(outputs.logits).to(z.device)
         if isinstance(self.critic, KernelCritic):
             posterior = pooled_posterior(self.critic, logits, z, Weights(self.beta, self.prior))
-        else:
-            own = outputs.own(candidate_count(logits.shape[1])) if outputs.own else None
-            posterior = score_candidates(self.critic, logits, z, own).posterior(self.beta)
-        return _chosen(posterior, self.rule, self.temperature)
+            return replace(_chosen(posterior, self.rule, self.temperature), fitted=True)
+        own = outputs.own(candidate_count(logits.shape[1])) if outputs.own else None
+        return _chosen(score_candidates(self.critic, logits, z, own).posterior(self.beta), self.rule, self.temperature)
 
     def to_json(self) -> dict[str, Any]:
         """The rule, beta, where beta comes from, and for a kernel critic the generator's weight."""

@@ -170,10 +170,10 @@ class TestCandidates:
         for one, p in zip(posterior.sets[0].tolist(), posterior.probabilities()[0].tolist(), strict=True):
             if p > 0:
                 assert by_set.setdefault(tuple(one), p) == p, "a candidate with a probability occurs once"
-        others = 6 * UNSEEN_COUNT
+        others, known = 6 * UNSEEN_COUNT, 2.5 / 4  # one of three rows has a set that occurs once
         assert len(by_set) == 8
-        assert by_set[True, False, False] == pytest.approx(2 / (3 + others), rel=1e-4)
-        assert by_set[True, True, True] == pytest.approx(UNSEEN_COUNT / (3 + others), rel=1e-4)
+        assert by_set[True, False, False] == pytest.approx(known * 2 / (3 + others), rel=1e-4)
+        assert by_set[True, True, True] == pytest.approx(known * UNSEEN_COUNT / (3 + others), rel=1e-4)
 
     def test_known_sets_that_are_not_listed_keep_their_probability(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """With one set and none of G listed, its probability is that among all known sets."""
@@ -181,10 +181,26 @@ class TestCandidates:
         critic = critic_of([[1, 0, 0], [1, 0, 0], [0, 1, 1], [0, 1, 0]], torch.zeros(1, 2))
         logits = torch.full((1, 3), -20.0)  # the other sets that G lists are next to impossible
         found = pooled_posterior(critic, logits, torch.zeros(1, 2), Weights(1.0, 0.0))
-        others = 5 * UNSEEN_COUNT
+        others, known = 5 * UNSEEN_COUNT, 2.5 / 5  # two of four rows have a set that occurs once
         assert found.best().tolist() == [[True, False, False]]
-        assert found.probabilities()[0, 0].item() == pytest.approx(2 / (4 + others), rel=1e-4)
-        assert found.rest.exp().item() == pytest.approx(2, rel=1e-4)
+        assert found.probabilities()[0, 0].item() == pytest.approx(known * 2 / (4 + others), rel=1e-4)
+
+    def test_new_sets_are_as_frequent_as_good_and_turing_say(self) -> None:
+        """Drawn: 500 rows with sets of a heavy-tailed law, and how many of 20,000 others have a set of their own."""
+        numbers = np.random.default_rng(4)
+        sets = numbers.permutation(2**11)
+        p = 1 / np.arange(1, 2**11 + 1)
+        rows, further = (sets[numbers.choice(2**11, n, p=p / p.sum())] for n in (500, 20_000))
+        bits = (rows[:, None] >> np.arange(11)) & 1
+        critic = critic_of(bits.tolist(), torch.zeros(1, 2))
+        new = 1 - np.isin(further, rows).mean()
+        assert 0.3 < new < 0.6
+        assert torch.sigmoid(critic.log_odds_unseen()).item() == pytest.approx(new, abs=0.05)
+
+    def test_the_odds_of_a_new_set_are_finite_if_all_sets_or_none_are_known(self) -> None:
+        for labels, chance in (([[0, 1]] * 999, 0.5 / 1000), ([[0, 0], [0, 1], [1, 0], [1, 1]], 4.5 / 5)):
+            odds = critic_of(labels, torch.zeros(1, 2)).log_odds_unseen()
+            assert torch.sigmoid(odds).item() == pytest.approx(chance, rel=1e-4)
 
     def test_the_generators_weight_counts(self) -> None:
         critic = critic_of([[1, 0], [1, 0], [0, 1]], torch.zeros(1, 2))

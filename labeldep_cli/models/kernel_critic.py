@@ -143,6 +143,15 @@ class KernelCritic(Standardizing):
         scores[:, : by_set.shape[1]] += by_set
         return scores
 
+    def log_odds_unseen(self) -> Tensor:
+        """Log odds that an image has a set that is not known: the share of rows whose set occurs once (Good 1953).
+
+        Half a row is added to either side, so that the odds are finite.
+        """
+        counts = self.log_counts.double().exp()
+        once = counts[counts < 1.5].sum()
+        return ((once + 0.5).log() - (counts.sum() - once + 0.5).log()).to(self.log_counts.dtype)
+
     def lookup(self, y: Tensor) -> Tensor:
         """The numbers of label sets [..., L] among the known ones, int64 [...]; S for a set that is not known."""
         codes, order, key = self._index()

@@ -20,6 +20,7 @@ from benchmarks import (
     review,
     rivals,
     scale,
+    size,
     splits,
     step,
 )
@@ -39,6 +40,7 @@ app.command("rerank-cost")(rerank_cost.command)
 app.command("full-step")(full_step.command)
 app.command("distributed")(distributed.command)
 app.command("scale")(scale.command)
+app.command("size")(size.command)
 app.command("step")(step.command)
 app.command("contention")(contention.command)
 app.command("audit")(audit.command)

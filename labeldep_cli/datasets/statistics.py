@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,46 +77,68 @@ def strongest_cooccurrences(dataset: Dataset) -> tuple[Cooccurrence, ...]:
     max(5, 0.1 % of the rows) are left out, since rare pairs easily reach a high lift by chance. Pairs with lift <= 1,
     which occur together no more often than by chance, are left out too.
     """
-    names = dataset.space.names
-    n_rows = sum(int((split.labels >= 0).any(axis=1).sum()) for split in dataset.splits.values())
-    joint, single, known = (sum(counts) for counts in zip(*map(_pair_counts, dataset.splits.values()), strict=True))
-    enough = np.triu(joint >= max(5, 0.001 * n_rows), k=1)
-    first, second = np.nonzero(enough)
-    lift = joint[enough] * known[enough] / (single[enough] * single.T[enough])  # [pairs]
-    order = sorted(
-        (i for i in range(len(lift)) if lift[i] > 1),
-        key=lambda i: (-lift[i], -joint[first[i], second[i]], first[i], second[i]),
-    )
+    names, parts = dataset.space.names, [split.labels for split in dataset.splits.values()]
+    n_rows = sum(int((labels >= 0).any(axis=1).sum()) for labels in parts)
+    first, second, joint = _frequent_pairs(parts, max(5, 0.001 * n_rows))
+    if all((labels >= 0).all() for labels in parts):
+        counts = sum((labels == 1).sum(axis=0) for labels in parts)
+        lift = joint * n_rows / (counts[first] * counts[second])
+    else:
+        lift = np.array([_lift(parts, *pair) for pair in zip(first, second, joint, strict=True)])
+    order = np.lexsort((second, first, -joint, -lift))
     return tuple(
-        Cooccurrence((names[first[i]], names[second[i]]), int(joint[first[i], second[i]]), float(lift[i]))
+        Cooccurrence((names[first[i]], names[second[i]]), int(joint[i]), float(lift[i]))
         for i in order[:STRONGEST]
+        if lift[i] > 1
     )
 
 
-def _pair_counts(split: Split) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Count rows by pairs of labels (a, b).
+def _frequent_pairs(
+    parts: Sequence[NDArray[np.int8]], least: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The pairs of labels a < b that are present together in at least so many rows, and the number of these rows.
 
-    Each count runs over the few rows that have label a. It could be one matrix product, but that takes a hundred times
-    longer when other work keeps a core busy, since the threads of numpy's BLAS spin while they wait for each other.
+    One label at a time, over the few rows that have it: nothing has the size L x L. It could be one matrix product, but
+    that takes a hundred times longer when other work keeps a core busy, since the threads of numpy's BLAS spin while
+    they wait for each other.
+
+    Args:
+        parts: labels [N, L] of each split.
+        least: number of rows.
 
     Returns:
-        Three arrays [L, L]: both present; a present and b known; both known.
+        a, b and the rows, [pairs] each; no more than L^2 / 2 pairs, nor than N K^2 / least of K labels a row.
     """
-    present, unknown = split.labels == 1, split.labels < 0
-    joint = _rows_with_each(present, present)
-    single = present.sum(axis=0)[:, None] - _rows_with_each(present, unknown)
-    n_unknown = unknown.sum(axis=0)
-    known = len(split) - n_unknown[:, None] - n_unknown[None, :] + _rows_with_each(unknown, unknown)
-    return joint, single, known
+    present = [labels == 1 for labels in parts]
+    rows_of = [_rows_by_label(one) for one in present]
+    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
+    for a in np.flatnonzero(sum(one.sum(axis=0) for one in present) >= least):
+        joint = sum(one[rows[a], a + 1 :].sum(axis=0) for one, rows in zip(present, rows_of, strict=True))
+        enough = np.flatnonzero(joint >= least)
+        found.append((np.full(len(enough), a), a + 1 + enough, joint[enough]))
+    none = np.zeros(0, dtype=np.int64)
+    first, second, joint = (
+        (np.concatenate([none, *column]) for column in zip(*found, strict=True)) if found else (none,) * 3
+    )
+    return first, second, joint
 
 
-def _rows_with_each(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """[L, L]: the number of rows in which `first` [N, L] holds for label a and `second` [N, L] for label b."""
-    counts = np.zeros((first.shape[1], second.shape[1]))
-    if second.any():
-        for a in range(first.shape[1]):
-            counts[a] = second[first[:, a]].sum(axis=0)
-    return counts
+def _rows_by_label(present: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+    """The rows of each label, from bool [N, L]."""
+    columns, rows = np.nonzero(present.T)
+    return np.split(rows, np.searchsorted(columns, np.arange(1, present.shape[1])))
+
+
+def _lift(parts: Sequence[NDArray[np.int8]], a: int, b: int, joint: int) -> float:
+    """The lift of two labels over the rows in which both are known."""
+    known, of_a, of_b = 0, 0, 0
+    for labels in parts:
+        one, other = labels[:, a], labels[:, b]
+        both = (one >= 0) & (other >= 0)
+        known += int(both.sum())
+        of_a += int((one[both] == 1).sum())
+        of_b += int((other[both] == 1).sum())
+    return joint * known / (of_a * of_b)
 
 
 def describe(split: Split, absent: int) -> SplitReport:

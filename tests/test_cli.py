@@ -211,12 +211,12 @@ def test_config_of_a_run_is_taken_over(sandbox: Sandbox) -> None:
 
 
 def test_all_views_are_cached_and_drawn_from(sandbox: Sandbox, tmp_path: Path) -> None:
-    where = ("--features-dir", tmp_path / "features", "--dataset", sandbox.table, *BACKBONE)
+    where = ("--features-dir", tmp_path / "features", "--dataset", sandbox.table, "--backbone", "scenesnet")
     files = sandbox.json("extract", *where, "--views", 21)["files"]
     assert [file["views"] for file in files] == [21, 1, 1]
     found = sandbox.json("pretrain", *where, "--steps", 2, "--out", tmp_path / "run")
     assert json.loads((Path(found["run"]) / "config.json").read_text())["views"] == 21
-    elsewhere = ("--features-dir", tmp_path / "one-view", "--dataset", sandbox.table, *BACKBONE)
+    elsewhere = ("--features-dir", tmp_path / "one-view", "--dataset", sandbox.table, "--backbone", "scenesnet")
     sandbox.json("extract", *elsewhere)
     wanted = sandbox.run("pretrain", *elsewhere, "--views", 21, "--steps", 2, "--out", tmp_path / "other", "--json")
     assert wanted.exit_code == 0 and "features of train are missing: extracting them first" in wanted.stderr

@@ -420,7 +420,10 @@ class TestCommands:
         assert pages[0].read_bytes() == pages[1].read_bytes()
 
     def test_audit_of_a_run_and_of_a_data_set(self, sandbox: OnBoth, critic: Path) -> None:
-        for name, words in {"run": (critic,), "set": (sandbox.table, *SEES, "--folds", 2, "--steps", 3)}.items():
+        for name, words in {
+            "run": (critic,),
+            "set": (sandbox.table, *SEES, "--folds", 2, "--repeats", 1, "--steps", 3),
+        }.items():
             folders = [sandbox.folder / f"audit-{name}-{device}" for device in ("cpu", "cuda")]
             for device, folder in zip(("cpu", "cuda"), folders, strict=True):
                 sandbox.on(device, "audit", *words, "--out", folder)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sandbox import make_table
 from typer.testing import CliRunner, Result
 
 import labeldep_cli.experiments.train
@@ -413,6 +414,7 @@ class TestAFaultyFile:
         assert "warning: the project file x.toml cannot be read" in result.stdout
 
     def test_init_writes_it_again(self) -> None:
+        make_table(Path("pets"), rows=8)  # what init suggests; otherwise it would draw the scenes
         write("[defaults\n")
         assert "labeldep.toml exists already" in run("init", "--yes").stderr
         assert run("init", "--yes", "--fresh").exit_code == 0

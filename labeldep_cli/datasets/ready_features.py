@@ -24,6 +24,10 @@ FORM = "Ready features are X [N, F], Y [N, L], label_names [L] and, optionally, 
 ARRAYS = ("X", "Y", "label_names", "split", "group", "fold", "minus_one")
 """The arrays that are read."""
 
+_BLOCK = (
+    4096  # rows that are looked at together: with 10,000 labels a table of all rows in 64 bits would take gigabytes
+)
+
 
 @dataclass(frozen=True)
 class ReadyFeatures:
@@ -132,7 +136,7 @@ def _checked(file: Path, arrays: Mapping[str, NDArray[Any]]) -> ReadyFeatures:
         splits = read_splits(file, "split", texts_of(file, "split", arrays["split"]), lambda row: f"split[{row}]")
     return ReadyFeatures(
         features,
-        y.astype(np.int8),
+        y.astype(np.int8, copy=False),
         names,
         None if splits is None else tuple(splits),
         tuple(map(str, arrays["group"].tolist())) if "group" in arrays else None,
@@ -165,17 +169,24 @@ def _require_texts(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 def _odd_values_doubt(y: NDArray[Any]) -> Doubt | None:
     """Ask about values of Y that are not 1, 0 or -1."""
-    bad = np.argwhere(~np.isin(y, (-1, 0, 1)))
-    if len(bad) == 0:
+    place, odd = "", y[:0].ravel()
+    for start in range(0, len(y), _BLOCK):
+        block = y[start : start + _BLOCK]
+        bad = (block != 0) & (block != 1) & (block != -1)
+        if not bad.any():
+            continue
+        if not place:
+            row, column = np.argwhere(bad)[0]
+            place, value = f"Y[{start + row}, {column}]", block[row, column]
+        odd = np.unique(np.concatenate([odd, block[bad]]))
+    if not place:
         return None
-    row, column = bad[0]
-    place, value = f"Y[{row}, {column}]", y[row, column]
     otherwise = "Y holds 1 (present), 0 (absent) or -1 (unknown)."
     meanings = ("absent", "unknown")
-    if y.dtype.kind == "f" and np.isnan(y[tuple(bad.T)]).all():
+    if y.dtype.kind == "f" and np.isnan(odd).all():
         answers = tuple(Answer(f"If nan means {meaning}", {"blank": meaning}) for meaning in meanings)
         return Doubt(f"{place} is nan", answers, otherwise)
-    if y.dtype == np.uint8 and (y[tuple(bad.T)] == np.uint8(255)).all():
+    if y.dtype == np.uint8 and (odd == np.uint8(255)).all():
         answers = tuple(Answer(f"If 255 is -1 and means {meaning}", {"minus_one": meaning}) for meaning in meanings)
         return Doubt(f"{place} is 255, which may be -1 as an unsigned number", answers, otherwise)
     return Doubt(f"{place} is {value}", (), otherwise)
@@ -183,7 +194,7 @@ def _odd_values_doubt(y: NDArray[Any]) -> Doubt | None:
 
 def _require_finite(file: Path, x: NDArray[Any], features: NDArray[np.float32]) -> None:
     """Refuse values that are not finite in float32."""
-    finite = [np.isfinite(features[start : start + 4096]).all(axis=1) for start in range(0, len(features), 4096)]
+    finite = [np.isfinite(features[start : start + _BLOCK]).all(axis=1) for start in range(0, len(features), _BLOCK)]
     not_finite = np.flatnonzero(~np.concatenate(finite)) if finite else np.empty(0, dtype=np.int64)
     if len(not_finite) == 0:
         return

@@ -9,6 +9,7 @@ import pytest
 from sandbox import Sandbox
 
 from labeldep_cli.evaluation.dependency import measure, two_sample_p
+from labeldep_cli.evaluation.pair_counts import PairCounts, cooccurrence_counts
 
 
 def sets(*rows: str) -> np.ndarray:
@@ -48,6 +49,39 @@ def test_lift_error_by_hand() -> None:
     # sizes: real 0.5 / 0 / 0.5, predicted 0.2 / 0.6 / 0.2
     assert found.decided.cardinality_distance == pytest.approx(0.6)
     assert found.decided.unseen_sets == pytest.approx(0.6)
+
+
+def test_of_many_labels_the_pairs_of_the_most_frequent_are_listed_and_all_count() -> None:
+    """The same sets as the first of 700 labels and as the last: the rare ones come first, and are not listed."""
+    numbers = np.random.default_rng(0)
+    frequent = (numbers.random((80, 500)) < 0.05).astype(np.int8)
+    rare = np.zeros((80, 200), dtype=np.int8)
+    rare[:6, :2] = 1  # a pair that counts for the lift, though it is not listed
+    frequent[:8] = 1  # so that each of the others occurs more often
+    labels = np.concatenate([rare, frequent], axis=1)
+    names = [f"l{k}" for k in range(700)]
+    found = measure(labels, labels > 0, labels.astype(float), labels, names, seed=0)
+    assert found.labels_left_out == 200 and len(found.pairs) == 500 * 499 // 2
+    assert {name for pair in found.pairs[:900] for name in pair.labels} <= set(names[200:])
+    decided = labels > 0
+    decided[:6, 1] = False
+    alone = measure(labels[:, :2], decided[:, :2], labels[:, :2].astype(float), labels[:, :2], names[:2], seed=0)
+    beside = measure(labels, decided, labels.astype(float), labels, names, seed=0)
+    n_frequent = int((np.triu(frequent.T.astype(int) @ frequent, k=1) >= 5).sum())
+    assert alone.decided.lift_error is not None and beside.decided.lift_error is not None
+    assert beside.decided.lift_error == pytest.approx(alone.decided.lift_error / (n_frequent + 1))
+
+
+def test_sparse_counts_are_those_of_a_table() -> None:
+    numbers = np.random.default_rng(1)
+    for shape, share in (((30, 12), 0.3), ((5, 40), 0.9), ((20, 6), 0.0)):
+        some, others = (numbers.random(shape) < share for _ in range(2))
+        counted, beside = PairCounts.of(some), PairCounts.of(others)
+        table, other = (np.triu(cooccurrence_counts(sets), k=1) for sets in (some, others))
+        assert np.array_equal(np.argwhere(table), np.stack([counted.first, counted.second], axis=1))
+        assert np.array_equal(table[table > 0], counted.counts)
+        assert np.array_equal(other[counted.first, counted.second], beside.at(counted))
+        assert np.array_equal(counted.with_at_least(3).counts, table[table >= 3])
 
 
 def test_pairs_and_sets_that_training_never_had() -> None:

@@ -75,4 +75,6 @@ def _print(report: DependencyReport) -> None:
         ["labels", "excess", "real", "expected", "decided"],
         pairs,
     )
+    if report.dependency.labels_left_out:
+        print_line(f"pairs of the {report.dependency.labels_left_out} rarest labels are not listed; all count above")
     print_line(tables.protocol(report.split, report.provenance))

@@ -137,9 +137,9 @@ def set_scores(
     known = labels >= 0
     present = labels > 0
     weight = w.astype(np.float64)
-    correct = weight @ (predicted & present)  # Nc, [W, L]
-    chosen = weight @ (predicted & known)  # Np
-    present_count = weight @ present  # Ng
+    correct = _weighted_counts(weight, predicted & present)  # Nc, [W, L]
+    chosen = _weighted_counts(weight, predicted & known)  # Np
+    present_count = _weighted_counts(weight, present)  # Ng
     precision = np.divide(correct, chosen, out=np.zeros_like(correct), where=chosen > 0)
     recall = np.divide(correct, present_count, out=np.zeros_like(correct), where=present_count > 0)
     occurring = present_count > 0
@@ -151,6 +151,14 @@ def set_scores(
     scores = {name: 100 * share for name, share in shares.items()}
     scores["exact_match"] = exact_match(predicted, labels, w)
     return scores | {"labels_per_image": _ratio(chosen.sum(axis=1), rows)}
+
+
+def _weighted_counts(weight: NDArray[np.float64], marks: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """How often each label is marked, under weights [W, N]: bool [N, L] -> [W, L]. Sets are small, so marks are few."""
+    from scipy import sparse
+
+    counts: NDArray[np.float64] = (sparse.csr_array(marks, dtype=np.float64).T @ weight.T).T
+    return counts
 
 
 def exact_match(predicted: NDArray[np.bool_], labels: NDArray[np.int8], w: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -172,7 +180,8 @@ def macro_f1(predicted: NDArray[np.bool_], labels: NDArray[np.int8], w: NDArray[
     """The mean of the labels' own F1, [W] in 0..100; arguments as in `set_scores`."""
     known, present = labels >= 0, labels > 0
     weight = w.astype(np.float64)
-    correct, chosen, there = weight @ (predicted & present), weight @ (predicted & known), weight @ present  # [W, L]
+    marks = (predicted & present, predicted & known, present)
+    correct, chosen, there = (_weighted_counts(weight, one) for one in marks)  # [W, L]
     f1 = np.divide(2 * correct, chosen + there, out=np.zeros_like(correct), where=there > 0)
     return 100 * _ratio(f1.sum(axis=1), (there > 0).sum(axis=1).astype(np.float64))
 

@@ -13,8 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labeldep_cli.evaluation.pair_counts import PairCounts, cooccurrence_counts
+
 MIN_COUNT = 5
 """Pairs of labels that occur together in fewer real images are left out of the lift error: their lift is noise."""
+
+LISTED = 500
+"""Maximum number of labels whose pairs are listed: the most frequent ones. All labels count in the statistics."""
 
 TESTED = 2000
 """Maximum number of images in the two-sample test: its kernel matrix grows with their square."""
@@ -79,7 +84,9 @@ class Dependency:
         n_images: N.
         cardinality: share of images with 0, 1, 2, ... real labels.
         decided, sampled: the statistics of the two kinds of predicted sets.
-        pairs: all pairs of labels, largest |excess| first; their predictions are the decided sets.
+        pairs: all pairs of the LISTED most frequent labels, largest |excess| first; their predictions are the decided
+            sets.
+        labels_left_out: the number of labels whose pairs are not listed.
     """
 
     n_images: int
@@ -87,6 +94,7 @@ class Dependency:
     decided: SetStatistics
     sampled: SetStatistics
     pairs: tuple[Pair, ...]
+    labels_left_out: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """All attributes as JSON types; each of `pairs` has its `excess` too."""
@@ -96,6 +104,7 @@ class Dependency:
             "decided": asdict(self.decided),
             "sampled": asdict(self.sampled),
             "pairs": [{**asdict(pair), "excess": pair.excess} for pair in self.pairs],
+            "labels_left_out": self.labels_left_out,
         }
 
 
@@ -133,13 +142,8 @@ def measure(
         decided=_statistics(real, decided, train_sets, seed),
         sampled=_statistics(real, sampled, train_sets, seed),
         pairs=_pairs(real, decided, p, names),
+        labels_left_out=max(len(names) - LISTED, 0),
     )
-
-
-def cooccurrence_counts(sets: NDArray[Any]) -> NDArray[np.float64]:
-    """Number of images with both labels, [L, L]; the diagonal has the counts of single labels."""
-    x = sets.astype(np.float64)
-    return np.asarray(x.T @ x)
 
 
 def _lift(counts: NDArray[np.float64], n: int) -> NDArray[np.float64]:
@@ -151,14 +155,14 @@ def _lift(counts: NDArray[np.float64], n: int) -> NDArray[np.float64]:
 def _pairs(
     real: NDArray[np.bool_], decided: NDArray[np.bool_], p: NDArray[np.float64], names: Sequence[str]
 ) -> tuple[Pair, ...]:
-    n = len(real)
-    observed, predicted, expected = cooccurrence_counts(real), cooccurrence_counts(decided), cooccurrence_counts(p)
+    n, most = len(real), np.sort(np.argsort(-real.sum(axis=0), kind="stable")[:LISTED])
+    observed, predicted, expected = (cooccurrence_counts(sets[:, most]) for sets in (real, decided, p))
     lift, predicted_lift = _lift(observed, n), _lift(predicted, n)
-    first, second = np.triu_indices(len(names), k=1)
+    first, second = np.triu_indices(len(most), k=1)
     order = np.argsort(-np.abs(observed[first, second] - expected[first, second]), kind="stable")
     return tuple(
         Pair(
-            (names[i], names[j]),
+            (names[most[i]], names[most[j]]),
             int(observed[i, j]),
             int(predicted[i, j]),
             float(expected[i, j]),
@@ -170,16 +174,16 @@ def _pairs(
 
 
 def _statistics(real: NDArray[np.bool_], sets: NDArray[np.bool_], train: NDArray[np.bool_], seed: int) -> SetStatistics:
-    observed, predicted = cooccurrence_counts(real), cooccurrence_counts(sets)
-    width = len(observed)
-    upper = np.triu(np.ones((width, width), dtype=bool), k=1)
+    observed, predicted, trained = (PairCounts.of(some) for some in (real, sets, train))
+    width = real.shape[1]
     predicted_shares, real_shares = _shares(sets, width), _shares(real, width)
-    pairs = predicted[upper].sum()
-    unseen = predicted[upper & (cooccurrence_counts(train) == 0)].sum()
+    pairs, unseen = predicted.counts.sum(), predicted.counts[trained.at(predicted) == 0].sum()
     known_sets = {row.tobytes() for row in np.packbits(train, axis=1)}
     new_sets = [row.tobytes() not in known_sets for row in np.packbits(sets, axis=1)]
     return SetStatistics(
-        lift_error=_lift_error(observed, predicted, upper, len(real)),
+        lift_error=_lift_error(
+            observed.with_at_least(MIN_COUNT), predicted, real.sum(axis=0), sets.sum(axis=0), len(real)
+        ),
         cardinality=_shares(sets),
         cardinality_distance=float(np.abs(np.array(predicted_shares) - np.array(real_shares)).sum() / 2),
         unseen_pairs=float(unseen / pairs) if pairs else 0.0,
@@ -189,16 +193,17 @@ def _statistics(real: NDArray[np.bool_], sets: NDArray[np.bool_], train: NDArray
 
 
 def _lift_error(
-    observed: NDArray[np.float64], predicted: NDArray[np.float64], upper: NDArray[np.bool_], n: int
+    frequent: PairCounts, predicted: PairCounts, real_single: NDArray[np.int64], single: NDArray[np.int64], n: int
 ) -> float | None:
-    frequent = upper & (observed >= MIN_COUNT)
-    single = np.diag(predicted)
-    # ln lift = ln n_ab + ln n - ln n_a - ln n_b; a count of 0 is replaced by 0.5.
-    lifts = np.log(np.maximum(predicted, 0.5)) + np.log(n)
-    lifts -= np.log(np.maximum(single, 0.5))[:, None] + np.log(np.maximum(single, 0.5))[None, :]
-    if not frequent.any():
+    """The error over the frequent pairs of n real sets; the labels alone are in [L] real and predicted sets."""
+    if not len(frequent.counts):
         return None
-    return float(np.abs(lifts[frequent] - np.log(_lift(observed, n)[frequent])).mean())
+    first, second = frequent.first, frequent.second
+    # ln lift = ln n_ab + ln n - ln n_a - ln n_b; a count of 0 is replaced by 0.5.
+    lifts = np.log(np.maximum(predicted.at(frequent), 0.5)) + np.log(n)
+    lifts -= np.log(np.maximum(single[first], 0.5)) + np.log(np.maximum(single[second], 0.5))
+    real_lifts = frequent.counts / (real_single[first] * real_single[second] / n)
+    return float(np.abs(lifts - np.log(real_lifts)).mean())
 
 
 def _shares(sets: NDArray[np.bool_], largest: int | None = None) -> tuple[float, ...]:

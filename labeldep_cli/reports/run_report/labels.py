@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.evaluation.cooccurrence import clustered, log_lift
-from labeldep_cli.evaluation.dependency import Dependency, Pair, cooccurrence_counts, measure
+from labeldep_cli.evaluation.dependency import Dependency, Pair, measure
+from labeldep_cli.evaluation.pair_counts import cooccurrence_counts
 from labeldep_cli.reports import heatmap, tables
 from labeldep_cli.reports.run_report.one_run import RunReport
 
 SCORES = ("f1", "ap", "precision", "recall")
+
+LISTED = 1000
+"""Maximum number of labels with a row of scores: the most frequent ones."""
 
 MAPPED = 80
 """Maximum number of labels in a heat map: the most frequent ones."""
@@ -26,8 +30,13 @@ _MOST = 3.0
 
 
 def label_rows(reports: Sequence[RunReport]) -> list[dict[str, Any]]:
-    """One row per label: its name, its number of images and, by score, one cell per run, from each run's own sets."""
+    """One row per label: its name, its number of images and, by score, one cell per run, from each run's own sets.
+
+    At most LISTED labels, in label order.
+    """
     columns = [report.evaluations[report.own].scores.per_label for report in reports]
+    frequent = sorted(range(len(columns[0])), key=lambda k: -columns[0][k].count)[:LISTED]
+    columns = [tuple(scores[k] for k in sorted(frequent)) for scores in columns]
     return [
         {
             "label": of_label[0].label,
@@ -50,6 +59,7 @@ class Pairing:
         counts: images with both labels, [1 + R, M, M]: real sets first, then each run's.
         measured: one row per run and kind of sets, as `labeldep dependency` prints them: run and cells.
         pairs: the pairs whose predicted count is furthest from the real one in some run; one Pair per run.
+        left_out: the number of rarer labels, whose pairs are not looked at.
     """
 
     n_images: int
@@ -59,6 +69,7 @@ class Pairing:
     counts: list[list[list[int]]]
     measured: list[tuple[RunReport, Sequence[str]]]
     pairs: list[tuple[Pair, ...]]
+    left_out: int
 
 
 def pairing(reports: Sequence[RunReport], seed: int) -> Pairing | None:
@@ -91,6 +102,7 @@ def pairing(reports: Sequence[RunReport], seed: int) -> Pairing | None:
             (report, row) for report, m in zip(reports, dependencies, strict=True) for row in _measured(report, m)
         ],
         pairs=_strongest(dependencies),
+        left_out=dependencies[0].labels_left_out,
     )
 
 

@@ -161,6 +161,20 @@ class TestLikelihood:
         np.testing.assert_allclose(ours, theirs.predict_proba(near.numpy()), atol=2e-3)
 
 
+def test_what_is_made_of_the_known_sets_is_made_anew_when_they_change() -> None:
+    z = torch.randn(2, 2, generator=torch.Generator().manual_seed(0))
+    one, other = (critic_of(labels, z) for labels in ([[1, 0], [0, 1]], [[1, 1], [0, 0]]))
+    near = one.similarities(z)
+    for critic in (one, other):
+        torch.nn.init.normal_(critic.label_weights, generator=torch.Generator().manual_seed(1))
+    before = [critic.score_known(near) for critic in (one, other)]
+    assert one.lookup(torch.tensor([[1, 1], [1, 0]])).tolist()[0] == 2, "not known"
+    one.load_state_dict(other.state_dict())
+    assert not torch.equal(*before) and torch.equal(one.score_known(near), before[1])
+    assert one.lookup(torch.tensor([[1, 1], [1, 0]])).tolist()[1] == 2
+    assert one.double().score_known(near.double()).dtype == torch.float64
+
+
 class TestCandidates:
     def test_known_sets_come_first_and_no_set_counts_twice(self) -> None:
         critic = critic_of([[1, 0, 0], [1, 0, 0], [0, 1, 1]], torch.zeros(1, 2))

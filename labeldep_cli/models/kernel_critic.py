@@ -14,7 +14,7 @@ B images, K label sets per image, L labels, F feature width, M landmarks, R = th
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,7 @@ FREQUENT = 512
 """Only this many sets, the most frequent ones, have weights of their own; a set that occurs once has none."""
 
 _LEAST_EIGENVALUE = 1e-5  # relative to the largest; smaller ones are noise of float32 features
+_CODED = 1024  # sets whose codes are computed together, in 64 bits
 UNSEEN_COUNT = 0.003
 """The count of a set that is not known. From 0.03 on, more sets of train are lost on COCO's sets (val rows, simulated
 evidence) than others are won; below, no data set tells the values apart."""
@@ -70,6 +71,8 @@ class KernelCritic(Standardizing):
         self.register_buffer("whitening", torch.zeros(landmarks, rank))
         self.register_buffer("sets", torch.zeros(n_sets, n_labels, dtype=torch.bool))
         self.register_buffer("log_counts", torch.zeros(n_sets))
+        self._list: _List | None = None
+        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
         self.label_weights = nn.Parameter(torch.zeros(rank + 1, n_labels))
         self.set_weights = nn.Parameter(torch.zeros(rank + 1, n_frequent))
 
@@ -112,6 +115,7 @@ class KernelCritic(Standardizing):
             (critic.log_counts, counts.double().log()),
         ):
             buffer.copy_(value)
+        _forget(critic)
         return critic
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
@@ -137,8 +141,7 @@ class KernelCritic(Standardizing):
     def score_known(self, similarities: Tensor) -> Tensor:
         """The scores of all known sets for each image, [B, R] -> [B, S]."""
         by_label = LABEL_WEIGHT * (similarities @ self.label_weights)
-        signs = 2 * self.sets.to(by_label.dtype) - 1
-        scores = by_label @ signs.T + self.log_counts
+        scores = by_label @ self._known().signs.to(by_label.dtype).T + self.log_counts
         by_set = SET_WEIGHT * (similarities @ self.set_weights)
         scores[:, : by_set.shape[1]] += by_set
         return scores
@@ -154,21 +157,22 @@ class KernelCritic(Standardizing):
 
     def lookup(self, y: Tensor) -> Tensor:
         """The numbers of label sets [..., L] among the known ones, int64 [...]; S for a set that is not known."""
-        codes, order, key = self._index()
-        code = (y > 0.5).to(torch.float64) @ key
-        place = torch.searchsorted(codes, code).clamp(max=len(codes) - 1)
-        return torch.where(codes[place] == code, order[place], len(self.sets))
+        known = self._known()
+        code = (y > 0.5).to(torch.float64) @ known.key
+        place = torch.searchsorted(known.codes, code).clamp(max=len(known.codes) - 1)
+        return torch.where(known.codes[place] == code, known.order[place], len(self.sets))
 
-    def _index(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Codes of the known sets in ascending order, their numbers, and the key that makes codes.
+    def _known(self) -> _List:
+        """The known sets in the forms that scores need, made once."""
+        if self._list is None:
+            with torch.inference_mode(False):  # training uses it too
+                self._list = _List.of(self.sets, self.label_weights.dtype)
+        return self._list
 
-        A code is a sum of random integers below 2^40, one per label: exact in double precision up to 8,192 labels, and
-        equal for two different sets with a probability of S^2 / 2^41.
-        """
-        key = torch.randint(2**40, (self.sets.shape[1],), generator=torch.Generator().manual_seed(0))
-        key = key.to(self.sets.device, torch.float64)
-        codes, order = (self.sets.to(torch.float64) @ key).sort()
-        return codes, order, key
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:  # noqa: ANN401 - as in nn.Module
+        """Move or convert the critic; what was made of its buffers is made anew."""
+        _forget(self)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _by_set(self, similarities: Tensor) -> Tensor:
         """The sets' own part of the scores, [B, S + 1]: 0 for sets without own weights, and for the unknown one."""
@@ -178,6 +182,39 @@ class KernelCritic(Standardizing):
     def _log_counts(self) -> Tensor:
         """Log counts of the known sets, and of an unknown one, [S + 1]."""
         return nn.functional.pad(self.log_counts, (0, 1), value=math.log(UNSEEN_COUNT))
+
+
+def _forget(critic: KernelCritic, *_: object) -> None:
+    """Make what is made of the known sets anew when it is next needed."""
+    critic._list = None
+
+
+class _List(NamedTuple):
+    """What is made of the known sets [S, L].
+
+    A code is a sum of random integers below 2^40, one per label: exact in double precision up to 8,192 labels, and
+    equal for two different sets with a probability of S^2 / 2^41.
+
+    Attributes:
+        signs: 1 for a label of the set, -1 for another one, [S, L].
+        codes: of the sets, in ascending order, [S].
+        order: the numbers of the sets in the order of their codes, [S].
+        key: of the labels, [L]; a set's code is the sum of its labels' keys.
+    """
+
+    signs: Tensor
+    codes: Tensor
+    order: Tensor
+    key: Tensor
+
+    @staticmethod
+    def of(sets: Tensor, dtype: torch.dtype) -> _List:
+        """Make them of bool [S, L]; signs in this dtype."""
+        key = torch.randint(2**40, (sets.shape[1],), generator=torch.Generator().manual_seed(0))
+        key = key.to(sets.device, torch.float64)
+        codes = torch.cat([part.to(torch.float64) @ key for part in torch.split(sets, _CODED)])
+        codes, order = codes.sort()
+        return _List(2 * sets.to(dtype) - 1, codes, order, key)
 
 
 def image_kernel(a: Tensor, b: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss, precision_recall_curve
 
 from labeldep_cli.config import DecisionKind
 from labeldep_cli.config.reading import read_precision
-from labeldep_cli.evaluation import risk
+from labeldep_cli.evaluation import evaluate, risk
 from labeldep_cli.evaluation.calibration import choose_temperature, kept_curve, temperature_of
 from labeldep_cli.evaluation.decisions import ByCritic, ByThreshold, Decided, Outputs
 from labeldep_cli.evaluation.thresholds import DecisionRule
@@ -210,6 +210,18 @@ def test_a_temperature_changes_the_critic_s_confidence_and_no_set(rule: Decision
     assert cooler.confidence[0] == pytest.approx(2 / 3)
     assert decided.at is not None
     assert decided.at(2.0)[0] == pytest.approx(2 / 3)
+
+
+def test_decisions_and_confidences_by_threshold_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = np.random.default_rng(0).normal(size=(13, 3)).astype(np.float32)
+    outputs = Outputs(logits, lambda: pytest.fail("no features are needed"))
+    rule = ByThreshold(DecisionRule(top_k=2, non_empty=True, threshold=0.4))
+    whole = rule.decide(outputs)
+    monkeypatch.setattr(evaluate, "_CELLS", 12)
+    assert [(rows.start, rows.stop) for rows in evaluate.row_blocks(logits)] == [(0, 4), (4, 8), (8, 12), (12, 16)]
+    parts = rule.decide(outputs)
+    assert np.array_equal(whole.sets, parts.sets) and np.array_equal(whole.confidence, parts.confidence)
+    assert len(list(evaluate.row_blocks(logits[:0]))) == 1 and len(rule.decide(Outputs(logits[:0], list)).sets) == 0  # type: ignore[arg-type]
 
 
 def test_a_decision_without_temperature_is_not_calibrated() -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labeldep_cli.config import DecisionKind
-from labeldep_cli.evaluation.evaluate import collect_features, collect_posterior, probabilities
+from labeldep_cli.evaluation.evaluate import collect_features, collect_posterior, probabilities, row_blocks
 from labeldep_cli.evaluation.expected_f1 import best_expected_f1
 from labeldep_cli.evaluation.known_sets import Weights, pooled_posterior
 from labeldep_cli.evaluation.posterior import SetPosterior, independent_log_probability
@@ -92,11 +92,17 @@ class ByThreshold:
 
     def decide(self, outputs: Outputs) -> Decided:
         """Compare probabilities with the threshold; the confidence is a product over independent labels."""
-        sets = self.rule.decide(probabilities(outputs.logits))
-        logits, chosen = torch.from_numpy(outputs.logits).double(), torch.from_numpy(sets)
+        logits, blocks = outputs.logits, list(row_blocks(outputs.logits))
+        sets = np.concatenate([self.rule.decide(probabilities(logits[rows])) for rows in blocks])
 
         def at(temperature: float) -> NDArray[np.float64]:
-            p: NDArray[np.float64] = independent_log_probability(logits, chosen, temperature).exp().numpy()
+            parts = [
+                independent_log_probability(
+                    torch.from_numpy(logits[rows]).double(), torch.from_numpy(sets[rows]), temperature
+                )
+                for rows in blocks
+            ]
+            p: NDArray[np.float64] = torch.cat(parts).exp().numpy()
             return p
 
         return Decided(sets, at(self.temperature), at)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,6 +17,9 @@ from labeldep_cli.evaluation.thresholds import tune, tune_per_label
 from labeldep_cli.inputs.batches import Inputs, in_order
 from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.generator import Generator
+
+_CELLS = 2**22
+"""Cells of a block of rows: 34 MB in 64 bits."""
 
 
 @torch.inference_mode()
@@ -37,9 +43,18 @@ def collect_posterior(generator: Generator, inputs: Inputs, count: int) -> SetPo
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Sigmoid of logits [N, L] in double precision, float64 [N, L]; exactly 0.5 where the logit is 0."""
-    x = logits.astype(np.float64)
-    p: NDArray[np.float64] = np.where(x >= 0, 1.0, np.exp(np.minimum(x, 0))) / (1 + np.exp(-np.abs(x)))
+    p = np.empty(logits.shape)
+    for rows in row_blocks(logits):
+        x = logits[rows].astype(np.float64)
+        p[rows] = np.where(x >= 0, 1.0, np.exp(np.minimum(x, 0))) / (1 + np.exp(-np.abs(x)))
     return p
+
+
+def row_blocks(table: NDArray[Any]) -> Iterator[slice]:
+    """Blocks of rows of a table [N, L] for work that needs several copies in 64 bits; at least one block."""
+    step = max(_CELLS // max(table.shape[1], 1), 1)
+    for start in range(0, max(len(table), 1), step):
+        yield slice(start, start + step)
 
 
 @torch.inference_mode()

@@ -488,7 +488,7 @@ def _made(func, args, kwargs, of_device: bool) -> object:
         if of_device:
             return OnDevice(made)
         _device.take_in(made, made.dtype, non_blocking=False)
-        made = made.clone()
+        made = made.detach().clone().requires_grad_(made.requires_grad)
     elif func.__name__ not in _WITHOUT_KERNEL:
         _device.launch(func.__name__)
     return OnDevice(made.detach()).requires_grad_(made.requires_grad)
@@ -557,6 +557,8 @@ def _module_to(to):
     def swapping(module: nn.Module, *args: object, **kwargs: object) -> nn.Module:
         before = torch.__future__.get_swap_module_params_on_conversion()
         torch.__future__.set_swap_module_params_on_conversion(True)
+        if args and isinstance(args[0], Tensor):  # torch's own parsing would take it for a tensor on the CPU
+            args = (args[0].device, args[0].dtype, *args[1:])
         try:
             return to(module, *args, **kwargs)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,18 +13,26 @@ import pytest
 import torch
 from on_device import CPU, CUDA, Refused, simulated_cuda
 from on_device_graphs import memory
-from test_on_device import L, make_inputs, make_step
+from sandbox import make_table
+from test_on_device import SEES, F, L, OnBoth, make_inputs, make_step
+from test_reproduce import make_features
 from torch import nn
+from typer.testing import CliRunner
 
+from labeldep_cli.cli import app
 from labeldep_cli.compute import graphs
+from labeldep_cli.compute.distributed import World
 from labeldep_cli.config import AdversarialConfig
 from labeldep_cli.errors import TrainingError
+from labeldep_cli.inputs import streamed
 from labeldep_cli.inputs.ahead import AheadOfUse
 from labeldep_cli.inputs.batches import Request
+from labeldep_cli.models.generator import Generator
+from labeldep_cli.models.heads.registry import HEADS, seeded_head
 from labeldep_cli.models.members import build_critic
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
-from labeldep_cli.training import graphed_step
+from labeldep_cli.training import graphed_step, losses
 from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.fit import Schedule, fit
 from labeldep_cli.training.graphed_step import GraphedStep, remembered, with_graphs
@@ -33,8 +42,7 @@ STEPS = 8  # two epochs of 30 rows in batches of 8, the last of each of 6
 
 def make(device: torch.device, head: str = "linear", critic: dict[str, object] | None = None, **settings):
     """A step over 30 rows; critics of several members too."""
-    regions = 4 if head in ("att-rnn", "rlsd", "ml-decoder") else 0
-    inputs = make_inputs(30, device, regions=regions)
+    inputs = make_inputs(30, device, regions=4 if head == "ml-decoder" else 0)
     step, generator = make_step(inputs, head, critic or {}, **settings)
     if step.config.members > 1:
         shape = step.config.critic_shape | {"members": step.config.members}
@@ -98,8 +106,8 @@ KINDS = {
         "weight_decay": 1.0,
         "critic": {"critic_weight_decay": 2.0},
     },
-    **{f"loss {loss}": {"loss": loss} for loss in ("focal", "asl", "warp")},
-    **{f"head {head}": {"head": head} for head in ("gcn", "rlsd", "ml-decoder")},
+    "loss warp": {"loss": "warp"},
+    **{f"head {head}": {"head": head} for head in ("gcn", "ml-decoder")},
     **{
         f"nce beside a frozen {head}": {"head": head, "critic": {"critic": "nce", "freeze_generator": True}}
         for head in ("powerset", "chain")
@@ -216,7 +224,7 @@ class TestGraph:
             assert any(wait.why == "Event.synchronize" for wait in device.waits)
 
 
-OWN_MEMORY = ("wgan-gp", "nce", "members", "in parts, clipped, decaying", "no negatives", "head gcn")
+OWN_MEMORY = ("wgan-gp", "nce", "members", "in parts, clipped, decaying", "no negatives", "loss warp", "head gcn")
 
 
 @pytest.mark.parametrize("kind", OWN_MEMORY)
@@ -232,7 +240,8 @@ def test_a_graph_uses_only_what_stays_where_it_is(kind: str) -> None:
         packed.close()
 
         def staying() -> set[int]:
-            tensors = [step.inputs.features, step.inputs.device_labels]
+            harmonic = losses._harmonic(L, torch.float32, CUDA)  # of the ranking loss: it is computed once
+            tensors = [step.inputs.features, step.inputs.device_labels, harmonic]
             for network in graphed.networks().values():
                 tensors += [*network.parameters(), *network.buffers()]
             for optimizer in graphed.optimizers().values():
@@ -410,3 +419,88 @@ class TestAhead:
             list(islice(stream, 3))
             stream.close()
         assert 4 <= len(drawn) <= 3 + 4
+
+
+# ------------------------------------------------------------------------------------------------------ where they fit
+
+
+def test_a_head_whose_search_stops_early_is_not_recorded() -> None:
+    with simulated_cuda():
+        step = make(CUDA, head="cnn-rnn", critic={"critic": "nce", "freeze_generator": True})
+        assert with_graphs(step) == "the head decides on the host what it computes next"
+        with pytest.raises(Refused, match="while a graph is recorded"):  # as it would be if it were tried
+            graphed = GraphedStep(step, step.inputs)
+            graphed(0, graphed.source.stream(graphed.requests(0)))
+
+
+@pytest.mark.parametrize("head", sorted(HEADS))
+def test_a_head_says_whether_it_waits(head: str) -> None:
+    with simulated_cuda() as device:
+        generator = Generator(nn.Identity(), seeded_head(head, F, L, 0, seed=3)).to(CUDA)
+        x = torch.rand(8, 4, F, device=CUDA) if generator.head.spatial else torch.rand(8, F, device=CUDA)
+        device.clear()
+        with torch.no_grad():
+            generator(x)
+        assert bool(device.waits) == generator.head.waits, device.told()
+
+
+def test_processes_that_train_together_do_not_record() -> None:
+    with simulated_cuda():
+        step = make(CUDA)
+        step.world = World(1, 2)
+        assert with_graphs(step) == "2 processes train together"
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> OnBoth:
+    """Ready features and a table of images, each with a pretrained run."""
+    sandbox = OnBoth(tmp_path_factory.mktemp("graphs"))
+    make_table(sandbox.table.parent, rows=20)
+    make_features(sandbox.folder)
+    for source in ((sandbox.folder / "signs_50.npz",), (sandbox.table, *SEES)):
+        out = sandbox.folder / "runs" / f"pretrained-{len(source)}"
+        sandbox.on("cpu", "pretrain", "--dataset", *source, "--steps", 2, "--out", out)
+    return sandbox
+
+
+class TestCommand:
+    @staticmethod
+    def adversarial(sandbox: OnBoth, device: str, out: str, *words: object, images: bool = False, code: int = 0) -> str:
+        """Train from the pretrained run; what is told on stderr."""
+        source = (sandbox.table, *SEES) if images else (sandbox.folder / "signs_50.npz",)
+        start = sandbox.folder / "runs" / f"pretrained-{len(source)}"
+        folder = sandbox.folder / "runs" / out
+        small = ("--steps", 9, "--batch-size", 16, "--critic-width", 16, "--critic-projection", 8, "--critic-layers", 1)
+        where = {"LABELDEP_DATA": str(sandbox.folder / "data"), "LABELDEP_RUNS": str(sandbox.folder / "runs")}
+        named = ("--dataset", *source, "--from", start, "--out", folder, "--device", device)
+        arguments = [str(word) for word in ("adversarial", *named, *small, *words)]
+        with simulated_cuda() if device == "cuda" else nullcontext():
+            done = CliRunner().invoke(app, arguments, env=where)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == code, done.stderr
+        return done.stderr
+
+    def test_the_flag_changes_no_byte_and_a_cpu_says_that_it_has_no_graphs(self, sandbox: OnBoth) -> None:
+        assert "CUDA graphs" not in self.adversarial(sandbox, "cuda", "eager")
+        assert "CUDA graphs" not in self.adversarial(sandbox, "cuda", "graphs", "--graphs")
+        assert "training without CUDA graphs: the device is cpu" in self.adversarial(sandbox, "cpu", "cpu", "--graphs")
+        for name in ("graphs", "cpu"):
+            assert_same_runs(sandbox.folder / "runs" / "eager", sandbox.folder / "runs" / name)
+        refused = self.adversarial(sandbox, "cuda", "graphs", "--no-graphs", code=1)
+        assert "--graphs True there, False here" in refused
+
+    @pytest.mark.parametrize("critic", ["none", "kernel"])
+    def test_training_without_the_adversarial_step_says_so(self, sandbox: OnBoth, critic: str) -> None:
+        told = self.adversarial(sandbox, "cuda", critic, "--critic", critic, "--graphs")
+        assert "training without CUDA graphs: only --critic wgan-gp and nce have updates that can be recorded" in told
+
+    def test_full_mode_says_so(self, sandbox: OnBoth) -> None:
+        told = self.adversarial(sandbox, "cuda", "full", "--full", "--steps", 1, "--graphs", images=True)
+        assert "training without CUDA graphs: images are decoded while training" in told
+
+    def test_streaming_says_so(self, sandbox: OnBoth, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(streamed, "_POOL_ROWS", 2)
+        monkeypatch.setattr(streamed, "_POOL_BLOCKS", 2)
+        told = self.adversarial(sandbox, "cuda", "streamed", "--max-memory", 8000, "--graphs", images=True)
+        assert "training without CUDA graphs: the features are streamed" in told

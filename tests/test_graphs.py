@@ -19,6 +19,8 @@ from test_reproduce import make_features
 from torch import nn
 from typer.testing import CliRunner
 
+from benchmarks import step as benchmark
+from benchmarks.__main__ import app as benchmarks
 from labeldep_cli.cli import app
 from labeldep_cli.compute import graphs
 from labeldep_cli.compute.distributed import World
@@ -353,6 +355,17 @@ def test_a_loss_that_is_not_finite_ends_training(tmp_path: Path) -> None:
         graphed = with_graphs(step)
         with pytest.raises(TrainingError, match="the loss is not finite at step 1"):
             fit(graphed, step.generator, graphed.source, step.inputs, Schedule(4, 4), tmp_path, {}, SilentReporter())
+
+
+def test_the_benchmark_of_a_step_has_a_row_for_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, size in (("ROWS", 300), ("FEATURES", 16), ("LABELS", 6)):
+        monkeypatch.setattr(benchmark, name, size)
+    with simulated_cuda():
+        found = benchmark.run(1, CUDA, graphs=True)
+    assert list(found["seconds"]) == ["plain", "labeldep", "graphs"] and found["difference"] < 1e-2
+    assert found["operations"]["graphs"] == found["operations"]["labeldep"] > 0
+    refused = CliRunner().invoke(benchmarks, ["step", "--graphs"])
+    assert refused.exit_code == 2 and "graphs need --device cuda" in refused.output
 
 
 # ------------------------------------------------------------------------------------------------------- drawn ahead

@@ -109,7 +109,7 @@ KINDS = {
         "critic": {"critic_weight_decay": 2.0},
     },
     "loss warp": {"loss": "warp"},
-    **{f"head {head}": {"head": head} for head in ("gcn", "ml-decoder")},
+    **{f"head {head}": {"head": head, "hidden": 16} for head in ("gcn", "ml-decoder")},
     **{
         f"nce beside a frozen {head}": {"head": head, "critic": {"critic": "nce", "freeze_generator": True}}
         for head in ("powerset", "chain")
@@ -360,6 +360,8 @@ def test_a_loss_that_is_not_finite_ends_training(tmp_path: Path) -> None:
 def test_the_benchmark_of_a_step_has_a_row_for_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, size in (("ROWS", 300), ("FEATURES", 16), ("LABELS", 6)):
         monkeypatch.setattr(benchmark, name, size)
+    for rate in ("matmul_rate", "memory_rate"):
+        monkeypatch.setattr(benchmark, rate, lambda: 1.0)
     with simulated_cuda():
         found = benchmark.run(1, CUDA, graphs=True)
     assert list(found["seconds"]) == ["plain", "labeldep", "graphs"] and found["difference"] < 1e-2

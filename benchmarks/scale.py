@@ -223,7 +223,7 @@ class _Moment(NamedTuple):
 class _Timed:
     """A step that records when each of its updates ends."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Step[Sequence[Batch]]) -> None:
         self.step = step
         self.order, self.requests = step.order, step.requests
         self.networks, self.optimizers = step.networks, step.optimizers

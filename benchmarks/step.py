@@ -9,8 +9,9 @@ counted while they run, and compared with the rate of this machine's matrix prod
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from benchmarks.show import Table, show
 from benchmarks.timing import in_turn, matmul_rate, memory_rate
 from labeldep_cli.config import AdversarialConfig
 from labeldep_cli.datasets.label_space import LabelSpace
+from labeldep_cli.inputs.batches import Stream
 from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.models.discriminator import Discriminator, seeded_critic
 from labeldep_cli.models.generator import Generator
@@ -32,20 +34,27 @@ from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.training import losses
 from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.draws import epoch_rows, mismatched_rows, random_rows, uniform
+from labeldep_cli.training.graphed_step import GraphedStep
+from labeldep_cli.training.steps import Step
 
 ROWS, FEATURES, LABELS, BATCH = 10_000, 2048, 80, 128
 REPEATS = 15
 COMPARED = 3
 """Number of iterations whose losses are compared, starting from the same weights."""
 
+Given = TypeVar("Given")
+
 
 def command(
     repeats: Annotated[int, typer.Option(min=1, help="Iterations that are timed.")] = REPEATS,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    graphs: Annotated[bool, typer.Option("--graphs", help="Also as CUDA graphs (with --device cuda).")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """An adversarial step compared with the same mathematics in plain eager PyTorch, and with the machine's limits."""
-    found = run(repeats, torch.device(device))
+    if graphs and torch.device(device).type != "cuda":
+        raise typer.BadParameter("graphs need --device cuda", param_hint="--graphs")
+    found = run(repeats, torch.device(device), graphs)
     rows = [
         [
             name,
@@ -62,8 +71,8 @@ def command(
     show(found, [Table(title, ("", "ms", "GFLOP", "of the matrix product's rate"), rows)], json)
 
 
-def run(repeats: int, device: torch.device) -> dict[str, Any]:
-    """Time both, alternately.
+def run(repeats: int, device: torch.device, graphs: bool = False) -> dict[str, Any]:
+    """Time both, alternately; with `graphs` the package's step also as CUDA graphs.
 
     Returns:
         Median `seconds` of an iteration and their `ratio`, `operations` of each, the share of the matrix product's rate
@@ -71,17 +80,21 @@ def run(repeats: int, device: torch.device) -> dict[str, Any]:
         relative to those above 1.
     """
     tasks: dict[str, Plain | Labeldep] = {"plain": Plain(device), "labeldep": Labeldep(device)}
-    pairs = [{name: task() for name, task in tasks.items()} for _ in range(COMPARED)]
+    if graphs:
+        tasks["graphs"] = Labeldep(device, graphs=True)
+    rounds = [{name: task() for name, task in tasks.items()} for _ in range(COMPARED)]
     difference = max(
-        abs(pair["labeldep"][name] - value) / max(abs(value), 1.0)
-        for pair in pairs
-        for name, value in pair["plain"].items()  # labeldep also records the critic's share
+        abs(found[other][name] - value) / max(abs(value), 1.0)
+        for found in rounds
+        for name, value in found["plain"].items()  # labeldep also records the critic's share
+        for other in tasks
     )
-    operations = {}
+    operations: dict[str, int] = {}
     for name, task in tasks.items():
         with Products() as counted:
             task()
-        operations[name] = counted.operations
+        # A replay runs no operation of Python's; its kernels are those of the step.
+        operations[name] = counted.operations or operations["labeldep"]
     seconds = in_turn({name: _finished(task, device) for name, task in tasks.items()}, repeats)
     rate = matmul_rate()
     return {
@@ -136,23 +149,27 @@ def _networks() -> tuple[Head, Discriminator]:
 
 
 class Labeldep:
-    """The package's step, on the package's inputs."""
+    """The package's step, on the package's inputs; with `graphs` its updates are recorded and replayed."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, graphs: bool = False) -> None:
         features, labels = _data()
         space = LabelSpace(tuple(f"label {k}" for k in range(LABELS)))
         inputs = FeatureInputs(features[:, None], labels, [str(k) for k in range(ROWS)], space, (), device)
         head, critic = _networks()
         generator = Generator(nn.Identity(), head).to(device)
         self._step = AdversarialStep(generator, critic.to(device), inputs, AdversarialConfig(batch_size=BATCH))
-        self._batches = inputs.stream(self._step.requests(0))
-        self._number = 0
+        graphed = GraphedStep(self._step, inputs) if graphs else None
+        self._iterations = _iterations(graphed, graphed.source) if graphed else _iterations(self._step, inputs)
 
     def __call__(self) -> dict[str, float]:
         """Make one iteration; returns its losses."""
-        told = self._step(self._number, self._batches)
-        self._number += 1
-        return {name: float(value) for name, value in told.items()}
+        return {name: float(value) for name, value in next(self._iterations).items()}
+
+
+def _iterations(step: Step[Given], source: Stream[Given]) -> Iterator[Mapping[str, Tensor]]:
+    batches = source.stream(step.requests(0))
+    for number in count():
+        yield step(number, batches)
 
 
 class Plain:

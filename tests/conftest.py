@@ -41,6 +41,7 @@ SLOW = {
     "test_fold_runs",
     "test_fresh",
     "test_full_mode",
+    "test_graphs",
     "test_head_runs",
     "test_interruption",
     "test_kill",

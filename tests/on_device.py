@@ -22,8 +22,11 @@ flow, checkpoints and scores are a run's own, and can be compared with the CPU's
 **It counts**, by file and line, kernels (one an operation that is no view: on CUDA some are several), copies to the
 device, and waits of the host for the device. It has a random generator of its own, as the device has.
 
+**It records CUDA graphs** (`on_device_graphs.py`): a recording computes nothing, and a replay repeats its operations on
+the same memory.
+
 **It does not see** the kernels themselves and how cuBLAS and cuDNN round, the device's memory and its end, streams
-beside the first one, several devices, NCCL, CUDA graphs, torch.compile. Under autocast it computes what a CPU computes
+beside the first one, several devices, NCCL, torch.compile. Under autocast it computes what a CPU computes
 in that dtype. No gradient passes a copy between devices.
 """
 
@@ -40,6 +43,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from on_device_graphs import Tape, graph_stands
 from torch import Tensor, nn
 from torch._prims_common import suggest_memory_format
 from torch.autograd.grad_mode import inference_mode
@@ -151,13 +155,18 @@ class Device:
         waits: of the host.
         generator: the device's own.
         launched: kernels so far; `clear` leaves it.
+        tapes: of the graphs that were recorded, in order; `clear` leaves them.
+        tape: of the recording that goes on, if there is one.
     """
 
     def __init__(self) -> None:
         self.generator = torch.Generator()
         self._pinned: list[Tensor] = []
         self._flights: list[_Flight] = []
+        self._lock = threading.RLock()  # a thread that packs waits for copies too
         self.launched = 0
+        self.tapes: list[Tape] = []
+        self.tape: Tape | None = None
         self.clear()
 
     def clear(self) -> None:
@@ -184,10 +193,16 @@ class Device:
         self.kernels[f"{_place()} {operation}"] += 1
         self.launched += 1
 
+    def replay(self, tape: Tape) -> None:
+        """Count a graph as one kernel, and repeat its operations."""
+        self.launch("a graph")
+        tape.replay()
+
     def wait(self, why: str) -> None:
         """Have the host wait for all that the device was given."""
+        self.refuse_in_recording(why)
         self.waits.append(Wait(_place(), why, 0))
-        self.land(self._flights)
+        self.land(self.under_way())
 
     def pin(self, tensor: Tensor) -> Tensor:
         """Take memory as page-locked."""
@@ -204,29 +219,59 @@ class Device:
         """Count a copy to the device, and keep an eye on its source until it has ended."""
         if not source.numel():
             return
+        self.refuse_in_recording("a copy from the host")
         pinned = self.is_pinned(source)
         direct = dtype == source.dtype and _is_dense(source)
         copy = Copy(_place(), source.numel() * source.element_size(), not non_blocking, pinned, direct)
         self.copies.append(copy)
         if copy.blocking:
-            self.land(self._flights)
+            self.land(self.under_way())
         elif copy.free:
-            self._flights.append(_Flight(copy.place, source.detach(), source.detach().clone(), to_host=False))
+            with self._lock:
+                self._flights.append(_Flight(copy.place, source.detach(), source.detach().clone(), to_host=False))
 
     def give_out(self, numbers: Tensor, host: Tensor, non_blocking: bool) -> Tensor:
         """Copy to the CPU; what must be waited for is not there before."""
+        self.refuse_in_recording("a copy to the host")
         if non_blocking:
-            self._flights.append(_Flight(_place(), host, numbers, to_host=True))
+            with self._lock:
+                self._flights.append(_Flight(_place(), host, numbers, to_host=True))
             return host.fill_(float("nan") if host.is_floating_point() else -1)
         self.wait("copy to the CPU")
         return host.copy_(numbers)
 
     def land(self, flights: list[_Flight]) -> None:
-        """End copies; `flights` are some of those that are under way."""
-        ended = list(flights)
-        self._flights = [flight for flight in self._flights if not any(flight is one for one in ended)]
-        for flight in ended:
-            flight.land()
+        """End copies, of those that are still under way."""
+        with self._lock:
+            ended = [flight for flight in self._flights if any(flight is one for one in flights)]
+            self._flights = [flight for flight in self._flights if not any(flight is one for one in ended)]
+            for flight in ended:
+                flight.land()
+
+    def under_way(self) -> list[_Flight]:
+        """The copies that nobody has waited for."""
+        with self._lock:
+            return list(self._flights)
+
+    def recording(self) -> Tape | None:
+        """The tape of the graph that this thread records now."""
+        return self.tape if self.tape is not None and self.tape.is_of_this_thread() else None
+
+    def refuse_in_recording(self, what: str) -> None:
+        """Refuse what a graph cannot hold."""
+        if self.recording() is not None:
+            raise Refused(f"{_place()}: {what} while a graph is recorded")
+
+    def begin_recording(self) -> None:
+        """Take down operations from now on."""
+        self.tape = Tape()
+
+    def end_recording(self) -> Tape:
+        """The tape; its memory is as if nothing had been computed."""
+        tape, self.tape = self.tape, None
+        tape.rewind()
+        self.tapes.append(tape)
+        return tape
 
 
 _device = Device()
@@ -311,11 +356,26 @@ class OnDevice(Tensor):
         _require_one_device(func, operation, args, tensors)
         if operation == "_fused_adam_":
             _require_alike(*args[:4])
-        made = func(*tree_map(_numbers, args), **tree_map(_numbers, kwargs))
+        _count(func, operation, args)
+        made = _computed(func, args, kwargs)
         if operation == "convolution_backward":
             made = _as_cudnn_lays_out(made, args[1], args[2])
-        _count(func, operation, args)
         return return_and_correct_aliasing(func, args, kwargs, tree_map(_on_device, made))
+
+
+def _computed(func, args, kwargs) -> object:
+    """What a function makes of the numbers of tensors; a recording takes it down."""
+    given = (tree_map(_numbers, args), tree_map(_numbers, kwargs))
+    tape = _device.recording()
+    if tape is None:
+        return func(*given[0], **given[1])
+    attention = "scaled_dot_product" in str(func)  # it could draw dropout, which no network here has
+    if torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()) and not attention:
+        raise Refused(f"{_place()}: {func} draws while a graph is recorded")
+    scalars = [
+        leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and not isinstance(leaf, OnDevice)
+    ]
+    return tape.take_down(func, *given, scalars)
 
 
 def _numbers(value: object) -> object:
@@ -407,7 +467,7 @@ class _Placement(TorchFunctionMode):
             return args[0].numbers.tolist()
         if on_device and getattr(func, "__name__", "") in _COMPOSITE:
             _device.launch(func.__name__)
-            return OnDevice(func(*tree_map(_numbers, args), **kwargs))
+            return OnDevice(_computed(func, args, kwargs))
         if kwargs.get("device") is not None:
             return _made(func, args, kwargs, on_device)
         if kwargs.get("pin_memory"):
@@ -417,19 +477,18 @@ class _Placement(TorchFunctionMode):
 
 def _made(func, args, kwargs, of_device: bool) -> object:
     """What a function makes where `device` says; `of_device`: a tensor on the device is among its arguments."""
-    args, kwargs = tree_map(_numbers, args), tree_map(_numbers, kwargs)
     if torch.device(kwargs["device"]).type != "cuda":
         if of_device and func in _FROM_HOST:
             _device.wait("copy to the CPU")
-        return func(*args, **kwargs)
+        return func(*tree_map(_numbers, args), **tree_map(_numbers, kwargs))
     if kwargs.get("generator") is not None:
         raise Refused(f"{_place()}: {func.__name__} on cuda:0 from a CPU generator")
-    made = func(*args, **{**kwargs, "device": CPU})
+    made = _computed(func, args, {**kwargs, "device": CPU})
     if func in _FROM_HOST:
         if of_device:
             return OnDevice(made)
         _device.take_in(made, made.dtype, non_blocking=False)
-        made = made.clone()
+        made = made.detach().clone().requires_grad_(made.requires_grad)
     elif func.__name__ not in _WITHOUT_KERNEL:
         _device.launch(func.__name__)
     return OnDevice(made.detach()).requires_grad_(made.requires_grad)
@@ -468,13 +527,14 @@ class _Event:
         self._launched: int | None = None
 
     def record(self, stream: object = None) -> None:
-        self._before, self._launched = list(_device._flights), _device.launched
+        self._before, self._launched = _device.under_way(), _device.launched
 
     def synchronize(self) -> None:
         if self._launched is None:  # never recorded: CUDA takes it as over
             return
+        _device.refuse_in_recording("Event.synchronize")
         _device.waits.append(Wait(_place(), "Event.synchronize", _device.launched - self._launched))
-        _device.land([flight for flight in self._before if any(flight is one for one in _device._flights)])
+        _device.land(self._before)
 
 
 class _Autocast(torch.autocast):
@@ -497,6 +557,8 @@ def _module_to(to):
     def swapping(module: nn.Module, *args: object, **kwargs: object) -> nn.Module:
         before = torch.__future__.get_swap_module_params_on_conversion()
         torch.__future__.set_swap_module_params_on_conversion(True)
+        if args and isinstance(args[0], Tensor):  # torch's own parsing would take it for a tensor on the CPU
+            args = (args[0].device, args[0].dtype, *args[1:])
         try:
             return to(module, *args, **kwargs)
         finally:
@@ -532,8 +594,8 @@ def _patch_cuda(patch: pytest.MonkeyPatch) -> None:
         "current_device": lambda: 0,
         "set_device": lambda device: None,
         "synchronize": lambda device=None: _device.wait("synchronize"),
-        "current_stream": lambda device=None: None,
-        "is_current_stream_capturing": lambda: False,
+        "current_stream": lambda device=None: SimpleNamespace(wait_stream=lambda other: None),
+        "is_current_stream_capturing": lambda: _device.recording() is not None,
         "Event": _Event,
         "mem_get_info": lambda device=None: (70 << 30, 80 << 30),
         "get_device_capability": lambda device=None: (9, 0),
@@ -543,14 +605,14 @@ def _patch_cuda(patch: pytest.MonkeyPatch) -> None:
         "get_rng_state": lambda device=None: _device.generator.get_state(),
         "set_rng_state": lambda state, device=None: _device.generator.set_state(state),
     }
-    for name, value in stands.items():
+    for name, value in (stands | graph_stands(lambda: _device)).items():
         patch.setattr(torch.cuda, name, value)
     stands = {
         "is_available": lambda: True,
         "current_accelerator": lambda check_available=False: torch.device("cuda"),
         "current_device_index": lambda: 0,
         "set_device_index": lambda device: None,
-        "current_stream": lambda device=None: SimpleNamespace(is_capturing=lambda: False),
+        "current_stream": lambda device=None: SimpleNamespace(is_capturing=lambda: _device.recording() is not None),
     }
     for name, value in stands.items():
         patch.setattr(torch.accelerator, name, value, raising=False)  # some came after torch 2.6
@@ -582,4 +644,4 @@ def simulated_cuda() -> Iterator[Device]:
                 yield device
         finally:
             torch.use_deterministic_algorithms(mode, warn_only=warn)
-    device.land(device._flights)
+    device.land(device.under_way())

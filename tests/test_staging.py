@@ -63,7 +63,7 @@ class TestStaging:
         """In real inference mode, which the simulated device does without; but there is no page-locked memory here."""
         empty = torch.empty
         monkeypatch.setattr(torch, "empty", lambda *size, pin_memory=False, **how: empty(*size, **how))
-        slot = staging._Slot()
+        slot = staging.Slot()
         with torch.inference_mode():
             slot.take(8)
         assert slot.take(8).fill_(1).sum() == 8

@@ -8,7 +8,7 @@ checkpoint with the best val mAP, which a run keeps, is mostly one from before t
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +27,7 @@ from labeldep_cli.config import AdversarialConfig, PretrainConfig
 from labeldep_cli.datasets import ready_features
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.evaluation.evaluate import collect_logits, probabilities
+from labeldep_cli.inputs.batches import Batch
 from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.models.discriminator import seeded_critic
 from labeldep_cli.models.generator import Generator
@@ -149,14 +150,14 @@ def _inputs(case: Case, rows: slice) -> FeatureInputs:
     return FeatureInputs(x[:, None, :], y, names, LabelSpace(ready.label_names), (), torch.device("cpu"))
 
 
-def _step(generator: Generator, train: FeatureInputs, config: AdversarialConfig) -> Step:
+def _step(generator: Generator, train: FeatureInputs, config: AdversarialConfig) -> Step[Sequence[Batch]]:
     if config.critic == "none":
         return LogisticStep(generator, train, config, weight=config.alpha)
     critic = seeded_critic(len(train.space), train.feature_dim, config.critic_shape, config.seed)
     return AdversarialStep(generator, critic, train, config)
 
 
-def _train(step: Step, train: FeatureInputs, steps: int) -> None:
+def _train(step: Step[Sequence[Batch]], train: FeatureInputs, steps: int) -> None:
     batches = train.stream(step.requests(0))
     for number in range(steps):
         step(number, batches)

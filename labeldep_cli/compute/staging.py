@@ -31,7 +31,7 @@ class Staging:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._slots = [_Slot() for _ in range(_SLOTS)]
+        self._slots = [Slot() for _ in range(_SLOTS)]
         self._calls = 0
 
     def __reduce__(self) -> tuple[type[Staging], tuple[torch.device]]:
@@ -42,23 +42,27 @@ class Staging:
         """The same tensors on the device."""
         if self.device.type == "cpu":
             return list(tensors)
-        *starts, size = accumulate((-(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT for tensor in tensors), initial=0)
         slot = self._slots[self._calls % _SLOTS]
         self._calls += 1
-        packed = slot.take(size)
-        for start, tensor in zip(starts, tensors, strict=True):
-            _part(packed, start, tensor).copy_(tensor)
-        on_device = packed.to(self.device, non_blocking=True)
+        on_device = slot.pack(tensors).to(self.device, non_blocking=True)
         slot.record_copy(torch.cuda.current_stream(self.device))
-        return [_part(on_device, start, tensor) for start, tensor in zip(starts, tensors, strict=True)]
+        return unpacked(on_device, tensors)
 
 
-class _Slot:
+class Slot:
     """A page-locked buffer, and the event of the last copy from it."""
 
     def __init__(self) -> None:
         self._buffer = torch.empty(0, dtype=torch.uint8)
         self._copied: torch.cuda.Event | None = None
+
+    def pack(self, tensors: Sequence[Tensor]) -> Tensor:
+        """The bytes of the tensors, as `unpacked` takes them, uint8 [size]; waits for the last copy from the buffer."""
+        *_, size = _starts(tensors)
+        packed = self.take(size)
+        for part, tensor in zip(unpacked(packed, tensors), tensors, strict=True):
+            part.copy_(tensor)
+        return packed
 
     def take(self, size: int) -> Tensor:
         """The first `size` bytes of the buffer, free to be written: uint8 [size]; waits for the last copy from it."""
@@ -76,6 +80,18 @@ class _Slot:
         self._copied.record(stream)
 
 
-def _part(buffer: Tensor, start: int, like: Tensor) -> Tensor:
-    """The part of a buffer uint8 [size] that begins at byte `start`, viewed with the dtype and shape of `like`."""
-    return buffer[start : start + like.nbytes].view(like.dtype).view(like.shape)
+def unpacked(packed: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors in bytes uint8 [size], as views of them.
+
+    Args:
+        packed: on any device, as `Slot.pack` fills it.
+        like: tensors with the dtypes and shapes of those that were packed.
+    """
+    *starts, _ = _starts(like)
+    parts = (packed[start : start + tensor.nbytes] for start, tensor in zip(starts, like, strict=True))
+    return [part.view(tensor.dtype).view(tensor.shape) for part, tensor in zip(parts, like, strict=True)]
+
+
+def _starts(tensors: Sequence[Tensor]) -> list[int]:
+    """The byte at which each tensor begins, and the number of bytes of all."""
+    return list(accumulate((-(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT for tensor in tensors), initial=0))

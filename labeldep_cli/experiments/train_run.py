@@ -54,6 +54,7 @@ from labeldep_cli.runs.run import Run
 from labeldep_cli.runs.tensorboard import RecordingReporter, require_tensorboard, write_missing_events
 from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.fit import Schedule, fit
+from labeldep_cli.training.graphed_step import GraphedStep, with_graphs
 from labeldep_cli.training.kernel_step import KernelStep
 from labeldep_cli.training.steps import LogisticStep, Step
 
@@ -196,11 +197,25 @@ def _fit(
         reporter.note("comparing the images with those of train")
         kernel = KernelStep.of(generator, train, config, schedule.steps, project.world)
         facts["critic"] = kernel.critic.shape
+        _graphed(kernel, config, reporter)
         fit(kernel, generator, kernel.inputs, val, schedule, folder, facts, reporter, project.world)
         return
     step = _step(generator, train, config, moments, project.world)
-    state = fit(step, generator, train, val, schedule, folder, facts, reporter, project.world)
+    others = (val, schedule, folder, facts, reporter, project.world)
+    graphed = _graphed(step, config, reporter)
+    state = fit(graphed, generator, graphed.source, *others) if graphed else fit(step, generator, train, *others)
     note_share(state.history, reporter)
+
+
+def _graphed(step: Step[Any], config: TrainingConfig, reporter: Reporter) -> GraphedStep | None:
+    """The step with CUDA graphs, if they are asked for and possible; says why if they are not possible."""
+    if not isinstance(config, AdversarialConfig) or not config.graphs:
+        return None
+    graphed = with_graphs(step)
+    if isinstance(graphed, str):
+        reporter.note(f"training without CUDA graphs: {graphed}")
+        return None
+    return graphed
 
 
 def _facts(project: Project, config: TrainingConfig, record: Mapping[str, Any], train: Inputs) -> dict[str, Any]:
@@ -263,7 +278,9 @@ def _new_head(config: TrainingConfig, train: Inputs, moments: Moments | None) ->
     return head
 
 
-def _step(generator: Generator, train: Inputs, config: TrainingConfig, moments: Moments | None, world: World) -> Step:
+def _step(
+    generator: Generator, train: Inputs, config: TrainingConfig, moments: Moments | None, world: World
+) -> Step[Any]:
     if not isinstance(config, AdversarialConfig):
         return LogisticStep(generator, train, config, world=world)
     if config.critic == "none":

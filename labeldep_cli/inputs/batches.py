@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from labeldep_cli.compute.distributed import ALONE, World
-from labeldep_cli.compute.staging import Staging
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Skipped
 
@@ -85,7 +84,20 @@ class Blocks(NamedTuple):
         return rows[rows < n]
 
 
-class Inputs(Protocol):
+Made = TypeVar("Made", covariant=True)
+"""What is made of the requests of an update."""
+
+
+class Stream(Protocol[Made]):
+    """Makes of requests what a step takes: batches, for most steps."""
+
+    def stream(
+        self, updates: Iterable[Sequence[Request]], pools: Iterable[Tensor] | None = None
+    ) -> Generator[Made, None, None]:
+        """What is made of each update, in order; for the arguments, see `Inputs.stream`."""
+
+
+class Inputs(Stream[list[Batch]], Protocol):
     """The usable rows of a split, for training and evaluation.
 
     Attributes:
@@ -145,9 +157,19 @@ def in_order(inputs: Inputs, world: World = ALONE) -> Generator[Batch, None, Non
             yield batch
 
 
-def staged(update: Sequence[Request], staging: Staging) -> list[Request]:
-    """The requests of an update on the device; their rows, views and draws travel in one copy."""
-    tensors = iter(staging([tensor for request in update for tensor in (request.rows, request.views, *request.draws)]))
+def tensors_of(update: Sequence[Request]) -> list[Tensor]:
+    """Rows, views and draws of the requests of an update, in order."""
+    return [tensor for request in update for tensor in (request.rows, request.views, *request.draws)]
+
+
+def staged(update: Sequence[Request], staging: Callable[[Sequence[Tensor]], Sequence[Tensor]]) -> list[Request]:
+    """The requests of an update on the device.
+
+    Args:
+        update: the requests, on the CPU.
+        staging: gives the same tensors on the device; it is called once, so that they can travel in one copy.
+    """
+    tensors = iter(staging(tensors_of(update)))
     return [
         request._replace(rows=next(tensors), views=next(tensors), draws=tuple(islice(tensors, len(request.draws))))
         for request in update

@@ -92,9 +92,10 @@ class FeatureInputs:
     ) -> Generator[list[Batch], None, None]:
         """Look rows up by index, on the device."""
         for update in updates:
-            yield [self._batch(request) for request in staged(update, self._staging)]
+            yield [self.look_up(request) for request in staged(update, self._staging)]
 
-    def _batch(self, request: Request) -> Batch:
+    def look_up(self, request: Request) -> Batch:
+        """The batch of a request whose tensors are on the device; it only launches kernels."""
         rows, views, global_batch_size, _, draws = request
         dtype = torch.get_default_dtype()
         x = self.features[rows if self._rows is None else self._rows[rows], views].to(dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count, product
 
 import torch
@@ -24,7 +25,7 @@ from labeldep_cli.training.critics.label_sets import real_and_sampled, sampled
 from labeldep_cli.training.critics.registry import CRITICS
 from labeldep_cli.training.draws import Order, mismatched_rows, random_views, uniform
 from labeldep_cli.training.steps import generator_request, share_of
-from labeldep_cli.training.updates import Part, adam, parts_of, update_in_parts
+from labeldep_cli.training.updates import Part, Update, adam, parts_of, update_in_parts
 
 _QUALITY_DRAWS = 16
 """Samples of G per validation image. More samples make the estimate less noisy if val is small."""
@@ -75,11 +76,18 @@ class AdversarialStep:
 
     def __call__(self, step: int, batches: Iterator[Sequence[Batch]]) -> Mapping[str, Tensor]:
         """Update D `critic_steps` times and G once."""
-        self.generator.train(not self.config.freeze_generator)
         record: dict[str, Tensor] = {}
-        for _, member in product(self._critic_keys(step), self.members):
-            record |= self._update_critic(*member, next(batches))
-        return record if self.config.freeze_generator else record | self._update_generator(*next(batches))
+        for update in self.updates(step):
+            record |= update.make(next(batches))
+        return record
+
+    def updates(self, step: int) -> Iterator[Update]:
+        """The updates of a step, in the order of `requests`; G is in the mode in which it trains."""
+        self.generator.train(not self.config.freeze_generator)
+        for _, (member, optimizer) in product(self._critic_keys(step), self.members):
+            yield Update(optimizer, partial(self._update_critic, member, optimizer))
+        if not self.config.freeze_generator:
+            yield Update(self.optimizer_g, self._update_generator)
 
     def networks(self) -> Mapping[str, nn.Module]:
         """G and D."""
@@ -156,8 +164,9 @@ class AdversarialStep:
         (others,) = batch.draws
         return self.inputs.device_labels[others].to(batch.y)
 
-    def _update_generator(self, batch: Batch) -> dict[str, Tensor]:
+    def _update_generator(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         config = self.config
+        (batch,) = batches
         z = self._features(batch)  # [B, F]
         (noise,) = batch.draws  # [B, L]
         of_logits = losses.loss_of_logits(config.loss, config.label_reduction)

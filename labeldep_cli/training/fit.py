@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from torch.nn.utils import get_total_norm
@@ -18,7 +18,7 @@ from labeldep_cli.evaluation.decisions import outputs_of
 from labeldep_cli.evaluation.evaluate import collect_logits, evaluate, probabilities, tuned_thresholds
 from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.files import write_json
-from labeldep_cli.inputs.batches import Inputs
+from labeldep_cli.inputs.batches import Inputs, Stream
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.progress import Reporter, TrainingProgress
 from labeldep_cli.runs import checkpoint
@@ -28,6 +28,8 @@ from labeldep_cli.training.confidence import calibrated
 from labeldep_cli.training.state import State, load_best, packed_networks, resume, save
 from labeldep_cli.training.steps import Step
 from labeldep_cli.training.tally import Tally, diverged
+
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ class Schedule:
 
 
 def fit(
-    step: Step,
+    step: Step[Given],
     generator: Generator,
-    train: Inputs,
+    train: Stream[Given],
     val: Inputs,
     schedule: Schedule,
     folder: Path,
@@ -79,7 +81,8 @@ def fit(
     Args:
         step: makes one update of the networks.
         generator: G, which the step trains.
-        train, val: inputs of the splits; the best evaluation is chosen on val.
+        train: what makes of the step's requests what the step takes; the inputs of train, for most steps.
+        val: inputs of val, on which the best evaluation is chosen.
         schedule: when to evaluate and when to stop.
         folder: folder of the run; its four files are written here.
         facts: what every checkpoint of this run stores about the run (JSON values).
@@ -143,7 +146,7 @@ def fit(
 
 def _finish(
     state: State,
-    step: Step,
+    step: Step[Any],
     generator: Generator,
     val: Inputs,
     folder: Path,
@@ -187,7 +190,7 @@ class _Measured(NamedTuple):
 
 
 def _measure(
-    state: State, tally: Tally, step: Step, generator: Generator, val: Inputs, folder: Path, world: World
+    state: State, tally: Tally, step: Step[Any], generator: Generator, val: Inputs, folder: Path, world: World
 ) -> _Measured:
     """Score G on val (and D, if only D is trained); nothing is changed."""
     losses = {**tally.means(), **(_gradient(generator) or state.unevaluated.get("gradient", {}))}
@@ -238,7 +241,7 @@ def _val_scores(
 def _save_interrupted(
     state: State,
     tally: Tally,
-    step: Step,
+    step: Step[Any],
     generator: Generator,
     folder: Path,
     facts: Mapping[str, Any],

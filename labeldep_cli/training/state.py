@@ -43,7 +43,7 @@ class State:
     unevaluated: dict[str, Any] = field(default_factory=dict)
 
 
-def save(state: State, step: Step, folder: Path, facts: Mapping[str, Any]) -> None:
+def save(state: State, step: Step[Any], folder: Path, facts: Mapping[str, Any]) -> None:
     """Write `last`, then `best` and metrics.jsonl. In this order, both can always be rebuilt from `last`."""
     networks = packed_networks(step)
     optimizers = {
@@ -64,7 +64,7 @@ def _write_metrics(state: State, folder: Path) -> None:
     write_text(folder / METRICS, "".join(json.dumps(record) + "\n" for record in state.history))
 
 
-def resume(step: Step, folder: Path, reporter: Reporter, world: World) -> State:
+def resume(step: Step[Any], folder: Path, reporter: Reporter, world: World) -> State:
     """Load `last` into the networks. The first process also changes or removes the other files to fit it.
 
     Raises:
@@ -103,7 +103,7 @@ def resume(step: Step, folder: Path, reporter: Reporter, world: World) -> State:
     return state
 
 
-def load_best(step: Step, folder: Path) -> None:
+def load_best(step: Step[Any], folder: Path) -> None:
     """Load the best checkpoint into the networks.
 
     Raises:
@@ -114,6 +114,6 @@ def load_best(step: Step, folder: Path) -> None:
         checkpoint.unpack(key, tensors, network, folder / BEST)
 
 
-def packed_networks(step: Step) -> dict[str, Tensor]:
+def packed_networks(step: Step[Any]) -> dict[str, Tensor]:
     """The weights of the networks, as a checkpoint stores them."""
     return {name: value for key, net in step.networks().items() for name, value in checkpoint.pack(key, net).items()}

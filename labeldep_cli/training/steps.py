@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +29,12 @@ from labeldep_cli.training import losses
 from labeldep_cli.training.draws import Order, random_views
 from labeldep_cli.training.updates import Part, adam, parts_of, update_in_parts
 
+Given = TypeVar("Given", contravariant=True)
+"""What a step takes for an update."""
 
-class Step(Protocol):
-    """The interface between `fit` and the two kinds of training.
+
+class Step(Protocol[Given]):
+    """The interface between `fit` and the kinds of training.
 
     Attributes:
         order: the order of the training rows.
@@ -42,8 +45,13 @@ class Step(Protocol):
     def requests(self, first: int) -> Iterator[Sequence[Request]]:
         """The batches of each update of the steps first, first + 1, ..., without end."""
 
-    def __call__(self, step: int, batches: Iterator[Sequence[Batch]]) -> Mapping[str, Tensor]:
-        """Update D, if there is one, and then G once; returns the losses, detached."""
+    def __call__(self, step: int, batches: Iterator[Given]) -> Mapping[str, Tensor]:
+        """Update D, if there is one, and then G once; returns the losses, detached.
+
+        Args:
+            step: its number.
+            batches: for each update what is made of its requests: batches, for most steps.
+        """
 
     def quality(self, val: Inputs) -> float | None:
         """The value that selects the best evaluation, higher is better; None if the generator's score selects it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,18 @@ from torch.nn.utils import get_total_norm
 from labeldep_cli.compute.distributed import World
 from labeldep_cli.compute.strides import laid_out_like
 from labeldep_cli.inputs.batches import Batch
+
+
+class Update(NamedTuple):
+    """An update of one network.
+
+    Attributes:
+        optimizer: over the network.
+        make: takes the batches of the update, makes it and returns its losses, detached. It only launches kernels.
+    """
+
+    optimizer: torch.optim.Optimizer
+    make: Callable[[Sequence[Batch]], dict[str, Tensor]]
 
 
 class Part(NamedTuple):
@@ -74,7 +86,7 @@ def update_in_parts(
     Returns:
         The losses of the global batch, detached.
     """
-    parameters = _parameters(optimizer)
+    parameters = parameters_of(optimizer)
     gradients: Sequence[Tensor] | None = None
     losses: Tensor | None = None
     for output, values, gradient in parts:
@@ -107,7 +119,7 @@ def update(
     Returns:
         The losses of the global batch.
     """
-    parameters = _parameters(optimizer)
+    parameters = parameters_of(optimizer)
     gradients = [laid_out_like(parameter, grad) for parameter, grad in zip(parameters, gradients, strict=True)]
     world.add([*gradients, *losses.values()])
     if max_norm:
@@ -124,5 +136,6 @@ def _clipped(gradients: Sequence[Tensor], max_norm: float) -> list[Tensor]:
     return [gradient * factor for gradient in gradients]
 
 
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+def parameters_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """The parameters of an optimizer, in order."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.projects.load_features import load_features
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
 from labeldep_cli.training.adversarial_step import AdversarialStep
+from labeldep_cli.training.graphed_step import GraphedStep, with_graphs
 from labeldep_cli.training.losses import logistic_loss
 from labeldep_cli.training.steps import LogisticStep
 
@@ -103,12 +105,14 @@ class TestRepeats:
         assert abs(runs["one"]["val"]["mAP"] - runs["cpu"]["val"]["mAP"]) < 0.5
         return "--from", runs["one"]["run"]
 
+    @pytest.mark.parametrize("graphs", ["--no-graphs", "--graphs"])
     @pytest.mark.parametrize("critic", ["wgan-gp", "nce", "frozen"])
-    def test_head_mode(self, sandbox: Sandbox, pretrained: tuple[object, ...], critic: str) -> None:
+    def test_head_mode(self, sandbox: Sandbox, pretrained: tuple[object, ...], critic: str, graphs: str) -> None:
         kind = ("--critic", "nce", "--freeze-generator") if critic == "frozen" else ("--critic", critic)
-        words = ("adversarial", "--dataset", sandbox.folder / "rows.npz", *pretrained, *kind, "--steps", 60, *SMALL)
+        named = ("--dataset", sandbox.folder / "rows.npz", *pretrained, *kind)
+        words = ("adversarial", *named, "--steps", 60, *SMALL, graphs)
         found = {
-            out: run(sandbox, device, *words, "--out", sandbox.folder / f"{critic}-{out}")
+            out: run(sandbox, device, *words, "--out", sandbox.folder / f"{critic}-{out}{graphs}")
             for out, device in (("one", "cuda"), ("two", "cuda"), ("cpu", "cpu"))
         }
         assert files_of(found["one"]["run"]) == files_of(found["two"]["run"])
@@ -145,11 +149,14 @@ class TestRepeats:
         assert np.linalg.norm(features["exact"] - features["cpu"]) < 1e-3 * scale
         assert np.linalg.norm(features["one"] - features["cpu"]) < 1e-2 * scale
 
-    def test_a_killed_run_goes_on_to_the_same_bytes(self, sandbox: Sandbox, pretrained: tuple[object, ...]) -> None:
+    @pytest.mark.parametrize("graphs", ["--no-graphs", "--graphs"])
+    def test_a_killed_run_goes_on_to_the_same_bytes(
+        self, sandbox: Sandbox, pretrained: tuple[object, ...], graphs: str
+    ) -> None:
         source = ("--dataset", sandbox.folder / "rows.npz", *pretrained)
-        words = ("adversarial", *source, "--epochs", 30, "--batch-size", 64, *SMALL)
-        whole = run(sandbox, "cuda", *words, "--out", sandbox.folder / "whole")
-        killed = sandbox.folder / "killed"
+        words = ("adversarial", *source, "--epochs", 30, "--batch-size", 64, *SMALL, graphs)
+        whole = run(sandbox, "cuda", *words, "--out", sandbox.folder / f"whole{graphs}")
+        killed = sandbox.folder / f"killed{graphs}"
         process = start(sandbox, "cuda", *words, "--out", killed)
         deadline = time.monotonic() + PATIENCE
         while not (killed / LAST).exists() and process.poll() is None:
@@ -251,6 +258,50 @@ def test_a_step_computes_what_the_cpu_computes(settings: dict[str, object]) -> N
         assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-4)
 
 
+GRAPHED = [*KINDS, {"critic_warmup": 2}, {"freeze_generator": True}, {"max_gradient_norm": 0.1, "weight_decay": 1.0}]
+
+
+@pytest.mark.parametrize("settings", GRAPHED, ids=str)
+def test_graphs_compute_what_the_step_computes(settings: dict[str, object], waits_are_errors) -> None:
+    """Bit for bit: losses, weights and the gradient that is recorded; and without a wait once all are recorded."""
+    (eager, inputs), (step, mine) = feature_step(GPU, **settings), feature_step(GPU, **settings)
+    graphed = with_graphs(step)
+    assert isinstance(graphed, GraphedStep) and mine is step.inputs
+    batches, packed = inputs.stream(eager.requests(0)), graphed.source.stream(graphed.requests(0))
+    with closing(packed):
+        for number in range(30):  # the last batch of an epoch, every seventh, is a smaller one
+            if number == 7:
+                waits_are_errors()
+            told, found = eager(number, batches), graphed(number, packed)
+            torch.cuda.set_sync_debug_mode("default")
+            assert list(told) == list(found)
+            assert all(torch.equal(told[name], found[name]) for name in told), (number, told, found)
+            if number >= 7:
+                waits_are_errors()
+    torch.cuda.set_sync_debug_mode("default")
+    for name, network in eager.networks().items():
+        for one, other in zip(network.parameters(), step.networks()[name].parameters(), strict=True):
+            assert torch.equal(one, other), name
+            assert one.grad is None or torch.equal(one.grad, other.grad), name
+
+
+def test_draws_are_not_overtaken_by_graphs() -> None:
+    """The thread that draws runs ahead of a device that is kept busy; each replay has its own rows all the same."""
+    (eager, inputs), (step, _) = feature_step(GPU), feature_step(GPU)
+    graphed = with_graphs(step)
+    assert isinstance(graphed, GraphedStep)
+    busy = torch.rand(4096, 4096, device=GPU)
+    batches, told, found = inputs.stream(eager.requests(0)), [], []
+    with closing(graphed.source.stream(graphed.requests(0))) as packed:
+        for number in range(60):
+            busy = (busy @ busy).clamp(max=1.0)
+            found.append(graphed(number, packed))
+    for number in range(60):
+        told.append(eager(number, batches))
+    for one, other in zip(told, found, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_draws_are_not_overtaken() -> None:
     """The host runs far ahead of a device that is kept busy; each batch holds its own rows all the same."""
     step, inputs = feature_step(GPU)
@@ -332,6 +383,6 @@ def test_f_ext_sees_alike_in_training_and_evaluation_and_nearly_as_in_float32(sa
 
 
 def test_the_benchmarked_step_is_the_plain_one_s() -> None:
-    found = benchmark.run(5, GPU)
+    found = benchmark.run(5, GPU, graphs=True)
     print(f"\nan iteration: {found['seconds']} s on {torch.cuda.get_device_name(GPU)}")
     assert found["difference"] < 1e-2 and found["ratio"] > 1, found

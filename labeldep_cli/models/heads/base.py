@@ -25,12 +25,14 @@ class Head(Standardizing):
         own_loss: name of the head's own loss, `set_loss`, in the record of losses; None if it is trained on a loss of
             independent labels. No gradient of a critic flows through the sets of a head with its own loss.
         joint: the head is a distribution over label sets: it has `set_loss`, `posterior` and `sample`.
+        waits: whether the logits need a decision of the host that depends on values on the device.
         default_width: of the inner layers.
     """
 
     spatial: ClassVar[bool] = False
     own_loss: ClassVar[str | None] = None
     joint: ClassVar[bool] = False
+    waits: ClassVar[bool] = False
     default_width: ClassVar[int] = 0
 
     def __init__(self, feature_dim: int, n_labels: int, hidden: int = 0) -> None:

@@ -33,6 +33,7 @@ class SequenceHead(Head):
     """
 
     own_loss: ClassVar[str | None] = "sequence"
+    waits: ClassVar[bool] = True  # the search stops when every image has its best path
     default_width: ClassVar[int] = 512
     embedding_dim: ClassVar[int] = 64  # as in Wang et al. 2016
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from labeldep_cli.config import Jpegs
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.cache import skipped_rows
-from labeldep_cli.features.decode import Decoded, Identity, decode
+from labeldep_cli.features.decode import Decoded, Identity
 from labeldep_cli.features.pixel_rules import USUAL_RULES, PixelRules
+from labeldep_cli.features.reading import read_batches
 from labeldep_cli.features.reasons import ABSENT, Reason
 from labeldep_cli.features.store.known_files import KnownFiles
 from labeldep_cli.features.store.segment import CONTENT, Part
@@ -145,7 +147,8 @@ def extract_rows(
     limit: SkipLimit,
     device: torch.device,
     bar: Bar,
-    draft: bool = False,
+    jpegs: Jpegs,
+    note: Callable[[str], None],
 ) -> ExtractionResult:
     """Encode images and append their features to a store.
 
@@ -168,7 +171,8 @@ def extract_rows(
         limit: how many images may be unreadable.
         device: the encoder's device.
         bar: advanced by one for each row.
-        draft: decode JPEGs at reduced scale.
+        jpegs: how JPEGs are decoded.
+        note: takes notes.
 
     Raises:
         DatasetError: too many images are unreadable; rows that are written stay.
@@ -181,7 +185,7 @@ def extract_rows(
     contents = np.zeros(len(rows), CONTENT)
     pace, timed_from = Pace(), 0.0
     on_gpu = device.type == "cuda"
-    images = decode(split.file, batches, side, rules, workers, on_gpu, draft, identify=True)
+    images = read_batches(split.file, batches, side, rules, jpegs, workers, device, note, identify=True)
     encoded = (_encode(encoder, decoded, device, group) for decoded in images)
     for start, done in zip(starts, _ahead(encoded) if on_gpu else encoded, strict=True):
         features, skipped = done.read((len(views), *shape))

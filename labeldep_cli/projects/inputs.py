@@ -120,7 +120,8 @@ def image_inputs(project: Project, name: str, views: int) -> ImageInputs:
         views,
         project.machine.n_workers,
         project.device,
-        project.draft,
+        project.jpegs,
+        project.reporter.note,
     )
 
 

@@ -27,6 +27,7 @@ from labeldep_cli.compute.devices import mixed_precision
 from labeldep_cli.config import AdversarialConfig, PretrainConfig
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
+from labeldep_cli.features.pixel_rules import USUAL_RULES
 from labeldep_cli.inputs.batches import in_order
 from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.inputs.images import ImageInputs
@@ -292,7 +293,7 @@ def image_inputs(sandbox: Sandbox) -> ImageInputs:
     labels = np.random.default_rng(0).integers(0, 2, (16, 3)).astype(np.int8)
     paths = tuple(f"img/{k}.png" for k in range(16))
     split = Split("train", paths, labels, LabelSpace(LABELS), sandbox.table.parent)
-    return ImageInputs(split, np.arange(16), (), encoder, 256, 96, 1, 0, GPU, False)
+    return ImageInputs(split, np.arange(16), (), encoder, 256, 96, USUAL_RULES, 1, 0, GPU, "full", print)
 
 
 def test_a_full_mode_step_moves_the_weights_as_plain_torch_does(sandbox: Sandbox) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 FOLDER = Path("/dev/shm")
@@ -25,3 +26,16 @@ def free_shared_memory() -> int | None:
         return shutil.disk_usage(FOLDER).free // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     except OSError:
         return 0
+
+
+def usable_processes(workers: int, note: Callable[[str], None]) -> int:
+    """The number of worker processes, 0 where they could not even share a lock.
+
+    Args:
+        workers: how many are wanted.
+        note: is told if there are none.
+    """
+    if not workers or free_shared_memory() != 0:
+        return workers
+    note(f"there is no shared memory here ({FOLDER}): one process does all the work")
+    return 0

@@ -46,6 +46,7 @@ SLOW = {
     "test_interruption",
     "test_kill",
     "test_logging",
+    "test_mps",
     "test_mute",
     "test_next_command",
     "test_on_device",

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from on_device import CPU, CUDA, OnDevice, Race, Refused, simulated_cuda
+from on_device import CPU, CUDA, OnDevice, Race, Refused, simulated_cuda, simulated_mps
 from sandbox import Sandbox, make_table
 from test_reproduce import make_features
 from torch import nn
@@ -326,7 +326,7 @@ class OnBoth(Sandbox):
         """Run a command; its stdout."""
         where = {"LABELDEP_DATA": str(self.folder / "data"), "LABELDEP_RUNS": str(self.folder / "runs")}
         arguments = [str(word) for word in (*words, "--device", device)]
-        with simulated_cuda() if device == "cuda" else nullcontext():
+        with {"cuda": simulated_cuda, "mps": simulated_mps}.get(device, nullcontext)():
             done = CliRunner().invoke(app, arguments, env=where, input=lines)
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception

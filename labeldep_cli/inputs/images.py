@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from labeldep_cli.compute.staging import Staging
+from labeldep_cli.compute.transfer import to_device
 from labeldep_cli.config import ExtractConfig, Jpegs
 from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.datasets.split import Skipped, Split
@@ -120,7 +121,7 @@ class ImageInputs:
         batches = []
         for request, on_device in zip(update, staged(update, self._staging), strict=True):
             x = self._images(request, decoded.popleft()) if self._is_decoded(request) else torch.empty(0)
-            x = x.to(self.device, non_blocking=True)
+            x = to_device(x, self.device)
             y = self.device_labels[on_device.rows].to(dtype)
             z = self._stored_z(request)
             batches.append(Batch(x, y, on_device.rows, on_device.global_batch_size, z, on_device.draws))

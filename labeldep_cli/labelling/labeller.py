@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from labeldep_cli.compute.devices import pick_device
+from labeldep_cli.compute.transfer import to_device
 from labeldep_cli.config import DecisionConfig, Jpegs, Machine, Precision
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.evaluation.decisions import Decision, Outputs
@@ -82,8 +83,7 @@ class Labeller:
             Probabilities, sets and confidences. An image whose features are not finite in this run's precision gets
             NaN and the empty set; extraction leaves such images out.
         """
-        # The copy need not block: the results' copy to the CPU waits for it.
-        on_device = images.to(self.device, non_blocking=True)
+        on_device = to_device(images, self.device)  # the results' copy to the CPU waits for it
         features = self.generator.features(on_device)
         finite = _finite(features)
         p = np.full((len(finite), len(self.run.space)), np.nan)

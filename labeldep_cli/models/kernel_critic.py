@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from labeldep_cli.compute.transfer import in_double
 from labeldep_cli.models.known_sets import known_sets
 from labeldep_cli.models.standardizing import Moments, Standardizing
 
@@ -109,7 +110,7 @@ class KernelCritic(Standardizing):
             (critic.landmarks, standardised),
             (critic.whitening, whitening),
             (critic.sets, sets),
-            (critic.log_counts, counts.double().log()),
+            (critic.log_counts, in_double(counts).log()),
         ):
             buffer.copy_(value)
         return critic
@@ -148,16 +149,16 @@ class KernelCritic(Standardizing):
 
         Half a row is added to either side, so that the odds are finite.
         """
-        counts = self.log_counts.double().exp()
+        counts = in_double(self.log_counts).exp()
         once = counts[counts < 1.5].sum()
-        return ((once + 0.5).log() - (counts.sum() - once + 0.5).log()).to(self.log_counts.dtype)
+        return ((once + 0.5).log() - (counts.sum() - once + 0.5).log()).to(self.log_counts)
 
     def lookup(self, y: Tensor) -> Tensor:
         """The numbers of label sets [..., L] among the known ones, int64 [...]; S for a set that is not known."""
         codes, order, key = self._index()
-        code = (y > 0.5).to(torch.float64) @ key
+        code = in_double(y > 0.5) @ key
         place = torch.searchsorted(codes, code).clamp(max=len(codes) - 1)
-        return torch.where(codes[place] == code, order[place], len(self.sets))
+        return torch.where(codes[place] == code, order[place], len(self.sets)).to(y.device)
 
     def _index(self) -> tuple[Tensor, Tensor, Tensor]:
         """Codes of the known sets in ascending order, their numbers, and the key that makes codes.
@@ -166,8 +167,9 @@ class KernelCritic(Standardizing):
         equal for two different sets with a probability of S^2 / 2^41.
         """
         key = torch.randint(2**40, (self.sets.shape[1],), generator=torch.Generator().manual_seed(0))
-        key = key.to(self.sets.device, torch.float64)
-        codes, order = (self.sets.to(torch.float64) @ key).sort()
+        sets = in_double(self.sets)
+        key = key.to(sets)
+        codes, order = (sets @ key).sort()
         return codes, order, key
 
     def _by_set(self, similarities: Tensor) -> Tensor:
@@ -190,7 +192,7 @@ def image_kernel(a: Tensor, b: Tensor) -> Tensor:
 
 def _whitening(landmarks: Tensor) -> Tensor:
     """The inverse square root of the landmarks' kernel matrix, [M, rank], without its near-null space."""
-    kernel = image_kernel(landmarks, landmarks).double().cpu()
+    kernel = image_kernel(landmarks, landmarks).cpu().double()
     values, vectors = torch.linalg.eigh(kernel)
     kept = values > _LEAST_EIGENVALUE * values[-1]
     whitening: Tensor = (vectors[:, kept] / values[kept].sqrt()).to(landmarks)

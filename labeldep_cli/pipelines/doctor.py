@@ -67,7 +67,8 @@ class Checkup:
     Attributes:
         versions: of this program, Python and the required packages; None for a missing package.
         extras: the packages of each extra, with their versions; None for a missing package.
-        device: kind ("cuda" or "cpu"), names and memory of the GPUs, vector instructions of the CPU.
+        device: kind ("cuda" or "cpu"), names and memory of the GPUs, whether torch can use Apple's GPU, vector
+            instructions of the CPU.
         memory: RAM and shared memory, total and free; within the limit of a container.
         threads: usable cores, threads of torch, relevant environment variables, decoding processes.
         weights: the published weights of the paper's backbones: their size on disk, or the size of a download.
@@ -131,7 +132,8 @@ def _device() -> dict[str, Any]:
         gpus.append({"name": torch.cuda.get_device_name(index), "free": free, "total": total})
     driver = shutil.which("nvidia-smi") is not None
     vectors = torch.backends.cpu.get_cpu_capability()
-    return {"kind": "cuda" if gpus else "cpu", "gpus": gpus, "nvidia_driver": driver, "cpu": vectors}
+    mps = torch.backends.mps.is_available()
+    return {"kind": "cuda" if gpus else "cpu", "gpus": gpus, "mps": mps, "nvidia_driver": driver, "cpu": vectors}
 
 
 def _memory() -> dict[str, int | None]:

@@ -209,9 +209,9 @@ class Device:
     def holds(self, device: object) -> bool:
         """Whether a device is this one and not the CPU."""
         kind = torch.device(device).type
-        if kind not in ("cpu", self.where.type):
+        if kind in ("cuda", "mps") and kind != self.where.type:
             raise Refused(f"{_place()}: {device} on a machine with {self.where}")
-        return kind != "cpu"
+        return kind == self.where.type
 
     def pin(self, tensor: Tensor) -> Tensor:
         """Take memory as page-locked."""

@@ -36,6 +36,7 @@ from labeldep_cli.features.pixel_rules import USUAL_RULES
 from labeldep_cli.features.reasons import Reason
 from labeldep_cli.features.views import N_VIEWS, cut
 from labeldep_cli.models.backbones import find_backbone
+from labeldep_cli.pipelines import export as exporting
 from labeldep_cli.runs.find import open_run
 
 SIDE = 64
@@ -245,6 +246,7 @@ def test_on_a_cpu_predict_decodes_itself_and_says_so(photos: OnGpu, run: Path, s
     assert "was trained on JPEGs decoded by a GPU: the CPU decodes them a little differently" in " ".join(
         result.stderr.split()
     )
+    assert "JPEGs decoded by nvJPEG" in exporting._preprocessing(open_run(str(run), run.parent))
     scored = photos.run("eval", run, "--json", "--device", "cpu", on_data=False)
     assert scored.exit_code == 0, "the features are there"
 

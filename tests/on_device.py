@@ -1,4 +1,4 @@
-"""A CUDA device simulated on the CPU: the program's own code, driven as on a GPU where there is none.
+"""A CUDA device, or Apple's (MPS), simulated on the CPU: the program's own code, driven as where there is one.
 
 ```
 with simulated_cuda() as device:
@@ -19,6 +19,12 @@ flow, checkpoints and scores are a run's own, and can be compared with the CPU's
 - a pinned buffer that is written before the copy from it has ended: `Race`;
 - a copy to the CPU that is read before it has been waited for: it holds NaN (or -1) until then.
 
+**On MPS other rules hold** (`simulated_mps`; `mps_rules.py` has those of operators):
+- there is no float64, no page-locked memory, and nothing of torch.cuda;
+- copies that do not block are refused: they read memory that may be gone (pytorch/pytorch#189690);
+- an operator needs a kernel in torch's own list of them;
+- the backward pass of maps that lie channels last is refused: it has been wrong (#175189, #142344, #189233).
+
 **It counts**, by file and line, kernels (one an operation that is no view: on CUDA some are several), copies to the
 device, and waits of the host for the device. It has a random generator of its own, as the device has.
 
@@ -35,14 +41,15 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
 import torch
+from mps_rules import has_kernel, lies_channels_last
 from on_device_graphs import Tape, graph_stands
 from torch import Tensor, nn
 from torch._prims_common import suggest_memory_format
@@ -52,6 +59,7 @@ from torch.utils._python_dispatch import return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
 CUDA = torch.device("cuda", 0)
+MPS = torch.device("mps", 0)
 CPU = torch.device("cpu")
 ROOT = str(Path(__file__).parents[1])
 
@@ -77,7 +85,7 @@ _SETTINGS = (
 
 
 class Refused(RuntimeError):
-    """What CUDA refuses."""
+    """What the device refuses."""
 
 
 class Race(AssertionError):
@@ -149,6 +157,9 @@ class _Flight(NamedTuple):
 class Device:
     """What the device was asked for.
 
+    Args:
+        where: what it is called.
+
     Attributes:
         kernels: how many, by place and operation.
         copies: to the device.
@@ -159,7 +170,8 @@ class Device:
         tape: of the recording that goes on, if there is one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, where: torch.device = CUDA) -> None:
+        self.where = where
         self.generator = torch.Generator()
         self._pinned: list[Tensor] = []
         self._flights: list[_Flight] = []
@@ -204,8 +216,22 @@ class Device:
         self.waits.append(Wait(_place(), why, 0))
         self.land(self.under_way())
 
+    @property
+    def is_mps(self) -> bool:
+        """Whether it is Apple's."""
+        return self.where.type == "mps"
+
+    def holds(self, device: object) -> bool:
+        """Whether a device is this one and not the CPU."""
+        kind = torch.device(device).type
+        if kind in ("cuda", "mps") and kind != self.where.type:
+            raise Refused(f"{_place()}: {device} on a machine with {self.where}")
+        return kind == self.where.type
+
     def pin(self, tensor: Tensor) -> Tensor:
         """Take memory as page-locked."""
+        if self.is_mps:
+            raise Refused(f"{_place()}: page-locked memory, which {self.where} has not")
         self._pinned.append(tensor)  # kept: the address stays this tensor's
         return tensor
 
@@ -217,6 +243,7 @@ class Device:
 
     def take_in(self, source: Tensor, dtype: torch.dtype, non_blocking: bool) -> None:
         """Count a copy to the device, and keep an eye on its source until it has ended."""
+        self._require_blocking(non_blocking)
         if not source.numel():
             return
         self.refuse_in_recording("a copy from the host")
@@ -233,12 +260,17 @@ class Device:
     def give_out(self, numbers: Tensor, host: Tensor, non_blocking: bool) -> Tensor:
         """Copy to the CPU; what must be waited for is not there before."""
         self.refuse_in_recording("a copy to the host")
+        self._require_blocking(non_blocking)
         if non_blocking:
             with self._lock:
                 self._flights.append(_Flight(_place(), host, numbers, to_host=True))
             return host.fill_(float("nan") if host.is_floating_point() else -1)
         self.wait("copy to the CPU")
         return host.copy_(numbers)
+
+    def _require_blocking(self, non_blocking: bool) -> None:
+        if non_blocking and self.is_mps:
+            raise Refused(f"{_place()}: a copy to or from {self.where} that is not waited for")
 
     def land(self, flights: list[_Flight]) -> None:
         """End copies, of those that are still under way."""
@@ -314,6 +346,8 @@ class OnDevice(Tensor):
 
     @staticmethod
     def __new__(cls, numbers: Tensor) -> OnDevice:
+        if _device.is_mps and numbers.dtype in (torch.float64, torch.complex128):
+            raise Refused(f"{_place()}: {numbers.dtype} on {_device.where}")
         made = Tensor._make_wrapper_subclass(
             cls,
             numbers.size(),
@@ -328,12 +362,13 @@ class OnDevice(Tensor):
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
-    device = property(lambda self: CUDA)
-    is_cuda = property(lambda self: True)
+    device = property(lambda self: _device.where)
+    is_cuda = property(lambda self: not _device.is_mps)
+    is_mps = property(lambda self: _device.is_mps)
     is_cpu = property(lambda self: False)
 
     def get_device(self) -> int:
-        return CUDA.index
+        return _device.where.index
 
     def __repr__(self, **_: object) -> str:
         return f"OnDevice({self.numbers!r})"
@@ -357,8 +392,10 @@ class OnDevice(Tensor):
         if operation == "_fused_adam_":
             _require_alike(*args[:4])
         _count(func, operation, args)
+        if _device.is_mps:
+            _require_mps(func, operation, args)
         made = _computed(func, args, kwargs)
-        if operation == "convolution_backward":
+        if operation == "convolution_backward" and not _device.is_mps:
             made = _as_cudnn_lays_out(made, args[1], args[2])
         return return_and_correct_aliasing(func, args, kwargs, tree_map(_on_device, made))
 
@@ -376,6 +413,13 @@ def _computed(func, args, kwargs) -> object:
         leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and not isinstance(leaf, OnDevice)
     ]
     return tape.take_down(func, *given, scalars)
+
+
+def _require_mps(func, operation: str, args) -> None:
+    if not has_kernel(func):
+        raise Refused(f"{_place()}: {operation} has no kernel for {_device.where}")
+    if lies_channels_last(operation, [_numbers(arg) for arg in args]):
+        raise Refused(f"{_place()}: {operation} of maps that lie channels last, on {_device.where}")
 
 
 def _numbers(value: object) -> object:
@@ -415,7 +459,7 @@ def _require_one_device(func, operation: str, args, tensors: list[Tensor]) -> No
     if all(tensor.dim() == 0 for tensor in host) and (scalars or not host):
         return
     raise Refused(
-        f"{_place()}: {operation} of tensors on cuda:0 and on the CPU "
+        f"{_place()}: {operation} of tensors on {_device.where} and on the CPU "
         f"({', '.join(str(list(tensor.shape)) for tensor in host)}), which must be on one device"
     )
 
@@ -461,7 +505,7 @@ class _Placement(TorchFunctionMode):
             return _move(args[0], CUDA, **kwargs)
         on_device = any(isinstance(leaf, OnDevice) for leaf in tree_leaves((args, kwargs)))
         if on_device and func in (Tensor.numpy, Tensor.__array__):
-            raise Refused(f"{_place()}: a tensor on cuda:0 as a NumPy array")
+            raise Refused(f"{_place()}: a tensor on {_device.where} as a NumPy array")
         if on_device and func is Tensor.tolist:
             _device.wait("tolist")
             return args[0].numbers.tolist()
@@ -477,12 +521,12 @@ class _Placement(TorchFunctionMode):
 
 def _made(func, args, kwargs, of_device: bool) -> object:
     """What a function makes where `device` says; `of_device`: a tensor on the device is among its arguments."""
-    if torch.device(kwargs["device"]).type != "cuda":
+    if not _device.holds(kwargs["device"]):
         if of_device and func in _FROM_HOST:
             _device.wait("copy to the CPU")
         return func(*tree_map(_numbers, args), **tree_map(_numbers, kwargs))
     if kwargs.get("generator") is not None:
-        raise Refused(f"{_place()}: {func.__name__} on cuda:0 from a CPU generator")
+        raise Refused(f"{_place()}: {func.__name__} on {_device.where} from a CPU generator")
     made = _computed(func, args, {**kwargs, "device": CPU})
     if func in _FROM_HOST:
         if of_device:
@@ -505,7 +549,7 @@ def _to(x: Tensor, *args, **kwargs) -> Tensor:
 def _move(x: Tensor, device=CUDA, non_blocking=False, memory_format=None, dtype=None, copy=False) -> Tensor:
     """`x.to(...)` of all that can be said of a tensor."""
     change = {"dtype": dtype or x.dtype, "memory_format": memory_format or torch.preserve_format}
-    if (torch.device(device).type == "cuda") == isinstance(x, OnDevice):
+    if _device.holds(device) == isinstance(x, OnDevice):
         return Tensor.to(x, **change, copy=copy)
     if x.requires_grad and torch.is_grad_enabled() and not x.is_leaf:
         raise NotImplementedError("a gradient through a copy between devices")
@@ -541,12 +585,12 @@ class _Autocast(torch.autocast):
     """The device's autocast, by the CPU's."""
 
     def __init__(self, device_type: str, *args: object, **kwargs: object) -> None:
-        super().__init__("cpu" if device_type == "cuda" else device_type, *args, **kwargs)
+        super().__init__("cpu" if device_type == _device.where.type else device_type, *args, **kwargs)
 
 
 def _pin_memory(tensor: Tensor, *_: object) -> Tensor:
     if isinstance(tensor, OnDevice):
-        raise Refused(f"{_place()}: pinning a tensor on cuda:0")
+        raise Refused(f"{_place()}: pinning a tensor on {_device.where}")
     pinned = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
     return _device.pin(pinned.copy_(tensor))
 
@@ -618,18 +662,48 @@ def _patch_cuda(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(torch.accelerator, name, value, raising=False)  # some came after torch 2.6
 
 
-@contextmanager
-def simulated_cuda() -> Iterator[Device]:
-    """A machine with one GPU; what is counted on it.
+def _patch_mps(patch: pytest.MonkeyPatch) -> None:
+    """A Mac's torch: torch.cuda is there, but nothing of it works."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise Refused(f"{_place()}: torch.cuda on a machine without CUDA")
+
+    for name in ("current_device", "set_device", "synchronize", "current_stream", "Event", "get_device_capability"):
+        patch.setattr(torch.cuda, name, refuse)
+    patch.setattr(torch.cuda, "is_available", lambda: False)
+    patch.setattr(torch.cuda, "device_count", lambda: 0)
+    patch.setattr(torch.backends.mps, "is_available", lambda: True)
+    stands = {
+        "is_available": lambda: True,
+        "current_accelerator": lambda check_available=False: torch.device("mps"),
+        "current_device_index": lambda: 0,
+        "current_stream": lambda device=None: SimpleNamespace(is_capturing=lambda: False),
+    }
+    for name, value in stands.items():
+        patch.setattr(torch.accelerator, name, value, raising=False)
+
+
+def simulated_cuda() -> AbstractContextManager[Device]:
+    """A machine with one CUDA GPU; what is counted on it.
 
     Raises:
         Race: on leaving, of a copy that nobody waited for.
     """
+    return _simulated(CUDA, _patch_cuda)
+
+
+def simulated_mps() -> AbstractContextManager[Device]:
+    """A Mac with Apple's GPU; what is counted on it."""
+    return _simulated(MPS, _patch_mps)
+
+
+@contextmanager
+def _simulated(where: torch.device, patch_machine: Callable[[pytest.MonkeyPatch], None]) -> Iterator[Device]:
     global _device
-    _device = device = Device()
+    _device = device = Device(where)
     mode, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     with pytest.MonkeyPatch.context() as patch:
-        _patch_cuda(patch)
+        patch_machine(patch)
         patch.setattr(Tensor, "pin_memory", _pin_memory)
         patch.setattr(torch, "autocast", _Autocast)
         patch.setattr(nn.Module, "to", _module_to(nn.Module.to))

@@ -107,14 +107,15 @@ class SomeImages:
 
     batch, n_views, feature_dim, device, blocks = 6, 1, 256, CPU, None
 
-    def __init__(self, encoder: InferenceEncoder) -> None:
+    def __init__(self, encoder: nn.Module) -> None:
         self.encoder = encoder
+        self.images = some_images(6, 32)
         self.labels = torch.tensor([[1, 0, 0], [0, 1, 1]] * 3, dtype=torch.int8)
 
     def stream(self, updates, pools=None):
         for update in updates:
             yield [
-                Batch(some_images(6, 32)[one.rows], self.labels[one.rows].float(), one.rows, one.global_batch_size)
+                Batch(self.images[one.rows], self.labels[one.rows].float(), one.rows, one.global_batch_size)
                 for one in update
             ]
 
@@ -233,6 +234,17 @@ def test_an_image_that_overflows_for_the_critic_alone_is_skipped_too(sandbox: Sa
     (decoded,) = decode(Path, [[(path, (0,)) for path in photos]], labeller.side, labeller.rules, 0)
     told = list(label(labeller, [str(path) for path in photos], decoded))
     assert [isinstance(one, Skipped) for one in told] == [False, False, True, False]
+
+
+def test_full_mode_does_not_decide_by_features_that_overflow() -> None:
+    """Without stored features nothing has left such an image out."""
+    images = SomeImages(Overflowing(scenesnet()))
+    images.paths = [f"{k}.png" for k in range(6)]
+    assert collect_features(images).isfinite().all()
+    images.images[4] = 255
+    with pytest.raises(DatasetError, match=r"4\.png: features not finite in 16 bits") as refused:
+        collect_features(images)
+    assert "labeldep extract" in refused.value.remedy
 
 
 def test_a_row_that_is_not_finite_is_refused(sandbox: Sandbox) -> None:
@@ -498,16 +510,16 @@ def test_extraction_copies_views_as_they_lie_and_waits_for_features_off_a_gpu(ph
 
 
 def test_predict_copies_a_pinned_batch_as_it_is(sandbox: Sandbox, photos: list[Path]) -> None:
-    labeller = labeldep_cli.load(only(sandbox.folder / "runs", "pets-*scenesnet-adversarial"), device="cpu").labeller
-    for paths in (photos, [photos[0], *photos[2:]]):
-        (decoded,) = decode(Path, [[(path, (0,)) for path in paths]], labeller.side, labeller.rules, 0)
-        with Copies() as copies:
+    run = only(sandbox.folder / "runs", "pets-*scenesnet-adversarial")
+    with simulated_cuda() as device:
+        labeller = labeldep_cli.load(run, device="cuda").labeller
+        for paths in (photos, [photos[0], *photos[2:]]):
+            (decoded,) = decode(Path, [[(path, (0,)) for path in paths]], labeller.side, labeller.rules, 0, pin=True)
+            device.clear()
             found = list(label(labeller, [str(path) for path in paths], decoded))
-        (image, _, alone), *_ = [one for one in copies.asked if one[0].dtype == torch.uint8]
-        assert alone
-        assert [isinstance(one, Skipped) for one in found] == [path == photos[1] for path in paths]
-        if photos[1] not in paths:
-            assert image.data_ptr() == decoded.images.data_ptr(), "a copy of it would not lie in pinned memory"
+            assert [isinstance(one, Skipped) for one in found] == [path == photos[1] for path in paths]
+            assert not device.copies[0].blocking
+            assert photos[1] in paths or device.copies[0].free, "a copy of it would not lie in pinned memory"
 
 
 # Memory

@@ -24,7 +24,7 @@ from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.projects.load_features import load_features
 
 ROW = find_backbone("scenesnet")
-PLAIN, DRAFTED = (ROW.preprocessing(PixelRules(), draft) for draft in (False, True))
+PLAIN, DRAFTED = (ROW.preprocessing(PixelRules(), jpegs) for jpegs in ("full", "draft"))
 
 
 class Photos:

@@ -70,7 +70,7 @@ class Counted:
 
     def __init__(self, monkeypatch, encoder):
         self.images = self.passes = 0
-        decode = seam.decode
+        read_batches = seam.read_batches
 
         def counting(file, batches, *rest, **more):
             def asked():
@@ -78,9 +78,9 @@ class Counted:
                     self.images += len(batch)
                     yield batch
 
-            return decode(file, asked(), *rest, **more)
+            return read_batches(file, asked(), *rest, **more)
 
-        monkeypatch.setattr(seam, "decode", counting)
+        monkeypatch.setattr(seam, "read_batches", counting)
         encoder.register_forward_hook(self._pass)
 
     def _pass(self, *_):

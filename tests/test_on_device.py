@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from on_device import CPU, CUDA, OnDevice, Race, Refused, simulated_cuda
+from on_device import CPU, CUDA, OnDevice, Race, Refused, simulated_cuda, simulated_mps
 from sandbox import Sandbox, make_table
 from test_reproduce import make_features
 from torch import nn
@@ -319,14 +319,19 @@ SMALL = ("--critic-width", 16, "--critic-projection", 8, "--critic-layers", 1)
 RUN_FILES = (LAST, BEST, METRICS, RESULT)
 
 
+MACHINES = {"cpu": nullcontext, "cuda": simulated_cuda, "mps": simulated_mps}
+
+
 class OnBoth(Sandbox):
-    """A workspace whose commands run on the CPU or on the simulated device."""
+    """A workspace whose commands run on the CPU or on a simulated device; with `real`, on the real one."""
+
+    real = False
 
     def on(self, device: str, *words: object, lines: bytes | None = None) -> str:
         """Run a command; its stdout."""
         where = {"LABELDEP_DATA": str(self.folder / "data"), "LABELDEP_RUNS": str(self.folder / "runs")}
         arguments = [str(word) for word in (*words, "--device", device)]
-        with simulated_cuda() if device == "cuda" else nullcontext():
+        with nullcontext() if self.real else MACHINES[device]():
             done = CliRunner().invoke(app, arguments, env=where, input=lines)
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception

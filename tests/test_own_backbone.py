@@ -101,7 +101,7 @@ def test_the_identities_that_stores_and_runs_depend_on_stay() -> None:
     usual = "mean (0.485, 0.456, 0.406), std (0.229, 0.224, 0.225)"
     for name in ("resnet101", "inception_v3", "squeezenet1_1"):
         assert find_backbone(name).preprocessing(PixelRules()) == f"pillow bilinear 224x224 on white, {usual}"
-        drafted = find_backbone(name).preprocessing(PixelRules(), draft=True)
+        drafted = find_backbone(name).preprocessing(PixelRules(), "draft")
         assert drafted == f"JPEG at reduced scale, pillow bilinear 224x224 on white, {usual}"
     scenesnet = find_backbone("scenesnet")
     assert scenesnet.preprocessing(PixelRules()) == f"pillow bilinear 96x96 on white, {usual}"

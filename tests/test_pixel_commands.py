@@ -198,7 +198,7 @@ class TestLooks:
         extract = ("extract", "--dataset", sandbox.table, *BACKBONE, *QUIET)
         with monkeypatch.context() as older:
             older.setattr(
-                Backbone, "preprocessing", lambda row, rules, draft=False: f"bilinear {row.side}x{row.side}, "
+                Backbone, "preprocessing", lambda row, rules, jpegs="full": f"bilinear {row.side}x{row.side}, "
             )
             sandbox.json(*extract)
         again = sandbox.run(*extract)

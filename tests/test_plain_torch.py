@@ -116,7 +116,7 @@ def images(folder, backbone):
     torch.manual_seed(4)
     encoder = Encoder(backbone().eval())
     split = Split("train", tuple(f"{row}.png" for row in range(N)), labels(), space(), folder)
-    return ImageInputs(split, np.arange(N), (), encoder, F, SIDE, USUAL_RULES, 1, 0, CPU, False)
+    return ImageInputs(split, np.arange(N), (), encoder, F, SIDE, USUAL_RULES, 1, 0, CPU, "full", print)
 
 
 def make_step(inputs, config, head="linear", weight=1.0):

@@ -75,7 +75,8 @@ def _device(checkup: Checkup) -> list[str]:
     gpus = [f"{gpu['name']}, {_size(gpu['free'])} of {_size(gpu['total'])} free" for gpu in checkup.device["gpus"]]
     memory = checkup.memory
     return [
-        *(gpus or [f"no GPU that torch can use; CPU with {checkup.device['cpu']}"]),
+        *(gpus or [f"no CUDA GPU that torch can use; CPU with {checkup.device['cpu']}"]),
+        *(["Apple's GPU, which only --device mps takes"] if checkup.device["mps"] else []),
         f"RAM {_size(memory['available'])} of {_size(memory['total'])} free; "
         f"/dev/shm {_size(memory['shm_free'])} of {_size(memory['shm_total'])} free",
     ]

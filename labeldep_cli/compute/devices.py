@@ -16,16 +16,18 @@ def pick_device(name: str) -> torch.device:
     """Resolve `--device`.
 
     Args:
-        name: auto (a GPU if there is one), cpu, cuda or cuda:N. If several processes run on a machine (torchrun,
-            SLURM), auto and cuda give each process its own GPU, whether all GPUs are visible to the process or only
-            its own. `join` raises an error if two processes would share a GPU.
+        name: auto (a CUDA GPU if there is one), cpu, cuda, cuda:N, or mps for Apple's GPU. If several processes run on
+            a machine (torchrun, SLURM), auto and cuda give each process its own GPU, whether all GPUs are visible to
+            the process or only its own. `join` raises an error if two processes would share a GPU.
 
     Raises:
         LabeldepError: the device does not exist on this machine.
     """
     kind, _, index = name.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (":" in name and not (kind == "cuda" and index.isdigit())):
-        raise LabeldepError(f"there is no device {name!r}", "Name auto, cpu, cuda or cuda:N.")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (":" in name and not (kind == "cuda" and index.isdigit())):
+        raise LabeldepError(f"there is no device {name!r}", "Name auto, cpu, cuda, cuda:N or mps.")
+    if kind == "mps":
+        return _apple_gpu()
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     index = index or str(local_rank() % max(count, 1))
     if kind == "cuda" and int(index) >= count:
@@ -35,13 +37,26 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cpu") if count == 0 or kind == "cpu" else torch.device("cuda", int(index))
 
 
+def _apple_gpu() -> torch.device:
+    """The GPU of a Mac (Metal Performance Shaders).
+
+    Raises:
+        LabeldepError: there is none, or this torch cannot use it.
+    """
+    if torch.backends.mps.is_available():
+        return torch.device("mps", 0)
+    why = "torch finds no GPU of Apple" if torch.backends.mps.is_built() else "this torch is built without it"
+    raise LabeldepError(f"there is no device 'mps' here: {why}", "Use --device cpu, or --device auto.")
+
+
 def set_up_device(device: torch.device) -> None:
     """Make torch's results on a device reproducible, and make it the current device. For commands only.
 
     `labeldep_cli.load` does not call this: in a user's own Python process these global settings belong to the user.
 
     Args:
-        device: the device to compute on. Nothing changes for a CPU, whose results are reproducible anyway.
+        device: the device to compute on. Nothing changes for a CPU, whose results are reproducible anyway, nor for
+            Apple's GPU, for which torch has no such settings.
     """
     if device.type != "cuda":
         return

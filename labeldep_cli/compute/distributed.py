@@ -141,6 +141,11 @@ def join(device: torch.device) -> World:
     global _joined
     if not dist.is_available() or int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return ALONE
+    if device.type == "mps":
+        raise LabeldepError(
+            "several processes cannot compute together on Apple's GPU (--device mps)",
+            "Run the command without torchrun, or use --device cpu.",
+        )
     if _joined is None:
         with _peer_errors():
             _joined = _connect(device)

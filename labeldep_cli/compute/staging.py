@@ -8,6 +8,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from labeldep_cli.compute.transfer import copies_ahead
+
 _SLOTS = 4
 """Number of buffers, used in rotation: the host can be this many updates ahead of the device. With the default settings
 an iteration has four updates."""
@@ -23,7 +25,8 @@ class Staging:
     device's current stream runs after the copy. A buffer is reused only after an event reports that its last copy has
     ended. There are several buffers, so this wait is usually over before it starts.
 
-    For a CPU nothing is copied: the result is the same tensors.
+    For a CPU nothing is copied: the result is the same tensors. Other devices get one copy for each tensor, and the
+    host waits for it.
 
     Args:
         device: the destination.
@@ -40,8 +43,8 @@ class Staging:
 
     def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The same tensors on the device."""
-        if self.device.type == "cpu":
-            return list(tensors)
+        if not copies_ahead(self.device):
+            return [tensor.to(self.device) for tensor in tensors]
         slot = self._slots[self._calls % _SLOTS]
         self._calls += 1
         on_device = slot.pack(tensors).to(self.device, non_blocking=True)

@@ -11,15 +11,18 @@ from labeldep_cli.config.choices import (
     CriticKind,
     CriticName,
     DecisionKind,
+    DecodeOn,
     EvalDecisionKind,
     ExportFormat,
     HeadKind,
+    Jpegs,
     LabelReduction,
     Loss,
     Precision,
     Sampling,
     Selection,
 )
+from labeldep_cli.config.cores import usable_cores
 from labeldep_cli.config.importing import ImportConfig, Meaning
 from labeldep_cli.config.place import (
     DRAW,
@@ -33,7 +36,6 @@ from labeldep_cli.config.place import (
     Scope,
     Source,
     Workspace,
-    usable_cores,
 )
 from labeldep_cli.config.reading import read_size
 from labeldep_cli.config.settings import Setting, changed, flags_of, like, pick, setting, settings_of
@@ -70,6 +72,7 @@ __all__ = [
     "CriticName",
     "DecisionConfig",
     "DecisionKind",
+    "DecodeOn",
     "DownloadConfig",
     "EvalConfig",
     "EvalDecisionKind",
@@ -77,6 +80,7 @@ __all__ = [
     "ExtractConfig",
     "HeadKind",
     "ImportConfig",
+    "Jpegs",
     "LabelReduction",
     "Loss",
     "Machine",

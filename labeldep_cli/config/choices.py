@@ -27,6 +27,10 @@ DEFAULT_HEAD: HeadKind = "linear"
 ExportFormat = Literal["onnx", "torch"]
 DEFAULT_EXPORT_FORMAT: ExportFormat = "onnx"
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+DecodeOn = Literal["cpu", "gpu"]
+"""Where JPEGs are decoded: `--decode`."""
+Jpegs = Literal["full", "draft", "gpu"]
+"""How JPEGs are decoded: by Pillow at full scale, by Pillow at reduced scale (`--draft`), or by nvJPEG on a GPU."""
 TUNED = ("tuned", "tuned-per-label")
 """Thresholds that are tuned on val and stored in the checkpoint."""
 

@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from labeldep_cli.config.choices import DEFAULT_BACKBONE, PAPER_BACKBONES, Precision
+from labeldep_cli.config.choices import DEFAULT_BACKBONE, PAPER_BACKBONES, DecodeOn, Jpegs, Precision
+from labeldep_cli.config.cores import usable_cores
 from labeldep_cli.config.reading import read_colour, read_size, read_value_range
 from labeldep_cli.config.settings import like, setting
 
@@ -162,27 +163,26 @@ class Source:
     )
 
 
-def usable_cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-
-
 @dataclass(frozen=True)
 class Machine:
     """The device, the decoding processes and the limits of a command.
 
     Attributes:
-        workers: None for one per core, at most 8. The processes that torchrun has started on this machine share the
-            cores. 0 decodes in the main process.
+        workers: None for one per usable core. The processes that torchrun has started on this machine share the cores.
+            0 decodes in the main process.
         max_memory: bytes for the cached features of all splits that a command keeps; None for no limit.
     """
 
-    device: str = setting("auto", "Device to compute on: auto, cpu, cuda or cuda:N.")
+    device: str = setting(
+        "auto",
+        "Device to compute on: auto (a CUDA GPU if there is one), cpu, cuda, cuda:N, or mps (Apple's GPU; not tried "
+        "yet on a real one).",
+    )
     workers: int | None = setting(
         None,
         "Number of processes that decode images; 0: decode in the main process.",
         min=0,
-        default_text="one per core, at most 8",
+        default_text="one per usable core; fewer where shared memory is short",
     )
     max_skipped: float = setting(0.01, "Share of unreadable images above which the command stops.", min=0.0, max=1.0)
     max_memory: int | None = setting(
@@ -199,7 +199,7 @@ class Machine:
         """The number of decoding processes."""
         if self.workers is not None:
             return self.workers
-        return min(max(usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1), 8)
+        return max(usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
 
 
 @dataclass(frozen=True)
@@ -249,6 +249,7 @@ class ExtractConfig:
         views: 1 is the test transform alone.
         precision: auto is float16 on a GPU, since features are stored in float16.
         draft: the scales are 1, 1/2, 1/4 and 1/8.
+        decode: what a GPU cannot decode, and images of other formats, are decoded by the CPU.
         group: number of images that pass the backbone together and are written together. It is fixed, so that an
             extraction that was killed and resumed computes the same bytes.
     """
@@ -271,4 +272,24 @@ class ExtractConfig:
         flag="--draft/--no-draft",
         default_text="as in the existing cache, else no",
     )
+    decode: DecodeOn | None = setting(
+        None,
+        "Where JPEGs are decoded: cpu; gpu: by nvJPEG, only with a CUDA device (not tried yet on a real one).",
+        default_text="as in the existing cache, else cpu",
+    )
     group: int = 32
+
+    @property
+    def jpegs(self) -> Jpegs:
+        """How JPEGs are decoded for a new store."""
+        return "gpu" if self.decode == "gpu" else "draft" if self.draft else "full"
+
+    def allows(self, jpegs: Jpegs) -> bool:
+        """Whether a store with JPEGs decoded like this is one that the flags ask for."""
+        drafted = self.draft is None or self.draft == (jpegs == "draft")
+        return drafted and (self.decode is None or (self.decode == "gpu") == (jpegs == "gpu"))
+
+    @staticmethod
+    def of(jpegs: Jpegs) -> ExtractConfig:
+        """The settings that ask for JPEGs decoded like this."""
+        return ExtractConfig(draft=jpegs == "draft", decode="gpu" if jpegs == "gpu" else "cpu")

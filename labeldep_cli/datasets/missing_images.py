@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from labeldep_cli.datasets.doubts.doubt import TO_IMPORT, Answer, Doubt
 from labeldep_cli.datasets.image_file import IMAGE_SUFFIXES
 from labeldep_cli.datasets.split import Dataset
+from labeldep_cli.files import expand_home
 
 _MOST_FOLDERS = 200
 """Folders that are searched for an image."""
@@ -96,7 +97,7 @@ def _spellings(path: str) -> Iterator[tuple[str, str]]:
         path = path.replace("\\", "/")
         yield "paths have backslashes", path
     if path.startswith("~"):
-        yield "paths begin with ~", str(Path(path).expanduser())
+        yield "paths begin with ~", str(expand_home(Path(path)))
     if "%" in path:
         yield "paths are encoded as in a URL", unquote(path)
     parts = Path(unquote(path.partition("://")[2]) if "://" in path else path).parts

@@ -176,7 +176,7 @@ def _chosen(posterior: SetPosterior, rule: DecisionKind, temperature: float) -> 
     same = (posterior.sets == chosen[:, None]).all(dim=2)  # [N, K], found once for all temperatures
 
     def at(temperature: float) -> NDArray[np.float64]:
-        p: NDArray[np.float64] = (posterior.probabilities(temperature) * same).sum(dim=1).double().cpu().numpy()
+        p: NDArray[np.float64] = (posterior.probabilities(temperature) * same).sum(dim=1).cpu().double().numpy()
         return p
 
     return Decided(chosen.cpu().numpy(), at(temperature), at)

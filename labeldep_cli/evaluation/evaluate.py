@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labeldep_cli.compute.distributed import ALONE, World
+from labeldep_cli.errors import DatasetError
 from labeldep_cli.evaluation.metrics import ApVariant, Scores, score
 from labeldep_cli.evaluation.posterior import SetPosterior, joined, own_posterior
 from labeldep_cli.evaluation.thresholds import tune, tune_per_label
+from labeldep_cli.features.reasons import Reason
 from labeldep_cli.inputs.batches import Inputs, in_order
 from labeldep_cli.models.encoder import pooled
 from labeldep_cli.models.generator import Generator
@@ -59,8 +61,20 @@ def row_blocks(table: NDArray[Any]) -> Iterator[slice]:
 
 @torch.inference_mode()
 def collect_features(inputs: Inputs) -> Tensor:
-    """The critic's image features of all rows with the test transform, float32 [N, F]."""
-    return torch.cat([pooled(inputs.encoder(batch.x).float()) for batch in in_order(inputs)])
+    """The critic's image features of all rows with the test transform, float32 [N, F].
+
+    Raises:
+        DatasetError: those of an image are not finite: no set could be told from another. Stored features always are.
+    """
+    z = torch.cat([pooled(inputs.encoder(batch.x).float()) for batch in in_order(inputs)])
+    finite = z.isfinite().all(dim=1)
+    if not finite.all():
+        path = inputs.paths[int(finite.int().argmin())]
+        raise DatasetError(
+            f"{path}: {Reason.NOT_FINITE.text}",
+            "Extract features first (labeldep extract): they leave such images out, and so does full mode then.",
+        )
+    return z
 
 
 def evaluate(

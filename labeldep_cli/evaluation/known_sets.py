@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from labeldep_cli.compute.transfer import in_double
 from labeldep_cli.evaluation.posterior import SetPosterior, independent, joined
 from labeldep_cli.evaluation.rerank import BUDGET
 from labeldep_cli.models.kernel_critic import KernelCritic
@@ -96,8 +97,8 @@ def pool_weights(critic: KernelCritic, logits: Tensor, similarities: Tensor, lab
         labels: int8 [N, L]; -1 where unknown.
     """
     by_critic, by_generator, true = _known_rows(critic, logits, similarities, labels)
-    theory = torch.tensor([1.0, 0.0], dtype=torch.float64, device=logits.device)
-    roots = torch.tensor([1.0, _START], dtype=torch.float64, device=logits.device, requires_grad=True)
+    theory = by_critic.new_tensor([1.0, 0.0])
+    roots = by_critic.new_tensor([1.0, _START]).requires_grad_()
     optimizer = torch.optim.LBFGS([roots], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
@@ -123,10 +124,11 @@ def _known_rows(
     Returns:
         float64 [M, S], float64 [M, S], bool [M, S]; M may be 0.
     """
-    sets = critic.sets.double()
+    sets = in_double(critic.sets)
     most = max(_KEPT // len(sets), 1)
     rows = torch.arange(len(labels), device=labels.device)[:: max(-(-len(labels) // most), 1)]
     agrees = agreeing(critic.sets, labels[rows])
     kept = agrees.any(dim=1) & (labels[rows] >= 0).any(dim=1)
     rows, true = rows[kept], agrees[kept]
-    return critic.score_known(similarities[rows]).double(), logits[rows].double() @ sets.T, true
+    by_critic = in_double(critic.score_known(similarities[rows]))
+    return by_critic, in_double(logits[rows]) @ sets.T, true.to(by_critic.device)

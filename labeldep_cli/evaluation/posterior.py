@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
+from labeldep_cli.compute.transfer import in_double
 from labeldep_cli.evaluation.candidates import most_probable_sets
 from labeldep_cli.models.generator import Generator
 
@@ -96,5 +97,5 @@ def independent_log_probability(logits: Tensor, sets: Tensor, temperature: float
 
 def _log_left(log_p: Tensor) -> Tensor:
     """The log of 1 minus the summed probabilities [N, K]; -inf where they sum to 1, up to rounding."""
-    left = 1 - log_p.double().exp().sum(dim=1)
-    return left.where(left > _ROUNDING, 0.0).log().to(log_p.dtype)
+    left = 1 - in_double(log_p).exp().sum(dim=1)
+    return left.where(left > _ROUNDING, 0.0).log().to(log_p)

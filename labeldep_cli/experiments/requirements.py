@@ -165,8 +165,8 @@ def require_start(start: Run, project: Project, full: bool, folder: Path) -> Non
 def _remedy(start: Run, project: Project) -> str:
     """How to make the preprocessing of a project that of a run; a run of an older version has another one for good."""
     likewise = replace(project.source, value_range=start.rules.value_range, background=start.rules.background)
-    changed = replace(project, source=likewise, extraction=ExtractConfig(draft=start.draft))
-    if changed.images[0].preprocessing(start.rules, start.draft) == start.facts["preprocessing"]:
+    changed = replace(project, source=likewise, extraction=ExtractConfig.of(start.jpegs))
+    if changed.images[0].preprocessing(start.rules, start.jpegs) == start.facts["preprocessing"]:
         return f"Run: {changed.extract_command} --fresh"
     words = ["labeldep", start.config["command"], "--config", str(start.folder / CONFIG), "--fresh"]
     return f"An older version has trained it: train it again.\n{shlex.join(words)}"

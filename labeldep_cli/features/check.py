@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from labeldep_cli.compute.shared_memory import usable_processes
 from labeldep_cli.datasets.image_file import ImageFile, size_of
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import DatasetError
@@ -96,6 +97,7 @@ def read_all(listed: Sequence[ListedImage], rules: PixelRules, workers: int, rep
     tasks = [(image.file, image.size != 0 and sizes[image.size] > 1) for image in existing]
     groups = [tasks[start : start + _GROUP] for start in range(0, len(tasks), _GROUP)]
     read: list[ReadImage] = []
+    workers = usable_processes(min(workers, len(groups)), reporter.note)
     with _reading(groups, rules, workers) as results, reporter.bar("checking images", len(listed), "images") as bar:
         bar.advance(len(listed) - len(existing))
         for group in results:
@@ -113,7 +115,6 @@ def _reading(
 
     The pool starts before the caller shows a progress bar, because a bar runs a thread.
     """
-    workers = min(workers, len(groups))
     read_group = partial(_read_group, rules)
     if workers == 0:
         yield map(read_group, groups)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from labeldep_cli.features.views import RESIZED, cut
 from labeldep_cli.progress import Bar
 
 _SCANNED = 32
+
+AHEAD = 2
+"""Number of batches that a worker is given in advance."""
 
 Row = TypeVar("Row")
 """What identifies an image for the caller of `decode`: a row number, or a path."""
@@ -61,10 +64,16 @@ class Decoded:
         return Decoded(self.images.pin_memory(), self.reasons, self.identities)
 
 
-_ReadImage = tuple[NDArray[np.uint8] | None, int, Identity | None]
+ReadImage = tuple[NDArray[np.uint8] | None, int, Identity | None]
+"""The views of an image, None if it cannot be used; its `Reason` or 0; and its identity."""
+
+Made = TypeVar("Made")
+"""What becomes of a batch of items."""
 
 
-class _Images(Dataset[_ReadImage], Generic[Row]):
+class Images(Dataset[ReadImage], Generic[Row]):
+    """Reads and decodes an item in a worker; the arguments are those of `decode`."""
+
     def __init__(
         self, file: Callable[[Row], ImageFile], side: int, rules: PixelRules, draft: bool, identify: bool
     ) -> None:
@@ -74,7 +83,8 @@ class _Images(Dataset[_ReadImage], Generic[Row]):
         self.draft = draft
         self.identify = identify
 
-    def __getitem__(self, item: Item[Row]) -> _ReadImage:
+    def __getitem__(self, item: Item[Row]) -> ReadImage:
+        """Its views, or the reason why there are none."""
         row, views = item
         file = self.file(row)
         identity = None
@@ -103,7 +113,8 @@ class _Images(Dataset[_ReadImage], Generic[Row]):
         )
 
 
-def _collate(items: list[_ReadImage]) -> Decoded:
+def collated(items: list[ReadImage]) -> Decoded:
+    """A batch of items."""
     reasons = torch.tensor([reason for _, reason, _ in items], dtype=torch.int64)
     identities = tuple(identity for _, _, identity in items)
     good = next((image for image, _, _ in items if image is not None), None)
@@ -120,8 +131,8 @@ def decode_here(
     file: Callable[[Row], ImageFile], batch: Sequence[Item[Row]], side: int, rules: PixelRules, draft: bool = False
 ) -> Decoded:
     """Decode one batch in this process, immediately; the arguments are those of `decode`."""
-    images = _Images(file, side, rules, draft, identify=False)
-    return _collate([images[item] for item in batch])
+    images = Images(file, side, rules, draft, identify=False)
+    return collated([images[item] for item in batch])
 
 
 def decode(
@@ -133,19 +144,21 @@ def decode(
     pin: bool = False,
     draft: bool = False,
     identify: bool = False,
+    ahead: int = AHEAD,
 ) -> Iterator[Decoded]:
     """Decode batches of images, ahead of their use and in the given order.
 
     Args:
         file: gives the image file of a row; sent to the workers, so it must be picklable.
         batches: the rows and views of each batch; all items of a batch have the same number of views. May be endless.
-            It is read ahead: two batches for each worker, and one more before a finished batch is yielded.
+            It is read ahead: `ahead` batches for each worker, and one more before a finished batch is yielded.
         side: height and width of a view in pixels.
         rules: how pixels become 8-bit RGB.
         workers: number of processes; 0 decodes in this one.
         pin: put batches into page-locked memory, for a GPU.
         draft: decode JPEGs at the smallest scale that is at least as large as needed.
         identify: also return the `Identity` of each image.
+        ahead: number of batches that a worker is given in advance.
 
     Yields:
         One `Decoded` for each batch. An unreadable image has a reason and zero pixels there; it raises no error.
@@ -153,13 +166,30 @@ def decode(
     Raises:
         StorageError: a decoding process was killed, which happens when memory runs out.
     """
+    return in_workers(Images(file, side, rules, draft, identify), collated, batches, workers, pin, ahead)
+
+
+def in_workers(
+    items: Dataset[Any],
+    collate: Callable[[list[Any]], Made],
+    batches: Iterable[Sequence[Item[Row]]],
+    workers: int,
+    pin: bool,
+    ahead: int,
+) -> Iterator[Made]:
+    """Make batches of items in worker processes, ahead of their use and in order; arguments as those of `decode`.
+
+    Raises:
+        StorageError: a worker was killed.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's advice on the number of workers: the user chooses it
         loader = DataLoader(
-            _Images(file, side, rules, draft, identify),
+            items,
             batch_sampler=_BatchSampler(batches),
             num_workers=workers,
-            collate_fn=_collate,
+            prefetch_factor=ahead if workers else None,
+            collate_fn=collate,
             pin_memory=pin,
             worker_init_fn=leave_to_parent,
             # Forked workers end when their parent is killed, and do not import torch again. The default of Python 3.14

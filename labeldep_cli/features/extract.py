@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from labeldep_cli.compute.transfer import copies_ahead, to_device
+from labeldep_cli.config import Jpegs
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.cache import skipped_rows
-from labeldep_cli.features.decode import Decoded, Identity, decode
+from labeldep_cli.features.decode import Decoded, Identity
 from labeldep_cli.features.pixel_rules import USUAL_RULES, PixelRules
+from labeldep_cli.features.reading import read_batches
 from labeldep_cli.features.reasons import ABSENT, Reason
 from labeldep_cli.features.store.known_files import KnownFiles
 from labeldep_cli.features.store.segment import CONTENT, Part
@@ -145,7 +148,8 @@ def extract_rows(
     limit: SkipLimit,
     device: torch.device,
     bar: Bar,
-    draft: bool = False,
+    jpegs: Jpegs,
+    note: Callable[[str], None],
 ) -> ExtractionResult:
     """Encode images and append their features to a store.
 
@@ -168,7 +172,8 @@ def extract_rows(
         limit: how many images may be unreadable.
         device: the encoder's device.
         bar: advanced by one for each row.
-        draft: decode JPEGs at reduced scale.
+        jpegs: how JPEGs are decoded.
+        note: takes notes.
 
     Raises:
         DatasetError: too many images are unreadable; rows that are written stay.
@@ -180,10 +185,9 @@ def extract_rows(
     reasons = reasons.copy()
     contents = np.zeros(len(rows), CONTENT)
     pace, timed_from = Pace(), 0.0
-    on_gpu = device.type == "cuda"
-    images = decode(split.file, batches, side, rules, workers, on_gpu, draft, identify=True)
+    images = read_batches(split.file, batches, side, rules, jpegs, workers, device, note, identify=True)
     encoded = (_encode(encoder, decoded, device, group) for decoded in images)
-    for start, done in zip(starts, _ahead(encoded) if on_gpu else encoded, strict=True):
+    for start, done in zip(starts, _ahead(encoded) if copies_ahead(device) else encoded, strict=True):
         features, skipped = done.read((len(views), *shape))
         group_rows = rows[start : start + len(skipped)]
         for k, identity in enumerate(done.identities):
@@ -231,7 +235,7 @@ class _Encoded:
     Attributes:
         features: float16 [B, *] for each view; on the CPU when the copy has ended.
         reasons: int [B]; 0 for a good image, else a `Reason`.
-        copied: the event that marks the end of the copy from a GPU; None on a CPU.
+        copied: the event that marks the end of a copy that was not waited for; None for one that was.
         identities: of each image.
     """
 
@@ -259,18 +263,18 @@ class _Encoded:
 
 @torch.inference_mode()
 def _encode(encoder: nn.Module, decoded: Decoded, device: torch.device, group: int) -> _Encoded:
-    """Encode a group. On a GPU this only starts the work, so that it runs while the CPU goes on."""
+    """Encode a group. On CUDA this only starts the work, so that it runs while the CPU goes on."""
     if decoded.reasons.all():
         return _Encoded((), decoded.reasons, None, decoded.identities)
     features = []
-    on_gpu = device.type == "cuda"  # other devices have no event for the end of a copy
+    ahead = copies_ahead(device)
     n = len(decoded.reasons)
     for view in range(decoded.images.shape[1]):  # one view at a time: memory does not grow with their number
-        images = decoded.images[:, view].to(device, non_blocking=True)
+        images = to_device(decoded.images[:, view], device)
         if n < group:
             images = torch.cat([images, images.new_zeros(group - n, *images.shape[1:])])
-        features.append(encoder(images)[:n].half().to("cpu", non_blocking=on_gpu))
-    if not on_gpu:
+        features.append(encoder(images)[:n].half().to("cpu", non_blocking=ahead))
+    if not ahead:
         return _Encoded(features, decoded.reasons, None, decoded.identities)
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record(torch.cuda.current_stream(device))

@@ -239,11 +239,18 @@ _UPRIGHT: Mapping[float, Image.Transpose] = {
 _ORIENTATION = 0x0112
 
 
-def _upright(decoded: Image.Image, opened: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation. Pillow's exif_transpose also rewrites the tags, and fails if one is damaged."""
+def orientation_of(opened: Image.Image) -> int:
+    """The EXIF orientation of an opened image, 1..8; 1, upright, if it has none or a damaged one."""
     try:
         orientation = opened.getexif().get(_ORIENTATION)
     except Exception:  # the pixels may be good even if the tags are damaged
-        orientation = None
-    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int | float) else None  # some write 6.0
+        return 1
+    if isinstance(orientation, int | float) and orientation in _UPRIGHT:  # some write 6.0
+        return int(orientation)
+    return 1
+
+
+def _upright(decoded: Image.Image, opened: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation. Pillow's exif_transpose also rewrites the tags, and fails if one is damaged."""
+    turn = _UPRIGHT.get(orientation_of(opened))
     return decoded if turn is None else decoded.transpose(turn)

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets.image_file import IMAGE_SUFFIXES
+from labeldep_cli.files import expand_home
 
 
 class ImageFinder:
@@ -101,7 +102,7 @@ def _spellings(name: str) -> Iterator[str]:
     if "%" in plain:
         yield unquote(plain)
     if plain.startswith("~"):
-        yield str(Path(plain).expanduser())
+        yield str(expand_home(Path(plain)))
 
 
 def _shared_end(one: PurePosixPath, other: Path) -> int:

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from labeldep_cli.compute.staging import Staging
-from labeldep_cli.config import ExtractConfig
+from labeldep_cli.compute.transfer import to_device
+from labeldep_cli.config import ExtractConfig, Jpegs
 from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.datasets.split import Skipped, Split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.cache import CacheRows, FeatureCache
-from labeldep_cli.features.decode import Decoded, Item, decode
+from labeldep_cli.features.decode import Decoded, Item
 from labeldep_cli.features.pixel_rules import PixelRules
+from labeldep_cli.features.reading import read_batches
 from labeldep_cli.features.reasons import Reason
 from labeldep_cli.inputs.batches import Batch, Blocks, Request, staged
 from labeldep_cli.models.encoder import pooled
@@ -37,7 +39,8 @@ class ImageInputs:
         n_views: number of views that training can draw from.
         workers: number of decoding processes.
         device: the device of batches.
-        draft: whether to decode JPEGs at reduced scale.
+        jpegs: how JPEGs are decoded.
+        note: takes notes.
     """
 
     batch = ExtractConfig.group
@@ -55,7 +58,8 @@ class ImageInputs:
         n_views: int,
         workers: int,
         device: torch.device,
-        draft: bool,
+        jpegs: Jpegs,
+        note: Callable[[str], None],
     ) -> None:
         kept = split if len(usable) == len(split) else split.subset(split.name, usable)
         self.paths: Sequence[str] = kept.paths
@@ -71,7 +75,8 @@ class ImageInputs:
         self._side = side
         self._rules = rules
         self._workers = workers
-        self._draft = draft
+        self._jpegs: Jpegs = jpegs
+        self._note = note
         self._cached: CacheRows | None = None
         self._staging = Staging(device)
 
@@ -96,11 +101,11 @@ class ImageInputs:
                 for request in filter(self._is_decoded, update):
                     yield [(int(row), (int(view),)) for row, view in zip(request.rows, request.views, strict=True)]
 
-        on_gpu = self.device.type == "cuda"
+        how = (self._side, self._rules, self._jpegs, self._workers, self.device, self._note)
         decoded: deque[Decoded] = deque()
         # Batches without images are not sent to the workers. Workers take batches in rotation, so one worker could get
         # most of the images.
-        for images in decode(self._file, items(), self._side, self._rules, self._workers, on_gpu, self._draft):
+        for images in read_batches(self._file, items(), *how):
             decoded.append(images)
             while pending and len(decoded) >= sum(map(self._is_decoded, pending[0])):
                 yield self._batches(pending.popleft(), decoded)
@@ -116,7 +121,7 @@ class ImageInputs:
         batches = []
         for request, on_device in zip(update, staged(update, self._staging), strict=True):
             x = self._images(request, decoded.popleft()) if self._is_decoded(request) else torch.empty(0)
-            x = x.to(self.device, non_blocking=True)
+            x = to_device(x, self.device)
             y = self.device_labels[on_device.rows].to(dtype)
             z = self._stored_z(request)
             batches.append(Batch(x, y, on_device.rows, on_device.global_batch_size, z, on_device.draws))

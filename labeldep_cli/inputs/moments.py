@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from labeldep_cli.compute.transfer import in_double
 from labeldep_cli.inputs.batches import Inputs, in_order
 from labeldep_cli.models.standardizing import Moments
 
@@ -14,12 +15,14 @@ class RunningMoments:
 
     def __init__(self) -> None:
         self.count = 0
+        self.device = torch.device("cpu")  # of the last rows
         self.mean = torch.zeros(())
         self.squares = torch.zeros(())  # summed squared distances from the mean
 
     def add(self, block: Tensor) -> None:
         """Add rows [B, F]."""
-        rows = block.double()
+        self.device = block.device
+        rows = in_double(block)
         mean = rows.mean(dim=0)
         self.count += len(rows)
         apart, share = mean - self.mean.to(mean), len(rows) / self.count
@@ -34,7 +37,8 @@ class RunningMoments:
         """
         scale = (self.squares / self.count).sqrt()
         constant = scale <= self.mean.abs() * torch.finfo(torch.float32).eps
-        return Moments(self.mean.float(), torch.where(constant, 1.0, scale).float())
+        of_moments = (self.mean.float(), torch.where(constant, 1.0, scale).float())
+        return Moments(*(value.to(self.device) for value in of_moments))
 
 
 @torch.no_grad()

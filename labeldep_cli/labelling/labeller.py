@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from labeldep_cli.compute.devices import pick_device
-from labeldep_cli.config import DecisionConfig, Machine, Precision
+from labeldep_cli.compute.transfer import to_device
+from labeldep_cli.config import DecisionConfig, Jpegs, Machine, Precision
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.evaluation.decisions import Decision, Outputs
 from labeldep_cli.evaluation.evaluate import probabilities
@@ -66,6 +67,11 @@ class Labeller:
     device: torch.device
     limit: float | None = None
 
+    @property
+    def jpegs(self) -> Jpegs:
+        """How JPEGs are decoded: as for the run; by the CPU if a GPU decoded them there, and this device is none."""
+        return "full" if self.run.jpegs == "gpu" and self.device.type != "cuda" else self.run.jpegs
+
     @torch.inference_mode()
     def label(self, images: Tensor) -> Labelled:
         """Label images that went through the test transform (`features.views.cut`, view 0), or ready features.
@@ -77,8 +83,7 @@ class Labeller:
             Probabilities, sets and confidences. An image whose features are not finite in this run's precision gets
             NaN and the empty set; extraction leaves such images out.
         """
-        # The copy need not block: the results' copy to the CPU waits for it.
-        on_device = images.to(self.device, non_blocking=True)
+        on_device = to_device(images, self.device)  # the results' copy to the CPU waits for it
         features = self.generator.features(on_device)
         finite = _finite(features)
         p = np.full((len(finite), len(self.run.space)), np.nan)
@@ -163,6 +168,11 @@ def open_labeller(
         if isinstance(generator.encoder, Encoder):
             generator.encoder = InferenceEncoder(generator.encoder)
     rules = _rules(run, value_range, reporter)
+    if run.jpegs == "gpu" and device.type != "cuda":
+        reporter.note(
+            f"{run.folder} was trained on JPEGs decoded by a GPU: the CPU decodes them a little differently, and so "
+            "do probabilities differ"
+        )
     return Labeller(run, generator, frozen, decision_of(decision, run, device), row.side, rules, device)
 
 

@@ -19,7 +19,8 @@ from labeldep_cli.config import DecisionConfig, DecisionKind, Machine, Workspace
 from labeldep_cli.config.reading import read_value_range
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.deep import NoValueRange
-from labeldep_cli.features.images import UnreadableImage, as_rgb, read_image
+from labeldep_cli.features.images import as_rgb
+from labeldep_cli.features.reading import read_here
 from labeldep_cli.features.reasons import Reason
 from labeldep_cli.features.views import cut
 from labeldep_cli.labelling.labeller import Labelled, Labeller, open_features_labeller, open_labeller
@@ -147,13 +148,13 @@ class Model:
                     f"{_description(image)}: {Reason.BROKEN.text}", "Leave it out, or mend the file."
                 ) from error
         elif isinstance(image, str | PathLike):
-            try:
-                at_least = self.side if self.labeller.run.draft else None
-                rgb = read_image(Path(image), self.labeller.rules, at_least)
-            except UnreadableImage as unreadable:
-                if unreadable.reason == Reason.NO_VALUE_RANGE:
-                    raise _no_value_range(image) from None
-                raise DatasetError(f"{image}: {unreadable.reason.text}", "Leave it out, or mend the file.") from None
+            how = (self.labeller.side, self.labeller.rules, self.labeller.jpegs, self.labeller.device)
+            decoded = read_here(Path, [(image, (0,))], *how)
+            if reason := int(decoded.reasons[0]):
+                if reason == Reason.NO_VALUE_RANGE:
+                    raise _no_value_range(image)
+                raise DatasetError(f"{image}: {Reason(reason).text}", "Leave it out, or mend the file.")
+            return decoded.images[0, 0].cpu()
         else:
             raise TypeError(f"{type(image).__name__}: predict takes paths and PIL images; call the model on tensors")
         return torch.from_numpy(cut(rgb, (0,), self.labeller.side)[0])
@@ -183,7 +184,7 @@ def load(
         non_empty: an empty set becomes its most probable label.
         weights: path of the backbone's weights; it replaces the path that the run recorded.
         value_range: "LOW,HIGH", the darkest and brightest value of pixels with more than 8 bits, if the run has none.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N or mps.
         runs_dir: the folder of the runs.
 
     Raises:

@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from labeldep_cli.datasets.image_file import ImageFile, InMemory
-from labeldep_cli.features.decode import decode_here
+from labeldep_cli.features.reading import read_here
 from labeldep_cli.labelling.labeller import Labeller
 from labeldep_cli.labelling.paths import BATCH
 from labeldep_cli.labelling.prediction import label, record
@@ -119,6 +119,7 @@ def _labelled(
     labeller: Labeller, paths: Sequence[str], files: Sequence[ImageFile], everything: bool
 ) -> Iterator[dict[str, Any]]:
     items = [(k, (0,)) for k in range(len(files))]
-    decoded = decode_here(files.__getitem__, items, labeller.side, labeller.rules, labeller.run.draft)
+    how = (labeller.side, labeller.rules, labeller.jpegs, labeller.device)
+    decoded = read_here(files.__getitem__, items, *how)
     for prediction in label(labeller, paths, decoded):
         yield record(prediction, everything)

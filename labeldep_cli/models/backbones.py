@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labeldep_cli.config import Jpegs
 from labeldep_cli.errors import BackboneError, nearest
+from labeldep_cli.features.jpegs import WORDS
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.views import SIDE
 
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-DRAFTED = "JPEG at reduced scale, "
-"""The beginning of `Backbone.preprocessing` with `draft`."""
 
 Channels = tuple[float, float, float]
 """One number for red, green and blue."""
@@ -88,15 +87,15 @@ class Backbone:
         if self.feature_dim is None and not self.has_classifier:
             raise ValueError(f"{self.name} has no classifier to take its feature width from: set feature_dim")
 
-    def preprocessing(self, rules: PixelRules, draft: bool = False) -> str:
+    def preprocessing(self, rules: PixelRules, jpegs: Jpegs = "full") -> str:
         """The preprocessing of images before the backbone, in words; part of every store's identity.
 
         Args:
             rules: how image files become 8-bit RGB.
-            draft: whether JPEGs are decoded at reduced scale.
+            jpegs: how JPEGs are decoded.
         """
         text = f"pillow bilinear {self.side}x{self.side} {rules.words}, mean {self.mean}, std {self.std}"
-        return f"{DRAFTED}{text}" if draft else text
+        return f"{WORDS[jpegs]}{text}"
 
 
 def _scenesnet() -> nn.Module:

@@ -52,7 +52,10 @@ class Encoder(nn.Module):
 
     def normalised(self, images: Tensor) -> Tensor:
         """Normalise 8-bit images in one pass: (x / 255 - mean) / std."""
-        return torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)
+        maps = images.to(self.scale.dtype)
+        if layout_on(images.device) == torch.contiguous_format:  # decoded images lie channels last
+            maps = maps.contiguous()
+        return torch.addcmul(self.shift, maps, self.scale)
 
     def trainable_copy(self, train_bn: bool, checkpointed: bool = False) -> Encoder:
         """A deep copy with trainable parameters; the original stays the critic's frozen f_ext (Sect. 4.1).
@@ -67,6 +70,11 @@ class Encoder(nn.Module):
         if checkpointed:
             checkpoint_blocks(twin.backbone)
         return twin.requires_grad_(True)
+
+
+def layout_on(device: torch.device) -> torch.memory_format:
+    """The memory layout of maps: channels last, but on Apple's GPUs, where gradients of such maps have been wrong."""
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
 def pooled(features: Tensor) -> Tensor:

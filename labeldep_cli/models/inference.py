@@ -14,13 +14,17 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 from labeldep_cli.compute.kernels import exact_convolutions
 from labeldep_cli.config import Precision
-from labeldep_cli.models.encoder import Encoder
+from labeldep_cli.models.encoder import Encoder, layout_on
 from labeldep_cli.models.regions import RegionFeatures
 
 # Images that are encoded together. The first maps of 8 images of 224 pixels fit the CPU's caches better than those of
 # 32. They also stay below 32 MB, the size from which the C library takes new memory pages for every tensor. This is 1.8
 # times faster for SqueezeNet on two cores, 1.2 times for ResNet-50. A GPU is faster with many images together.
-_SLICE = {"cpu": 8, "cuda": 32}
+_ON_CPU, _ON_GPU = 8, 32
+
+
+def _slice_on(device: torch.device) -> int:
+    return _ON_CPU if device.type == "cpu" else _ON_GPU
 
 
 def precision_on(device: torch.device, precision: Precision) -> Precision:
@@ -31,7 +35,7 @@ def precision_on(device: torch.device, precision: Precision) -> Precision:
         precision: "auto", or the name of a dtype.
 
     Returns:
-        The named dtype; for "auto", "float16" on a GPU (the dtype of stored features), else "float32".
+        The named dtype; for "auto", "float16" on a CUDA GPU (the dtype of stored features), else "float32".
     """
     if precision == "auto":
         return "float16" if device.type == "cuda" else "float32"
@@ -41,8 +45,8 @@ def precision_on(device: torch.device, precision: Precision) -> Precision:
 class InferenceEncoder(nn.Module):
     """uint8 images [B, 3, H, W] -> features float32 [B, F] or [B, S, F]; frozen.
 
-    Batch norms are folded into the convolutions before them, weights and maps are channels last, and images are encoded
-    in slices of a fixed size.
+    Batch norms are folded into the convolutions before them, weights and maps are channels last except on Apple's
+    GPUs, and images are encoded in slices of a fixed size.
 
     Args:
         plain: the encoder, on its device. It is not changed; `trainable_copy` copies it.
@@ -60,7 +64,8 @@ class InferenceEncoder(nn.Module):
         shared = [] if self.dtype != full else [p for p in plain.backbone.parameters() if p.dim() != 4]
         backbone = copy.deepcopy(plain.backbone, {id(parameter): parameter for parameter in shared})
         fold_batch_norms(backbone.backbone if isinstance(backbone, RegionFeatures) else backbone)
-        self.backbone = backbone.to(self.dtype).to(memory_format=torch.channels_last)
+        self.layout = layout_on(self.device)
+        self.backbone = backbone.to(self.dtype).to(memory_format=self.layout)
         self._forward: Callable[[Tensor], Tensor] = self._eager
         self.compiled = False
         self.requires_grad_(False)
@@ -99,17 +104,17 @@ class InferenceEncoder(nn.Module):
         So D gets the same features of an image while G trains in mixed precision, at test time, and from a cache.
         """
         with torch.autocast(self.device.type, enabled=False), exact_convolutions(self.device, self.dtype):
-            return torch.cat([self._encode(part) for part in torch.split(images, _SLICE[self.device.type])])
+            return torch.cat([self._encode(part) for part in torch.split(images, _slice_on(self.device))])
 
     def _eager(self, maps: Tensor) -> Tensor:
         features: Tensor = self.backbone(maps)
         return features
 
     def _encode(self, images: Tensor) -> Tensor:
-        n, full = len(images), _SLICE[self.device.type]
+        n, full = len(images), _slice_on(self.device)
         if self.compiled and n < full:  # another shape would be compiled again
             images = torch.cat([images, images.new_zeros(full - n, *images.shape[1:])])
-        maps = self.plain.normalised(images).to(dtype=self.dtype, memory_format=torch.channels_last)
+        maps = self.plain.normalised(images).to(dtype=self.dtype, memory_format=self.layout)
         return self._forward(maps)[:n].to(self.plain.scale.dtype)
 
     def trainable_copy(self, train_bn: bool, checkpointed: bool = False) -> Encoder:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from labeldep_cli.compute.transfer import in_double
 from labeldep_cli.models.known_sets import known_sets
 from labeldep_cli.models.standardizing import Moments, Standardizing
 
@@ -112,7 +113,7 @@ class KernelCritic(Standardizing):
             (critic.landmarks, standardised),
             (critic.whitening, whitening),
             (critic.sets, sets),
-            (critic.log_counts, counts.double().log()),
+            (critic.log_counts, in_double(counts).log()),
         ):
             buffer.copy_(value)
         _forget(critic)
@@ -151,16 +152,16 @@ class KernelCritic(Standardizing):
 
         Half a row is added to either side, so that the odds are finite.
         """
-        counts = self.log_counts.double().exp()
+        counts = in_double(self.log_counts).exp()
         once = counts[counts < 1.5].sum()
-        return ((once + 0.5).log() - (counts.sum() - once + 0.5).log()).to(self.log_counts.dtype)
+        return ((once + 0.5).log() - (counts.sum() - once + 0.5).log()).to(self.log_counts)
 
     def lookup(self, y: Tensor) -> Tensor:
         """The numbers of label sets [..., L] among the known ones, int64 [...]; S for a set that is not known."""
         known = self._known()
-        code = (y > 0.5).to(torch.float64) @ known.key
+        code = in_double(y > 0.5) @ known.key
         place = torch.searchsorted(known.codes, code).clamp(max=len(known.codes) - 1)
-        return torch.where(known.codes[place] == code, known.order[place], len(self.sets))
+        return torch.where(known.codes[place] == code, known.order[place], len(self.sets)).to(y.device)
 
     def _known(self) -> _List:
         """The known sets in the forms that scores need, made once."""
@@ -211,8 +212,8 @@ class _List(NamedTuple):
     def of(sets: Tensor, dtype: torch.dtype) -> _List:
         """Make them of bool [S, L]; signs in this dtype."""
         key = torch.randint(2**40, (sets.shape[1],), generator=torch.Generator().manual_seed(0))
-        key = key.to(sets.device, torch.float64)
-        codes = torch.cat([part.to(torch.float64) @ key for part in torch.split(sets, _CODED)])
+        key = key.to(in_double(sets[:0]))
+        codes = torch.cat([in_double(part) @ key for part in torch.split(sets, _CODED)])
         codes, order = codes.sort()
         return _List(2 * sets.to(dtype) - 1, codes, order, key)
 
@@ -227,7 +228,7 @@ def image_kernel(a: Tensor, b: Tensor) -> Tensor:
 
 def _whitening(landmarks: Tensor) -> Tensor:
     """The inverse square root of the landmarks' kernel matrix, [M, rank], without its near-null space."""
-    kernel = image_kernel(landmarks, landmarks).double().cpu()
+    kernel = image_kernel(landmarks, landmarks).cpu().double()
     values, vectors = torch.linalg.eigh(kernel)
     kept = values > _LEAST_EIGENVALUE * values[-1]
     whitening: Tensor = (vectors[:, kept] / values[kept].sqrt()).to(landmarks)

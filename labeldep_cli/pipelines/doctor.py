@@ -16,6 +16,7 @@ import torch
 
 from labeldep_cli import __version__
 from labeldep_cli.config import DEFAULT_BACKBONE, PAPER_BACKBONES, Machine, Workspace, usable_cores
+from labeldep_cli.config.cores import cgroup, core_quota
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.features.views import N_VIEWS, SIDE
 from labeldep_cli.models.backbones import find_backbone
@@ -66,7 +67,8 @@ class Checkup:
     Attributes:
         versions: of this program, Python and the required packages; None for a missing package.
         extras: the packages of each extra, with their versions; None for a missing package.
-        device: kind ("cuda" or "cpu"), names and memory of the GPUs, vector instructions of the CPU.
+        device: kind ("cuda" or "cpu"), names and memory of the GPUs, whether torch can use Apple's GPU, vector
+            instructions of the CPU.
         memory: RAM and shared memory, total and free; within the limit of a container.
         threads: usable cores, threads of torch, relevant environment variables, decoding processes.
         weights: the published weights of the paper's backbones: their size on disk, or the size of a download.
@@ -130,7 +132,8 @@ def _device() -> dict[str, Any]:
         gpus.append({"name": torch.cuda.get_device_name(index), "free": free, "total": total})
     driver = shutil.which("nvidia-smi") is not None
     vectors = torch.backends.cpu.get_cpu_capability()
-    return {"kind": "cuda" if gpus else "cpu", "gpus": gpus, "nvidia_driver": driver, "cpu": vectors}
+    mps = torch.backends.mps.is_available()
+    return {"kind": "cuda" if gpus else "cpu", "gpus": gpus, "mps": mps, "nvidia_driver": driver, "cpu": vectors}
 
 
 def _memory() -> dict[str, int | None]:
@@ -138,7 +141,7 @@ def _memory() -> dict[str, int | None]:
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         kib = {line.split(":")[0]: int(line.split()[1]) for line in meminfo.read_text().splitlines()}
-        limit, used = _cgroup("memory.max")[0], _cgroup("memory.current")[0]
+        limit, used = cgroup("memory.max")[0], cgroup("memory.current")[0]
         memory["total"] = min(1024 * kib["MemTotal"], limit or 1024 * kib["MemTotal"])
         # In a container without a limit, the machine's numbers count.
         room = max(limit - used, 0) if limit and used else 1024 * kib["MemAvailable"]
@@ -149,20 +152,10 @@ def _memory() -> dict[str, int | None]:
     return memory
 
 
-def _cgroup(name: str) -> tuple[int | None, ...]:
-    """The numbers in a file of the container's limits; None for "max", or if there is no such file."""
-    try:
-        words = (Path("/sys/fs/cgroup") / name).read_text().split()
-    except OSError:
-        return (None, None)
-    return tuple(int(word) if word.isdigit() else None for word in words)
-
-
 def _threads() -> dict[str, Any]:
-    quota, period = _cgroup("cpu.max")
     return {
         "cores": usable_cores(),
-        "quota": quota / period if quota and period else None,
+        "quota": core_quota(),
         "torch": torch.get_num_threads(),
         "decoding": Machine().n_workers,
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
@@ -244,7 +237,7 @@ def _warnings(
         yield Warned(
             f"/dev/shm has {shared / 1e6:,.0f} MB free; {threads['decoding']} decoding processes need "
             f"{needed / 1e6:,.0f} MB, with --views {N_VIEWS} {needed * N_VIEWS / 1e6:,.0f} MB",
-            "Give the container more (docker run --shm-size 4g), or take fewer processes: --workers 1, --workers 0.",
+            "Give the container more (docker run --shm-size 4g): with less, fewer processes decode.",
         )
     for file in weights:
         if None not in (file["on_disk"], file["published"]) and abs(file["on_disk"] - file["published"]) > 0.01 * _MIB:

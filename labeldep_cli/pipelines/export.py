@@ -191,7 +191,7 @@ def _rows(run: Run, split: Split) -> NDArray[Any] | None:
         return block if block is not None and block.shape[1] == run.facts["feature_dim"] else None
     side = find_backbone(run.facts["backbone"]).side
     batches = [[(row, (0,)) for row in range(n)]] if n else []
-    for decoded in decode(split.file, batches, side, run.rules, workers=0, draft=run.draft):
+    for decoded in decode(split.file, batches, side, run.rules, workers=0, draft=run.jpegs == "draft"):
         if not decoded.reasons.all():
             return np.ascontiguousarray(decoded.images[decoded.reasons == 0][:, 0].numpy())
     return None
@@ -249,8 +249,12 @@ def _preprocessing(run: Run) -> str:
     scaled = (
         f"values {rules.value_range} of pixels with more than 8 bits scaled to 0,255, " if rules.value_range else ""
     )
-    draft = f"JPEGs decoded at reduced scale (Image.draft(None, ({side}, {side}))), " if run.draft else ""
+    decoded = {
+        "full": "",
+        "draft": f"JPEGs decoded at reduced scale (Image.draft(None, ({side}, {side}))), ",
+        "gpu": "JPEGs decoded by nvJPEG (Pillow's differ a little), ",
+    }[run.jpegs]
     return (
-        f"Pillow: {draft}{scaled}transparency composed on {rules.background}, EXIF rotation applied, converted to RGB, "
-        f"resized to {side}x{side} (bilinear), channels first; the mean and deviation are inside"
+        f"Pillow: {decoded}{scaled}transparency composed on {rules.background}, EXIF rotation applied, "
+        f"converted to RGB, resized to {side}x{side} (bilinear), channels first; the mean and deviation are inside"
     )

@@ -6,8 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from labeldep_cli.config import ExtractConfig, Machine, Source, Workspace
 from labeldep_cli.datasets.split import SPLITS, Skipped
+from labeldep_cli.errors import LabeldepError
+from labeldep_cli.features.gpu_decode import require_nvjpeg
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.features import ensure_features, views_in_use
 from labeldep_cli.projects.open import open_project
@@ -84,6 +88,7 @@ def extract(
     """
     project = open_project(workspace, source, machine, reporter, spatial=config.spatial, extraction=config)
     _ = project.images
+    _require_decoding(config, project.device)
     if fresh and split is None:
         project = project.without_store_settings()
     files: list[CacheFile] = []
@@ -111,3 +116,15 @@ def extract(
         skipped += cache.skipped(project.dataset.named)
         images, seconds = images + extracted.pace.images, seconds + extracted.pace.seconds
     return Extraction(tuple(files), tuple(skipped), images / seconds if images else None)
+
+
+def _require_decoding(extraction: ExtractConfig, device: torch.device) -> None:
+    """Refuse `--decode gpu` beside `--draft`, and the user's `--decode gpu` on a device that does not decode.
+
+    Raises:
+        LabeldepError: names both.
+    """
+    if extraction.decode == "gpu" and extraction.draft:
+        raise LabeldepError("--draft is for decoding by the CPU, and --decode gpu is not", "Leave one of them out.")
+    if extraction.decode == "gpu":
+        require_nvjpeg(device)

@@ -61,7 +61,7 @@ def predict(
     labeller = limited(open_labeller(run, machine, decision, weights, reporter, value_range), acceptance, reporter)
     without_range: list[ImageFile] = []
     with reporter.bar("labelling", len(images) if isinstance(images, Sequence) else None, "images") as bar:
-        for outcome in labelled(labeller, images, machine.n_workers):
+        for outcome in labelled(labeller, images, machine.n_workers, reporter.note):
             if isinstance(outcome, Skipped) and outcome.reason == Reason.NO_VALUE_RANGE.text:
                 without_range.append(Path(outcome.path))
             yield copies.write(outcome, labeller.rules) if copies and not isinstance(outcome, Skipped) else outcome

@@ -16,6 +16,7 @@ from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.features.coverage import Coverage, SplitFiles
 from labeldep_cli.features.decode import identify
 from labeldep_cli.features.extract import ExtractionResult, Pace, extract_rows
+from labeldep_cli.features.jpegs import jpegs_of
 from labeldep_cli.features.store.clean import LOCK
 from labeldep_cli.features.store.layout import segment_bytes
 from labeldep_cli.features.store.segment import CONTENT, Part
@@ -217,7 +218,8 @@ def _extract_part(
                 device=project.device,
                 bar=bar,
                 rules=project.rules,
-                draft=project.is_drafted(store.kind),
+                jpegs=jpegs_of(store.kind.preprocessing),
+                note=project.reporter.note,
             )
         appender.finish()
     finally:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from labeldep_cli.compute.shared_memory import usable_processes
 from labeldep_cli.config import ExtractConfig
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import DatasetError
@@ -120,7 +121,8 @@ def image_inputs(project: Project, name: str, views: int) -> ImageInputs:
         views,
         project.machine.n_workers,
         project.device,
-        project.draft,
+        project.jpegs,
+        project.reporter.note,
     )
 
 
@@ -128,5 +130,6 @@ def _scan(project: Project, split: Split) -> NDArray[np.uint8]:
     rows = project.world.share(len(split))
     mine = split.subset(split.name, np.arange(rows.start, rows.stop))
     with project.reporter.bar(f"checking {split.name} images", len(mine), "images") as bar:
-        reasons = unreadable(mine.file, len(mine), project.rules, project.machine.n_workers, bar)
+        workers = usable_processes(project.machine.n_workers, project.reporter.note)
+        reasons = unreadable(mine.file, len(mine), project.rules, workers, bar)
     return np.concatenate(project.world.gather(reasons))

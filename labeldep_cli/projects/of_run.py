@@ -52,7 +52,7 @@ def open_run_data(
     named = new_name is not None
     source = replace(run.source(), dataset=new_name or run.source().dataset)
     dataset = _load(run, source, workspace, named, reporter)
-    extraction = ExtractConfig(draft=run.draft)
+    extraction = ExtractConfig.of(run.jpegs)
     project = open_project(
         workspace, source, machine, reporter, located, run.spatial, dataset=dataset, extraction=extraction
     )

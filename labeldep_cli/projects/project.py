@@ -13,6 +13,7 @@ from labeldep_cli.config import (
     READING,
     ExtractConfig,
     HeadKind,
+    Jpegs,
     Machine,
     Precision,
     Source,
@@ -25,6 +26,7 @@ from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.features.coverage import Coverage, SplitFiles
 from labeldep_cli.features.extract import SkipLimit
 from labeldep_cli.features.images import still_holds
+from labeldep_cli.features.jpegs import jpegs_of
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.store.kind import FeatureKind
 from labeldep_cli.features.store.known_files import KnownFiles
@@ -122,14 +124,10 @@ class Project:
         return precision_on(self.device, self.extraction.precision) if store is None else store.kind.precision
 
     @property
-    def draft(self) -> bool:
-        """Whether JPEGs are decoded at reduced scale: as in the store in use, else as requested."""
+    def jpegs(self) -> Jpegs:
+        """How JPEGs are decoded: as in the store in use, else as requested."""
         store = self.existing_store()
-        return bool(self.extraction.draft) if store is None else self.is_drafted(store.kind)
-
-    def is_drafted(self, kind: FeatureKind) -> bool:
-        """Whether a store of this project has features of JPEGs decoded at reduced scale."""
-        return kind.preprocessing == self._preprocessing(draft=True)
+        return self.extraction.jpegs if store is None else jpegs_of(store.kind.preprocessing)
 
     @property
     def rules(self) -> PixelRules:
@@ -139,16 +137,18 @@ class Project:
     @property
     def preprocessing(self) -> str:
         """Description of the preprocessing of an image before the backbone."""
-        return self._preprocessing(self.draft)
+        return self._preprocessing(self.jpegs)
 
-    def _preprocessing(self, draft: bool) -> str:
-        return self.images[0].preprocessing(self.rules, draft)
+    def _preprocessing(self, jpegs: Jpegs) -> str:
+        return self.images[0].preprocessing(self.rules, jpegs)
 
     def without_store_settings(self) -> Project:
-        """The same project, with precision and draft from the user's settings alone, not from existing stores."""
+        """The same project, with precision and decoding from the user's settings alone, not from existing stores."""
+        asked = ExtractConfig.of(self.extraction.jpegs)
         extraction = replace(
             self.extraction,
-            draft=bool(self.extraction.draft),
+            draft=asked.draft,
+            decode=asked.decode,
             precision=precision_on(self.device, self.extraction.precision),
         )
         return replace(self, extraction=extraction)
@@ -171,15 +171,14 @@ class Project:
     @property
     def extract_command(self) -> str:
         """The command that computes this project's features."""
-        return self._command(self.draft)
+        return self._command(self.jpegs)
 
-    def _command(self, draft: bool) -> str:
+    def _command(self, jpegs: Jpegs) -> str:
         row, weights = self.images
         words = ["labeldep", "extract", "--dataset", self.source.dataset, "--backbone", row.name]
         if self.spatial:
             words += ["--spatial"]
-        if draft:
-            words += ["--draft"]
+        words += {"full": [], "draft": ["--draft"], "gpu": ["--decode", "gpu"]}[jpegs]
         if self.extraction.precision != "auto":
             words += ["--precision", self.extraction.precision]
         if weights.spec != "default":
@@ -189,7 +188,7 @@ class Project:
 
     def limit(self) -> SkipLimit:
         """How many images may be unreadable."""
-        return SkipLimit(self.machine.max_skipped, self.dataset.named, self._command(bool(self.extraction.draft)))
+        return SkipLimit(self.machine.max_skipped, self.dataset.named, self._command(self.extraction.jpegs))
 
     def unusable(self) -> dict[bytes, int]:
         """The `Reason` of each image that is known to be unusable under this project's rules, by SHA-256."""
@@ -223,13 +222,12 @@ class Project:
             # Published weights that are not on this disk cannot be compared: the store is assumed to have the same.
             if weights.sha256 not in (None, kind.weights_sha256):
                 continue
-            if kind.preprocessing not in (self._preprocessing(draft=False), self._preprocessing(draft=True)):
-                continue
-            if self.extraction.draft is not None and self.extraction.draft != self.is_drafted(kind):
+            jpegs = jpegs_of(kind.preprocessing)
+            if kind.preprocessing != self._preprocessing(jpegs) or not self.extraction.allows(jpegs):
                 continue
             if self.extraction.precision not in ("auto", kind.precision):
                 continue
-            stores.append(replace(store, command=f"{self._command(self.is_drafted(kind))} --fresh"))
+            stores.append(replace(store, command=f"{self._command(jpegs)} --fresh"))
         return stores
 
     def existing_store(self) -> FeatureStore | None:
@@ -264,14 +262,14 @@ class Project:
         kind = self.world.broadcast(kind)
         if kind is None:
             raise ValueError("the first process must choose the store")
-        command = f"{self._command(self.is_drafted(kind))} --fresh"
+        command = f"{self._command(jpegs_of(kind.preprocessing))} --fresh"
         return FeatureStore(self.workspace.features / kind.folder_name, kind, command)
 
     def _own_kind(self) -> FeatureKind:
         """What features computed by this process depend on."""
         row, _ = self.images
         digest = self.backbone.weights_sha256
-        preprocessing = self._preprocessing(bool(self.extraction.draft))
+        preprocessing = self._preprocessing(self.extraction.jpegs)
         return FeatureKind(row.name, digest, preprocessing, self.encoder.compute_dtype, self.spatial)
 
     def finished_cache(self, name: str, views: int = 1) -> FeatureCache | None:

@@ -126,7 +126,7 @@ def find_run(name: str | None, runs_dir: Path, scope: Scope = EVERYWHERE) -> Pat
     known = known_runs(runs_dir)
     runs = [run for run in known if run.within(scope)]
     # If none fits, a run's data set may have moved to the scope's; the command that opens it checks that.
-    may_have_moved = scope.dataset is not None and Path(scope.dataset).expanduser().exists()
+    may_have_moved = scope.dataset is not None and expand_home(Path(scope.dataset)).exists()
     moved = [run for run in known if may_have_moved and run.has_backbone(scope) and is_gone(run.record)]
     if name is None or name == NEWEST:
         newest = next((run for run in (*runs, *moved) if run.usable and not run.nested), None)

@@ -14,14 +14,16 @@ from labeldep_cli.config import (
     DEFAULT_HEAD,
     DEFAULT_WEIGHTS,
     HeadKind,
+    Jpegs,
     LabelReduction,
     Source,
     pick,
 )
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.errors import CheckpointError
+from labeldep_cli.features.jpegs import jpegs_of
 from labeldep_cli.features.pixel_rules import PixelRules
-from labeldep_cli.models.backbones import DRAFTED, Backbone, architecture, find_backbone
+from labeldep_cli.models.backbones import Backbone, architecture, find_backbone
 from labeldep_cli.models.critics import Critic, critic_of_shape
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
@@ -96,9 +98,9 @@ class Run:
         return self.facts["backbone"] is None
 
     @property
-    def draft(self) -> bool:
-        """Whether it was trained on JPEGs decoded at reduced scale."""
-        return not self.has_features and str(self.facts["preprocessing"]).startswith(DRAFTED)
+    def jpegs(self) -> Jpegs:
+        """How the JPEGs that it was trained on were decoded."""
+        return "full" if self.has_features else jpegs_of(str(self.facts["preprocessing"]))
 
     @property
     def rules(self) -> PixelRules:

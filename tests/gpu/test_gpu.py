@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw_image
+from PIL import Image
 from sandbox import LABELS, Sandbox, make_table
 from torch import nn
 from typer.testing import CliRunner
@@ -28,6 +29,11 @@ from labeldep_cli.compute.devices import mixed_precision
 from labeldep_cli.config import AdversarialConfig, PretrainConfig
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
+from labeldep_cli.features.decode import decode
+from labeldep_cli.features.gpu_decode import decode_on_gpu
+from labeldep_cli.features.pixel_rules import USUAL_RULES
+from labeldep_cli.features.resize import resized
+from labeldep_cli.features.views import N_VIEWS
 from labeldep_cli.inputs.batches import in_order
 from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.inputs.images import ImageInputs
@@ -343,7 +349,7 @@ def image_inputs(sandbox: Sandbox) -> ImageInputs:
     labels = np.random.default_rng(0).integers(0, 2, (16, 3)).astype(np.int8)
     paths = tuple(f"img/{k}.png" for k in range(16))
     split = Split("train", paths, labels, LabelSpace(LABELS), sandbox.table.parent)
-    return ImageInputs(split, np.arange(16), (), encoder, 256, 96, 1, 0, GPU, False)
+    return ImageInputs(split, np.arange(16), (), encoder, 256, 96, USUAL_RULES, 1, 0, GPU, "full", print)
 
 
 def test_a_full_mode_step_moves_the_weights_as_plain_torch_does(sandbox: Sandbox) -> None:
@@ -386,3 +392,56 @@ def test_the_benchmarked_step_is_the_plain_one_s() -> None:
     found = benchmark.run(5, GPU, graphs=True)
     print(f"\nan iteration: {found['seconds']} s on {torch.cuda.get_device_name(GPU)}")
     assert found["difference"] < 1e-2 and found["ratio"] > 1, found
+
+
+# ------------------------------------------------------------------------------------------------------------- nvJPEG
+
+
+@pytest.fixture(scope="module")
+def jpegs(sandbox: Sandbox) -> Path:
+    """A folder of photos with its labels: smooth JPEGs, one progressive, one turned, one grey, and a PNG."""
+    folder = sandbox.folder / "jpegs"
+    lines = ["path,split,sea,sky"]
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    for k in range(12):
+        image = Image.open(draw_image(folder / f"{k}.png", k, (300, 220))).convert("RGB")
+        name = f"{k}.jpg" if k else "0.png"
+        saving = {1: {"progressive": True}, 2: {"exif": tag}}.get(k, {})
+        if k:
+            (image.convert("L") if k == 3 else image).save(folder / name, quality=95, **saving)
+        lines.append(f"{name},{('train', 'train', 'val', 'test')[k % 4]},{k % 2},{k % 3 // 2}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_nvjpeg_decodes_as_pillow_but_for_rounding(jpegs: Path) -> None:
+    batch = [(jpegs / ("0.png" if k == 0 else f"{k}.jpg"), tuple(range(N_VIEWS))) for k in range(12)]
+    (mine,) = decode(Path, [batch], 96, USUAL_RULES, 0, identify=True)
+    (found,) = decode_on_gpu(Path, [batch], 96, USUAL_RULES, 1, 2, GPU, identify=True)
+    assert found.images.device == GPU and found.identities == mine.identities
+    assert torch.equal(found.reasons, mine.reasons) and not found.reasons.any()
+    apart = (found.images.cpu().int() - mine.images.int()).abs().flatten(1)
+    assert not apart[[0, 3]].any(), "the CPU decodes PNGs and grey JPEGs"
+    assert apart.float().mean() < 1 and apart.max() < 32
+
+
+def test_a_tensor_on_a_gpu_is_resized_to_pillow_s_bits() -> None:
+    draws = np.random.default_rng(0)
+    for width, height, *new in ((20, 400, 96, 96), (640, 480, 224, 224), (300, 224, 224, 224), (1500, 2000, 299, 299)):
+        image = draws.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        expected = np.asarray(Image.fromarray(image).resize(tuple(new), Image.Resampling.BILINEAR))
+        there = torch.from_numpy(image).permute(2, 0, 1).to(GPU)
+        assert (resized(there, new[1], new[0]).cpu().permute(1, 2, 0).numpy() == expected).all()
+
+
+def test_features_of_jpegs_that_a_gpu_decoded(sandbox: Sandbox, jpegs: Path) -> None:
+    words = ("extract", "--dataset", jpegs, "--backbone", "scenesnet", "--workers", 2)
+    found = {}
+    for out, decoding in (("one", "gpu"), ("two", "gpu"), ("cpu", "cpu")):
+        folder = sandbox.folder / f"nvjpeg-{out}"
+        run(sandbox, "cuda", *words, "--decode", decoding, "--precision", "float32", "--out", folder)
+        cache = load_features(jpegs, backbone="scenesnet", features_dir=folder)
+        found[out] = cache.features(1).astype(np.float32)
+    assert (found["one"] == found["two"]).all()
+    assert np.linalg.norm(found["one"] - found["cpu"]) < 5e-2 * np.linalg.norm(found["cpu"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import shutil
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labeldep_cli.compute.shared_memory import usable_processes
 from labeldep_cli.config import Machine
 from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.datasets.label_space import UNKNOWN, LabelSpace
@@ -84,12 +86,12 @@ def _draw_all(folder: Path, reporter: Reporter) -> None:
     reporter.note(f"drawing {total} images of the data set scenes into {folder}")
     groups = [range(a, min(a + _GROUP, total)) for a in range(0, total, _GROUP)]
     labels: list[NDArray[np.int8]] = []
+    workers = usable_processes(min(Machine().n_workers, len(groups)), reporter.note)
     # Spawned, not forked: the parent may have threads of torch by now.
-    with (
-        ProcessPoolExecutor(Machine().n_workers, mp_context=get_context("spawn")) as pool,
-        reporter.bar("drawing scenes", total, "images") as bar,
-    ):
-        for group_labels in pool.map(_draw_group, groups, [temporary] * len(groups)):
+    processes = ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else nullcontext()
+    with processes as pool, reporter.bar("drawing scenes", total, "images") as bar:
+        each = map if pool is None else pool.map
+        for group_labels in each(_draw_group, groups, [temporary] * len(groups)):
             labels.append(group_labels)
             bar.advance(len(group_labels))
     _write_labels(temporary / "labels.csv", np.concatenate(labels))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from labeldep_cli.compute.transfer import in_double
 from labeldep_cli.models.heads.base import Head
 from labeldep_cli.models.known_sets import agreeing, known_sets
 
@@ -79,10 +80,10 @@ class PowersetHead(Head):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits [B, L] of the marginals."""
-        p = self._log_p(features).double().exp()  # [B, S]; float64 reaches down to e^-745
-        sets = self.sets.double()
+        p = in_double(self._log_p(features)).exp()  # [B, S]; float64 reaches down to e^-745
+        sets = in_double(self.sets)
         present, absent = p @ sets, p @ (1 - sets)
-        return (present.clamp(min=_LEAST).log() - absent.clamp(min=_LEAST).log()).to(features.dtype)
+        return (present.clamp(min=_LEAST).log() - absent.clamp(min=_LEAST).log()).to(features)
 
     def set_loss(self, features: Tensor, y: Tensor) -> Tensor:
         """Minus the log probability of the known labels, in nats, averaged over images."""
@@ -101,8 +102,8 @@ class PowersetHead(Head):
 
     def sample(self, features: Tensor, noise: Tensor) -> Tensor:
         """Kept sets by the inverse of the cumulative distribution; only the first number of each set is used."""
-        total = _cumulative(self._log_p(features).double().exp())  # [B, S]
-        which = torch.searchsorted(total, noise[..., 0].double().contiguous(), right=True)
+        total = _cumulative(in_double(self._log_p(features)).exp())  # [B, S]
+        which = torch.searchsorted(total, in_double(noise[..., 0]).contiguous(), right=True).to(features.device)
         return self.sets[which.clamp(max=len(self.sets) - 1)]
 
     def _scores(self, inner: Tensor) -> Tensor:

@@ -44,11 +44,18 @@ def collect_posterior(generator: Generator, inputs: Inputs, count: int) -> SetPo
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Sigmoid of logits [N, L] in double precision, float64 [N, L]; exactly 0.5 where the logit is 0."""
+    """Sigmoid of logits of any shape in double precision, float64; exactly 0.5 where the logit is 0."""
+    if np.ndim(logits) < 2:
+        return _sigmoid(logits)
     p = np.empty(logits.shape)
     for rows in row_blocks(logits):
-        x = logits[rows].astype(np.float64)
-        p[rows] = np.where(x >= 0, 1.0, np.exp(np.minimum(x, 0))) / (1 + np.exp(-np.abs(x)))
+        p[rows] = _sigmoid(logits[rows])
+    return p
+
+
+def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    x = logits.astype(np.float64)
+    p: NDArray[np.float64] = np.where(x >= 0, 1.0, np.exp(np.minimum(x, 0))) / (1 + np.exp(-np.abs(x)))
     return p
 
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from labeldep_cli.config.choices import DEFAULT_BACKBONE, PAPER_BACKBONES, Precision
+from labeldep_cli.config.choices import DEFAULT_BACKBONE, PAPER_BACKBONES, Precision, Resize
 from labeldep_cli.config.reading import read_colour, read_size, read_value_range
 from labeldep_cli.config.settings import like, setting
 
@@ -81,6 +81,12 @@ class RunWorkspace:
     scope: Scope = EVERYWHERE
 
 
+FRAME = ("image_size", "resize")
+"""The settings of a Source that define how an image becomes the square that a backbone takes."""
+
+BACKBONE = ("backbone", "weights", *FRAME)
+"""The settings of a Source that define how images become features; ready features have none."""
+
 DRAW = ("val_fraction", "test_fraction", "split_seed", "stratify", "fold")
 """The settings of a Source that define how missing splits are drawn."""
 
@@ -98,8 +104,11 @@ class Source:
     Attributes:
         backbone: None for the one with features or a run of the data set on this disk, else the data set's default.
             Ready features have no backbone.
-        weights: None for those with features or a run on this disk, else "default" (torchvision's published ones), a
-            name of torchvision's weights for that model ("IMAGENET1K_V1"), "none" (random), or a state dict's path.
+        weights: None for those with features or a run on this disk, else "default" (the published ones), a name of
+            torchvision's weights for that model ("IMAGENET1K_V1"), "none" (random), or the path of a state dict or of
+            a folder with one.
+        image_size: pixels; None for the backbone's own.
+        resize: None for the backbone's own.
         split_seed: independent of the training seed.
         fold: number of the fold that is the test split; None for the data set's own test split, or a drawn one.
         value_range: "LOW,HIGH" (`reading.range_of`), for pixels with more than 8 bits; None for their type's own range.
@@ -114,17 +123,31 @@ class Source:
     )
     backbone: str | None = setting(
         None,
-        f"Backbone: {', '.join(PAPER_BACKBONES)}, or any torchvision classifier.",
+        f"Backbone: {', '.join(PAPER_BACKBONES)}, any torchvision classifier, timm:NAME or hf-hub:OWNER/NAME; see "
+        "labeldep backbones.",
         panel="What",
         complete="backbone",
         default_text=f"the one with features or a run on this disk, else {DEFAULT_BACKBONE}",
     )
     weights: str | None = setting(
         None,
-        "Weights of the backbone: default: torchvision's (downloaded if missing); none: random; or the PATH of a "
-        "state dict.",
+        "Weights of the backbone: default: the published ones (downloaded if missing); none: random; or the PATH of a "
+        "state dict, or of a folder of the Hugging Face hub.",
         panel="What",
         default_text="those with features or a run on this disk, else default",
+    )
+    image_size: int | None = setting(
+        None,
+        "Height and width in pixels to which images are scaled for the backbone.",
+        panel="What",
+        min=1,
+        default_text="the backbone's own",
+    )
+    resize: Resize | None = setting(
+        None,
+        "How an image becomes a square: stretch it; crop its centre; pad it with the background colour.",
+        panel="What",
+        default_text="as the backbone was trained; stretch for torchvision's",
     )
     val_fraction: float = setting(
         0.05, "Share of train held out for val, if the data set has no val split.", panel="What", min=0.0, max=0.9

@@ -15,6 +15,7 @@ from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.cache import skipped_rows
 from labeldep_cli.features.decode import Decoded, Identity, decode
+from labeldep_cli.features.framing import Framing
 from labeldep_cli.features.pixel_rules import USUAL_RULES, PixelRules
 from labeldep_cli.features.reasons import ABSENT, Reason
 from labeldep_cli.features.store.known_files import KnownFiles
@@ -138,7 +139,7 @@ def extract_rows(
     known: KnownFiles,
     reasons: NDArray[np.uint8],
     *,
-    side: int,
+    framing: Framing,
     rules: PixelRules,
     group: int,
     workers: int,
@@ -161,7 +162,7 @@ def extract_rows(
         shape: of one view's features.
         known: the record of files that were read before.
         reasons: uint8 [N], why rows of the split are known to be unusable; else 0.
-        side: height and width of a view in pixels.
+        framing: how an image becomes a square.
         rules: how image files become 8-bit RGB.
         group: number of images that are encoded together.
         workers: number of decoding processes.
@@ -181,7 +182,7 @@ def extract_rows(
     contents = np.zeros(len(rows), CONTENT)
     pace, timed_from = Pace(), 0.0
     on_gpu = device.type == "cuda"
-    images = decode(split.file, batches, side, rules, workers, on_gpu, draft, identify=True)
+    images = decode(split.file, batches, framing, rules, workers, on_gpu, draft, identify=True)
     encoded = (_encode(encoder, decoded, device, group) for decoded in images)
     for start, done in zip(starts, _ahead(encoded) if on_gpu else encoded, strict=True):
         features, skipped = done.read((len(views), *shape))

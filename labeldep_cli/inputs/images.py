@@ -17,6 +17,7 @@ from labeldep_cli.datasets.split import Skipped, Split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.cache import CacheRows, FeatureCache
 from labeldep_cli.features.decode import Decoded, Item, decode
+from labeldep_cli.features.framing import Framing
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.reasons import Reason
 from labeldep_cli.inputs.batches import Batch, Blocks, Request, staged
@@ -32,7 +33,7 @@ class ImageInputs:
         skipped: the other rows.
         encoder: the frozen encoder, on the device.
         feature_dim: F.
-        side: height and width in pixels of the encoder's input.
+        framing: how an image becomes the encoder's input.
         rules: how image files become 8-bit RGB.
         n_views: number of views that training can draw from.
         workers: number of decoding processes.
@@ -50,7 +51,7 @@ class ImageInputs:
         skipped: tuple[Skipped, ...],
         encoder: nn.Module,
         feature_dim: int,
-        side: int,
+        framing: Framing,
         rules: PixelRules,
         n_views: int,
         workers: int,
@@ -68,7 +69,7 @@ class ImageInputs:
         self.n_views = n_views
         self.device = device
         self._file: Callable[[int], ImageFile] = kept.file
-        self._side = side
+        self._framing = framing
         self._rules = rules
         self._workers = workers
         self._draft = draft
@@ -100,7 +101,7 @@ class ImageInputs:
         decoded: deque[Decoded] = deque()
         # Batches without images are not sent to the workers. Workers take batches in rotation, so one worker could get
         # most of the images.
-        for images in decode(self._file, items(), self._side, self._rules, self._workers, on_gpu, self._draft):
+        for images in decode(self._file, items(), self._framing, self._rules, self._workers, on_gpu, self._draft):
             decoded.append(images)
             while pending and len(decoded) >= sum(map(self._is_decoded, pending[0])):
                 yield self._batches(pending.popleft(), decoded)

@@ -65,7 +65,8 @@ class Model:
     @property
     def side(self) -> int | None:
         """Height and width of its input images, in pixels; None for a run on ready features."""
-        return self.labeller.side or None
+        framing = self.labeller.framing
+        return None if framing is None else framing.side
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
@@ -137,6 +138,7 @@ class Model:
         """
         if self.labeller.run.has_features:
             return torch.as_tensor(image, dtype=torch.float32)
+        framing = self.labeller.square
         if isinstance(image, Image.Image):
             try:
                 rgb, _ = as_rgb(image, self.labeller.rules)
@@ -148,7 +150,7 @@ class Model:
                 ) from error
         elif isinstance(image, str | PathLike):
             try:
-                at_least = self.side if self.labeller.run.draft else None
+                at_least = framing.scaled_side if self.labeller.run.draft else None
                 rgb = read_image(Path(image), self.labeller.rules, at_least)
             except UnreadableImage as unreadable:
                 if unreadable.reason == Reason.NO_VALUE_RANGE:
@@ -156,7 +158,7 @@ class Model:
                 raise DatasetError(f"{image}: {unreadable.reason.text}", "Leave it out, or mend the file.") from None
         else:
             raise TypeError(f"{type(image).__name__}: predict takes paths and PIL images; call the model on tensors")
-        return torch.from_numpy(cut(rgb, (0,), self.labeller.side)[0])
+        return torch.from_numpy(cut(rgb, (0,), framing, self.labeller.rules.colour)[0])
 
 
 def load(

@@ -38,5 +38,5 @@ def labelled(labeller: Labeller, images: Iterable[str], workers: int) -> Iterato
             yield [(path, (0,)) for path in batch]
 
     on_gpu = labeller.device.type == "cuda"
-    for decoded in decode(Path, items(), labeller.side, labeller.rules, workers, on_gpu, labeller.run.draft):
+    for decoded in decode(Path, items(), labeller.square, labeller.rules, workers, on_gpu, labeller.run.draft):
         yield from label(labeller, in_work.popleft(), decoded)

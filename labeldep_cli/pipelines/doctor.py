@@ -17,7 +17,8 @@ import torch
 from labeldep_cli import __version__
 from labeldep_cli.config import DEFAULT_BACKBONE, PAPER_BACKBONES, Machine, Workspace, usable_cores
 from labeldep_cli.datasets.registry import DATASETS
-from labeldep_cli.features.views import N_VIEWS, SIDE
+from labeldep_cli.features.framing import SIDE
+from labeldep_cli.features.views import N_VIEWS
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.weights import published_file
 from labeldep_cli.progress import Reporter

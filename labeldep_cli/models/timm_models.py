@@ -24,6 +24,23 @@ if TYPE_CHECKING:
 BY_NAME = "timm:"
 """The beginning of the name of one of timm's own models."""
 
+RECOMMENDED = (
+    "timm:mobilenetv4_conv_small.e2400_r224_in1k",
+    "timm:tf_efficientnetv2_s.in21k_ft_in1k",
+    "timm:convnextv2_tiny.fcmae_ft_in22k_in1k",
+    "timm:swin_small_patch4_window7_224.ms_in22k_ft_in1k",
+    "timm:convnext_tiny.dinov3_lvd1689m",
+    "timm:vit_small_patch16_dinov3.lvd1689m",
+    "timm:vit_base_patch16_dinov3.lvd1689m",
+    "timm:vit_small_patch14_dinov2.lvd142m",
+    "timm:vit_base_patch14_dinov2.lvd142m",
+    "timm:vit_base_patch16_siglip_224.v2_webli",
+    "timm:vit_so400m_patch16_siglip_384.v2_webli",
+    "timm:vit_base_patch16_clip_224.openai",
+    "timm:eva02_base_patch14_448.mim_in22k_ft_in22k_in1k",
+)
+"""A choice of timm's models, from small ones for a CPU to large ones."""
+
 _SQUARES: Mapping[str, Resize] = {"center": "crop", "squash": "stretch", "border": "pad"}
 """timm's crop modes."""
 

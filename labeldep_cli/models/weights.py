@@ -13,6 +13,7 @@ from labeldep_cli.errors import BackboneError
 from labeldep_cli.files import expand_home, sha256
 from labeldep_cli.models import hub
 from labeldep_cli.models.backbones import Backbone, WeightsFile
+from labeldep_cli.models.hub import Published
 from labeldep_cli.models.timm_models import TimmModel
 
 RANDOM_SEED = 0
@@ -121,6 +122,18 @@ def _checked(row: Backbone, file: WeightsFile, path: Path) -> str:
             else "Put the right file there, or name it: --weights PATH",
         )
     return digest
+
+
+def default_file(row: Backbone) -> Published | None:
+    """The weights of `--weights default`; None if there are none. Nothing is read or downloaded."""
+    if row.weights is not None:
+        return Published(row.weights.path or hub.downloaded(row.weights.url), row.weights.url)
+    if row.timm is not None:
+        return row.timm.published
+    if not row.from_torchvision:
+        return None
+    file = published_file(row)
+    return Published(file.path, file.url)
 
 
 @dataclass(frozen=True)

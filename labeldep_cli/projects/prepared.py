@@ -139,7 +139,8 @@ def find_prepared(
         if not images.mostly_in(store):
             continue
         with suppress(BackboneError):  # a backbone that is known no longer
-            frame = frame_of(find_backbone(store.kind.backbone, store.weights_specs()[0]), store.kind.preprocessing)
+            row = find_backbone(store.kind.backbone, next(iter(store.weights_specs()), None))
+            frame = frame_of(row, store.kind.preprocessing)
             if frame is not None:
                 by[(*weights_key, frame)] = "features"
     for record in records:

@@ -67,6 +67,7 @@ SLOW = {
     "test_shards",
     "test_standardizing",
     "test_streaming",
+    "test_timm",
     "test_training",
     "test_tune",
     "test_users_lines",

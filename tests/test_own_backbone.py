@@ -17,6 +17,8 @@ from labeldep_cli import load_features
 from labeldep_cli.errors import BackboneError
 from labeldep_cli.features.framing import Framing
 from labeldep_cli.features.pixel_rules import PixelRules
+from labeldep_cli.features.store.kind import FeatureKind
+from labeldep_cli.features.views import N_VIEWS, cut
 from labeldep_cli.models.backbones import BACKBONES, Backbone, WeightsFile, find_backbone
 from labeldep_cli.models.loading import load_backbone
 from labeldep_cli.models.weights import locate_weights
@@ -113,6 +115,21 @@ def test_the_identities_that_stores_and_runs_depend_on_stay() -> None:
     assert locate_weights(scenesnet, "none").sha256 == RANDOM_SCENESNET
     recipe = b"random weights of squeezenet1_1, seed 0"
     assert locate_weights(find_backbone("squeezenet1_1"), "none").sha256 == hashlib.sha256(recipe).hexdigest()
+
+
+def test_the_folders_of_old_stores_are_found() -> None:
+    """Written down from version 0.3.0, as above."""
+    for name, spatial, folder in (("resnet101", False, "88c1ade4"), ("scenesnet", True, "spatial-f527668f")):
+        words = find_backbone(name).preprocessing(PixelRules())
+        assert FeatureKind(name, "ab" * 32, words, "float32", spatial).folder_name == f"{name}-{folder}"
+
+
+def test_the_pixels_that_stores_depend_on_stay() -> None:
+    """Written down from version 0.3.0: all 21 views of an image, at the two sides of the networks of then."""
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    for name, digest in (("scenesnet", "c566ef3c852a6532"), ("resnet101", "bcd5d53d963b93b7")):
+        views = cut(Image.fromarray(pixels), tuple(range(N_VIEWS)), find_backbone(name).framing)
+        assert hashlib.sha256(views.tobytes()).hexdigest().startswith(digest)
 
 
 SCENESNET = "1b1d31b238ccade7f48af1d8e24fe3d5b9f0a9303ad488b00244ea75be7c74eb"

@@ -28,6 +28,7 @@ from labeldep_cli.models.loading import LoadedBackbone, load_backbone
 from labeldep_cli.models.weights import locate_weights
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.runs.layout import BEST, LAST
+from labeldep_cli.training.steps import LogisticStep
 
 
 @pytest.fixture(autouse=True)
@@ -142,27 +143,24 @@ class TestEachFamily:
             torch.testing.assert_close(regions.mean(dim=1), pooled, atol=1e-3, rtol=1e-3)
 
 
-def test_an_interrupted_full_run_ends_with_the_same_bytes(sandbox, repositories, monkeypatch):
-    from labeldep_cli.training.steps import PretrainStep
-
+def test_an_interrupted_full_run_ends_with_the_same_bytes(sandbox, repositories, monkeypatch, tmp_path):
     words = ("pretrain", "--dataset", sandbox.table, "--workers", 0, "--batch-size", 4, "--full", "--train-bn")
     words += ("--backbone", "hf-hub:tiny/regnet", "--weights", repositories["regnet"], "--image-size", 32)
-    words += ("--steps", 4, "--epochs", 1, "--fresh")
-    whole = Path(sandbox.json(*words)["run"])
-    kept = {name: (whole / name).read_bytes() for name in (LAST, BEST)}
-    update, made = PretrainStep.update, []
+    words += ("--steps", 4, "--out")
+    sandbox.json(*words, tmp_path / "whole")
+    step = LogisticStep.__call__
 
-    def interrupted(self, *inputs):
-        made.append(1)
-        if len(made) == 3:
+    def interrupted(self, at, batches):
+        if at == 3:
             raise KeyboardInterrupt
-        return update(self, *inputs)
+        return step(self, at, batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(PretrainStep, "update", interrupted)
-        assert sandbox.run(*words).exit_code == 130
-    again = Path(sandbox.json(*words[:-1])["run"])
-    assert {name: (again / name).read_bytes() for name in (LAST, BEST)} == kept
+        patch.setattr(LogisticStep, "__call__", interrupted)
+        assert sandbox.run(*words, tmp_path / "cut").exit_code == 130
+    sandbox.json(*words, tmp_path / "cut")
+    for name in (LAST, BEST):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 @pytest.mark.parametrize("backbone", ["squeezenet1_1", "vit"])
@@ -183,7 +181,8 @@ def test_448_pixels(backbone, sandbox, repositories):
         for kind in ("torch", "onnx"):
             exported = sandbox.json("export", run, "--format", kind, "--out", sandbox.folder / f"x.{kind}")
             assert exported["checked"]["max_difference"] <= 1e-4 and exported["input"]["shape"][2:] == [448, 448]
-        sandbox.run("report", run, "--out", sandbox.folder / "report.html", "--workers", 0)
+        told = sandbox.run("report", run, "--out", sandbox.folder / "report.html", "--workers", 0)
+        assert told.exit_code == 0, told.stderr
         assert "448x448" in (sandbox.folder / "report.html").read_text()
     views = sandbox.json("extract", *data[:4], *named, "--image-size", 448, "--views", 21, "--split", "train")
     assert views["files"][0]["views"] == 21
@@ -216,8 +215,23 @@ class TestFrameOfARun:
         assert "squeezenet1_1 at 64 pixels by pad with random weights: its features are on this disk" in found.stderr
         assert (sandbox.folder / "runs" / f"{sandbox_name(sandbox)}-squeezenet1_1-64px-pad-pretrain").is_dir()
 
+    def test_a_run_from_before_these_flags_goes_on(self, sandbox):
+        words = ("pretrain", "--dataset", sandbox.table, *self.WORDS, "--steps", 2)
+        run = Path(sandbox.json(*words)["run"])
+        record = json.loads((run / "config.json").read_text())
+        for name in ("image_size", "resize"):
+            del record["settings"][name]
+        (run / "config.json").write_text(json.dumps(record))
+        again = sandbox.run(*words)
+        assert again.exit_code == 0 and "finished" in again.stderr
+        image = sandbox.table.parent / "img" / "19.png"
+        assert len(sandbox.json("predict", image, "--run", run, "--all")["probabilities"]) == 3
+        adversarial = sandbox.run("adversarial", "--from", run, "--steps", 2, "--workers", 0)
+        assert adversarial.exit_code == 0 and "extracting" not in adversarial.stderr
+
     def test_ready_features_take_no_frame(self, sandbox):
-        np.savez(sandbox.folder / "x.npz", X=np.ones((9, 2), np.float32), Y=np.eye(9, 3, dtype=int))
+        features = {"X": np.ones((9, 2), np.float32), "Y": np.eye(9, 3, dtype=int), "label_names": ["a", "b", "c"]}
+        np.savez(sandbox.folder / "x.npz", **features)
         refused = sandbox.run("pretrain", "--dataset", sandbox.folder / "x.npz", "--image-size", 64)
         assert refused.exit_code == 1 and "no images that --image-size and --resize could be about" in refused.stderr
 
@@ -239,7 +253,7 @@ class TestNames:
         [
             ("timm:vit_tinny_patch16_224", "there is no backbone 'timm:vit_tinny_patch16_224'", "vit_tiny_patch16_224"),
             ("timm:zzz", "there is no backbone 'timm:zzz'", "labeldep backbones PATTERN"),
-            ("timm:resnet50.a9_in1k", "timm:resnet50 has no weights 'a9_in1k'", "resnet50.a1_in1k"),
+            ("timm:resnet50.a9_in1k", "timm:resnet50 has no weights 'a9_in1k'", "resnet50.a3_in1k"),
             ("hf-hub:nothing here", "is no name of a repository", "hf-hub:OWNER/NAME"),
         ],
     )

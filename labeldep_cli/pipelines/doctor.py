@@ -44,6 +44,7 @@ EXTRAS = {
     "heif": ("pillow-heif",),
     "parquet": ("pyarrow",),
     "tensorboard": ("tensorboard",),
+    "timm": ("timm",),
 }
 LITTLE_DISK = 2 * 1000**3
 """Bytes: less free disk space gives a warning. COCO's features with one view need 0.5 GB, its checkpoints as much."""

@@ -347,8 +347,8 @@ class TestWeights:
 def test_a_size_that_a_network_cannot_take(repositories):
     with pytest.raises(BackboneError, match="is no state dict of hf-hub:tiny/mixer"):
         loaded("hf-hub:tiny/mixer", str(repositories["mixer"]), 64)
-    with pytest.raises(BackboneError, match="timm:vit_tiny_patch16_224 cannot take images of 100 x 100") as caught:
-        loaded("timm:vit_tiny_patch16_224", "none", 100)
+    with pytest.raises(BackboneError, match="hf-hub:tiny/convnext cannot take images of 2 x 2") as caught:
+        loaded("hf-hub:tiny/convnext", str(repositories["convnext"]), 2)
     assert "--image-size" in caught.value.remedy
 
 

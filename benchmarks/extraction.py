@@ -35,7 +35,8 @@ from labeldep_cli.labelling.paths import expand
 from labeldep_cli.models.backbones import IMAGENET_MEAN, IMAGENET_STD, find_backbone
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.inference import InferenceEncoder
-from labeldep_cli.models.weights import LoadedBackbone, load_backbone, locate_weights
+from labeldep_cli.models.loading import LoadedBackbone, load_backbone
+from labeldep_cli.models.weights import locate_weights
 from labeldep_cli.pipelines.extract import extract
 from labeldep_cli.progress import SilentReporter
 

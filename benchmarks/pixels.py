@@ -21,12 +21,14 @@ from PIL import Image
 
 from benchmarks.show import Table, show
 from labeldep_cli.datasets.image_file import InMemory
+from labeldep_cli.features.framing import Framing
 from labeldep_cli.features.images import UnreadableImage, read_image
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.views import cut
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.encoder import Encoder
-from labeldep_cli.models.weights import load_backbone, locate_weights
+from labeldep_cli.models.loading import load_backbone
+from labeldep_cli.models.weights import locate_weights
 from labeldep_cli.progress import SilentReporter
 
 SIZE = (320, 224)
@@ -172,18 +174,18 @@ def command(
     row = find_backbone(backbone)
     network = load_backbone(row, locate_weights(row, weights), SilentReporter()).module
     encoder = Encoder(network, row.mean, row.std).eval()
-    found = {form.name: _distances(form, encoder, row.side) for form in forms}
+    found = {form.name: _distances(form, encoder, row.framing) for form in forms}
     rows = [[name, *(_shown(one[key]) for key in ("without_range", "with_range"))] for name, one in found.items()]
     title = f"cosine distance of {backbone} features to those of the same picture in 8 bits"
     show(found, [Table(title, ("form", "no range named", "with --value-range"), rows)], json)
 
 
 @torch.inference_mode()
-def _distances(form: Form, encoder: Encoder, side: int) -> dict[str, float | str | None]:
+def _distances(form: Form, encoder: Encoder, framing: Framing) -> dict[str, float | str | None]:
     """The distance without and with the form's range; the reason if it is refused, None if it needs no range."""
 
     def features(image: Image.Image) -> torch.Tensor:
-        encoded: torch.Tensor = encoder(torch.from_numpy(cut(image.convert("RGB"), (0,), side)))
+        encoded: torch.Tensor = encoder(torch.from_numpy(cut(image.convert("RGB"), (0,), framing)))
         return encoded[0].double()
 
     def distance(value_range: str | None) -> float | str:

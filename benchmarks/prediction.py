@@ -160,7 +160,7 @@ def _requests(run: str, paths: Sequence[str], count: int) -> tuple[list[float], 
             request_times.append(time.perf_counter() - begun)
             if "labels" not in answer:
                 raise LabeldepError(f"{path}: {answer}", "Give photos that can be read.")
-            image = decode_here(Path, [(path, (0,))], labeller.side, labeller.rules).images[:, 0]
+            image = decode_here(Path, [(path, (0,))], labeller.square, labeller.rules).images[:, 0]
             with torch.inference_mode():
                 begun = time.perf_counter()
                 labeller.generator(image)

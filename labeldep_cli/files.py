@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -214,6 +215,11 @@ def locked(path: Path) -> bool:
 def expand_home(path: AnyPath) -> AnyPath:
     """A path whose leading `~` or `~user` is replaced by the home folder; unchanged if there is no such user."""
     return type(path)(os.path.expanduser(path))  # noqa: PTH111 - the method of Path raises for an unknown user
+
+
+def plain_name(name: str) -> str:
+    """A name that any file system takes: each run of characters other than letters, digits, . _ - becomes one _."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)
 
 
 def format_size(n: float) -> str:

@@ -71,6 +71,7 @@ SLOW = {
     "test_shared_memory",
     "test_standardizing",
     "test_streaming",
+    "test_timm",
     "test_training",
     "test_tune",
     "test_users_lines",

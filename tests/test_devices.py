@@ -39,6 +39,7 @@ from labeldep_cli.errors import DatasetError
 from labeldep_cli.evaluation.evaluate import collect_features
 from labeldep_cli.features import extract as extraction
 from labeldep_cli.features.decode import decode
+from labeldep_cli.features.framing import Framing
 from labeldep_cli.features.images import read_image
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.views import N_VIEWS, cut
@@ -213,13 +214,13 @@ def test_an_image_whose_features_overflow_is_skipped_by_predict_as_by_extract(
     eyes = Overflowing(labeller.generator.encoder)
     labeller.generator.encoder = eyes
     labeller = replace(labeller, frozen=eyes if run != FULL else labeller.frozen)
-    (decoded,) = decode(Path, [[(path, (0,)) for path in photos]], labeller.side, labeller.rules, 0)
+    (decoded,) = decode(Path, [[(path, (0,)) for path in photos]], labeller.square, labeller.rules, 0)
     told = [record(one, True) for one in label(labeller, [str(path) for path in photos], decoded)]
     assert told[2] == {"path": str(photos[2]), "skipped": "features not finite in 16 bits"}
     for mine, alone in zip((told[0], told[3]), expected, strict=True):
         assert mine["labels"] == [{**one, "probability": pytest.approx(one["probability"])} for one in alone["labels"]]
     assert eyes.passes == 1, "the critic looks at what G has looked at"
-    (decoded,) = decode(Path, [[(photos[2], (0,))]], labeller.side, labeller.rules, 0)
+    (decoded,) = decode(Path, [[(photos[2], (0,))]], labeller.square, labeller.rules, 0)
     (told,) = label(labeller, ["white"], decoded)
     assert told == Skipped("white", "features not finite in 16 bits")
     with pytest.raises(DatasetError, match=rf"{photos[2].name}: features not finite in 16 bits"):
@@ -231,7 +232,7 @@ def test_an_image_that_overflows_for_the_critic_alone_is_skipped_too(sandbox: Sa
     Image.new("RGB", (40, 40), "white").save(photos[2])
     labeller = labeldep_cli.load(only(sandbox.folder / "runs", FULL), decision="rerank", device="cpu").labeller
     labeller = replace(labeller, frozen=Overflowing(labeller.frozen))
-    (decoded,) = decode(Path, [[(path, (0,)) for path in photos]], labeller.side, labeller.rules, 0)
+    (decoded,) = decode(Path, [[(path, (0,)) for path in photos]], labeller.square, labeller.rules, 0)
     told = list(label(labeller, [str(path) for path in photos], decoded))
     assert [isinstance(one, Skipped) for one in told] == [False, False, True, False]
 
@@ -490,17 +491,17 @@ def photos(tmp_path: Path) -> list[Path]:
 @pytest.mark.parametrize("n_views", [1, 2, N_VIEWS])
 def test_a_view_of_a_batch_can_be_copied_as_it_lies(photos: list[Path], workers: int, n_views: int) -> None:
     items = [(path, tuple(range(n_views))) for path in photos]
-    (decoded,) = decode(Path, [items], 16, PixelRules(), workers)
+    (decoded,) = decode(Path, [items], Framing(16), PixelRules(), workers)
     assert decoded.images.shape == (4, n_views, 3, 16, 16)
     for view in range(n_views):
         seen = decoded.images[:, view]
         assert seen.is_contiguous(memory_format=torch.channels_last)
         assert not seen[1].any()
-        assert (seen[2].numpy() == cut(read_image(photos[2], PixelRules()), (view,), 16)[0]).all()
+        assert (seen[2].numpy() == cut(read_image(photos[2], PixelRules()), (view,), Framing(16))[0]).all()
 
 
 def test_extraction_copies_views_as_they_lie_and_waits_for_features_off_a_gpu(photos: list[Path]) -> None:
-    (decoded,) = decode(Path, [[(path, (0, 7, 20)) for path in photos]], 16, PixelRules(), 0)
+    (decoded,) = decode(Path, [[(path, (0, 7, 20)) for path in photos]], Framing(16), PixelRules(), 0)
     with Copies() as copies:
         extraction._encode(nn.Flatten(), decoded, CPU, len(decoded.reasons))
     images = [tensor for tensor, _, _ in copies.asked if tensor.dtype == torch.uint8]
@@ -514,7 +515,7 @@ def test_predict_copies_a_pinned_batch_as_it_is(sandbox: Sandbox, photos: list[P
     with simulated_cuda() as device:
         labeller = labeldep_cli.load(run, device="cuda").labeller
         for paths in (photos, [photos[0], *photos[2:]]):
-            (decoded,) = decode(Path, [[(path, (0,)) for path in paths]], labeller.side, labeller.rules, 0, pin=True)
+            (decoded,) = decode(Path, [[(path, (0,)) for path in paths]], labeller.square, labeller.rules, 0, pin=True)
             device.clear()
             found = list(label(labeller, [str(path) for path in paths], decoded))
             assert [isinstance(one, Skipped) for one in found] == [path == photos[1] for path in paths]

@@ -24,12 +24,14 @@ from labeldep_cli.cli import app
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.features import gpu_decode
 from labeldep_cli.features.decode import decode
+from labeldep_cli.features.framing import Framing
 from labeldep_cli.features.gpu_decode import (
     cut_on_device,
     decode_on_gpu,
     decode_on_gpu_here,
     jpeg_for_gpu,
     require_nvjpeg,
+    require_stretch,
     upright,
 )
 from labeldep_cli.features.pixel_rules import USUAL_RULES
@@ -95,9 +97,9 @@ def test_a_batch_of_all_kinds_is_the_cpu_s(
     images: dict[str, Path], sent: list[list[bytes]], workers: int, views: tuple[int, ...]
 ) -> None:
     batch = [(path, views) for path in images.values()]
-    (mine,) = decode(Path, [batch], SIDE, USUAL_RULES, 0, identify=True)
+    (mine,) = decode(Path, [batch], Framing(SIDE), USUAL_RULES, 0, identify=True)
     with simulated_cuda():
-        theirs = decode_on_gpu(Path, [batch], SIDE, USUAL_RULES, workers, 2, CUDA, identify=True)
+        theirs = decode_on_gpu(Path, [batch], Framing(SIDE), USUAL_RULES, workers, 2, CUDA, identify=True)
         (found,) = theirs
         assert found.images.device == CUDA and found.images.shape == mine.images.shape
         assert torch.equal(found.images.cpu(), mine.images)
@@ -123,17 +125,17 @@ def test_what_nvjpeg_refuses_and_pillow_too_has_its_reason(monkeypatch, images: 
     assert jpeg_for_gpu(bytes(content), broken, (0,)) is not None
     with simulated_cuda():
         both = [(broken, (0,)), (images["plain"], (0,))]
-        found = decode_on_gpu_here(Path, both, SIDE, USUAL_RULES, CUDA)
+        found = decode_on_gpu_here(Path, both, Framing(SIDE), USUAL_RULES, CUDA)
         assert found.reasons.tolist() == [Reason.BROKEN, 0] and not found.images[0].cpu().any()
         assert found.images[1].cpu().any()
-        alone = decode_on_gpu_here(Path, both[:1], SIDE, USUAL_RULES, CUDA)
+        alone = decode_on_gpu_here(Path, both[:1], Framing(SIDE), USUAL_RULES, CUDA)
     assert alone.reasons.tolist() == [Reason.BROKEN] and not alone.images.numel()
 
 
 def test_large_images_are_decoded_in_parts(monkeypatch, images: dict[str, Path], sent: list[list[bytes]]) -> None:
     monkeypatch.setattr(gpu_decode, "_PIXELS", 2 * 90 * 70)
     with simulated_cuda():
-        decode_on_gpu_here(Path, [(images["plain"], (0,))] * 5, SIDE, USUAL_RULES, CUDA)
+        decode_on_gpu_here(Path, [(images["plain"], (0,))] * 5, Framing(SIDE), USUAL_RULES, CUDA)
     assert [len(call) for call in sent[1:]] == [2, 2, 1]
 
 
@@ -143,7 +145,7 @@ def test_a_gpu_without_memory_is_no_damaged_image(monkeypatch, images: dict[str,
 
     monkeypatch.setattr(gpu_decode, "nvjpeg", full)
     with simulated_cuda(), pytest.raises(torch.OutOfMemoryError):
-        decode_on_gpu_here(Path, [(images["plain"], (0,))], SIDE, USUAL_RULES, CUDA)
+        decode_on_gpu_here(Path, [(images["plain"], (0,))], Framing(SIDE), USUAL_RULES, CUDA)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -152,16 +154,23 @@ def test_a_tensor_is_turned_as_pillow_turns(orientation: int, tmp_path: Path) ->
     tag[0x0112] = orientation
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=tag)
-    (expected,) = decode(Path, [[(tmp_path / "a.png", (0,))]], 7, USUAL_RULES, 0)
+    (expected,) = decode(Path, [[(tmp_path / "a.png", (0,))]], Framing(7), USUAL_RULES, 0)
     turned = upright(torch.from_numpy(pixels).permute(2, 0, 1), orientation)
-    assert torch.equal(cut_on_device(turned, (0,), 7), expected.images[0])
+    assert torch.equal(cut_on_device(turned, (0,), Framing(7)), expected.images[0])
 
 
-def test_all_views_are_cut_as_pillow_cuts() -> None:
+@pytest.mark.parametrize("framing", [Framing(96), Framing(250)])
+def test_all_views_are_cut_as_pillow_cuts(framing: Framing) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (300, 410, 3), dtype=np.uint8)
     views = tuple(range(N_VIEWS))
-    expected = cut(Image.fromarray(pixels), views, 96)
-    assert (cut_on_device(torch.from_numpy(pixels).permute(2, 0, 1), views, 96).numpy() == expected).all()
+    expected = cut(Image.fromarray(pixels), views, framing)
+    assert (cut_on_device(torch.from_numpy(pixels).permute(2, 0, 1), views, framing).numpy() == expected).all()
+
+
+def test_other_framings_are_refused() -> None:
+    for framing in (Framing(96, "crop"), Framing(96, "pad"), Framing(96, interpolation="bicubic")):
+        with pytest.raises(LabeldepError, match="scales whole images by the bilinear filter"):
+            require_stretch(framing)
 
 
 def test_a_device_without_nvjpeg_is_refused(monkeypatch) -> None:

@@ -16,10 +16,11 @@ from PIL import Image, ImageFile
 
 from labeldep_cli.features import images
 from labeldep_cli.features.decode import decode, unreadable
+from labeldep_cli.features.framing import RESIZED, Framing
 from labeldep_cli.features.images import UnreadableImage, read_image
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.reasons import Reason
-from labeldep_cli.features.views import CROP_SIDES, N_DRAWS, N_VIEWS, POSITIONS, RESIZED, crop_box, cut, view_of_draw
+from labeldep_cli.features.views import CROP_SIDES, N_DRAWS, N_VIEWS, POSITIONS, crop_box, cut, view_of_draw
 from labeldep_cli.progress import SilentReporter
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -70,7 +71,7 @@ class TestReducedScale:
 
     def test_a_view_s_pixels_do_not_hang_on_the_others(self, photo):
         def views(*wanted):
-            ((decoded),) = decode(lambda _: photo, [[(0, wanted)]], 224, PixelRules(), 0, draft=True)
+            ((decoded),) = decode(lambda _: photo, [[(0, wanted)]], Framing(), PixelRules(), 0, draft=True)
             return decoded.images[0]
 
         together = views(0, 3, 11)
@@ -340,7 +341,7 @@ class TestViews:
     @pytest.mark.parametrize("side", [224, 96])
     def test_view_0_is_the_whole_image_resized_once(self, side):
         image = noise_image()
-        (seen,) = cut(image, (0,), side)
+        (seen,) = cut(image, (0,), Framing(side))
         expected = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
         np.testing.assert_array_equal(seen, expected)
 
@@ -362,10 +363,10 @@ class TestViews:
 
     def test_all_views_are_distinct_and_in_the_order_asked_for(self):
         image = noise_image()
-        planes = cut(image, tuple(range(N_VIEWS)), side=32)
+        planes = cut(image, tuple(range(N_VIEWS)), framing=Framing(32))
         assert planes.shape == (21, 3, 32, 32) and planes.dtype == np.uint8
         assert len({plane.tobytes() for plane in planes}) == 21
-        np.testing.assert_array_equal(cut(image, (7, 0, 20), side=32), planes[[7, 0, 20]])
+        np.testing.assert_array_equal(cut(image, (7, 0, 20), framing=Framing(32)), planes[[7, 0, 20]])
 
 
 def file_in(folder, names, row):
@@ -383,13 +384,17 @@ class TestDecode:
     @pytest.mark.parametrize("workers", [0, 2])
     def test_an_unreadable_image_is_a_hole_and_moves_no_other(self, file, workers):
         batches = [[(0, (0, 3)), (1, (0, 3)), (2, (0, 3))], [(1, (0,)), (4, (0,))], [(3, (20,))]]
-        first, second, third = decode(file, batches, 16, PixelRules(), workers)
+        first, second, third = decode(file, batches, Framing(16), PixelRules(), workers)
         assert first.images.shape == (3, 2, 3, 16, 16) and first.reasons.tolist() == [0, Reason.NOT_AN_IMAGE, 0]
         for k, row in ((0, 0), (2, 2)):
-            np.testing.assert_array_equal(first.images[k].numpy(), cut(read_image(file(row), PixelRules()), (0, 3), 16))
+            np.testing.assert_array_equal(
+                first.images[k].numpy(), cut(read_image(file(row), PixelRules()), (0, 3), Framing(16))
+            )
         assert not first.images[1].any()
         assert second.images.shape == (0,) and second.reasons.tolist() == [Reason.NOT_AN_IMAGE, Reason.MISSING]
-        np.testing.assert_array_equal(third.images[0].numpy(), cut(read_image(file(3), PixelRules()), (20,), 16))
+        np.testing.assert_array_equal(
+            third.images[0].numpy(), cut(read_image(file(3), PixelRules()), (20,), Framing(16))
+        )
 
     def test_unreadable_lists_a_reason_for_each_row(self, file):
         with SilentReporter().bar("checking", 5, "images") as bar:

@@ -236,7 +236,7 @@ class TestTheFile:
         found = written("sub/labeldep.toml")
         assert (found["dataset"], found["weights"], found["data-dir"]) == ("../photos/labels.csv", "../w.pth", "../d")
         file = project_file.load(Path("sub/labeldep.toml"), cli._flags())
-        assert Path(str(file.dataset)).resolve() == Path("photos/labels.csv").resolve()
+        assert Path(str(file.scope.dataset)).resolve() == Path("photos/labels.csv").resolve()
 
     @pytest.mark.parametrize("dataset", ["photos/labels.csv", "../photos/labels.csv", "there/../photos/labels.csv"])
     def test_its_paths_lead_back_through_links(
@@ -255,7 +255,7 @@ class TestTheFile:
         result = run("--project", project, "init", "--yes", "--dataset", dataset, "--backbone", "resnet18")
         assert result.exit_code == 0, result.stderr
         file = project_file.load(tmp_path / "link" / "labeldep.toml", cli._flags())
-        assert Path(str(file.dataset)).resolve() == Path(dataset).resolve()
+        assert Path(str(file.scope.dataset)).resolve() == Path(dataset).resolve()
         result = run("--project", project, "data", "--json")
         assert result.exit_code == ExitCode.ERROR
         assert "no image is there" in result.stderr, "the table is found; only its images are not there"

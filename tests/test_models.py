@@ -29,8 +29,9 @@ from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.inference import InferenceEncoder, fold_batch_norms, precision_on
+from labeldep_cli.models.loading import load_backbone, read_state_dict
 from labeldep_cli.models.regions import RegionFeatures
-from labeldep_cli.models.weights import load_backbone, locate_weights, read_state_dict
+from labeldep_cli.models.weights import locate_weights
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.features import ensure_features
 from labeldep_cli.projects.inputs import ensure_inputs

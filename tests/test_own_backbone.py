@@ -15,9 +15,13 @@ from torch import Tensor, nn
 
 from labeldep_cli import load_features
 from labeldep_cli.errors import BackboneError
+from labeldep_cli.features.framing import Framing
 from labeldep_cli.features.pixel_rules import PixelRules
+from labeldep_cli.features.store.kind import FeatureKind
+from labeldep_cli.features.views import N_VIEWS, cut
 from labeldep_cli.models.backbones import BACKBONES, Backbone, WeightsFile, find_backbone
-from labeldep_cli.models.weights import load_backbone, locate_weights
+from labeldep_cli.models.loading import load_backbone
+from labeldep_cli.models.weights import locate_weights
 from labeldep_cli.progress import SilentReporter
 
 SIDE, WIDTH, MEAN, STD = 40, 6, (0.5, 0.4, 0.3), (0.25, 0.5, 0.125)
@@ -54,7 +58,9 @@ def network() -> Toy:
 def row(tmp_path: Path, network: Toy, monkeypatch: pytest.MonkeyPatch) -> Backbone:
     """The one edit: a row."""
     weights = WeightsFile(saved(network, tmp_path / "toy.pth"))
-    row = Backbone("toy", WIDTH, side=SIDE, mean=MEAN, std=STD, build=Toy, has_classifier=False, weights=weights)
+    row = Backbone(
+        "toy", WIDTH, framing=Framing(SIDE), mean=MEAN, std=STD, build=Toy, has_classifier=False, weights=weights
+    )
     monkeypatch.setitem(BACKBONES, "toy", row)
     return row
 
@@ -111,6 +117,21 @@ def test_the_identities_that_stores_and_runs_depend_on_stay() -> None:
     assert locate_weights(find_backbone("squeezenet1_1"), "none").sha256 == hashlib.sha256(recipe).hexdigest()
 
 
+def test_the_folders_of_old_stores_are_found() -> None:
+    """Written down from version 0.3.0, as above."""
+    for name, spatial, folder in (("resnet101", False, "88c1ade4"), ("scenesnet", True, "spatial-f527668f")):
+        words = find_backbone(name).preprocessing(PixelRules())
+        assert FeatureKind(name, "ab" * 32, words, "float32", spatial).folder_name == f"{name}-{folder}"
+
+
+def test_the_pixels_that_stores_depend_on_stay() -> None:
+    """Written down from version 0.3.0: all 21 views of an image, at the two sides of the networks of then."""
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    for name, digest in (("scenesnet", "c566ef3c852a6532"), ("resnet101", "bcd5d53d963b93b7")):
+        views = cut(Image.fromarray(pixels), tuple(range(N_VIEWS)), find_backbone(name).framing)
+        assert hashlib.sha256(views.tobytes()).hexdigest().startswith(digest)
+
+
 SCENESNET = "1b1d31b238ccade7f48af1d8e24fe3d5b9f0a9303ad488b00244ea75be7c74eb"
 RANDOM_SCENESNET = "e2f6f13bad9e3dde8c44208c325e0d528d656fc2a2036a815bd03d4d2962b76c"
 
@@ -119,7 +140,7 @@ RANDOM_SCENESNET = "e2f6f13bad9e3dde8c44208c325e0d528d656fc2a2036a815bd03d4d2962
 def test_a_classifier_is_taken_off_after_its_weights_are_loaded(tmp_path: Path, width: int | None) -> None:
     network = Toy(classes=9).eval()
     weights = WeightsFile(saved(network, tmp_path / "nine.pth"))
-    row = Backbone("nine", width, side=SIDE, build=lambda: Toy(classes=9), weights=weights)
+    row = Backbone("nine", width, framing=Framing(SIDE), build=lambda: Toy(classes=9), weights=weights)
     loaded = load_backbone(row, locate_weights(row, "default"), SilentReporter())
     assert loaded.shape == (WIDTH,)
     assert torch.equal(loaded.module.maps.weight, network.maps.weight)
@@ -136,7 +157,7 @@ class TestDownload:
     @staticmethod
     def row(published: Path, digest: str | None) -> Backbone:
         weights = WeightsFile(url=published.as_uri(), sha256=digest)
-        return Backbone("toy", WIDTH, side=SIDE, build=Toy, has_classifier=False, weights=weights)
+        return Backbone("toy", WIDTH, framing=Framing(SIDE), build=Toy, has_classifier=False, weights=weights)
 
     def test_weights_are_downloaded_once_and_lie_with_torchvision_s(self, tmp_path: Path, published: Path) -> None:
         row = self.row(published, sha256(published))

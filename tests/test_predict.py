@@ -31,6 +31,7 @@ from labeldep_cli.cli import show as cli_show
 from labeldep_cli.config import DecisionConfig, Machine, RunWorkspace
 from labeldep_cli.datasets.split import Skipped
 from labeldep_cli.features.decode import Decoded
+from labeldep_cli.features.framing import Framing
 from labeldep_cli.features.images import read_image
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.reasons import Reason
@@ -584,7 +585,7 @@ def labeller_of(multiply_adds: int, slow_on: int = 0, device: str = "cpu") -> An
         time.sleep(0.02 if torch.get_num_threads() == slow_on else 0.0)
         _ = torch.empty(multiply_adds // 1_000_000, 1000, device="meta") @ torch.empty(1000, 1000, device="meta")
 
-    return SimpleNamespace(side=4, device=torch.device(device), label=label)
+    return SimpleNamespace(square=Framing(4), device=torch.device(device), label=label)
 
 
 @pytest.mark.usefixtures("of_four_threads")

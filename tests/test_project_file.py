@@ -192,7 +192,8 @@ class TestARunKnowsItsOwnData:
     def test_they_are_the_current_ones_of_the_project(self) -> None:
         path = write('[defaults]\ndataset = "photos/labels.csv"\nbackbone = "resnet18"\n', "x/labeldep.toml")
         file = project_file.load(path, cli._flags())
-        assert (file.dataset, file.backbone, file.weights) == ("x/photos/labels.csv", "resnet18", None)
+        assert file.defaults == {"dataset": "x/photos/labels.csv", "backbone": "resnet18"}
+        assert file.scope == Scope("x/photos/labels.csv", "resnet18")
 
 
 def _module_of(function: object) -> str:

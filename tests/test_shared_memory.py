@@ -18,6 +18,7 @@ from labeldep_cli.compute.shared_memory import free_shared_memory, usable_proces
 from labeldep_cli.config import Machine, cores, usable_cores
 from labeldep_cli.datasets.scenes import files as scenes
 from labeldep_cli.features import decode as decoding
+from labeldep_cli.features.framing import Framing
 from labeldep_cli.features.pixel_rules import USUAL_RULES
 from labeldep_cli.features.reading import Readers, read_batches, readers_within
 from labeldep_cli.progress import SilentReporter
@@ -97,7 +98,7 @@ def test_fewer_processes_decode_where_it_is_small(monkeypatch, photos, loaders, 
     monkeypatch.setattr("labeldep_cli.features.reading.free_shared_memory", lambda: free)
     notes: list[str] = []
     batches = [[(path, (0,)) for path in photos[start : start + 2]] for start in (0, 2, 4)]
-    found = list(read_batches(Path, batches, 32, USUAL_RULES, "full", 8, CPU, notes.append))
+    found = list(read_batches(Path, batches, Framing(32), USUAL_RULES, "full", 8, CPU, notes.append))
     assert loaders == [made] and len(found) == 3 and not any(one.reasons.any() for one in found)
     assert told in " ".join(notes) and bool(told) == bool(notes)
 
@@ -105,8 +106,8 @@ def test_fewer_processes_decode_where_it_is_small(monkeypatch, photos, loaders, 
 def test_a_stream_s_first_batch_says_little(monkeypatch, photos, loaders) -> None:
     monkeypatch.setattr("labeldep_cli.features.reading.free_shared_memory", lambda: 20 * 3072)
     one = [[(photos[0], (0,))]]
-    list(read_batches(Path, one, 32, USUAL_RULES, "full", 2, CPU, print, largest=4))
-    list(read_batches(Path, [], 32, USUAL_RULES, "full", 2, CPU, print))
+    list(read_batches(Path, one, Framing(32), USUAL_RULES, "full", 2, CPU, print, largest=4))
+    list(read_batches(Path, [], Framing(32), USUAL_RULES, "full", 2, CPU, print))
     assert loaders == [(2, 1)], "five batches of four images fit"
 
 

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from labeldep_cli import __version__
 from labeldep_cli.cli import (
     audit,
+    backbones,
     compare,
     data,
     demo,
@@ -138,6 +139,7 @@ app.command("init", cls=ProjectCommand)(command(init.init))
 app.command("doctor", cls=ProjectCommand)(command(doctor.doctor))
 app.command("import", cls=ProjectCommand)(command(importing.import_))
 app.command("data", cls=ProjectCommand)(command(data.data))
+app.command("backbones", cls=ProjectCommand)(command(backbones.backbones))
 app.command("extract", cls=ProjectCommand)(command(extract.extract))
 app.command("pretrain", cls=ProjectCommand)(command(train.pretrain))
 app.command("adversarial", cls=ProjectCommand)(command(train.adversarial))

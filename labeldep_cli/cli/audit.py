@@ -14,7 +14,7 @@ from labeldep_cli.cli.codes import ExitCode
 from labeldep_cli.cli.commands import Take
 from labeldep_cli.cli.next_command import passed_on, print_next, trained_before
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_line, print_note
-from labeldep_cli.config import READING, AuditConfig, Machine, RunWorkspace, Source, Workspace
+from labeldep_cli.config import FRAME, READING, AuditConfig, Machine, RunWorkspace, Source, Workspace
 from labeldep_cli.datasets.formats import holds_features
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.errors import LabeldepError, nearest
@@ -68,7 +68,7 @@ def audit(
     if of_run:
         _refuse(
             ctx,
-            ("backbone", *READING, "folds", "repeats", "steps", "hidden", "seed", "fresh"),
+            ("backbone", *FRAME, *READING, "folds", "repeats", "steps", "hidden", "seed", "fresh"),
             f"{what} is a run, which is trained already",
         )
         run_workspace = replace(

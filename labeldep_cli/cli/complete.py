@@ -27,10 +27,11 @@ def form(incomplete: str) -> list[str]:
 
 
 def backbone(incomplete: str) -> list[str]:
-    """The names of the table of backbones."""
+    """The names of the table of backbones, and recommended ones of timm."""
     from labeldep_cli.models.backbones import BACKBONES
+    from labeldep_cli.models.timm_models import RECOMMENDED
 
-    return _beginning(BACKBONES, incomplete)
+    return _beginning((*BACKBONES, *RECOMMENDED), incomplete)
 
 
 def threshold(incomplete: str) -> list[str]:

@@ -192,12 +192,12 @@ def _backbone(
 
     def read(answer: str) -> BackboneOffer:
         same_name = next((offer for offer in offers if offer.name == answer), None)
-        return _picked(answer, offers) or same_name or BackboneOffer(find_backbone(answer).name, "", "named")
+        return _picked(answer, offers) or same_name or BackboneOffer(find_backbone(answer, weights).name, "", "named")
 
     chosen = read(named) if named is not None else asker.choose("--backbone", "backbone", offers, read)
 
     def read_weights(answer: str) -> str:
-        locate_weights(find_backbone(chosen.name), answer)
+        locate_weights(find_backbone(chosen.name, answer), answer)
         return answer
 
     spec = chosen.weights
@@ -205,7 +205,10 @@ def _backbone(
         spec = read_weights(weights)
     elif not spec:
         spec = asker.ask("--weights", "weights (default, none, or a path)", DEFAULT_WEIGHTS, read_weights)
-    return {"backbone": chosen.name, **({} if spec == DEFAULT_WEIGHTS else {"weights": spec})}
+    size, resize = chosen.frame
+    settings = {"weights": spec, "image_size": size, "resize": resize}
+    changed = {name: value for name, value in settings.items() if value not in (None, DEFAULT_WEIGHTS)}
+    return {"backbone": chosen.name, **changed}
 
 
 def _val_fraction(asker: _Asker, offer: DatasetOffer, requested: float | None) -> float:

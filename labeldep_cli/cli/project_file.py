@@ -22,7 +22,7 @@ from typing import Any
 import typer
 
 from labeldep_cli.cli.command_flags import Flag
-from labeldep_cli.config import READING, RunWorkspace, Scope
+from labeldep_cli.config import BACKBONE, READING, RunWorkspace, Scope
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.errors import LabeldepError, nearest
 from labeldep_cli.files import expand_home
@@ -39,7 +39,7 @@ VARIABLE = "LABELDEP_PROJECT"
 Commands = Mapping[str, tuple[Flag, ...]]
 """The flags of each command."""
 
-_OF_DATA = frozenset({"dataset", "backbone", "weights", "data_dir", *READING})
+_OF_DATA = frozenset({"dataset", *BACKBONE, "data_dir", *READING})
 KEPT_OUT: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("eval", "compare", "dependency", "predict", "export", "report", "runs"), _OF_DATA),
     "audit": frozenset({"dataset"}),
@@ -73,15 +73,19 @@ class ProjectFile:
         path: path of the file; None if there is none.
         common: the table [defaults] as written.
         own: the tables of commands; their keys are the parameter names of the commands' functions.
-        dataset, backbone, weights: values of [defaults]. Runs are looked up among those of this data set and backbone.
+        defaults: the values of [defaults] by the parameter names of the commands' functions.
     """
 
     path: Path | None = None
     common: Mapping[str, object] = field(default_factory=dict)
     own: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-    dataset: str | None = None
-    backbone: str | None = None
-    weights: str | None = None
+    defaults: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def scope(self) -> Scope:
+        """The data set and the backbone of [defaults]: runs are looked up among theirs."""
+        dataset, backbone = (self.defaults.get(name) for name in ("dataset", "backbone"))
+        return Scope(None if dataset is None else str(dataset), None if backbone is None else str(backbone))
 
     def values_of(self, command: str, flags: Iterable[Flag]) -> dict[str, object]:
         """The values that the file sets for a command, by the parameter names of its function.
@@ -119,8 +123,7 @@ def of_call(ctx: typer.Context) -> ProjectFile:
 
 def scoped(ctx: typer.Context, run_workspace: RunWorkspace) -> RunWorkspace:
     """Limit the look-up of run names to the data set and backbone of the project file."""
-    file = of_call(ctx)
-    return replace(run_workspace, scope=Scope(file.dataset, file.backbone))
+    return replace(run_workspace, scope=of_call(ctx).scope)
 
 
 def all_flags(ctx: typer.Context) -> Commands:
@@ -149,7 +152,7 @@ def load(path: Path, commands: Commands) -> ProjectFile:
     """
     common: dict[str, object] = {}
     tables: dict[str, dict[str, object]] = {}
-    current: dict[str, str] = {}
+    defaults: dict[str, object] = {}
     for table, entries in _parse(path).items():
         if table not in (DEFAULTS, *commands) or not isinstance(entries, dict):
             raise _no_table(path, table, entries, commands)
@@ -162,10 +165,10 @@ def load(path: Path, commands: Commands) -> ProjectFile:
             read[flags[0].name] = _value(path, table, key, flags, value)
         if table == DEFAULTS:
             common = entries
-            current = {name: str(read[name]) for name in ("dataset", "backbone", "weights") if name in read}
+            defaults = read
         else:
             tables[table] = read
-    return ProjectFile(path, common, tables, **current)
+    return ProjectFile(path, common, tables, defaults)
 
 
 def _parse(path: Path) -> dict[str, Any]:

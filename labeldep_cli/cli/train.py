@@ -13,6 +13,7 @@ from labeldep_cli.cli.next_command import name_of, passed_on, print_next
 from labeldep_cli.cli.show import Terminal, name_skipped, print_json, print_line, print_table
 from labeldep_cli.cli.torchrun import exit_code
 from labeldep_cli.config import (
+    BACKBONE,
     AdversarialConfig,
     Machine,
     PretrainConfig,
@@ -126,13 +127,13 @@ def _inherited(ctx: typer.Context, source: Source, start: str, runs_dir: Path) -
         )
 
     scope = Scope(
-        source.dataset if is_set("dataset") else file.dataset,
-        source.backbone if is_set("backbone") else file.backbone,
+        source.dataset if is_set("dataset") else file.scope.dataset,
+        source.backbone if is_set("backbone") else file.scope.backbone,
     )
     settings = read_config(find_run(start, runs_dir, scope))["settings"]
     names = [name for name in settings_of(Source) if name in settings and not is_set(name)]
     if "dataset" not in names and holds_features(source.dataset):  # these have no backbone
-        names = [name for name in names if name not in ("backbone", "weights")]
+        names = [name for name in names if name not in BACKBONE]
     return replace(source, **{name: settings[name] for name in names})
 
 

@@ -19,18 +19,21 @@ from labeldep_cli.config.choices import (
     LabelReduction,
     Loss,
     Precision,
+    Resize,
     Sampling,
     Selection,
 )
 from labeldep_cli.config.cores import usable_cores
+from labeldep_cli.config.extraction import ExtractConfig
 from labeldep_cli.config.importing import ImportConfig, Meaning
 from labeldep_cli.config.place import (
+    BACKBONE,
     DRAW,
     EVERYWHERE,
+    FRAME,
     PIXELS,
     READING,
     DownloadConfig,
-    ExtractConfig,
     Machine,
     RunWorkspace,
     Scope,
@@ -54,12 +57,14 @@ from labeldep_cli.config.using import (
 
 __all__ = [
     "ACCEPT_ALL",
+    "BACKBONE",
     "DEFAULT_BACKBONE",
     "DEFAULT_EXPORT_FORMAT",
     "DEFAULT_HEAD",
     "DEFAULT_WEIGHTS",
     "DRAW",
     "EVERYWHERE",
+    "FRAME",
     "PAPER_BACKBONES",
     "PIXELS",
     "READING",
@@ -89,6 +94,7 @@ __all__ = [
     "PretrainConfig",
     "ReportConfig",
     "ReproduceConfig",
+    "Resize",
     "ReviewConfig",
     "RunWorkspace",
     "Sampling",

@@ -26,6 +26,9 @@ DEFAULT_HEAD: HeadKind = "linear"
 
 ExportFormat = Literal["onnx", "torch"]
 DEFAULT_EXPORT_FORMAT: ExportFormat = "onnx"
+Resize = Literal["stretch", "crop", "pad"]
+"""How an image becomes a square: its sides scaled apart, its edges cut off, or bands added."""
+
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 DecodeOn = Literal["cpu", "gpu"]
 """Where JPEGs are decoded: `--decode`."""

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from labeldep_cli.config.choices import DEFAULT_BACKBONE, PAPER_BACKBONES, DecodeOn, Jpegs, Precision
+from labeldep_cli.config.choices import DEFAULT_BACKBONE, PAPER_BACKBONES, Resize
 from labeldep_cli.config.cores import usable_cores
 from labeldep_cli.config.reading import read_colour, read_size, read_value_range
 from labeldep_cli.config.settings import like, setting
@@ -82,6 +82,12 @@ class RunWorkspace:
     scope: Scope = EVERYWHERE
 
 
+FRAME = ("image_size", "resize")
+"""The settings of a Source that define how an image becomes the square that a backbone takes."""
+
+BACKBONE = ("backbone", "weights", *FRAME)
+"""The settings of a Source that define how images become features; ready features have none."""
+
 DRAW = ("val_fraction", "test_fraction", "split_seed", "stratify", "fold")
 """The settings of a Source that define how missing splits are drawn."""
 
@@ -99,8 +105,11 @@ class Source:
     Attributes:
         backbone: None for the one with features or a run of the data set on this disk, else the data set's default.
             Ready features have no backbone.
-        weights: None for those with features or a run on this disk, else "default" (torchvision's published ones), a
-            name of torchvision's weights for that model ("IMAGENET1K_V1"), "none" (random), or a state dict's path.
+        weights: None for those with features or a run on this disk, else "default" (the published ones), a name of
+            torchvision's weights for that model ("IMAGENET1K_V1"), "none" (random), or the path of a state dict or of
+            a folder with one.
+        image_size: pixels; None for the backbone's own.
+        resize: None for the backbone's own.
         split_seed: independent of the training seed.
         fold: number of the fold that is the test split; None for the data set's own test split, or a drawn one.
         value_range: "LOW,HIGH" (`reading.range_of`), for pixels with more than 8 bits; None for their type's own range.
@@ -115,17 +124,31 @@ class Source:
     )
     backbone: str | None = setting(
         None,
-        f"Backbone: {', '.join(PAPER_BACKBONES)}, or any torchvision classifier.",
+        f"Backbone: {', '.join(PAPER_BACKBONES)}, any torchvision classifier, timm:NAME or hf-hub:OWNER/NAME; see "
+        "labeldep backbones.",
         panel="What",
         complete="backbone",
         default_text=f"the one with features or a run on this disk, else {DEFAULT_BACKBONE}",
     )
     weights: str | None = setting(
         None,
-        "Weights of the backbone: default: torchvision's (downloaded if missing); none: random; or the PATH of a "
-        "state dict.",
+        "Weights of the backbone: default: the published ones (downloaded if missing); none: random; or the PATH of a "
+        "state dict, or of a folder of the Hugging Face hub.",
         panel="What",
         default_text="those with features or a run on this disk, else default",
+    )
+    image_size: int | None = setting(
+        None,
+        "Height and width in pixels to which images are scaled for the backbone.",
+        panel="What",
+        min=1,
+        default_text="the backbone's own",
+    )
+    resize: Resize | None = setting(
+        None,
+        "How an image becomes a square: stretch it; crop its centre; pad it with the background colour.",
+        panel="What",
+        default_text="as the backbone was trained; stretch for torchvision's",
     )
     val_fraction: float = setting(
         0.05, "Share of train held out for val, if the data set has no val split.", panel="What", min=0.0, max=0.9
@@ -239,57 +262,3 @@ class DownloadConfig:
     connections: int = 4
     pause: float = 0.1
     failures: int = 12
-
-
-@dataclass(frozen=True)
-class ExtractConfig:
-    """How features are computed and cached.
-
-    Attributes:
-        views: 1 is the test transform alone.
-        precision: auto is float16 on a GPU, since features are stored in float16.
-        draft: the scales are 1, 1/2, 1/4 and 1/8.
-        decode: what a GPU cannot decode, and images of other formats, are decoded by the CPU.
-        group: number of images that pass the backbone together and are written together. It is fixed, so that an
-            extraction that was killed and resumed computes the same bytes.
-    """
-
-    views: int = setting(
-        1,
-        "Number of views of each image; 21: every crop of the training augmentation, for the train split.",
-        choices=(1, 21),
-    )
-    spatial: bool = setting(False, "Cache the regions of the last feature map, for --head att-rnn, rlsd, ml-decoder.")
-    precision: Precision = setting(
-        "auto",
-        "Number format that the backbone computes in; auto: as in the existing cache, else float16 on a GPU, float32 "
-        "on a CPU.",
-    )
-    compile: bool = setting(False, "Compile the backbone first: takes up to a minute, speeds up large data sets.")
-    draft: bool | None = setting(
-        None,
-        "Decode large JPEGs at reduced scale, never below the size that is needed.",
-        flag="--draft/--no-draft",
-        default_text="as in the existing cache, else no",
-    )
-    decode: DecodeOn | None = setting(
-        None,
-        "Where JPEGs are decoded: cpu; gpu: by nvJPEG, only with a CUDA device (not tried yet on a real one).",
-        default_text="as in the existing cache, else cpu",
-    )
-    group: int = 32
-
-    @property
-    def jpegs(self) -> Jpegs:
-        """How JPEGs are decoded for a new store."""
-        return "gpu" if self.decode == "gpu" else "draft" if self.draft else "full"
-
-    def allows(self, jpegs: Jpegs) -> bool:
-        """Whether a store with JPEGs decoded like this is one that the flags ask for."""
-        drafted = self.draft is None or self.draft == (jpegs == "draft")
-        return drafted and (self.decode is None or (self.decode == "gpu") == (jpegs == "gpu"))
-
-    @staticmethod
-    def of(jpegs: Jpegs) -> ExtractConfig:
-        """The settings that ask for JPEGs decoded like this."""
-        return ExtractConfig(draft=jpegs == "draft", decode="gpu" if jpegs == "gpu" else "cpu")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.datasets.split import SPLITS, Dataset, Split, label_space, require_unique
 from labeldep_cli.datasets.units import divided_groups
 from labeldep_cli.errors import DatasetError
+from labeldep_cli.files import plain_name
 
 
 @dataclass(frozen=True)
@@ -213,5 +213,5 @@ def name_with_digest(stem: str, path: Path) -> str:
 
     The digits keep data sets with the same stem from sharing caches and runs.
     """
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip(".") or "data"
+    plain = plain_name(stem).lstrip(".") or "data"
     return f"{plain}-{hashlib.sha256(str(path).encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from labeldep_cli.compute.distributed import World
-from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, ExtractConfig, TrainingConfig
+from labeldep_cli.config import DEFAULT_HEAD, FRAME, AdversarialConfig, ExtractConfig, TrainingConfig, flags_of
 from labeldep_cli.errors import CheckpointError, LabeldepError
 from labeldep_cli.experiments.start_rows import require_rows
 from labeldep_cli.inputs.batches import Inputs
@@ -134,7 +134,7 @@ def require_head(run: Run, config: AdversarialConfig) -> None:
 
 
 def require_start(start: Run, project: Project, full: bool, folder: Path) -> None:
-    """Refuse to start from a run that does not fit (folder, labels, backbone, weights, mode), before any extraction.
+    """Refuse to start from a run that does not fit (folder, labels, backbone, frame, weights, mode), before extraction.
 
     Raises:
         CheckpointError: names both sides.
@@ -152,6 +152,13 @@ def require_start(start: Run, project: Project, full: bool, folder: Path) -> Non
             f"{start.folder} was trained on {start.facts['backbone'] or 'ready'} features, "
             f"but these are {backbone or 'ready'} ones",
             f"Name a run on the same features with --from{other}.",
+        )
+    if project.row is not None and start.row.framing != project.row.framing:
+        flags = shlex.join(flags_of(start.source(), FRAME)) or "leave --image-size and --resize out"
+        raise CheckpointError(
+            f"{start.folder} was trained on images framed by {start.row.framing.words}, "
+            f"but these are by {project.row.framing.words}",
+            f"Take the same images ({flags}), or name a run on such images with --from.",
         )
     if project.weights is not None:
         start.require_weights(project.weights)

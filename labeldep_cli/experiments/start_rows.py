@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from labeldep_cli.config import READING, TrainingConfig, flags_of
+from labeldep_cli.config import BACKBONE, READING, TrainingConfig, flags_of
 from labeldep_cli.datasets.alignment import aligned
 from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.errors import CheckpointError
@@ -143,7 +143,7 @@ def _pretrain_command(project: Project, config: TrainingConfig) -> str:
     """The command that trains the run of the default folder."""
     words = ["labeldep", "pretrain", "--dataset", project.source.dataset]
     if project.row is not None:
-        words += flags_of(project.source, ("backbone", "weights"))
+        words += flags_of(project.source, BACKBONE)
     words += flags_of(project.source, READING) + flags_of(project.workspace, ("data_dir", "runs_dir", "features_dir"))
     words += flags_of(config, ("head", "hidden", "seed"))
     return shlex.join(words + (["--full"] if config.full else []))

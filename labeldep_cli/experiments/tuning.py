@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.config import (
+    BACKBONE,
     DEFAULT_HEAD,
     READING,
     AdversarialConfig,
@@ -184,7 +185,7 @@ def repeat(project: Project, best: Measured, seed: int) -> tuple[str, ...]:
     source, runs, trial = project.source, project.workspace.runs_dir, best.trial
     words = ["--dataset", source.dataset]
     if project.row is not None:
-        words += flags_of(source, ("backbone", "weights"))
+        words += flags_of(source, BACKBONE)
     words += flags_of(source, READING) + flags_of(project.workspace, ("data_dir", "runs_dir", "features_dir"))
     start = str(runs / f"{project.name}-tuned-pretrain")
     of_seed = ["--seed", str(seed)] if seed else []

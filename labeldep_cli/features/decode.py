@@ -13,15 +13,17 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from labeldep_cli.compute.interruption import leave_to_parent
 from labeldep_cli.datasets.image_file import FileState, ImageFile, state_of
 from labeldep_cli.errors import StorageError
+from labeldep_cli.features.framing import Framing
 from labeldep_cli.features.images import UnreadableImage, decode_image, read_content
 from labeldep_cli.features.pixel_rules import PixelRules
-from labeldep_cli.features.views import RESIZED, cut
+from labeldep_cli.features.views import cut
 from labeldep_cli.progress import Bar
 
 _SCANNED = 32
@@ -75,11 +77,11 @@ class Images(Dataset[ReadImage], Generic[Row]):
     """Reads and decodes an item in a worker; the arguments are those of `decode`."""
 
     def __init__(
-        self, file: Callable[[Row], ImageFile], side: int, rules: PixelRules, draft: bool, identify: bool
+        self, file: Callable[[Row], ImageFile], framing: Framing, rules: PixelRules, draft: bool, identify: bool
     ) -> None:
         self.file = file
         self.rules = rules
-        self.side = side
+        self.framing = framing
         self.draft = draft
         self.identify = identify
 
@@ -99,18 +101,21 @@ class Images(Dataset[ReadImage], Generic[Row]):
 
     def _views(self, content: bytes, file: ImageFile, views: tuple[int, ...]) -> NDArray[np.uint8]:
         if not self.draft:
-            return cut(decode_image(content, file, self.rules), views, self.side)
-        # View 0 is scaled to `side`, the crops are cut from RESIZED. Decoding them apart keeps the pixels of a view
-        # independent of which other views are requested.
+            return self._cut(decode_image(content, file, self.rules), views)
+        # View 0 is scaled to the side, the crops are cut from a larger square. Decoding them apart keeps the pixels of
+        # a view independent of which other views are requested.
         test, crops = (tuple(view for view in views if (view == 0) == is_test) for is_test in (True, False))
-        parts = [(test, self.side), (crops, RESIZED)]
+        parts = [(test, self.framing), (crops, self.framing.for_crops)]
         return np.concatenate(
             [
-                cut(decode_image(content, file, self.rules, at_least), part, self.side)
-                for part, at_least in parts
+                self._cut(decode_image(content, file, self.rules, framing.scaled_side), part)
+                for part, framing in parts
                 if part
             ]
         )
+
+    def _cut(self, image: Image.Image, views: tuple[int, ...]) -> NDArray[np.uint8]:
+        return cut(image, views, self.framing, self.rules.colour)
 
 
 def collated(items: list[ReadImage]) -> Decoded:
@@ -128,17 +133,21 @@ def collated(items: list[ReadImage]) -> Decoded:
 
 
 def decode_here(
-    file: Callable[[Row], ImageFile], batch: Sequence[Item[Row]], side: int, rules: PixelRules, draft: bool = False
+    file: Callable[[Row], ImageFile],
+    batch: Sequence[Item[Row]],
+    framing: Framing,
+    rules: PixelRules,
+    draft: bool = False,
 ) -> Decoded:
     """Decode one batch in this process, immediately; the arguments are those of `decode`."""
-    images = Images(file, side, rules, draft, identify=False)
+    images = Images(file, framing, rules, draft, identify=False)
     return collated([images[item] for item in batch])
 
 
 def decode(
     file: Callable[[Row], ImageFile],
     batches: Iterable[Sequence[Item[Row]]],
-    side: int,
+    framing: Framing,
     rules: PixelRules,
     workers: int,
     pin: bool = False,
@@ -152,7 +161,7 @@ def decode(
         file: gives the image file of a row; sent to the workers, so it must be picklable.
         batches: the rows and views of each batch; all items of a batch have the same number of views. May be endless.
             It is read ahead: `ahead` batches for each worker, and one more before a finished batch is yielded.
-        side: height and width of a view in pixels.
+        framing: how an image becomes a square.
         rules: how pixels become 8-bit RGB.
         workers: number of processes; 0 decodes in this one.
         pin: put batches into page-locked memory, for a GPU.
@@ -166,7 +175,7 @@ def decode(
     Raises:
         StorageError: a decoding process was killed, which happens when memory runs out.
     """
-    return in_workers(Images(file, side, rules, draft, identify), collated, batches, workers, pin, ahead)
+    return in_workers(Images(file, framing, rules, draft, identify), collated, batches, workers, pin, ahead)
 
 
 def in_workers(
@@ -246,7 +255,7 @@ def unreadable(
     starts = range(0, n, _SCANNED)
     batches = ([(row, (0,)) for row in range(start, min(start + _SCANNED, n))] for start in starts)
     reasons = [np.zeros(0, dtype=np.uint8)]
-    for decoded in decode(file, batches, side=8, rules=rules, workers=workers):
+    for decoded in decode(file, batches, framing=Framing(8), rules=rules, workers=workers):
         reasons.append(decoded.reasons.numpy().astype(np.uint8))
         bar.advance(len(reasons[-1]))
     return np.concatenate(reasons)

@@ -17,6 +17,7 @@ from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.cache import skipped_rows
 from labeldep_cli.features.decode import Decoded, Identity
+from labeldep_cli.features.framing import Framing
 from labeldep_cli.features.pixel_rules import USUAL_RULES, PixelRules
 from labeldep_cli.features.reading import read_batches
 from labeldep_cli.features.reasons import ABSENT, Reason
@@ -141,7 +142,7 @@ def extract_rows(
     known: KnownFiles,
     reasons: NDArray[np.uint8],
     *,
-    side: int,
+    framing: Framing,
     rules: PixelRules,
     group: int,
     workers: int,
@@ -165,7 +166,7 @@ def extract_rows(
         shape: of one view's features.
         known: the record of files that were read before.
         reasons: uint8 [N], why rows of the split are known to be unusable; else 0.
-        side: height and width of a view in pixels.
+        framing: how an image becomes a square.
         rules: how image files become 8-bit RGB.
         group: number of images that are encoded together.
         workers: number of decoding processes.
@@ -185,7 +186,7 @@ def extract_rows(
     reasons = reasons.copy()
     contents = np.zeros(len(rows), CONTENT)
     pace, timed_from = Pace(), 0.0
-    images = read_batches(split.file, batches, side, rules, jpegs, workers, device, note, identify=True)
+    images = read_batches(split.file, batches, framing, rules, jpegs, workers, device, note, identify=True)
     encoded = (_encode(encoder, decoded, device, group) for decoded in images)
     for start, done in zip(starts, _ahead(encoded) if copies_ahead(device) else encoded, strict=True):
         features, skipped = done.read((len(views), *shape))

@@ -22,10 +22,11 @@ from torch import Tensor
 from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.features.decode import Decoded, Images, Item, ReadImage, Row, collated, in_workers
+from labeldep_cli.features.framing import Framing
 from labeldep_cli.features.images import MAX_PIXELS, UnreadableImage, decode_image, orientation_of
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.resize import resized
-from labeldep_cli.features.views import RESIZED, crop_box, cut
+from labeldep_cli.features.views import crop_box, cut
 
 _PIXELS = 2**26
 """Pixels that are decoded together: 200 MB of the GPU's memory."""
@@ -92,7 +93,7 @@ def _coded(items: list[ReadImage]) -> _Coded:
 def decode_on_gpu(
     file: Callable[[Row], ImageFile],
     batches: Iterable[Sequence[Item[Row]]],
-    side: int,
+    framing: Framing,
     rules: PixelRules,
     workers: int,
     ahead: int,
@@ -102,7 +103,7 @@ def decode_on_gpu(
     """Decode batches of images by a GPU, in the given order.
 
     Args:
-        file, batches, side, rules, workers, ahead, identify: as for `decode`.
+        file, batches, framing, rules, workers, ahead, identify: as for `decode`.
         device: the GPU.
 
     Yields:
@@ -113,18 +114,24 @@ def decode_on_gpu(
         StorageError: a worker was killed.
     """
     require_nvjpeg(device)
-    items = _CodedImages(file, side, rules, draft=False, identify=identify)
+    require_stretch(framing)
+    items = _CodedImages(file, framing, rules, draft=False, identify=identify)
     for coded in in_workers(items, _coded, batches, workers, False, ahead):
-        yield _decoded(coded, side, rules, device)
+        yield _decoded(coded, framing, rules, device)
 
 
 def decode_on_gpu_here(
-    file: Callable[[Row], ImageFile], batch: Sequence[Item[Row]], side: int, rules: PixelRules, device: torch.device
+    file: Callable[[Row], ImageFile],
+    batch: Sequence[Item[Row]],
+    framing: Framing,
+    rules: PixelRules,
+    device: torch.device,
 ) -> Decoded:
     """Decode one batch without workers, immediately; arguments and errors as those of `decode_on_gpu`."""
     require_nvjpeg(device)
-    items = _CodedImages(file, side, rules, draft=False, identify=False)
-    return _decoded(_coded([items[item] for item in batch]), side, rules, device)
+    require_stretch(framing)
+    items = _CodedImages(file, framing, rules, draft=False, identify=False)
+    return _decoded(_coded([items[item] for item in batch]), framing, rules, device)
 
 
 def require_nvjpeg(device: torch.device) -> None:
@@ -147,6 +154,19 @@ def require_nvjpeg(device: torch.device) -> None:
         raise LabeldepError(f"nvJPEG (--decode gpu) does not work on {device}: {first_line}", remedy) from error
 
 
+def require_stretch(framing: Framing) -> None:
+    """Refuse a framing that the device does not make.
+
+    Raises:
+        LabeldepError: it is not the whole image, scaled by the bilinear filter.
+    """
+    if framing != Framing(framing.side):
+        raise LabeldepError(
+            f"--decode gpu scales whole images by the bilinear filter, and this backbone takes: {framing.words}",
+            "Leave --decode out, or use a backbone with --resize stretch and that filter.",
+        )
+
+
 def nvjpeg(contents: Sequence[bytes], device: torch.device) -> list[Tensor]:
     """Decode JPEGs of 3 channels on a GPU: uint8 [3, H, W] each, not turned upright. RuntimeError if one fails."""
     from torchvision.io import ImageReadMode, decode_jpeg
@@ -159,7 +179,7 @@ def nvjpeg(contents: Sequence[bytes], device: torch.device) -> list[Tensor]:
 
 
 @torch.no_grad()
-def _decoded(coded: _Coded, side: int, rules: PixelRules, device: torch.device) -> Decoded:
+def _decoded(coded: _Coded, framing: Framing, rules: PixelRules, device: torch.device) -> Decoded:
     """Decode the JPEGs of a batch, and put their views in their places."""
     rest, jpegs = coded
     found = [(k, jpeg) for k, jpeg in enumerate(jpegs) if jpeg is not None]
@@ -167,16 +187,16 @@ def _decoded(coded: _Coded, side: int, rules: PixelRules, device: torch.device) 
         return Decoded(rest.images.to(device), rest.reasons, rest.identities)
     images, reasons = rest.images.to(device), rest.reasons.clone()
     if not images.numel():
-        shape = (len(found[0][1].views), len(jpegs), side, side, 3)
+        shape = (len(found[0][1].views), len(jpegs), framing.side, framing.side, 3)
         images = torch.zeros(shape, dtype=torch.uint8, device=device).permute(1, 0, 4, 2, 3)
     for part in _together(found):
         pixels = _pixels([jpeg for _, jpeg in part], device)
         for (k, jpeg), image in zip(part, pixels, strict=True):
             if image is not None:
-                images[k] = cut_on_device(upright(image, jpeg.orientation), jpeg.views, side)
+                images[k] = cut_on_device(upright(image, jpeg.orientation), jpeg.views, framing)
                 continue
             try:
-                by_cpu = cut(decode_image(jpeg.content, jpeg.file, rules), jpeg.views, side)
+                by_cpu = cut(decode_image(jpeg.content, jpeg.file, rules), jpeg.views, framing)
                 images[k] = torch.from_numpy(by_cpu).to(device)
             except UnreadableImage as unreadable:
                 reasons[k] = int(unreadable.reason)
@@ -214,14 +234,15 @@ def upright(image: Tensor, orientation: int) -> Tensor:
     return turned.flip(sides) if sides else turned
 
 
-def cut_on_device(image: Tensor, views: tuple[int, ...], side: int) -> Tensor:
+def cut_on_device(image: Tensor, views: tuple[int, ...], framing: Framing) -> Tensor:
     """The same views as `views.cut`, of an image [3, H, W] on a device: uint8 [V, 3, side, side]."""
-    scaled = resized(image, RESIZED, RESIZED) if any(views) else image
-    return torch.stack([_view(image, scaled, view, side) for view in views])
+    larger = framing.for_crops.side
+    scaled = resized(image, larger, larger) if any(views) else image
+    return torch.stack([_view(image, scaled, view, framing.side) for view in views])
 
 
 def _view(image: Tensor, scaled: Tensor, view: int, side: int) -> Tensor:
     if view == 0:
         return resized(image, side, side)
-    left, top, right, bottom = crop_box(view)
+    left, top, right, bottom = crop_box(view, scaled.shape[1])
     return resized(scaled[:, top:bottom, left:right], side, side)

@@ -12,6 +12,7 @@ from labeldep_cli.compute.shared_memory import free_shared_memory
 from labeldep_cli.config import Jpegs
 from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.features.decode import AHEAD, Decoded, Item, Row, decode, decode_here
+from labeldep_cli.features.framing import Framing
 from labeldep_cli.features.gpu_decode import decode_on_gpu, decode_on_gpu_here
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.files import format_size
@@ -51,7 +52,7 @@ def readers_within(workers: int, batch_bytes: int, room: int | None) -> Readers:
 def read_batches(
     file: Callable[[Row], ImageFile],
     batches: Iterable[Sequence[Item[Row]]],
-    side: int,
+    framing: Framing,
     rules: PixelRules,
     jpegs: Jpegs,
     workers: int,
@@ -63,7 +64,7 @@ def read_batches(
     """Decode batches of images, as `decode` does.
 
     Args:
-        file, batches, side, rules, identify: as for `decode`.
+        file, batches, framing, rules, identify: as for `decode`.
         jpegs: how JPEGs are decoded. By a GPU, images of a batch are on the device.
         workers: number of processes, if shared memory has room for their batches.
         device: where the images are needed.
@@ -79,7 +80,7 @@ def read_batches(
     if first is None:
         return
     views = max((len(views) for _, views in first), default=1)
-    size = max(len(first), largest, 1) * views * 3 * side**2
+    size = max(len(first), largest, 1) * views * 3 * framing.side**2
     readers = readers_within(workers, size, room := free_shared_memory())
     if readers.workers < workers:
         note(
@@ -88,21 +89,21 @@ def read_batches(
         )
     every = chain([first], remaining)
     if jpegs == "gpu":
-        yield from decode_on_gpu(file, every, side, rules, *readers, device, identify)
+        yield from decode_on_gpu(file, every, framing, rules, *readers, device, identify)
     else:
         pin = device.type == "cuda"
-        yield from decode(file, every, side, rules, readers.workers, pin, jpegs == "draft", identify, readers.ahead)
+        yield from decode(file, every, framing, rules, readers.workers, pin, jpegs == "draft", identify, readers.ahead)
 
 
 def read_here(
     file: Callable[[Row], ImageFile],
     batch: Sequence[Item[Row]],
-    side: int,
+    framing: Framing,
     rules: PixelRules,
     jpegs: Jpegs,
     device: torch.device,
 ) -> Decoded:
     """Decode one batch in this process, immediately; arguments and errors as those of `read_batches`."""
     if jpegs == "gpu":
-        return decode_on_gpu_here(file, batch, side, rules, device)
-    return decode_here(file, batch, side, rules, jpegs == "draft")
+        return decode_on_gpu_here(file, batch, framing, rules, device)
+    return decode_here(file, batch, framing, rules, jpegs == "draft")

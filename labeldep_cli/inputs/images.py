@@ -18,6 +18,7 @@ from labeldep_cli.datasets.split import Skipped, Split
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.features.cache import CacheRows, FeatureCache
 from labeldep_cli.features.decode import Decoded, Item
+from labeldep_cli.features.framing import Framing
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.reading import read_batches
 from labeldep_cli.features.reasons import Reason
@@ -34,7 +35,7 @@ class ImageInputs:
         skipped: the other rows.
         encoder: the frozen encoder, on the device.
         feature_dim: F.
-        side: height and width in pixels of the encoder's input.
+        framing: how an image becomes the encoder's input.
         rules: how image files become 8-bit RGB.
         n_views: number of views that training can draw from.
         workers: number of decoding processes.
@@ -53,7 +54,7 @@ class ImageInputs:
         skipped: tuple[Skipped, ...],
         encoder: nn.Module,
         feature_dim: int,
-        side: int,
+        framing: Framing,
         rules: PixelRules,
         n_views: int,
         workers: int,
@@ -72,7 +73,7 @@ class ImageInputs:
         self.n_views = n_views
         self.device = device
         self._file: Callable[[int], ImageFile] = kept.file
-        self._side = side
+        self._framing = framing
         self._rules = rules
         self._workers = workers
         self._jpegs: Jpegs = jpegs
@@ -101,7 +102,7 @@ class ImageInputs:
                 for request in filter(self._is_decoded, update):
                     yield [(int(row), (int(view),)) for row, view in zip(request.rows, request.views, strict=True)]
 
-        how = (self._side, self._rules, self._jpegs, self._workers, self.device, self._note)
+        how = (self._framing, self._rules, self._jpegs, self._workers, self.device, self._note)
         decoded: deque[Decoded] = deque()
         # Batches without images are not sent to the workers. Workers take batches in rotation, so one worker could get
         # most of the images.

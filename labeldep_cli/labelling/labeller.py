@@ -18,12 +18,12 @@ from labeldep_cli.errors import CheckpointError
 from labeldep_cli.evaluation.decisions import Decision, Outputs
 from labeldep_cli.evaluation.evaluate import probabilities
 from labeldep_cli.evaluation.posterior import own_posterior
+from labeldep_cli.features.framing import Framing
 from labeldep_cli.features.pixel_rules import PixelRules
-from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.encoder import Encoder, pooled
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.inference import InferenceEncoder
-from labeldep_cli.models.weights import load_backbone
+from labeldep_cli.models.loading import load_backbone
 from labeldep_cli.progress import Reporter
 from labeldep_cli.runs.decisions import decision_of
 from labeldep_cli.runs.run import Run
@@ -52,7 +52,7 @@ class Labeller:
         generator: uint8 images [B, 3, side, side], or ready features [B, F] -> logits [B, L].
         frozen: the frozen backbone f_ext, images -> features; None in full mode without a decision by the critic.
         decision: turns logits into label sets.
-        side: height and width of an image in pixels; 0 for ready features.
+        framing: how an image becomes a square; None for ready features.
         rules: how image files become 8-bit RGB.
         device: the device to compute on.
         limit: the confidence at which a set is accepted, 0..1; None if sets are not accepted or rejected.
@@ -62,7 +62,7 @@ class Labeller:
     generator: Generator
     frozen: nn.Module | None
     decision: Decision
-    side: int
+    framing: Framing | None
     rules: PixelRules
     device: torch.device
     limit: float | None = None
@@ -71,6 +71,17 @@ class Labeller:
     def jpegs(self) -> Jpegs:
         """How JPEGs are decoded: as for the run; by the CPU if a GPU decoded them there, and this device is none."""
         return "full" if self.run.jpegs == "gpu" and self.device.type != "cuda" else self.run.jpegs
+
+    @property
+    def square(self) -> Framing:
+        """How an image becomes a square.
+
+        Raises:
+            ValueError: it labels ready features.
+        """
+        if self.framing is None:
+            raise ValueError("ready features have no images")
+        return self.framing
 
     @torch.inference_mode()
     def label(self, images: Tensor) -> Labelled:
@@ -156,7 +167,6 @@ def open_labeller(
             f"{run.folder} was trained on ready features and cannot label images", "Name a run on images: --run RUN"
         )
     device = pick_device(machine.device)
-    row = find_backbone(run.facts["backbone"])
     frozen = None
     by_critic = decision.rule != "threshold" and run.facts["critic"] is not None
     if by_critic or not run.full:
@@ -173,7 +183,7 @@ def open_labeller(
             f"{run.folder} was trained on JPEGs decoded by a GPU: the CPU decodes them a little differently, and so "
             "do probabilities differ"
         )
-    return Labeller(run, generator, frozen, decision_of(decision, run, device), row.side, rules, device)
+    return Labeller(run, generator, frozen, decision_of(decision, run, device), run.row.framing, rules, device)
 
 
 def open_features_labeller(run: Run, machine: Machine, decision: DecisionConfig) -> Labeller:
@@ -184,7 +194,9 @@ def open_features_labeller(run: Run, machine: Machine, decision: DecisionConfig)
         LabeldepError: flags that do not go together.
     """
     device = pick_device(machine.device)
-    return Labeller(run, run.generator(device), nn.Identity(), decision_of(decision, run, device), 0, run.rules, device)
+    return Labeller(
+        run, run.generator(device), nn.Identity(), decision_of(decision, run, device), None, run.rules, device
+    )
 
 
 def _rules(run: Run, value_range: str | None, reporter: Reporter) -> PixelRules:
@@ -198,7 +210,7 @@ def _rules(run: Run, value_range: str | None, reporter: Reporter) -> PixelRules:
 
 def _frozen(run: Run, weights: str | None, device: torch.device, reporter: Reporter) -> InferenceEncoder:
     """The frozen backbone, in the precision of the run's features."""
-    row = find_backbone(run.facts["backbone"])
+    row = run.row
     loaded = load_backbone(row, run.weights(row, weights), reporter)
     module = (loaded.with_regions(row) if run.spatial else loaded).module
     plain = Encoder(module, row.mean, row.std).to(device)

@@ -66,7 +66,8 @@ class Model:
     @property
     def side(self) -> int | None:
         """Height and width of its input images, in pixels; None for a run on ready features."""
-        return self.labeller.side or None
+        framing = self.labeller.framing
+        return None if framing is None else framing.side
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
@@ -138,6 +139,7 @@ class Model:
         """
         if self.labeller.run.has_features:
             return torch.as_tensor(image, dtype=torch.float32)
+        framing = self.labeller.square
         if isinstance(image, Image.Image):
             try:
                 rgb, _ = as_rgb(image, self.labeller.rules)
@@ -148,7 +150,7 @@ class Model:
                     f"{_description(image)}: {Reason.BROKEN.text}", "Leave it out, or mend the file."
                 ) from error
         elif isinstance(image, str | PathLike):
-            how = (self.labeller.side, self.labeller.rules, self.labeller.jpegs, self.labeller.device)
+            how = (framing, self.labeller.rules, self.labeller.jpegs, self.labeller.device)
             decoded = read_here(Path, [(image, (0,))], *how)
             if reason := int(decoded.reasons[0]):
                 if reason == Reason.NO_VALUE_RANGE:
@@ -157,7 +159,7 @@ class Model:
             return decoded.images[0, 0].cpu()
         else:
             raise TypeError(f"{type(image).__name__}: predict takes paths and PIL images; call the model on tensors")
-        return torch.from_numpy(cut(rgb, (0,), self.labeller.side)[0])
+        return torch.from_numpy(cut(rgb, (0,), framing, self.labeller.rules.colour)[0])
 
 
 def load(

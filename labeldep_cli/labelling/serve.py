@@ -34,7 +34,8 @@ def threads_for_one(labeller: Labeller) -> int:
     on the network and the machine, never on measured time, so that the last digits of an answer are the same in every
     process. The number stays unchanged if the user has set OMP_NUM_THREADS, and on a GPU, where threads have no work.
     """
-    image = torch.zeros(1, 3, labeller.side, labeller.side, dtype=torch.uint8)
+    side = labeller.square.side
+    image = torch.zeros(1, 3, side, side, dtype=torch.uint8)
     with FlopCounterMode(display=False) as counted:
         labeller.label(image)  # also warms the network up: the first pass is slower
     all_threads = torch.get_num_threads()
@@ -119,7 +120,7 @@ def _labelled(
     labeller: Labeller, paths: Sequence[str], files: Sequence[ImageFile], everything: bool
 ) -> Iterator[dict[str, Any]]:
     items = [(k, (0,)) for k in range(len(files))]
-    how = (labeller.side, labeller.rules, labeller.jpegs, labeller.device)
+    how = (labeller.square, labeller.rules, labeller.jpegs, labeller.device)
     decoded = read_here(files.__getitem__, items, *how)
     for prediction in label(labeller, paths, decoded):
         yield record(prediction, everything)

@@ -41,6 +41,6 @@ def labelled(
             in_work.append(batch)
             yield [(path, (0,)) for path in batch]
 
-    how = (labeller.side, labeller.rules, labeller.jpegs, workers, labeller.device, note)
+    how = (labeller.square, labeller.rules, labeller.jpegs, workers, labeller.device, note)
     for decoded in read_batches(Path, items(), *how, largest=BATCH):
         yield from label(labeller, in_work.popleft(), decoded)

@@ -60,9 +60,9 @@ def _stages(block: nn.Module) -> list[list[nn.Module]]:
     return [stage for stage in stages if stage]
 
 
-def _at_once(self: nn.Module, *inputs: Any) -> Any:  # noqa: ANN401 - the block decides
+def _at_once(self: nn.Module, *inputs: Any, **named: Any) -> Any:  # noqa: ANN401 - the block decides
     """The block's forward pass, checkpointed as a unit."""
-    return _checkpointed(type(self).forward, self, *inputs)
+    return _checkpointed(type(self).forward, self, *inputs, **named)
 
 
 def _by_stages(self: nn.Module, maps: Tensor) -> Tensor:
@@ -72,18 +72,18 @@ def _by_stages(self: nn.Module, maps: Tensor) -> Tensor:
     return maps
 
 
-def _checkpointed(function: Callable[..., Any], *inputs: Any) -> Any:  # noqa: ANN401 - the function decides
+def _checkpointed(function: Callable[..., Any], *inputs: Any, **named: Any) -> Any:  # noqa: ANN401 - as above
     if not torch.is_grad_enabled():
-        return function(*inputs)
+        return function(*inputs, **named)
     # A backbone in eval mode draws no random numbers, so the state of the generator is not saved.
-    return checkpoint(_repeatably, function, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return checkpoint(_repeatably, function, *inputs, use_reentrant=False, preserve_rng_state=False, **named)
 
 
-def _repeatably(function: Callable[..., Any], *inputs: Any) -> Any:  # noqa: ANN401 - the function decides
+def _repeatably(function: Callable[..., Any], *inputs: Any, **named: Any) -> Any:  # noqa: ANN401 - as above
     """Call the function with repeatable attention. In the backward pass the caller's context no longer applies."""
     (maps, *_) = (value for value in inputs if isinstance(value, Tensor))
     with repeatable_attention(maps):
-        return function(*inputs)
+        return function(*inputs, **named)
 
 
 def _run(layers: list[nn.Module], maps: Tensor) -> Tensor:

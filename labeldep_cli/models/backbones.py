@@ -5,16 +5,20 @@ torch is not imported at the top, because shell completion reads the names of BA
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from labeldep_cli.config import Jpegs
+from labeldep_cli.config import Jpegs, Resize, Source
 from labeldep_cli.errors import BackboneError, nearest
-from labeldep_cli.features.jpegs import WORDS
+from labeldep_cli.features.framing import PAPER_FRAMING, Framing
+from labeldep_cli.features.jpegs import WORDS, jpegs_of
 from labeldep_cli.features.pixel_rules import PixelRules
-from labeldep_cli.features.views import SIDE
+from labeldep_cli.files import plain_name
+from labeldep_cli.models import hub, timm_models
+from labeldep_cli.models.timm_models import TimmModel
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,12 +56,12 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class Backbone:
-    """One row of BACKBONES.
+    """One row of BACKBONES, or a model of torchvision or timm by its name.
 
     Attributes:
-        name: as the user writes it; torchvision's name if `build` is None.
+        name: as the user writes it; torchvision's name if neither `build` nor `timm` is set.
         feature_dim: F; None to take it from the classifier that is removed.
-        side: height and width of the input images, in pixels.
+        framing: how an image becomes the square that the network takes.
         mean, std: those of RGB in 0..1, for the normalisation of images.
         build: builds the network with random weights: normalised images [B, 3, side, side] -> features [B, F], or class
             scores if it has a classifier. None for torchvision's builder.
@@ -66,17 +70,19 @@ class Backbone:
             weights are loaded.
         weights: the weights of `--weights default`. None for torchvision's weights, or if a network with its own
             `build` has none.
+        timm: the model of timm that it is; None for others.
     """
 
     name: str
     feature_dim: int | None = None
-    side: int = SIDE
+    framing: Framing = PAPER_FRAMING
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
     build: Callable[[], nn.Module] | None = None
     build_options: Mapping[str, Any] = field(default_factory=dict)
     has_classifier: bool = True
     weights: WeightsFile | None = None
+    timm: TimmModel | None = None
 
     def __post_init__(self) -> None:
         """Refuse a row of unknown feature width.
@@ -87,6 +93,25 @@ class Backbone:
         if self.feature_dim is None and not self.has_classifier:
             raise ValueError(f"{self.name} has no classifier to take its feature width from: set feature_dim")
 
+    @property
+    def side(self) -> int:
+        """Height and width of the input images, in pixels."""
+        return self.framing.side
+
+    @property
+    def from_torchvision(self) -> bool:
+        """Whether torchvision builds it and publishes its weights."""
+        return self.build is None and self.timm is None
+
+    def framed(self, image_size: int | None, resize: Resize | None) -> Backbone:
+        """The same backbone for images of another size, or that become squares in another way; None changes nothing."""
+        return replace(self, framing=self.framing.changed(image_size, resize))
+
+    def run_name(self, source: Source) -> str:
+        """BACKBONE[-SIZEpx][-RESIZE], the part of a run's name that tells it from other backbones and framings."""
+        size = f"-{source.image_size}px" if source.image_size else ""
+        return f"{plain_name(self.name)}{size}{f'-{source.resize}' if source.resize else ''}"
+
     def preprocessing(self, rules: PixelRules, jpegs: Jpegs = "full") -> str:
         """The preprocessing of images before the backbone, in words; part of every store's identity.
 
@@ -94,8 +119,7 @@ class Backbone:
             rules: how image files become 8-bit RGB.
             jpegs: how JPEGs are decoded.
         """
-        text = f"pillow bilinear {self.side}x{self.side} {rules.words}, mean {self.mean}, std {self.std}"
-        return f"{WORDS[jpegs]}{text}"
+        return f"{WORDS[jpegs]}{self.framing.words} {rules.words}, mean {self.mean}, std {self.std}"
 
 
 def _scenesnet() -> nn.Module:
@@ -121,7 +145,7 @@ BACKBONES: Mapping[str, Backbone] = {
         Backbone(
             "scenesnet",
             256,
-            side=96,
+            framing=Framing(96),
             build=_scenesnet,
             has_classifier=False,
             weights=WeightsFile(Path(__file__).with_name("scenesnet.safetensors")),
@@ -130,30 +154,108 @@ BACKBONES: Mapping[str, Backbone] = {
 }
 
 
-def find_backbone(name: str) -> Backbone:
-    """The row of a backbone, or a default row for any other classification model of torchvision.
+def frame_of(row: Backbone, preprocessing: str) -> tuple[int | None, Resize | None] | None:
+    """The image size and the resizing with which a backbone has a preprocessing; None for what it has by itself.
+
+    Args:
+        row: as `find_backbone` gives it.
+        preprocessing: as `Backbone.preprocessing` gives it.
+
+    Returns:
+        Both; None if no size and no resizing gives this preprocessing.
+    """
+    size = re.search(r"(\d+)x\1 ", preprocessing)
+    for image_size in (None, int(size[1]) if size else None):
+        for resize in (None, *get_args(Resize)):
+            words = row.framed(image_size, resize).framing.words
+            if preprocessing.removeprefix(WORDS[jpegs_of(preprocessing)]).startswith(f"{words} on "):
+                return image_size, resize
+    return None
+
+
+def find_backbone(name: str, weights: str | None = None) -> Backbone:
+    """The row of a backbone, or a default row for any other classification model of torchvision, or for one of timm.
+
+    Args:
+        name: a name in BACKBONES, torchvision's name, timm:NAME, or hf-hub:OWNER/NAME.
+        weights: as for `--weights`. A folder of the hub says which model it has the weights of.
 
     Raises:
-        BackboneError: there is no such model; suggests similar names.
+        BackboneError: there is no such model; suggests similar names. Or timm is not installed.
     """
     if name in BACKBONES:
         return BACKBONES[name]
+    if name.startswith((timm_models.BY_NAME, hub.PREFIX)):
+        return _of_timm(name, timm_models.find(name, weights))
     import torchvision
 
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        raise BackboneError(f"there is no backbone {name!r}", nearest(name, [*BACKBONES, *known]))
+        raise BackboneError(
+            f"there is no backbone {name!r}",
+            f"{nearest(name, [*BACKBONES, *known])}\nThose of timm begin with {timm_models.BY_NAME}; "
+            "see: labeldep backbones",
+        )
     return Backbone(name)
 
 
+def backbone_of(source: Source, default: str, recorded: Mapping[str, Any] | None = None) -> Backbone:
+    """The backbone of a source, for images as the source wants them.
+
+    Args:
+        source: names the backbone, its weights, and how images are framed.
+        default: the backbone if the source names none.
+        recorded: `TimmModel.to_json` of a run, so that neither timm's tables nor the hub are asked again.
+
+    Raises:
+        BackboneError: as `find_backbone`.
+    """
+    name = source.backbone or default
+    row = find_backbone(name, source.weights) if recorded is None else _of_timm(name, TimmModel(**recorded))
+    return row.framed(source.image_size, source.resize)
+
+
+def _of_timm(name: str, model: TimmModel) -> Backbone:
+    mean, std = model.channels
+    return Backbone(name, framing=model.framing, mean=mean, std=std, timm=model)
+
+
+_SIZED: Mapping[str, Callable[[int], dict[str, Any]]] = {
+    "vit_": lambda side: {"image_size": side},
+    "maxvit_": lambda side: {"input_size": (side, side)},
+}
+"""Options of torchvision's builders of networks that are built for one image size, by the beginning of their names."""
+
+
 def classifier(row: Backbone) -> nn.Module:
-    """The network as its row builds it, with random weights and with its classifier, if it has one."""
+    """The network as its row builds it, with random weights and with its classifier, if it has one.
+
+    Raises:
+        BackboneError: it cannot be built for images of the row's size.
+    """
     if row.build is not None:
         return row.build()
-    import torchvision
+    try:
+        if row.timm is not None:
+            return row.timm.build(row.side)
+        import torchvision
 
-    network: nn.Module = torchvision.models.get_model(row.name, weights=None, **row.build_options)
-    return network
+        sized = [options(row.side) for beginning, options in _SIZED.items() if row.name.startswith(beginning)]
+        network: nn.Module = torchvision.models.get_model(
+            row.name, weights=None, **{**row.build_options, **(sized[0] if sized else {})}
+        )
+        return network
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        raise unsuitable_size(row, error) from error
+
+
+def unsuitable_size(row: Backbone, error: Exception) -> BackboneError:
+    """The error for a network that cannot take images of its row's size."""
+    why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return BackboneError(
+        f"{row.name} cannot take images of {row.side} x {row.side} pixels: {why[:160]}",
+        "Choose another --image-size, often a multiple of 32 or of the size of a patch, or leave it out.",
+    )
 
 
 def to_backbone(row: Backbone, network: nn.Module) -> int:
@@ -162,6 +264,8 @@ def to_backbone(row: Backbone, network: nn.Module) -> int:
     Returns:
         F.
     """
+    if row.timm is not None:
+        return timm_models.remove_classifier(network)
     return remove_classifier(network) if row.has_classifier or row.feature_dim is None else row.feature_dim
 
 

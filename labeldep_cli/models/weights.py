@@ -1,25 +1,20 @@
-"""The weights of a backbone: from torchvision, from its row in BACKBONES, from a file, or random."""
+"""The weights of a backbone: published by torchvision or on the Hugging Face hub, of its row, of a file, or random."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-import pickle
 import shlex
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import torchvision
-from torch import Tensor, nn
 
-from labeldep_cli.compute.seeded import seeded
 from labeldep_cli.errors import BackboneError
-from labeldep_cli.files import expand_home, lock, make_folder, sha256
-from labeldep_cli.models.backbones import Backbone, WeightsFile, classifier, to_backbone
-from labeldep_cli.models.regions import RegionFeatures
-from labeldep_cli.progress import Reporter
+from labeldep_cli.files import expand_home, sha256
+from labeldep_cli.models import hub
+from labeldep_cli.models.backbones import Backbone, WeightsFile
+from labeldep_cli.models.hub import Published
+from labeldep_cli.models.timm_models import TimmModel
 
 RANDOM_SEED = 0
 """Seed of the random weights of `--weights none`."""
@@ -31,7 +26,7 @@ class Weights:
 
     Attributes:
         spec: "default", the name of torchvision weights, "none", or an absolute path.
-        path: their file; None for random weights.
+        path: their file; None for random weights, and for weights of the hub that are not on this disk.
         sha256: SHA-256 of that file; for random weights, of the words that describe them. None while the file is not
             on this disk.
         url: where published weights are downloaded from; empty for other weights.
@@ -43,41 +38,13 @@ class Weights:
     url: str = ""
 
 
-@dataclass(frozen=True)
-class LoadedBackbone:
-    """A backbone with its weights and without its classifier.
-
-    Attributes:
-        module: normalised images [B, 3, side, side] -> features [B, F], or regions [B, S, F].
-        shape: shape of one image's features: (F,) or (S, F).
-        weights_sha256: as in `Weights`.
-    """
-
-    module: nn.Module
-    shape: tuple[int, ...]
-    weights_sha256: str
-
-    @property
-    def feature_dim(self) -> int:
-        """F."""
-        return self.shape[-1]
-
-    def with_regions(self, row: Backbone) -> LoadedBackbone:
-        """The same network, with its last feature map as output, as regions.
-
-        Raises:
-            BackboneError: it has no such map.
-        """
-        regions = RegionFeatures(self.module, row)
-        return LoadedBackbone(regions, regions.shape, self.weights_sha256)
-
-
 def locate_weights(row: Backbone, weights: str) -> Weights:
     """Find weights without loading them.
 
     Args:
         row: the backbone.
-        weights: "default", the name of torchvision weights ("IMAGENET1K_V1"), "none", or the path of a state dict.
+        weights: "default", the name of torchvision weights ("IMAGENET1K_V1"), "none", or the path of a state dict, or
+            of a folder with one: a repository's, or models--OWNER--NAME of the hub's cache.
 
     Raises:
         BackboneError: the path does not exist; the backbone has no default weights; their file has another SHA-256.
@@ -87,14 +54,21 @@ def locate_weights(row: Backbone, weights: str) -> Weights:
         return Weights("none", None, hashlib.sha256(recipe.encode()).hexdigest())
     if weights == "default" and row.weights is not None:
         return _default_of(row, row.weights)
-    published = {} if row.build else {entry.name: entry for entry in torchvision.models.get_model_weights(row.name)}
-    if weights in published or (weights == "default" and row.build is None):
+    if weights == "default" and row.timm is not None:
+        return _published_by_timm(row, row.timm)
+    published = (
+        {entry.name: entry for entry in torchvision.models.get_model_weights(row.name)} if row.from_torchvision else {}
+    )
+    if weights in published or (weights == "default" and row.from_torchvision):
         entry = torchvision.models.get_model_weights(row.name).DEFAULT if weights == "default" else published[weights]
-        path = _downloaded(entry.url)
+        path = hub.downloaded(entry.url)
         return Weights(weights, path, sha256(path) if path.is_file() else None, entry.url)
     if weights == "default":
         raise BackboneError(f"{row.name} has no default weights", "Name a weights file: --weights PATH")
     path = expand_home(Path(weights)).absolute()
+    if path.is_dir():
+        file = _file_in(path)
+        return Weights(str(path), file, sha256(file))
     if not path.is_file():
         default = ("default",) if row.weights or row.build is None else ()
         raise BackboneError(
@@ -104,9 +78,32 @@ def locate_weights(row: Backbone, weights: str) -> Weights:
     return Weights(str(path), path, sha256(path))
 
 
+def _file_in(folder: Path) -> Path:
+    """The weights in a folder of the hub."""
+    inside = hub.folder_of(folder)
+    file = None if inside is None else hub.weights_in(inside)
+    if file is None:
+        raise BackboneError(
+            f"the folder {folder} has none of the files {', '.join(hub.WEIGHTS)}",
+            "Name the file of the weights: --weights PATH",
+        )
+    return file
+
+
+def _published_by_timm(row: Backbone, model: TimmModel) -> Weights:
+    published = model.published
+    if published is None:
+        raise BackboneError(
+            f"{row.name} has no published weights",
+            "Name another --backbone (labeldep backbones PATTERN), a weights file (--weights PATH), or --weights none.",
+        )
+    path = published.path
+    return Weights("default", path, sha256(path) if path is not None and path.is_file() else None, published.url)
+
+
 def _default_of(row: Backbone, file: WeightsFile) -> Weights:
     """The default weights of a row."""
-    path = file.path or _downloaded(file.url)
+    path = file.path or hub.downloaded(file.url)
     if not path.is_file():
         if not file.url:
             raise BackboneError(f"the weights of {row.name} are not at {path}", "Name the file: --weights PATH")
@@ -127,6 +124,18 @@ def _checked(row: Backbone, file: WeightsFile, path: Path) -> str:
     return digest
 
 
+def default_file(row: Backbone) -> Published | None:
+    """The weights of `--weights default`; None if there are none. Nothing is read or downloaded."""
+    if row.weights is not None:
+        return Published(row.weights.path or hub.downloaded(row.weights.url), row.weights.url)
+    if row.timm is not None:
+        return row.timm.published
+    if not row.from_torchvision:
+        return None
+    file = published_file(row)
+    return Published(file.path, file.url)
+
+
 @dataclass(frozen=True)
 class PublishedFile:
     """The default weights that torchvision publishes for a backbone.
@@ -145,102 +154,4 @@ class PublishedFile:
 def published_file(row: Backbone) -> PublishedFile:
     """The place of a backbone's default weights; the file is not read."""
     entry = torchvision.models.get_model_weights(row.name).DEFAULT
-    return PublishedFile(_downloaded(entry.url), entry.url, entry.meta.get("_file_size"))
-
-
-def _downloaded(url: str) -> Path:
-    """The path of a downloaded file, whether it exists or not."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-
-
-def load_backbone(row: Backbone, weights: Weights, reporter: Reporter) -> LoadedBackbone:
-    """Build a backbone, load its weights strictly, and remove its classifier.
-
-    Missing published weights are downloaded first, with a note to the reporter.
-
-    Raises:
-        BackboneError: the weights are of another architecture, or a pickle that would run code; the download fails.
-    """
-    with seeded(RANDOM_SEED):
-        module = classifier(row)
-    digest = weights.sha256
-    if weights.path is not None:
-        if weights.url and not weights.path.is_file():
-            _download(row, weights, weights.path, reporter)
-        digest = digest or sha256(weights.path)
-        _load_strictly(module, weights.path, row.name)
-    feature_dim = to_backbone(row, module)
-    if row.feature_dim not in (None, feature_dim):
-        raise BackboneError(
-            f"{row.name} has {feature_dim} features here, not {row.feature_dim} as its row in BACKBONES says",
-            "Use another version of torchvision, or correct the row.",
-        )
-    return LoadedBackbone(module.eval(), (feature_dim,), str(digest))
-
-
-def _download(row: Backbone, weights: Weights, path: Path, reporter: Reporter) -> None:
-    """Download weights. If several processes on a machine do so, one downloads and the others wait."""
-    with lock(path.with_name(f".{path.name}.lock"), str(path), patience=math.inf):
-        if not path.is_file():
-            _fetch(row, weights, path, reporter)
-
-
-def _fetch(row: Backbone, weights: Weights, path: Path, reporter: Reporter) -> None:
-    reporter.note(f"downloading the weights of {row.name} from {weights.url} to {path}")
-    try:
-        if row.weights is not None and row.weights.url == weights.url:
-            make_folder(path.parent)
-            torch.hub.download_url_to_file(weights.url, str(path), hash_prefix=row.weights.sha256, progress=False)
-        else:
-            torch.hub.load_state_dict_from_url(weights.url, progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash is a RuntimeError
-        raise BackboneError(
-            f"cannot download the weights of {row.name}: {getattr(error, 'reason', error)}",
-            f"Download {weights.url} where there is a network and name the file: --weights PATH\n"
-            f"(or put it at {path}). Random weights: --weights none",
-        ) from error
-
-
-def _load_strictly(module: nn.Module, path: Path, name: str) -> None:
-    state = read_state_dict(path)
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        problems = [line.strip() for line in str(error).splitlines()[1:]]
-        raise BackboneError(
-            f"{path} is no state dict of {name}: {problems[0][:160] if problems else error}",
-            "Name weights of exactly this architecture, with its classifier, or another --backbone.",
-        ) from None
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state dict without running any code in it.
-
-    Args:
-        path: a .safetensors file, or a file of torch.save; the state dict may be under the key "state_dict".
-
-    Raises:
-        BackboneError: the file is broken, holds no tensors, or is a pickle that would run code.
-    """
-    remedy = "Name a file with a plain state dict: torch.save(model.state_dict(), PATH)"
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's warnings on the pickle's protocol; the error below is enough
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise BackboneError(f"there is no weights file {path}", "Name its present place: --weights PATH") from None
-    except pickle.UnpicklingError as error:
-        raise BackboneError(
-            f"{path} holds more than tensors (or is broken) and was not loaded: a pickle can run code", remedy
-        ) from error
-    except Exception as error:  # torch and safetensors raise many kinds of exceptions for broken files
-        raise BackboneError(f"{path} is no readable weights file", remedy) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise BackboneError(f"{path} holds no state dict", remedy)
-    return state
+    return PublishedFile(hub.downloaded(entry.url), entry.url, entry.meta.get("_file_size"))

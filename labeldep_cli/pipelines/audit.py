@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from labeldep_cli.config import READING, AuditConfig, Machine, RunWorkspace, Source, Workspace, flags_of
+from labeldep_cli.config import BACKBONE, READING, AuditConfig, Machine, RunWorkspace, Source, Workspace, flags_of
 from labeldep_cli.datasets.split import SPLITS, Skipped
 from labeldep_cli.datasets.twins import TwinReport
 from labeldep_cli.errors import CheckpointError, LabeldepError
@@ -169,7 +169,7 @@ def audit_run(
         raise CheckpointError(
             f"{run.folder} has learnt the annotated labels of train, mistakes and all: it cannot audit them",
             "Audit the data set instead. Each row is then scored by networks trained without it: "
-            f"labeldep audit {shlex.join([source.dataset, *flags_of(source, ('backbone', 'weights', *READING))])}",
+            f"labeldep audit {shlex.join([source.dataset, *flags_of(source, (*BACKBONE, *READING))])}",
         )
     if run.facts["critic"] is None:
         reporter.note(f"{run.folder} has no critic: labels are scored from the image alone")

@@ -18,7 +18,8 @@ from labeldep_cli import __version__
 from labeldep_cli.config import DEFAULT_BACKBONE, PAPER_BACKBONES, Machine, Workspace, usable_cores
 from labeldep_cli.config.cores import cgroup, core_quota
 from labeldep_cli.datasets.registry import DATASETS
-from labeldep_cli.features.views import N_VIEWS, SIDE
+from labeldep_cli.features.framing import SIDE
+from labeldep_cli.features.views import N_VIEWS
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.weights import published_file
 from labeldep_cli.progress import Reporter
@@ -44,6 +45,7 @@ EXTRAS = {
     "heif": ("pillow-heif",),
     "parquet": ("pyarrow",),
     "tensorboard": ("tensorboard",),
+    "timm": ("timm",),
 }
 LITTLE_DISK = 2 * 1000**3
 """Bytes: less free disk space gives a warning. COCO's features with one view need 0.5 GB, its checkpoints as much."""

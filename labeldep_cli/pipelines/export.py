@@ -21,7 +21,6 @@ from labeldep_cli.evaluation.thresholds import DEFAULT_THRESHOLD
 from labeldep_cli.features.decode import decode
 from labeldep_cli.files import atomic_write, make_folder, sha256
 from labeldep_cli.labelling.labeller import open_labeller
-from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.export import FORMATS, OPSET, OUTPUTS, Exported, FileFormat, trace
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.inference import InferenceEncoder
@@ -179,7 +178,7 @@ def _examples(run: Run, dataset: str | None, reporter: Reporter) -> tuple[NDArra
     numbers = np.random.default_rng(0)
     if run.has_features:
         return numbers.standard_normal((_CHECKED, run.facts["feature_dim"]), dtype=np.float32), "random feature rows"
-    side = find_backbone(run.facts["backbone"]).side
+    side = run.row.side
     return numbers.integers(0, 256, (_CHECKED, 3, side, side), dtype=np.uint8), "random images"
 
 
@@ -189,9 +188,8 @@ def _rows(run: Run, split: Split) -> NDArray[Any] | None:
     if run.has_features:
         block = next(split.subset("test", np.arange(n)).feature_blocks(), None)
         return block if block is not None and block.shape[1] == run.facts["feature_dim"] else None
-    side = find_backbone(run.facts["backbone"]).side
     batches = [[(row, (0,)) for row in range(n)]] if n else []
-    for decoded in decode(split.file, batches, side, run.rules, workers=0, draft=run.jpegs == "draft"):
+    for decoded in decode(split.file, batches, run.row.framing, run.rules, workers=0, draft=run.jpegs == "draft"):
         if not decoded.reasons.all():
             return np.ascontiguousarray(decoded.images[decoded.reasons == 0][:, 0].numpy())
     return None
@@ -244,17 +242,17 @@ def _confidence(run: Run) -> dict[str, Any]:
 def _preprocessing(run: Run) -> str:
     if run.has_features:
         return "ready features, as they were trained on"
-    side = find_backbone(run.facts["backbone"]).side
-    rules = run.rules
+    framing, rules = run.row.framing, run.rules
     scaled = (
         f"values {rules.value_range} of pixels with more than 8 bits scaled to 0,255, " if rules.value_range else ""
     )
+    least = framing.scaled_side
     decoded = {
         "full": "",
-        "draft": f"JPEGs decoded at reduced scale (Image.draft(None, ({side}, {side}))), ",
+        "draft": f"JPEGs decoded at reduced scale (Image.draft(None, ({least}, {least}))), ",
         "gpu": "JPEGs decoded by nvJPEG (Pillow's differ a little), ",
     }[run.jpegs]
     return (
         f"Pillow: {decoded}{scaled}transparency composed on {rules.background}, EXIF rotation applied, "
-        f"converted to RGB, resized to {side}x{side} (bilinear), channels first; the mean and deviation are inside"
+        f"converted to RGB, {framing.steps(rules.background)}, channels first; the mean and deviation are inside"
     )

@@ -22,7 +22,7 @@ from labeldep_cli.files import write_text
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.weights import published_file
 from labeldep_cli.progress import SilentReporter
-from labeldep_cli.projects.prepared import find_prepared
+from labeldep_cli.projects.prepared import Frame, find_prepared
 
 MOST_TABLES = 20
 """Largest number of files that are opened to check whether they are data sets."""
@@ -97,15 +97,19 @@ class NamedOffer:
 
 @dataclass(frozen=True)
 class BackboneOffer:
-    """A backbone with weights, and why it is offered."""
+    """A backbone with weights and the framing of its images, and why it is offered."""
 
     name: str
     weights: str
     why: str
+    frame: Frame = (None, None)
 
     def __str__(self) -> str:
-        """Backbone, weights and reason."""
-        return f"{self.name}{'' if self.weights == DEFAULT_WEIGHTS else f', weights {self.weights}'}: {self.why}"
+        """Backbone, weights, framing and reason."""
+        size, resize = self.frame
+        weights = "" if self.weights == DEFAULT_WEIGHTS else f", weights {self.weights}"
+        framed = f"{f', {size} pixels' if size else ''}{f', {resize}' if resize else ''}"
+        return f"{self.name}{weights}{framed}: {self.why}"
 
 
 def open_dataset(name: str, data_dir: Path) -> DatasetOffer:
@@ -152,7 +156,9 @@ def backbone_offers(offer: DatasetOffer, workspace: Workspace) -> list[BackboneO
     """The backbones to suggest: the data set's own, prepared ones, the default, and those with weights on this disk."""
     prepared = find_prepared(workspace, offer.dataset, None, {})
     reasons = {"features": "its features of this data set are on this disk", "run": "a run of this data set has it"}
-    ready = [BackboneOffer(choice.backbone, choice.weights.spec, reasons[choice.by]) for choice in prepared]
+    ready = [
+        BackboneOffer(choice.backbone, choice.weights.spec, reasons[choice.by], choice.frame) for choice in prepared
+    ]
     if offer.dataset.backbone:
         ready.insert(0, BackboneOffer(offer.dataset.backbone, DEFAULT_WEIGHTS, f"it belongs to {offer.name}"))
     on_disk = {name: BackboneOffer(name, DEFAULT_WEIGHTS, "its weights are on this disk") for name in _downloaded()}
@@ -163,7 +169,7 @@ def backbone_offers(offer: DatasetOffer, workspace: Workspace) -> list[BackboneO
     default = on_disk.pop(DEFAULT_BACKBONE, to_download)
     small = BackboneOffer(_SMALL_BACKBONE, DEFAULT_WEIGHTS, "a small one: quick on a CPU, less accurate")
     offers = [*ready, default, *on_disk.values(), small]
-    return list({(one.name, one.weights): one for one in reversed(offers)}.values())[::-1]
+    return list({(one.name, one.weights, one.frame): one for one in reversed(offers)}.values())[::-1]
 
 
 def _downloaded() -> Iterator[str]:
@@ -198,7 +204,7 @@ def _comment(name: str) -> str:
 
 def _relative_to(folder: Path, name: str, value: object) -> object:
     """Make a path relative to a folder; other values stay unchanged."""
-    if isinstance(value, float):
+    if isinstance(value, int | float):
         return value
     text = str(value)
     is_file = name in ("dataset", "weights") and text not in DATASETS and ("/" in text or Path(text).exists())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from labeldep_cli.config import ReviewConfig, Source
+from labeldep_cli.config import BACKBONE, ReviewConfig, Source
 from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.corrections import Place
 from labeldep_cli.datasets.decision_file import read, require_writable
@@ -96,7 +96,7 @@ def open_review(what: str, source: Source, data_dir: Path, config: ReviewConfig,
     elif is_audit(config.audit):
         record = _of_dataset(read_audit(config.audit), what, config.audit, reporter)
         if record is not None:
-            source = replace(source, backbone=record.source.backbone, weights=record.source.weights)
+            source = replace(source, **{name: getattr(record.source, name) for name in BACKBONE})
     dataset = registry.load_source(replace(source, corrections=False), data_dir, reporter)
     if dataset.place is None:
         raise LabeldepError(

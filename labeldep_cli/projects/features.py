@@ -211,7 +211,7 @@ def _extract_part(
                 backbone.shape,
                 project.known,
                 coverage.reasons,
-                side=project.images[0].side,
+                framing=project.images[0].framing,
                 group=config.group,
                 workers=project.machine.n_workers,
                 limit=project.limit(),

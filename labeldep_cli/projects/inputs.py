@@ -116,7 +116,7 @@ def image_inputs(project: Project, name: str, views: int) -> ImageInputs:
         skipped_rows(split.paths, reasons, project.dataset.named),
         project.encoder,
         project.backbone.feature_dim,
-        row.side,
+        row.framing,
         project.rules,
         views,
         project.machine.n_workers,

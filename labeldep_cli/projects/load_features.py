@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
-from labeldep_cli.config import ExtractConfig, Machine, Source, Workspace
+from labeldep_cli.config import ExtractConfig, Machine, Resize, Source, Workspace
 from labeldep_cli.config.reading import read_colour, read_value_range
 from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.errors import CacheError, DatasetError, nearest
@@ -21,6 +21,8 @@ def load_features(
     *,
     backbone: str | None = Source.backbone,
     weights: str | None = Source.weights,
+    image_size: int | None = Source.image_size,
+    resize: Resize | None = Source.resize,
     spatial: bool = ExtractConfig.spatial,
     val_fraction: float = Source.val_fraction,
     test_fraction: float = Source.test_fraction,
@@ -39,6 +41,7 @@ def load_features(
         split: train, val or test.
         backbone, weights: what the features were computed with, as for `labeldep extract`; None for what is
             stored.
+        image_size, resize: how images became squares, as for `labeldep extract`.
         spatial: regions of the last feature map instead of pooled features.
         val_fraction, test_fraction, split_seed, stratify: how splits are drawn if the data set does not define them.
         fold: the fold that is the test split, for a table with folds.
@@ -59,6 +62,8 @@ def load_features(
         str(dataset),
         backbone,
         weights,
+        image_size,
+        resize,
         val_fraction,
         test_fraction,
         split_seed,

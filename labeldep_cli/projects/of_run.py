@@ -11,7 +11,6 @@ from labeldep_cli.datasets.alignment import aligned, undivided
 from labeldep_cli.datasets.folds import NoFoldsError
 from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import DatasetError
-from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.open import open_project
 from labeldep_cli.projects.project import Project
@@ -41,7 +40,7 @@ def open_run_data(
         DatasetError: the data set is missing, has none of the run's labels, or has features instead of images or the
             other way round.
     """
-    row = None if run.has_features else find_backbone(run.facts["backbone"])
+    row = None if run.has_features else run.row
     features = run_workspace.features_dir or (
         Path(run.config["features_dir"]) if run_workspace.data_dir is None else None
     )
@@ -53,9 +52,7 @@ def open_run_data(
     source = replace(run.source(), dataset=new_name or run.source().dataset)
     dataset = _load(run, source, workspace, named, reporter)
     extraction = ExtractConfig.of(run.jpegs)
-    project = open_project(
-        workspace, source, machine, reporter, located, run.spatial, dataset=dataset, extraction=extraction
-    )
+    project = open_project(workspace, source, machine, reporter, located, run.spatial, dataset, extraction, row)
     trained = read_rows(run.folder)
     if trained is not None and trained.ids.contents.any():
         identify_images(project, run.full)

@@ -18,7 +18,7 @@ from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import BackboneError
 from labeldep_cli.features.coverage import SplitFiles
-from labeldep_cli.models.backbones import find_backbone
+from labeldep_cli.models.backbones import Backbone, find_backbone
 from labeldep_cli.models.weights import Weights, locate_weights
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.findings import Findings
@@ -35,6 +35,7 @@ def open_project(
     spatial: bool = False,
     dataset: Dataset | None = None,
     extraction: ExtractConfig | None = None,
+    row: Backbone | None = None,
 ) -> Project:
     """Load the data set and locate the backbone and its weights; the weights are not loaded yet.
 
@@ -47,6 +48,7 @@ def open_project(
         spatial: whether features are the regions of the last feature map.
         dataset: the data set, if it is loaded already; None to load it.
         extraction: how features are computed; None for the settings of the existing cache.
+        row: the backbone, if it is known already; None to look the source's up.
 
     Raises:
         DatasetError: the data set is missing or malformed.
@@ -55,8 +57,8 @@ def open_project(
     device = pick_device(machine.device)
     set_up_device(device)
     world = join(device)
-    if source.backbone:
-        find_backbone(source.backbone)  # reports a misspelt name before the data set is read
+    if source.backbone and row is None:
+        find_backbone(source.backbone, source.weights)  # reports a misspelt name before the data set is read
     dataset = dataset or registry.load_source(source, workspace.data_dir, reporter)
     if dataset.has_features:
         if source.backbone:
@@ -64,12 +66,20 @@ def open_project(
                 f"{source.dataset} has ready features, which need no backbone",
                 "Leave --backbone out, in the command's own table of labeldep.toml too.",
             )
+        if (source.image_size, source.resize) != (None, None):
+            raise BackboneError(
+                f"{source.dataset} has ready features, no images that --image-size and --resize could be about",
+                "Leave both out, in the command's own table of labeldep.toml too.",
+            )
         source = replace(source, weights=source.weights or DEFAULT_WEIGHTS)
         return Project(workspace, source, machine, dataset, None, None, device, reporter, world=world)
     files: dict[str, SplitFiles] = {}
     if weights is None:
         source = world.broadcast(settle(workspace, source, dataset, files, reporter) if world.first else source)
-    row = find_backbone(source.backbone or dataset.backbone or DEFAULT_BACKBONE)
+    if row is None:
+        own = find_backbone(source.backbone or dataset.backbone or DEFAULT_BACKBONE, source.weights)
+        source = _without_its_own(source, own)
+        row = own.framed(source.image_size, source.resize)
     return Project(
         workspace,
         replace(source, backbone=row.name, weights=source.weights or DEFAULT_WEIGHTS),
@@ -84,3 +94,10 @@ def open_project(
         world,
         findings=Findings(files),
     )
+
+
+def _without_its_own(source: Source, row: Backbone) -> Source:
+    """The source without an image size or a resizing that the backbone has anyway: it is the same project."""
+    size = None if source.image_size == row.side else source.image_size
+    resize = None if source.resize == row.framing.resize else source.resize
+    return replace(source, image_size=size, resize=resize)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from labeldep_cli.config import DEFAULT_BACKBONE, DEFAULT_WEIGHTS, Source, Workspace
+from labeldep_cli.config import DEFAULT_BACKBONE, DEFAULT_WEIGHTS, Resize, Source, Workspace
 from labeldep_cli.datasets.split import Dataset
 from labeldep_cli.errors import BackboneError, CacheError
 from labeldep_cli.features.coverage import SplitFiles
@@ -25,7 +25,7 @@ from labeldep_cli.features.store.known_files import KnownFiles
 from labeldep_cli.features.store.segment import CONTENT
 from labeldep_cli.features.store.store import FeatureStore
 from labeldep_cli.files import expand_home, sha256
-from labeldep_cli.models.backbones import find_backbone
+from labeldep_cli.models.backbones import find_backbone, frame_of
 from labeldep_cli.models.weights import Weights, locate_weights
 from labeldep_cli.progress import Reporter, SilentObserver
 from labeldep_cli.runs.listing import read_run_record, run_folders
@@ -40,6 +40,10 @@ _READERS = 4
 """Threads that read them."""
 
 
+Frame = tuple[int | None, Resize | None]
+"""The image size and the resizing of a `Source`; None for the backbone's own."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A backbone with weights, of which a data set has features or a run.
@@ -48,21 +52,29 @@ class Prepared:
         backbone: name of the backbone.
         weights: its weights, located, with the same hash as then.
         by: whether features or only a run exist.
+        frame: image size and resizing, if they are not the backbone's own.
     """
 
     backbone: str
     weights: Weights
     by: Literal["features", "run"]
+    frame: Frame = (None, None)
+
+    @property
+    def key(self) -> tuple[str, str, Frame]:
+        """What a source names of it."""
+        return self.backbone, self.weights.spec, self.frame
 
     def __str__(self) -> str:
         """Backbone and weights; a path in the working directory is relative."""
-        spec = self.weights.spec
+        spec, (size, resize) = self.weights.spec, self.frame
+        framed = f"{f' at {size} pixels' if size else ''}{f' by {resize}' if resize else ''}"
         if spec == DEFAULT_WEIGHTS:
-            return self.backbone
+            return f"{self.backbone}{framed}"
         if spec == "none":
-            return f"{self.backbone} with random weights"
+            return f"{self.backbone}{framed} with random weights"
         inside = Path(spec).is_relative_to(Path.cwd())
-        return f"{self.backbone} with {os.path.relpath(spec) if inside else spec}"
+        return f"{self.backbone}{framed} with {os.path.relpath(spec) if inside else spec}"
 
 
 def settle(
@@ -87,9 +99,9 @@ def settle(
     choices = [
         prepared
         for prepared in find_prepared(workspace, dataset, source.backbone, files)
-        if _has(prepared, source.weights)
+        if _has(prepared, source.weights) and _is_framed(prepared, source)
     ]
-    if any((choice.backbone, choice.weights.spec) == (settled.backbone, settled.weights) for choice in choices):
+    if any(choice.key == (settled.backbone, settled.weights, _frame(source)) for choice in choices):
         return settled
     flags = " and ".join(
         flag for flag, value in (("--backbone", source.backbone), ("--weights", source.weights)) if not value
@@ -98,7 +110,8 @@ def settle(
         choice = choices[0]
         why = {"features": "its features are on this disk", "run": "as in the run on this disk"}[choice.by]
         reporter.note(f"{choice}: {why}; choose another with {flags}")
-        return replace(source, backbone=choice.backbone, weights=choice.weights.spec)
+        size, resize = choice.frame
+        return replace(source, backbone=choice.backbone, weights=choice.weights.spec, image_size=size, resize=resize)
     if choices:
         reporter.note(f"{default} is used, but there are features or runs with {_listed(choices)}: choose with {flags}")
     return settled
@@ -118,23 +131,28 @@ def find_prepared(
     records = list(_records(workspace.runs_dir))
     stores = [store for store in FeatureStore.all_in(workspace.features) if backbone in (None, store.kind.backbone)]
     images = _Images(dataset, workspace, files)
-    by: dict[tuple[str, str], Literal["features", "run"]] = {}
+    by: dict[tuple[str, str, Frame], Literal["features", "run"]] = {}
     specs: dict[tuple[str, str], list[str]] = {}
     for store in stores:
-        key = (store.kind.backbone, store.kind.weights_sha256)
-        specs.setdefault(key, []).extend(store.weights_specs())
-        if key not in by and images.mostly_in(store):
-            by[key] = "features"
+        weights_key = (store.kind.backbone, store.kind.weights_sha256)
+        specs.setdefault(weights_key, []).extend(store.weights_specs())
+        if not images.mostly_in(store):
+            continue
+        with suppress(BackboneError):  # a backbone that is known no longer
+            row = find_backbone(store.kind.backbone, next(iter(store.weights_specs()), None))
+            frame = frame_of(row, store.kind.preprocessing)
+            if frame is not None:
+                by[(*weights_key, frame)] = "features"
     for record in records:
         name, weights = record["settings"].get("backbone"), record.get("weights")
         if weights is None or backbone not in (None, name):
             continue
-        key = (name, weights["sha256"])
-        specs.setdefault(key, []).append(record["settings"]["weights"])
+        settings, weights_key = record["settings"], (name, weights["sha256"])
+        specs.setdefault(weights_key, []).append(settings["weights"])
         if record["dataset"]["name"] == dataset.name:
-            by.setdefault(key, "run")
-    located = ((key, _located(*key, specs.get(key, []))) for key in by)
-    return [Prepared(key[0], weights, by[key]) for key, weights in located if weights is not None]
+            by.setdefault((*weights_key, (settings.get("image_size"), settings.get("resize"))), "run")
+    located = ((key, _located(key[0], key[1], specs.get(key[:2], []))) for key in by)
+    return [Prepared(key[0], weights, by[key], key[2]) for key, weights in located if weights is not None]
 
 
 def _records(runs_dir: Path) -> Iterable[Mapping[str, Any]]:
@@ -207,7 +225,7 @@ def _located(backbone: str, digest: str, specs: Iterable[str]) -> Weights | None
     recorded = dict.fromkeys(specs)
     for spec in dict.fromkeys((*recorded, "none", DEFAULT_WEIGHTS)):
         with suppress(BackboneError):
-            weights = locate_weights(find_backbone(backbone), spec)
+            weights = locate_weights(find_backbone(backbone, spec), spec)
             # Published weights that are not on this disk have no hash to compare. The record of run or store decides.
             if weights.sha256 == digest or (weights.sha256 is None and spec in recorded):
                 return weights
@@ -220,6 +238,15 @@ def _has(prepared: Prepared, weights: str | None) -> bool:
         return True
     path = expand_home(Path(weights))
     return path.is_file() and sha256(path) == prepared.weights.sha256
+
+
+def _frame(source: Source) -> Frame:
+    return source.image_size, source.resize
+
+
+def _is_framed(prepared: Prepared, source: Source) -> bool:
+    """Whether it has the image size and the resizing that the user names; any fit if the user leaves all open."""
+    return prepared.frame == _frame(source) or (source.backbone is None and _frame(source) == (None, None))
 
 
 def _listed(choices: list[Prepared]) -> str:

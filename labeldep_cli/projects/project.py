@@ -10,6 +10,7 @@ import torch
 
 from labeldep_cli.compute.distributed import ALONE, World
 from labeldep_cli.config import (
+    FRAME,
     READING,
     ExtractConfig,
     HeadKind,
@@ -36,7 +37,8 @@ from labeldep_cli.models.backbones import Backbone
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.heads.registry import HEADS
 from labeldep_cli.models.inference import InferenceEncoder, precision_on
-from labeldep_cli.models.weights import LoadedBackbone, Weights, load_backbone
+from labeldep_cli.models.loading import LoadedBackbone, load_backbone
+from labeldep_cli.models.weights import Weights
 from labeldep_cli.progress import Reporter
 from labeldep_cli.projects.findings import Findings
 
@@ -74,8 +76,8 @@ class Project:
 
     @property
     def name(self) -> str:
-        """DATASET-BACKBONE, the first part of a run's name."""
-        return f"{self.dataset.name}-{self.row.name if self.row else 'features'}"
+        """DATASET-BACKBONE[-SIZEpx][-RESIZE], the first part of a run's name."""
+        return f"{self.dataset.name}-{self.row.run_name(self.source) if self.row else 'features'}"
 
     @property
     def images(self) -> tuple[Backbone, Weights]:
@@ -183,7 +185,7 @@ class Project:
             words += ["--precision", self.extraction.precision]
         if weights.spec != "default":
             words += ["--weights", weights.spec]
-        words += flags_of(self.source, READING) + flags_of(self.workspace, ("data_dir", "features_dir"))
+        words += flags_of(self.source, (*FRAME, *READING)) + flags_of(self.workspace, ("data_dir", "features_dir"))
         return shlex.join(words)
 
     def limit(self) -> SkipLimit:
@@ -213,22 +215,23 @@ class Project:
 
     def stores(self) -> list[FeatureStore]:
         """The stores that may hold this project's features."""
+        return [
+            replace(store, command=f"{self._command(jpegs_of(store.kind.preprocessing))} --fresh")
+            for store in FeatureStore.all_in(self.workspace.features)
+            if self._may_be(store.kind)
+        ]
+
+    def _may_be(self, kind: FeatureKind) -> bool:
+        """Whether a store of this kind may hold this project's features."""
         row, weights = self.images
-        stores = []
-        for store in FeatureStore.all_in(self.workspace.features):
-            kind = store.kind
-            if (kind.backbone, kind.spatial) != (row.name, self.spatial):
-                continue
+        return (
+            (kind.backbone, kind.spatial) == (row.name, self.spatial)
             # Published weights that are not on this disk cannot be compared: the store is assumed to have the same.
-            if weights.sha256 not in (None, kind.weights_sha256):
-                continue
-            jpegs = jpegs_of(kind.preprocessing)
-            if kind.preprocessing != self._preprocessing(jpegs) or not self.extraction.allows(jpegs):
-                continue
-            if self.extraction.precision not in ("auto", kind.precision):
-                continue
-            stores.append(replace(store, command=f"{self._command(jpegs)} --fresh"))
-        return stores
+            and weights.sha256 in (None, kind.weights_sha256)
+            and kind.preprocessing == self._preprocessing(jpegs := jpegs_of(kind.preprocessing))
+            and self.extraction.allows(jpegs)
+            and self.extraction.precision in ("auto", kind.precision)
+        )
 
     def existing_store(self) -> FeatureStore | None:
         """The store that holds most of this data set's images; None if no store holds any.

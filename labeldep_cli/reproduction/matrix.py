@@ -16,6 +16,7 @@ from labeldep_cli.config import (
     TrainingConfig,
 )
 from labeldep_cli.errors import LabeldepError
+from labeldep_cli.files import plain_name
 from labeldep_cli.models.heads.registry import HEADS
 
 BASELINE, CONTROL, WGAN, CRITIC = "baseline", "control", "wgan-gp", "critic"
@@ -227,7 +228,7 @@ def table_numbers(dataset: str, requested: tuple[int, ...] | None) -> tuple[int,
 
 
 def _backbone(name: str) -> Model:
-    return Model(_BACKBONES.get(name, name), name, name)
+    return Model(_BACKBONES.get(name, name), plain_name(name), name)
 
 
 def _variant(

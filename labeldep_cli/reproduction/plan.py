@@ -13,7 +13,8 @@ from torch import nn
 from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, PretrainConfig, ReproduceConfig, TrainingConfig
 from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.features.store.layout import segment_bytes
-from labeldep_cli.models.backbones import architecture, classifier, remove_classifier
+from labeldep_cli.files import plain_name
+from labeldep_cli.models.backbones import architecture, classifier, to_backbone
 from labeldep_cli.models.discriminator import Discriminator
 from labeldep_cli.models.heads.registry import HEADS
 from labeldep_cli.models.regions import RegionFeatures
@@ -139,7 +140,7 @@ def _caches(project: Project, full: bool) -> Iterator[PlannedCache]:
         split, cache = project.dataset.split(name), project.finished_cache(name)
         views = 1 if cache is None else cache.views
         size = segment_bytes(len(split), "test", _shape(project)) * views / 1e6
-        kind = f"{project.images[0].name}{'-spatial' if project.spatial else ''}"
+        kind = f"{plain_name(project.images[0].name)}{'-spatial' if project.spatial else ''}"
         path = project.workspace.features / f"{kind}-{name}" if cache is None else cache.path / name
         yield PlannedCache(path, cache is not None, len(split), views, size)
 
@@ -152,7 +153,7 @@ def _shape(project: Project) -> tuple[int, ...]:
     with torch.device("meta"):
         if project.spatial:
             return RegionFeatures(architecture(project.row).eval(), project.row).shape
-        return (project.row.feature_dim or remove_classifier(classifier(project.row)),)
+        return (project.row.feature_dim or to_backbone(project.row, classifier(project.row)),)
 
 
 def _checkpoint_bytes(project: Project, config: TrainingConfig) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.features.jpegs import jpegs_of
 from labeldep_cli.features.pixel_rules import PixelRules
-from labeldep_cli.models.backbones import Backbone, architecture, find_backbone
+from labeldep_cli.models.backbones import Backbone, architecture, backbone_of
 from labeldep_cli.models.critics import Critic, critic_of_shape
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
@@ -112,6 +113,15 @@ class Run:
         source: Source = pick(Source, self.config["settings"])
         return source
 
+    @cached_property
+    def row(self) -> Backbone:
+        """Its backbone, for images as it was trained on; only for a run on images.
+
+        Raises:
+            BackboneError: the backbone is no longer known, or timm is not installed.
+        """
+        return backbone_of(self.source(), self.facts["backbone"], self.facts.get("timm"))
+
     def head(self) -> Head:
         """Its head, loaded."""
         return self._head(self._tensors())
@@ -123,7 +133,7 @@ class Run:
     def full_generator(self, device: torch.device) -> Generator:
         """The generator of a full-mode run, whose checkpoint contains the backbone too."""
         tensors = self._tensors()
-        row = find_backbone(self.facts["backbone"])
+        row = self.row
         with seeded(0):
             backbone = architecture(row).eval()
         encoder = Encoder(RegionFeatures(backbone, row) if self.spatial else backbone, row.mean, row.std)
@@ -150,7 +160,7 @@ class Run:
             CheckpointError: the file is not the one that the run was trained with; names both hashes.
         """
         spec = self.source().weights or DEFAULT_WEIGHTS
-        if path is None and spec not in ("default", "none") and Path(spec).is_absolute() and not Path(spec).is_file():
+        if path is None and spec not in ("default", "none") and Path(spec).is_absolute() and not Path(spec).exists():
             return Weights(spec, Path(spec), self.facts["weights_sha256"])
         weights = locate_weights(row, path or spec)
         self.require_weights(weights)

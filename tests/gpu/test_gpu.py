@@ -30,6 +30,7 @@ from labeldep_cli.config import AdversarialConfig, PretrainConfig
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.features.decode import decode
+from labeldep_cli.features.framing import Framing
 from labeldep_cli.features.gpu_decode import decode_on_gpu
 from labeldep_cli.features.pixel_rules import USUAL_RULES
 from labeldep_cli.features.resize import resized
@@ -349,7 +350,7 @@ def image_inputs(sandbox: Sandbox) -> ImageInputs:
     labels = np.random.default_rng(0).integers(0, 2, (16, 3)).astype(np.int8)
     paths = tuple(f"img/{k}.png" for k in range(16))
     split = Split("train", paths, labels, LabelSpace(LABELS), sandbox.table.parent)
-    return ImageInputs(split, np.arange(16), (), encoder, 256, 96, USUAL_RULES, 1, 0, GPU, "full", print)
+    return ImageInputs(split, np.arange(16), (), encoder, 256, Framing(96), USUAL_RULES, 1, 0, GPU, "full", print)
 
 
 def test_a_full_mode_step_moves_the_weights_as_plain_torch_does(sandbox: Sandbox) -> None:
@@ -417,8 +418,8 @@ def jpegs(sandbox: Sandbox) -> Path:
 
 def test_nvjpeg_decodes_as_pillow_but_for_rounding(jpegs: Path) -> None:
     batch = [(jpegs / ("0.png" if k == 0 else f"{k}.jpg"), tuple(range(N_VIEWS))) for k in range(12)]
-    (mine,) = decode(Path, [batch], 96, USUAL_RULES, 0, identify=True)
-    (found,) = decode_on_gpu(Path, [batch], 96, USUAL_RULES, 1, 2, GPU, identify=True)
+    (mine,) = decode(Path, [batch], Framing(96), USUAL_RULES, 0, identify=True)
+    (found,) = decode_on_gpu(Path, [batch], Framing(96), USUAL_RULES, 1, 2, GPU, identify=True)
     assert found.images.device == GPU and found.identities == mine.identities
     assert torch.equal(found.reasons, mine.reasons) and not found.reasons.any()
     apart = (found.images.cpu().int() - mine.images.int()).abs().flatten(1)

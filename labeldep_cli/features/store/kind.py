@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import cast
 
 from labeldep_cli.config import Precision
+from labeldep_cli.files import plain_name
 
 FORMAT = 2
 """Version of the store's format. Format 1 was one file per split, with the labels in it."""
@@ -35,7 +36,7 @@ class FeatureKind:
     def folder_name(self) -> str:
         """BACKBONE[-spatial]-DIGEST, the name of the store's folder."""
         digest = hashlib.sha256(self.to_json().encode()).hexdigest()[:8]
-        return f"{self.backbone}{'-spatial' if self.spatial else ''}-{digest}"
+        return f"{plain_name(self.backbone)}{'-spatial' if self.spatial else ''}-{digest}"
 
     @property
     def precision(self) -> Precision:

@@ -106,11 +106,11 @@ class TestIdentity:
         assert Framing(448).words == "pillow bilinear 448x448 crops of 512"
         assert Framing(96, "crop", "bicubic", 0.875).words == "pillow bicubic 96x96 cropped to 0.875"
 
-    @pytest.mark.parametrize("draft", [False, True])
+    @pytest.mark.parametrize("jpegs", ["full", "draft", "gpu"])
     @pytest.mark.parametrize("frame", [(None, None), (448, None), (None, "pad"), (96, "crop")])
-    def test_a_store_s_words_give_the_flags_back(self, frame, draft):
+    def test_a_store_s_words_give_the_flags_back(self, frame, jpegs):
         row = find_backbone("squeezenet1_1")
-        words = row.framed(*frame).preprocessing(PixelRules(background="#102030"), draft)
+        words = row.framed(*frame).preprocessing(PixelRules(background="#102030"), jpegs)
         assert frame_of(row, words) == frame
         assert frame_of(row, words.replace("bilinear", "lanczos")) is None
 

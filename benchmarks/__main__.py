@@ -10,6 +10,7 @@ from benchmarks import (
     audit,
     contention,
     distributed,
+    engines,
     extraction,
     full_step,
     importing,
@@ -38,6 +39,7 @@ app.command("extraction")(extraction.command)
 app.command("predict")(prediction.command)
 app.command("rerank-cost")(rerank_cost.command)
 app.command("full-step")(full_step.command)
+app.command("engines")(engines.command)
 app.command("distributed")(distributed.command)
 app.command("scale")(scale.command)
 app.command("size")(size.command)

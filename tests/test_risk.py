@@ -12,9 +12,10 @@ from sklearn.metrics import log_loss, precision_recall_curve
 
 from labeldep_cli.config import DecisionKind
 from labeldep_cli.config.reading import read_precision
-from labeldep_cli.evaluation import evaluate, risk
+from labeldep_cli.evaluation import decisions, evaluate, risk
 from labeldep_cli.evaluation.calibration import choose_temperature, kept_curve, temperature_of
 from labeldep_cli.evaluation.decisions import ByCritic, ByThreshold, Decided, Outputs
+from labeldep_cli.evaluation.rerank import score_candidates
 from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.models.kernel_critic import KernelCritic
 
@@ -222,6 +223,29 @@ def test_decisions_and_confidences_by_threshold_do_not_depend_on_the_blocks(monk
     parts = rule.decide(outputs)
     assert np.array_equal(whole.sets, parts.sets) and np.array_equal(whole.confidence, parts.confidence)
     assert len(list(evaluate.row_blocks(logits[:0]))) == 1 and len(rule.decide(Outputs(logits[:0], list)).sets) == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rule", ["rerank", "expected-f1"])
+def test_sets_and_confidences_by_a_critic_do_not_depend_on_the_blocks(
+    rule: DecisionKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, z = torch.randn(600, 9, generator=generator), torch.randn(600, 9, generator=generator)
+    outputs = Outputs(logits.numpy(), lambda: z)
+
+    def critic(sets: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        return (sets @ features[:, :, None]).squeeze(2) + sets[:, :, 0] * sets[:, :, 1]
+
+    whole = ByCritic(critic, 1.0, "given", rule).decide(outputs)  # type: ignore[arg-type]
+    monkeypatch.setattr(decisions, "_CANDIDATES", 1)
+    asked: list[int] = []
+    monkeypatch.setattr(
+        decisions, "score_candidates", lambda *given: asked.append(len(given[1])) or score_candidates(*given)
+    )
+    parts = ByCritic(critic, 1.0, "given", rule).decide(outputs)  # type: ignore[arg-type]
+    assert asked == [256, 256, 88]
+    assert np.array_equal(whole.sets, parts.sets) and np.array_equal(whole.confidence, parts.confidence)
+    assert whole.at is not None and parts.at is not None and np.array_equal(whole.at(1.5), parts.at(1.5))
 
 
 def test_a_decision_without_temperature_is_not_calibrated() -> None:

@@ -21,13 +21,18 @@ from labeldep_cli.config import DecisionKind
 from labeldep_cli.evaluation.evaluate import collect_features, collect_posterior, probabilities, row_blocks
 from labeldep_cli.evaluation.expected_f1 import best_expected_f1
 from labeldep_cli.evaluation.known_sets import Weights, pooled_posterior
-from labeldep_cli.evaluation.posterior import SetPosterior, independent_log_probability
+from labeldep_cli.evaluation.posterior import SetPosterior, independent_log_probability, normalised
 from labeldep_cli.evaluation.rerank import candidate_count, score_candidates
 from labeldep_cli.evaluation.thresholds import DecisionRule
 from labeldep_cli.inputs.batches import Inputs
 from labeldep_cli.models.critics import Critic
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.kernel_critic import KernelCritic
+
+_CANDIDATES = 2**27
+"""Labels of the candidates of a block of images, one byte each; three such tables."""
+
+_ALIGNED = 256  # blocks have a multiple of this number of images: those within a critic's scores then stay the same
 
 
 @dataclass(frozen=True)
@@ -136,11 +141,16 @@ class ByCritic:
         """Choose a label set for each image; the features are computed."""
         z = outputs.features()
         logits = torch.from_numpy(outputs.logits).to(z.device)
-        if isinstance(self.critic, KernelCritic):
-            posterior = pooled_posterior(self.critic, logits, z, Weights(self.beta, self.prior))
-            return replace(_chosen(posterior, self.rule, self.temperature), fitted=True)
         own = outputs.own(candidate_count(logits.shape[1])) if outputs.own else None
-        return _chosen(score_candidates(self.critic, logits, z, own).posterior(self.beta), self.rule, self.temperature)
+
+        def posterior(rows: slice) -> SetPosterior:
+            if isinstance(self.critic, KernelCritic):
+                return pooled_posterior(self.critic, logits[rows], z[rows], Weights(self.beta, self.prior))
+            candidates = score_candidates(self.critic, logits[rows], z[rows], own[rows] if own else None)
+            return candidates.posterior(self.beta)
+
+        decided = _chosen(posterior, outputs, self.rule, self.temperature)
+        return replace(decided, fitted=isinstance(self.critic, KernelCritic))
 
     def to_json(self) -> dict[str, Any]:
         """The rule, beta, where beta comes from, and for a kernel critic the generator's weight."""
@@ -164,19 +174,41 @@ class ByOwnPosterior:
         """Choose a label set for each image among the head's most probable ones; no image features are used."""
         if outputs.own is None:
             raise ValueError("these outputs are not those of a joint head")
-        return _chosen(outputs.own(candidate_count(outputs.logits.shape[1])), self.rule, self.temperature)
+        own = outputs.own(candidate_count(outputs.logits.shape[1]))
+        return _chosen(own.__getitem__, outputs, self.rule, self.temperature)
 
     def to_json(self) -> dict[str, Any]:
         """The rule, and what decides."""
         return {"rule": self.rule, "source": "own posterior of the head"}
 
 
-def _chosen(posterior: SetPosterior, rule: DecisionKind, temperature: float) -> Decided:
-    chosen = posterior.best() if rule == "rerank" else best_expected_f1(posterior.sets, posterior.probabilities())
-    same = (posterior.sets == chosen[:, None]).all(dim=2)  # [N, K], found once for all temperatures
+def _chosen(
+    posterior: Callable[[slice], SetPosterior], outputs: Outputs, rule: DecisionKind, temperature: float
+) -> Decided:
+    """Choose a label set for each image.
+
+    Candidates are K sets of L labels for each image. So they are made for a block of images, and only what a confidence
+    needs is kept.
+
+    Args:
+        posterior: the candidates of some rows.
+        outputs: the N rows.
+        rule, temperature: of the decision.
+    """
+    n, width = outputs.logits.shape
+    step = _ALIGNED * max(_CANDIDATES // (_ALIGNED * candidate_count(width) * max(width, 1)), 1)
+    parts = [_weighed(posterior(slice(start, start + step)), rule) for start in range(0, max(n, 1), step)]
+    chosen, same, log_p, rest = (torch.cat(column) for column in zip(*parts, strict=True))
 
     def at(temperature: float) -> NDArray[np.float64]:
-        p: NDArray[np.float64] = (posterior.probabilities(temperature) * same).sum(dim=1).cpu().double().numpy()
+        weights = normalised(log_p, rest, temperature)
+        p: NDArray[np.float64] = (weights * same).sum(dim=1).cpu().double().numpy()
         return p
 
     return Decided(chosen.cpu().numpy(), at(temperature), at)
+
+
+def _weighed(posterior: SetPosterior, rule: DecisionKind) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The chosen sets bool [N, L], which candidates they are [N, K], the candidates' log p [N, K], and the rest [N]."""
+    chosen = posterior.best() if rule == "rerank" else best_expected_f1(posterior.sets, posterior.probabilities())
+    return chosen, (posterior.sets == chosen[:, None]).all(dim=2), posterior.log_p, posterior.rest

@@ -40,6 +40,10 @@ class SetPosterior:
         """Some sets of a distribution over all sets, whose probabilities sum to exp(total) for each image, [N]."""
         return SetPosterior(sets, log_p, total + _log_left(log_p - total[:, None]))
 
+    def __getitem__(self, rows: slice) -> SetPosterior:
+        """The posterior of some images."""
+        return SetPosterior(self.sets[rows], self.log_p[rows], self.rest[rows])
+
     def best(self) -> Tensor:
         """The most probable set of each image, bool [N, L]; of equally probable ones the first."""
         choice = self.log_p.argmax(dim=1)
@@ -50,7 +54,12 @@ class SetPosterior:
 
         A temperature above 1 makes them more equal. The rest counts as one set there.
         """
-        return torch.softmax(torch.cat([self.log_p, self.rest[:, None]], dim=1) / temperature, dim=1)[:, :-1]
+        return normalised(self.log_p, self.rest, temperature)
+
+
+def normalised(log_p: Tensor, rest: Tensor, temperature: float = 1.0) -> Tensor:
+    """The probabilities of `SetPosterior.probabilities` from log p [N, K] and the rest [N]."""
+    return torch.softmax(torch.cat([log_p, rest[:, None]], dim=1) / temperature, dim=1)[:, :-1]
 
 
 def own_posterior(generator: Generator, features: Tensor, count: int) -> SetPosterior:

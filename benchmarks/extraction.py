@@ -1,9 +1,10 @@
 """`labeldep extract` compared with a plain torchvision loop over the same files, and with the rate of its own encoder.
 
-The plain loop is what one would write first: a DataLoader of PIL images, torchvision's transforms, the same weights in
-eager float32, batches of 32, features collected and written with h5py at the end. Both use as many workers and as many
-threads as there are cores. Times start after the first batch. Every measurement is a separate process, so that its peak
-memory can be measured. The measurements alternate, so that other load on the machine affects all of them.
+The plain loop is what one would write first: a DataLoader of PIL images, torchvision's transforms (for a model of timm,
+timm's own), the same weights in eager float32, batches of 32, features collected and written with h5py at the end. Both
+use as many workers and as many threads as there are cores. Times start after the first batch. Every measurement is a
+separate process, so that its peak memory can be measured. The measurements alternate, so that other load on the machine
+affects all of them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import h5py
 import numpy as np
@@ -225,12 +226,11 @@ def _forward(task: Task) -> float:
 
 
 class _Photos(Dataset[Tensor]):
-    """PIL images through torchvision's transforms."""
+    """PIL images through the transforms of a library."""
 
-    def __init__(self, paths: tuple[str, ...], side: int) -> None:
+    def __init__(self, paths: tuple[str, ...], transform: Callable[[Image.Image], Any]) -> None:
         self.paths = paths
-        steps = [transforms.Resize((side, side)), transforms.ToTensor()]
-        self.transform = transforms.Compose([*steps, transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+        self.transform = transform
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -241,10 +241,24 @@ class _Photos(Dataset[Tensor]):
         return transformed
 
 
+def _transform(task: Task) -> Callable[[Image.Image], Any]:
+    """Timm's transform for evaluation of a model of timm, else torchvision's transforms as its references use them."""
+    row = find_backbone(task.backbone)
+    if row.timm is not None:
+        from timm.data import create_transform, resolve_data_config
+
+        config = resolve_data_config(pretrained_cfg=dict(row.timm.config))
+        return cast(Callable[[Image.Image], Any], create_transform(**config))
+    steps = [transforms.Resize((task.side, task.side)), transforms.ToTensor()]
+    return cast(
+        Callable[[Image.Image], Any], transforms.Compose([*steps, transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+    )
+
+
 @torch.inference_mode()
 def _plain(task: Task) -> float:
     backbone = task.loaded().module
-    loader = DataLoader(_Photos(task.paths, task.side), batch_size=BATCH, num_workers=task.workers)
+    loader = DataLoader(_Photos(task.paths, _transform(task)), batch_size=BATCH, num_workers=task.workers)
     features, begun = [], 0.0
     for batch in loader:
         features.append(backbone(batch).numpy().astype(np.float16))

@@ -23,6 +23,7 @@ from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Split
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.experiments.requirements import require_decay
+from labeldep_cli.features.framing import Framing
 from labeldep_cli.features.pixel_rules import USUAL_RULES
 from labeldep_cli.inputs.features import FeatureInputs
 from labeldep_cli.inputs.images import ImageInputs
@@ -116,7 +117,7 @@ def images(folder, backbone):
     torch.manual_seed(4)
     encoder = Encoder(backbone().eval())
     split = Split("train", tuple(f"{row}.png" for row in range(N)), labels(), space(), folder)
-    return ImageInputs(split, np.arange(N), (), encoder, F, SIDE, USUAL_RULES, 1, 0, CPU, "full", print)
+    return ImageInputs(split, np.arange(N), (), encoder, F, Framing(SIDE), USUAL_RULES, 1, 0, CPU, "full", print)
 
 
 def make_step(inputs, config, head="linear", weight=1.0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ import pytest
 from PIL import Image
 
 from labeldep_cli.datasets.draw import Draw
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and so would every process of the tests.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The benchmarks are not installed. Last in the path, so that an installed package stays the one tested.
 sys.path.append(str(Path(__file__).parents[1]))

@@ -484,7 +484,7 @@ def test_weights_that_are_refused(made: Work, tmp_path: Path, kind: str) -> None
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there(made: Work) -> None:
     refused(run(*made.extract, "--device", "cuda"), "there is no device 'cuda' here: 0 CUDA devices", "--device cpu")
-    refused(run(*made.extract, "--device", "gpu"), "there is no device 'gpu'", "auto, cpu, cuda or cuda:N")
+    refused(run(*made.extract, "--device", "gpu"), "there is no device 'gpu'", "auto, cpu, cuda, cuda:N or mps")
 
 
 # Disks

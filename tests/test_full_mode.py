@@ -351,7 +351,7 @@ class TestAccumulate:
         for accumulate in (1, parts):
             step = float64_step(kind, accumulate)
             batch = float64_batch()
-            told = step(0, iter([[batch]])) if kind == "logistic" else step._update_generator(batch)
+            told = step(0, iter([[batch]])) if kind == "logistic" else step._update_generator([batch])
             found.append((told, [parameter.grad for parameter in step.generator.parameters()]))
         (whole, expected), (in_parts, gradients) = found
         assert whole.keys() == in_parts.keys()
@@ -368,7 +368,7 @@ class TestAccumulate:
         batch = float64_batch()
         sets_of(step, batch)
         real_and_sampled(step._logits(batch), batch.y, *float64_batch(2).draws)
-        step._update_generator(batch)
+        step._update_generator([batch])
         assert sizes == [4, 4, 2] * 3
 
     def test_sets_for_the_critic_are_those_of_one_pass(self):

@@ -91,7 +91,7 @@ class TestShare:
             parameter.data.zero_()
         step = AdversarialStep(Generator(torch.nn.Identity(), head), First(), inputs, config)
         *_, (batch,) = step.inputs.stream(islice(step.requests(0), config.critic_steps + 1))
-        told = step._update_generator(batch)
+        told = step._update_generator([batch])
         assert told["critic_share"].item() == pytest.approx(0.25 / (0.25 + by_labels))
 
 

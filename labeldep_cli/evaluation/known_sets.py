@@ -97,8 +97,8 @@ def pool_weights(critic: KernelCritic, logits: Tensor, similarities: Tensor, lab
         labels: int8 [N, L]; -1 where unknown.
     """
     by_critic, by_generator, true = _known_rows(critic, logits, similarities, labels)
-    theory = by_critic.new_tensor([1.0, 0.0])
-    roots = by_critic.new_tensor([1.0, _START]).requires_grad_()
+    theory = torch.tensor([1.0, 0.0], dtype=torch.float64, device=by_critic.device)
+    roots = torch.tensor([1.0, _START], dtype=torch.float64, device=by_critic.device, requires_grad=True)
     optimizer = torch.optim.LBFGS([roots], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:

@@ -35,6 +35,7 @@ NEEDED = (
     "safetensors",
     "pillow",
     "numpy",
+    "scipy",
     "jinja2",
     "matplotlib",
     "imagehash",

@@ -85,11 +85,16 @@ SLOW = {
 """Files whose tests train networks, start processes or kill them: all of them are marked `slow`."""
 
 
+LONGEST = ("test_worlds", "test_users_lines", "test_on_device", "test_timm", "test_audit", "test_graphs", "test_kill")
+"""Files that take minutes. They come first: the last file runs alone while the other test processes have ended."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `pytest -m "not slow"` leaves out."""
+    """Mark what `pytest -m "not slow"` leaves out, and put the longest files first."""
     for item in items:
         if item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -138,7 +138,7 @@ def test_the_temperature_of_too_large_logits_is_found(temperature: float) -> Non
 
 def test_fitted_probabilities_keep_their_scale_unless_many_rows_tell_otherwise() -> None:
     """The maximum of likelihood times prior, found on a fine grid; a hundred rows barely move it from 1."""
-    for n, near in ((100, 1.0), (8_000, 1.5)):
+    for n, near in ((100, 1.0), (16_000, 1.5)):
         decided, labels = rows(n, 1.5)
         assert decided.at is not None
         right, grid = risk.exactly_right(decided.sets, labels)[1], np.exp(np.linspace(-0.1, 0.5, 201))

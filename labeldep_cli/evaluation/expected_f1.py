@@ -35,16 +35,19 @@ def best_expected_f1(sets: Tensor, weights: Tensor) -> Tensor:
 
 
 def _best_of_block(sets: Tensor, weights: Tensor) -> Tensor:
+    """Only the U labels that are in some y_k of an image are ranked: U is small where L is in the thousands."""
+    listed = sets.any(dim=1)  # [N, L]
+    width = max(int(listed.sum(dim=1).max()), 1)
+    labels = listed.int().topk(width, dim=1).indices.sort(dim=1).values  # [N, U]
+    mine = sets.gather(2, labels[:, None].expand(-1, sets.shape[1], -1))  # [N, K, U]
     sizes = sets.sum(dim=2)  # [N, K]
-    largest = max(int(sets.any(dim=1).sum(dim=1).max()), 1)
-    m = torch.arange(1, largest + 1, device=sets.device)
-    share = 2 * weights[:, :, None] / (sizes[:, :, None] + m)  # [N, K, M]
-    delta = sets.to(weights.dtype).transpose(1, 2) @ share  # [N, L, M]
-    ranked = delta.sort(dim=1, descending=True)
-    taken = torch.arange(1, sets.shape[2] + 1, device=sets.device)[:, None] <= m  # [L, M]: rank l is in a set of m
-    expected = (ranked.values * taken).sum(dim=1)  # [N, M]
+    m = torch.arange(1, width + 1, device=sets.device)
+    share = 2 * weights[:, :, None] / (sizes[:, :, None] + m)  # [N, K, U], by size
+    delta = mine.to(weights.dtype).transpose(1, 2) @ share  # [N, U, U], by label and size
+    ranked = delta.sort(dim=1, descending=True, stable=True)
+    taken = m[:, None] <= m  # [U, U]: the label of a rank is in a set of a size
+    expected = (ranked.values * taken).sum(dim=1)  # [N, U]
     empty = _EMPTY * (weights * (sizes == 0)).sum(dim=1, keepdim=True)
     size = torch.cat([empty, expected], dim=1).argmax(dim=1)  # [N], 0 for the empty set
-    order = ranked.indices.gather(2, (size - 1).clamp(min=0)[:, None, None].expand(-1, sets.shape[2], 1)).squeeze(2)
-    chosen = torch.arange(sets.shape[2], device=sets.device) < size[:, None]
-    return torch.zeros_like(chosen).scatter_(1, order, chosen)
+    order = ranked.indices.gather(2, (size - 1).clamp(min=0)[:, None, None].expand(-1, width, 1)).squeeze(2)
+    return torch.zeros_like(listed).scatter_(1, labels.gather(1, order), m <= size[:, None])

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from sandbox import BACKBONE, LABELS, Sandbox, make_table
 
 from labeldep_cli.cli import audit as audit_command
@@ -95,9 +96,11 @@ def test_every_row_is_scored_by_networks_that_have_not_seen_it(tmp_path: Path, m
         drawn.setdefault(draw, []).append(frozenset(parts[2]))
         return draw
 
-    def score_held_out(draw: str, held: Inputs, split: str, device: torch.device) -> HeldOutScores:
+    def score_held_out(
+        draw: str, held: Inputs, split: str, audited: NDArray[np.int64], device: torch.device
+    ) -> HeldOutScores:
         said = np.full(held.labels.shape, 1 if draw == "draw-1" else 4, np.float32)
-        return HeldOutScores(held.paths, [], held.labels.numpy(), said, 10 * said)
+        return HeldOutScores(held.paths, [], held.labels.numpy(), audited, said, 10 * said)
 
     monkeypatch.setattr(crossfit, "_trained", trained)
     monkeypatch.setattr(crossfit, "score_held_out", score_held_out)
@@ -446,7 +449,8 @@ def test_beside_cleanlab() -> None:
     logits = rng.normal(0, 3, (300, 3)).astype(np.float32)
     right = (logits + rng.logistic(size=logits.shape) > 0).astype(np.int8)
     flipped = rng.random(right.shape) < 0.05
-    held_out = HeldOutScores([], [], np.where(flipped, 1 - right, right).astype(np.int8), logits, None)
+    written = np.where(flipped, 1 - right, right).astype(np.int8)
+    held_out = HeldOutScores([], [], written, np.arange(3), logits, None)
     estimate = Estimate(0, 0, 0, 900, 0, 0, 1.0, 0.8, 0)
     evidence = Evidence(LABELS, held_out, EvidenceWeights(1, 0, 0))
     record = AuditRecord(Source(), Path(), "", LABELS, estimate, (), 0, (), ())
@@ -461,7 +465,7 @@ def test_beside_cleanlab() -> None:
 @pytest.mark.parametrize("n", [0, 1, 40])
 def test_what_is_told_fits_a_terminal(capsys: pytest.CaptureFixture[str], mean_ap: float, n: int) -> None:
     """No line is longer than 80 characters by itself; names of files and labels may make it so."""
-    held_out = HeldOutScores([], [], np.zeros((0, 3), np.int8), np.zeros((0, 3), np.float32), None)
+    held_out = HeldOutScores([], [], np.zeros((0, 3), np.int8), np.arange(3), np.zeros((0, 3), np.float32), None)
     suspects = tuple(
         Suspect(label, False, 2.0, p, None, 1.0, kind, 1.0, None, 1, None)
         for label, p, kind in (

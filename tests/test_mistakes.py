@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from labeldep_cli.config import Source
 from labeldep_cli.datasets.draw import Draw
 from labeldep_cli.errors import LabeldepError
-from labeldep_cli.evaluation import mistakes
+from labeldep_cli.evaluation import audit, mistakes
 from labeldep_cli.evaluation.audit import EvidenceWeights
 from labeldep_cli.evaluation.mistakes import ENOUGH_REVIEWS, Estimate, Reviewed, estimate_mistakes, mistake_odds
 from labeldep_cli.evaluation.rarity import image_evidence
@@ -141,7 +142,7 @@ def evidence() -> Evidence:
     logits[0, 0] = -3
     critic = np.zeros(y.shape, np.float32)
     critic[1, 3] = -9  # the others speak against it
-    held_out = HeldOutScores([f"{k}.jpg" for k in range(400)], ["train"] * 400, y, logits, critic)
+    held_out = HeldOutScores([f"{k}.jpg" for k in range(400)], ["train"] * 400, y, np.arange(4), logits, critic)
     return Evidence(NAMES, held_out, EvidenceWeights(1, 1, 0))
 
 
@@ -158,6 +159,23 @@ def test_a_card_an_image_mistakes_before_rare_combinations() -> None:
     assert mistake.pair is None
     assert evidence().cards(decided={"0.jpg"}) == cards[1:]
     assert cards[0].concerns("cat") and not cards[0].concerns("sun")
+
+
+def test_rare_labels_are_not_audited_where_there_are_very_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names belong to the audited labels, and a card still lists all labels that are written."""
+    whole = evidence().held_out
+    monkeypatch.setattr(audit, "AUDITED", 3)
+    assert audit.audited_labels([whole.sets[:9], whole.sets[9:]]).tolist() == [0, 1, 2], "label 3 is the rarest"
+    some = np.array([0, 1, 3])  # as if label 2 were
+    scored = replace(whole, audited=some, logits=whole.logits[:, some], evidence=whole.evidence[:, some])
+    found = Evidence(NAMES, scored, EvidenceWeights(1, 1, 0))
+    assert found.n_left_out == 1 and evidence().n_left_out == 0
+    mistake, rare = found.cards()
+    assert (mistake.path, rare.path) == ("0.jpg", "1.jpg")
+    assert [suspect.label for suspect in rare.suspects] == [NAMES[3]]
+    assert rare.written == (NAMES[2], NAMES[3])
+    assert rare.suspects[0].pair is None, "the other label of the image is not audited"
+    assert rare.suspects[0].same_set == 1
 
 
 def record() -> AuditRecord:

@@ -263,7 +263,7 @@ def test_evaluation_gives_the_cpu_s_numbers() -> None:
         given = [
             rerank(critic, there, z, 1.0),
             best_expected_f1(listed.own.sets, listed.posterior(1.0).probabilities()),
-            critic_evidence(critic, labels > 0, z),
+            critic_evidence(critic, labels > 0, z, torch.arange(L, device=device).expand(len(z), -1)),
             torch.tensor([tune_beta(critic, there, z, labels), tune_beta(critic, there, z, labels, 1.0)]),
             torch.tensor([scores["mAP"], scores["OF1"], tuned_thresholds(logits, rows)["tuned"]]),
         ]

@@ -162,15 +162,15 @@ def test_evidence_is_what_the_critic_adds(sandbox: Sandbox) -> None:
     run = replace(run, facts={**run.facts, "beta": 2.0})
     where = config.RunWorkspace(sandbox.folder / "runs")
     (one,) = run_reports([predict_split(run, where, config.Machine("cpu", workers=0), "test", None, SilentReporter())])
-    found = evidence(one, [7, 2])
+    found = evidence(one, [7, 2], np.array([[0, 1, 2], [2, 1, 0]]))
     critic, z = run.critic(torch.device("cpu")), collect_features(one.predictions.inputs)
     for k, row in enumerate((7, 2)):
-        for label in range(3):
+        for place, label in enumerate((range(3), (2, 1, 0))[k]):
             own = torch.from_numpy(one.sets[row : row + 1]).float()
             with_it, without = own.clone(), own.clone()
             with_it[0, label], without[0, label] = 1, 0
             added = 2 * (critic(with_it, z[row : row + 1]) - critic(without, z[row : row + 1]))
-            assert found[k, label] == pytest.approx(added.item(), abs=1e-5)
+            assert found[k, place] == pytest.approx(added.item(), abs=1e-5)
 
 
 def test_what_the_script_reads(sandbox: Sandbox, page: Path) -> None:

@@ -15,6 +15,7 @@ N rows, L labels.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from labeldep_cli.datasets.label_space import UNKNOWN
+
+AUDITED = 1000
+"""Maximum number of labels that are audited. Others occur too seldom for networks to learn them."""
 
 STEPS = 100
 """Maximum number of LBFGS iterations; three weights converge in about a dozen."""
@@ -47,6 +51,12 @@ class EvidenceWeights:
         """The log-odds [N, L] of each label, given the image and the other labels."""
         from_logits = self.prior * logits.astype(np.float64) + self.offset
         return from_logits if evidence is None else from_logits + self.critic * evidence
+
+
+def audited_labels(tables: Iterable[NDArray[np.int8]]) -> NDArray[np.int64]:
+    """The numbers of the AUDITED most frequent labels of some tables [N, L], ascending, int64 [A]."""
+    counts = sum((labels > 0).sum(axis=0) for labels in tables)
+    return np.sort(np.argsort(-np.asarray(counts), kind="stable")[:AUDITED])
 
 
 def fit_weights(

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-from labeldep_cli.evaluation.rerank import BLOCK, Score
+_CELLS = 2**16
+"""Labels that are flipped together; for each the critic has a few hundred numbers."""
+
+
+class Flips(Protocol):
+    """A critic that can tell what one label more or less changes."""
+
+    def flip_gains(self, y: Tensor, z: Tensor, labels: Tensor) -> Tensor:
+        """How much D rises when one label is flipped: sets [B, L], features [B, F], int64 [B, M] -> [B, M]."""
 
 
 @torch.inference_mode()
-def critic_evidence(score: Score, sets: Tensor, z: Tensor) -> Tensor:
-    """D(y with the label, x) - D(y without it, x) for each label, with the other labels unchanged.
+def critic_evidence(critic: Flips, sets: Tensor, z: Tensor, labels: Tensor) -> Tensor:
+    """D(y with the label, x) - D(y without it, x) for some labels of each image, with the other labels unchanged.
 
     A density-ratio critic (`--critic nce`) estimates log p(y|x) / p_G(y|x). Then this difference is what the other
     labels add to the logit of the label, so beta times the difference and G's logit are on one scale.
 
     Args:
-        score: D.
+        critic: D.
         sets: label sets bool [N, L].
         z: image features that D takes, [N, F].
+        labels: numbers of the labels, int64 [N, M]; an image's labels may repeat.
 
     Returns:
-        float [N, L]; positive where the label fits the others.
+        float [N, M]; positive where the label fits the others.
     """
-    n_labels = sets.shape[1]
-    one_flip = torch.eye(n_labels, dtype=torch.bool, device=sets.device)
-    rows = max(BLOCK // (n_labels + 1), 1)
-    evidence_parts = []
-    for block, features in zip(torch.split(sets, rows), torch.split(z, rows), strict=True):
-        candidates = torch.cat([block[:, None], block[:, None] ^ one_flip], dim=1)  # [rows, 1 + L, L]
-        scores = score(candidates.to(z.dtype), features)
-        gain = scores[:, 1:] - scores[:, :1]  # of flipping the label
-        evidence_parts.append(torch.where(block, -gain, gain))
-    return torch.cat(evidence_parts)
+    rows = max(_CELLS // max(labels.shape[1], 1), 1)
+    parts = []
+    for y, features, asked in zip(*(torch.split(part, rows) for part in (sets, z, labels)), strict=True):
+        gain = critic.flip_gains(y, features, asked)
+        parts.append(torch.where(y.gather(1, asked), -gain, gain))
+    return torch.cat(parts)

@@ -23,6 +23,7 @@ from labeldep_cli.datasets.draw import hold_out
 from labeldep_cli.datasets.split import SPLITS, Dataset, Split
 from labeldep_cli.datasets.units import numbered, unit_names
 from labeldep_cli.errors import CheckpointError, DatasetError
+from labeldep_cli.evaluation.audit import audited_labels
 from labeldep_cli.evaluation.evaluate import collect_features, collect_logits
 from labeldep_cli.evaluation.evidence import critic_evidence
 from labeldep_cli.experiments.train_run import train_on
@@ -81,21 +82,28 @@ class _Origin:
 
 @dataclass(frozen=True)
 class HeldOutScores:
-    """The outputs of G and D for annotated rows that they were not trained on.
+    """The outputs of G and D for annotated rows that they were not trained on. N rows, L labels, A of them audited.
 
     Attributes:
         paths: N row names.
         splits: N names of their splits.
-        labels: the annotated labels, int8 [N, L].
-        logits: G's logits, float32 [N, L].
-        evidence: D's evidence for each label given the others, float32 [N, L]; None without a critic.
+        sets: all annotated labels, int8 [N, L].
+        audited: the numbers of the audited labels, ascending, int64 [A].
+        logits: G's logits of the audited labels, float32 [N, A].
+        evidence: D's evidence for each audited label given all others, float32 [N, A]; None without a critic.
     """
 
     paths: Sequence[str]
     splits: Sequence[str]
-    labels: NDArray[np.int8]
+    sets: NDArray[np.int8]
+    audited: NDArray[np.int64]
     logits: NDArray[np.float32]
     evidence: NDArray[np.float32] | None
+
+    @property
+    def labels(self) -> NDArray[np.int8]:
+        """The annotated labels that are audited, int8 [N, A]."""
+        return self.sets[:, self.audited]
 
     @staticmethod
     def joined(parts: Sequence[HeldOutScores]) -> HeldOutScores:
@@ -104,20 +112,24 @@ class HeldOutScores:
         return HeldOutScores(
             [path for part in parts for path in part.paths],
             [split for part in parts for split in part.splits],
-            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.sets for part in parts]),
+            parts[0].audited,
             np.concatenate([part.logits for part in parts]),
             np.concatenate(evidence) if evidence else None,
         )
 
 
-def score_held_out(run: Run, inputs: Inputs, split: str, device: torch.device) -> HeldOutScores:
-    """Score a split that a run was not trained on."""
-    logits = collect_logits(run.generator(device), inputs)
+def score_held_out(
+    run: Run, inputs: Inputs, split: str, audited: NDArray[np.int64], device: torch.device
+) -> HeldOutScores:
+    """Score the audited labels [A] of a split that a run was not trained on."""
+    logits = collect_logits(run.generator(device), inputs)[:, audited]
     evidence = None
     if run.facts["critic"] is not None:
         annotated = inputs.device_labels > 0  # an unknown label is left out of the set, as in training
-        evidence = critic_evidence(run.critic(device), annotated, collect_features(inputs)).cpu().numpy()
-    return HeldOutScores(inputs.paths, [split] * len(inputs.paths), inputs.labels.numpy(), logits, evidence)
+        asked = torch.from_numpy(audited).to(device).expand(len(annotated), -1)
+        evidence = critic_evidence(run.critic(device), annotated, collect_features(inputs), asked).cpu().numpy()
+    return HeldOutScores(inputs.paths, [split] * len(inputs.paths), inputs.labels.numpy(), audited, logits, evidence)
 
 
 def cross_fit(
@@ -152,7 +164,8 @@ def cross_fit(
     folder = job.out or Path()
     settings = {name: getattr(config, name) for name in ("folds", "seed", "hidden", "steps", "held_out", "patience")}
     name = _make_way(folder, _Origin(all_rows.fingerprint, project.dataset.name, settings), job.fresh, restarts)
-    logits, evidence = np.zeros((2, *all_rows.labels.shape), dtype=np.float32)
+    audited = audited_labels([all_rows.labels])
+    logits, evidence = np.zeros((2, len(all_rows), len(audited)), dtype=np.float32)
     project.reporter.note(f"scoring {len(all_rows)} rows, each by a G and a D trained on the other folds")
     with project.reporter.bar("training on the other folds", config.repeats * config.folds, "folds") as bar:
         for number, rows in enumerate(_draws(all_rows, config)):
@@ -161,13 +174,13 @@ def cross_fit(
             runs = folder / f"draw-{repeat + 1}" / f"fold-{k + 1}"
             run = _trained(fold, replace(config, seed=config.seed + repeat), Job(runs))
             fold_inputs = FeatureInputs.of_split(fold.dataset.split("test"), project.device)
-            scores = score_held_out(run, fold_inputs, "test", project.device)
+            scores = score_held_out(run, fold_inputs, "test", audited, project.device)
             logits[rows] += scores.logits / config.repeats
             if scores.evidence is not None:
                 evidence[rows] += scores.evidence / config.repeats
             bar.advance()
     splits = [name for name, part in zip(names, parts, strict=True) for _ in part.paths]
-    return HeldOutScores(all_rows.paths, splits, all_rows.labels, logits, evidence), parts
+    return HeldOutScores(all_rows.paths, splits, all_rows.labels, audited, logits, evidence), parts
 
 
 def _make_way(folder: Path, origin: _Origin, fresh: bool, restarts: Callable[[], None]) -> str:

@@ -64,6 +64,29 @@ class Discriminator(Standardizing):
         with torch.autocast(weight.device.type, enabled=False):
             return self._score_many(y, z) if y.dim() == 3 else self._score(y, z)
 
+    def flip_gains(self, y: Tensor, z: Tensor, labels: Tensor) -> Tensor:
+        """How much the score rises when one label is flipped: added if it is absent, else removed.
+
+        Up to the first LeakyReLU D is linear, so a flip is one column of the label map, not another pass over L labels.
+
+        Args:
+            y: label sets of zeros and ones [B, L].
+            z: image features [B, F].
+            labels: numbers of the labels to flip, one at a time, int64 [B, M].
+
+        Returns:
+            [B, M].
+        """
+        weight = self.project_labels.weight
+        y, z = y.to(weight.dtype), self.standardized(z.to(weight.dtype))
+        with torch.autocast(weight.device.type, enabled=False):
+            label_map, shared = self.label_map()
+            first = shared + y @ label_map.T  # [B, W]
+            if self.project_features is not None:
+                first = first + self.project_features(z) @ self.image_columns.T
+            change = (1 - 2 * y.gather(1, labels))[:, :, None] * label_map.T[labels]  # [B, M, W]
+            return self._after_first(first[:, None] + change) - self._after_first(first[:, None])
+
     @property
     def linears(self) -> list[nn.Linear]:
         """The linear layers of the feedforward part; the last one gives the score."""
@@ -100,7 +123,10 @@ class Discriminator(Standardizing):
         label_map, shared = self.label_map()
         if self.project_features is not None:
             shared = (shared + self.project_features(z) @ self.image_columns.T)[:, None, :]  # [B, 1, W]
-        hidden: Tensor = shared + y @ label_map.T  # [B, K, W]
+        return self._after_first(shared + y @ label_map.T)
+
+    def _after_first(self, hidden: Tensor) -> Tensor:
+        """Scores from the first layer's output, [B, K, W] -> [B, K]."""
         for layer in list(self.score)[1:]:
             hidden = layer(hidden)
         return hidden.squeeze(2)

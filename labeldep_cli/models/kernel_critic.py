@@ -156,12 +156,28 @@ class KernelCritic(Standardizing):
         once = counts[counts < 1.5].sum()
         return ((once + 0.5).log() - (counts.sum() - once + 0.5).log()).to(self.log_counts)
 
+    def flip_gains(self, y: Tensor, z: Tensor, labels: Tensor) -> Tensor:
+        """As `Discriminator.flip_gains`: a flip changes one label's part, and which known set it is."""
+        with torch.autocast(z.device.type, enabled=False):
+            similarities = self.similarities(z.to(self.landmarks.dtype))
+            sign = 1 - 2 * y.gather(1, labels).to(similarities)  # [B, M]: 1 to add a label
+            by_label = LABEL_WEIGHT * (similarities @ self.label_weights).gather(1, labels)
+            code = self._known().code(y)
+            codes = code[:, None] + in_double(sign) * self._known().key[labels.to(code.device)]
+            before, after = self._find(code).to(y.device)[:, None], self._find(codes).to(y.device)
+            by_set, log_counts = self._by_set(similarities), self._log_counts()
+            of_set = by_set.gather(1, after) - by_set.gather(1, before) + log_counts[after] - log_counts[before]
+            return 2 * sign * by_label + of_set
+
     def lookup(self, y: Tensor) -> Tensor:
         """The numbers of label sets [..., L] among the known ones, int64 [...]; S for a set that is not known."""
+        return self._find(self._known().code(y)).to(y.device)
+
+    def _find(self, codes: Tensor) -> Tensor:
+        """The numbers of the sets that have these codes; S for a code that is not known."""
         known = self._known()
-        code = in_double(y > 0.5) @ known.key
-        place = torch.searchsorted(known.codes, code).clamp(max=len(known.codes) - 1)
-        return torch.where(known.codes[place] == code, known.order[place], len(self.sets)).to(y.device)
+        place = torch.searchsorted(known.codes, codes).clamp(max=len(known.codes) - 1)
+        return torch.where(known.codes[place] == codes, known.order[place], len(self.sets))
 
     def _known(self) -> _List:
         """The known sets in the forms that scores need, made once."""
@@ -207,6 +223,10 @@ class _List(NamedTuple):
     codes: Tensor
     order: Tensor
     key: Tensor
+
+    def code(self, y: Tensor) -> Tensor:
+        """The codes of label sets [..., L], [...]."""
+        return in_double(y > 0.5) @ self.key
 
     @staticmethod
     def of(sets: Tensor, dtype: torch.dtype) -> _List:

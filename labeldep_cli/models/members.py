@@ -31,6 +31,10 @@ class MembersCritic(nn.Module):
         """The mean score of each set."""
         return torch.stack([member(y, z) for member in self.members]).mean(dim=0)
 
+    def flip_gains(self, y: Tensor, z: Tensor, labels: Tensor) -> Tensor:
+        """The mean of `Discriminator.flip_gains` over the members."""
+        return torch.stack([member.flip_gains(y, z, labels) for member in members_of(self)]).mean(dim=0)
+
     def standardize_by(self, moments: Moments) -> None:
         """Let every member standardise its features."""
         for member in members_of(self):

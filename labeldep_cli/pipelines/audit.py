@@ -13,7 +13,7 @@ from labeldep_cli.config import BACKBONE, READING, AuditConfig, Machine, RunWork
 from labeldep_cli.datasets.split import SPLITS, Skipped
 from labeldep_cli.datasets.twins import TwinReport
 from labeldep_cli.errors import CheckpointError, LabeldepError
-from labeldep_cli.evaluation.audit import fit_weights
+from labeldep_cli.evaluation.audit import audited_labels, fit_weights
 from labeldep_cli.evaluation.mistakes import Reviewed, estimate_mistakes
 from labeldep_cli.evaluation.suspects import Card, Suspect
 from labeldep_cli.experiments.audit_cards import Evidence
@@ -94,6 +94,7 @@ class Audit:
             "gallery": str(self.gallery),
             "n_images": self.n_images,
             "n_labels": self.n_labels,
+            "labels_left_out": self.evidence.n_left_out,
             "n_findings": len(findings),
             "n_rare_combinations": sum(suspect.kind == "rare combination" for _, suspect in self.findings),
             "n_decided": self.record.n_decided,
@@ -176,13 +177,14 @@ def audit_run(
     project, data = open_run_data(run, run_workspace, weights, machine, reporter)
     names = [name for name in SPLITS[1:] if split == name or (split is None and len(project.dataset.splits[name]))]
     names = names[-1:] if project.dataset.undivided else names  # there each split is all rows
+    audited = audited_labels(project.dataset.splits[name].labels for name in names)
     make_folder(folder)
     with lock(folder / ".lock", str(folder)):
         parts, skipped = list[HeldOutScores](), tuple[Skipped, ...]()
         for name in names:
             project, data = data.held_out(project, name, reporter)
             inputs = ensure_inputs(project, name, run.full)
-            parts.append(score_held_out(run, inputs, name, project.device))
+            parts.append(score_held_out(run, inputs, name, audited, project.device))
             skipped += inputs.skipped
         beta = run.facts.get("beta")
         expected = 1.0 if beta is None else float(beta)
@@ -199,18 +201,20 @@ def _audit(
     skipped: tuple[Skipped, ...],
 ) -> Audit:
     """Weigh the outputs of G and D, rank the labels, and write record, table and gallery."""
-    known = held_out.labels >= 0
-    if not known.any():
+    n_known = int((held_out.labels >= 0).sum())
+    if n_known == 0:
         raise LabeldepError(f"all labels of {of} are unknown", "There is nothing to audit: annotate some rows.")
     names = project.dataset.space.names
     weights = fit_weights(held_out.logits, held_out.evidence, held_out.labels, expected)
     evidence = Evidence(names, held_out, weights)
+    if evidence.n_left_out:
+        project.reporter.note(f"the {evidence.n_left_out} rarest labels are not audited")
     decided = project.dataset.corrections.decided if project.dataset.corrections else frozenset[str]()
     judged = verdicts(former_audit(folder, of), decided, evidence.present(decided))
     reviewed = [Reviewed(verdict.score, verdict.mistake) for verdict in judged]
     is_open = np.array([path not in decided for path in held_out.paths], bool)  # others have no mistakes any more
     estimate = estimate_mistakes(
-        evidence.log_odds[is_open], held_out.labels[is_open], evidence.mean_ap, config.seed, reviewed
+        evidence.log_odds[is_open], evidence.labels[is_open], evidence.mean_ap, config.seed, reviewed
     )
     cards = evidence.cards(decided)
     n_decided = len(decided.intersection(held_out.paths))
@@ -227,7 +231,7 @@ def _audit(
     )
     write_text(folder / TABLE, table(cards))
     record.write(folder)
-    audit = Audit(record, folder, len(held_out.labels), int(known.sum()), evidence, skipped, bool(project.images_read))
+    audit = Audit(record, folder, len(held_out.sets), n_known, evidence, skipped, bool(project.images_read))
     write_text(
         folder / PAGE, gallery(audit, page_data(project.dataset, cards[: config.top], project.rules, project.reporter))
     )

@@ -75,7 +75,10 @@ def _records(reports: Sequence[RunReport], rows: list[int]) -> list[dict[str, An
     A label is [number, truth (1, 0, -1), runs that chose it (one bit per run), p of each run in thousandths, what each
     critic adds in hundredths (one value per run of which `asks_critic` is true, in order)].
     """
-    added = [evidence(report, rows) for report in reports if asks_critic(report)]
+    listed = [_listed(reports, row) for row in rows]
+    width = max(map(len, listed), default=0)
+    asked = np.array([labels + labels[:1] * (width - len(labels)) for labels in listed], np.int64)  # rows of one length
+    added = [evidence(report, rows, asked) for report in reports if asks_critic(report)]
     return [
         {
             "name": reports[0].predictions.inputs.paths[row],
@@ -86,9 +89,9 @@ def _records(reports: Sequence[RunReport], rows: list[int]) -> list[dict[str, An
                     int(reports[0].labels[row, label]),
                     sum(int(report.sets[row, label]) << report.number for report in reports),
                     [round(1000 * float(report.p[row, label])) for report in reports],
-                    [round(100 * float(evidence_of_run[k, label])) for evidence_of_run in added],
+                    [round(100 * float(evidence_of_run[k, place])) for evidence_of_run in added],
                 ]
-                for label in _listed(reports, row)
+                for place, label in enumerate(listed[k])
             ],
         }
         for k, row in enumerate(rows)
@@ -109,10 +112,12 @@ def asks_critic(report: RunReport) -> bool:
 
 
 @torch.inference_mode()
-def evidence(report: RunReport, rows: Sequence[int]) -> NDArray[np.float32]:
-    """What the critic adds to the log-odds of each label, given the other labels of the run's set: [len(rows), L]."""
+def evidence(report: RunReport, rows: Sequence[int], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What the critic adds to the log-odds of some labels of each row [R, M], given the others of its set: [R, M]."""
     facts, z = report.run.facts, report.predictions.features[list(rows)]
     sets = torch.from_numpy(report.sets[list(rows)]).to(z.device)
-    weighted = facts["beta"] * critic_evidence(report.run.critic(z.device), sets, z).cpu().numpy()
-    instead = (1 - facts.get("prior", 1.0)) * report.predictions.logits[list(rows)]  # the generator's part that is lost
+    asked = torch.from_numpy(labels).to(z.device)
+    weighted = facts["beta"] * critic_evidence(report.run.critic(z.device), sets, z, asked).cpu().numpy()
+    logits = np.take_along_axis(report.predictions.logits[list(rows)], labels, axis=1)
+    instead = (1 - facts.get("prior", 1.0)) * logits  # the generator's part that is lost
     return np.asarray(np.clip(weighted - instead, -MOST_EVIDENCE, MOST_EVIDENCE), dtype=np.float32)

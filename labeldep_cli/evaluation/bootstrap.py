@@ -7,17 +7,20 @@ difficulty of an image, which all models share, cancels out of their difference.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 RESAMPLES = 1000
 LEVEL = 95.0
 """Per cent of the resampled differences that lie within an interval."""
 
 _BLOCK = 50
-"""Resamples computed at a time. This bounds the memory to a few arrays [_BLOCK, N]."""
+"""Resamples computed at a time. This bounds the memory to a few arrays [_BLOCK, N] and [_BLOCK, L]."""
 
 METRICS = ("CP", "CR", "CF1", "OP", "OR", "OF1", "exact_match", "labels_per_image")
 """Scores of predicted sets, with the names and rules of `metrics.score`: 0..100, except `labels_per_image`."""
@@ -135,30 +138,35 @@ def set_scores(
         Each of METRICS, [W]; a label without a positive in a weighting is left out of the means over labels.
     """
     known = labels >= 0
-    present = labels > 0
-    weight = w.astype(np.float64)
-    correct = _weighted_counts(weight, predicted & present)  # Nc, [W, L]
-    chosen = _weighted_counts(weight, predicted & known)  # Np
-    present_count = _weighted_counts(weight, present)  # Ng
+    marks = [_sparse(one) for one in (predicted & (labels > 0), predicted & known, labels > 0)]
+    blocks = [w[start : start + _BLOCK].astype(np.float64) for start in range(0, len(w), _BLOCK)]
+    parts = [_pooled_scores(*((one.T @ weight.T).T for one in marks)) for weight in blocks]
+    scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    n_chosen = scores.pop("chosen")
+    rows = w.astype(np.float64) @ known.any(axis=1)
+    scores["exact_match"] = exact_match(predicted, labels, w)
+    return scores | {"labels_per_image": _ratio(n_chosen, rows)}
+
+
+def _pooled_scores(
+    correct: NDArray[np.float64], chosen: NDArray[np.float64], present_count: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    """Precisions, recalls and F1 from the labels' counts Nc, Np and Ng, each [b, L]; and the summed Np; each [b]."""
     precision = np.divide(correct, chosen, out=np.zeros_like(correct), where=chosen > 0)
     recall = np.divide(correct, present_count, out=np.zeros_like(correct), where=present_count > 0)
     occurring = present_count > 0
     count = np.maximum(occurring.sum(axis=1), 1)
     cp, cr = (precision * occurring).sum(axis=1) / count, (recall * occurring).sum(axis=1) / count
     op, or_ = _ratio(correct.sum(axis=1), chosen.sum(axis=1)), _ratio(correct.sum(axis=1), present_count.sum(axis=1))
-    rows = weight @ known.any(axis=1)
     shares = {"CP": cp, "CR": cr, "CF1": _harmonic(cp, cr), "OP": op, "OR": or_, "OF1": _harmonic(op, or_)}
-    scores = {name: 100 * share for name, share in shares.items()}
-    scores["exact_match"] = exact_match(predicted, labels, w)
-    return scores | {"labels_per_image": _ratio(chosen.sum(axis=1), rows)}
+    return {name: 100 * share for name, share in shares.items()} | {"chosen": chosen.sum(axis=1)}
 
 
-def _weighted_counts(weight: NDArray[np.float64], marks: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """How often each label is marked, under weights [W, N]: bool [N, L] -> [W, L]. Sets are small, so marks are few."""
+def _sparse(marks: NDArray[np.bool_]) -> csr_array:
+    """The marks of [N, L], of which few are set: label sets are small."""
     from scipy import sparse
 
-    counts: NDArray[np.float64] = (sparse.csr_array(marks, dtype=np.float64).T @ weight.T).T
-    return counts
+    return sparse.csr_array(marks, dtype=np.float64)
 
 
 def exact_match(predicted: NDArray[np.bool_], labels: NDArray[np.int8], w: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -181,7 +189,7 @@ def macro_f1(predicted: NDArray[np.bool_], labels: NDArray[np.int8], w: NDArray[
     known, present = labels >= 0, labels > 0
     weight = w.astype(np.float64)
     marks = (predicted & present, predicted & known, present)
-    correct, chosen, there = (_weighted_counts(weight, one) for one in marks)  # [W, L]
+    correct, chosen, there = ((_sparse(one).T @ weight.T).T for one in marks)  # [W, L]
     f1 = np.divide(2 * correct, chosen + there, out=np.zeros_like(correct), where=there > 0)
     return 100 * _ratio(f1.sum(axis=1), (there > 0).sum(axis=1).astype(np.float64))
 

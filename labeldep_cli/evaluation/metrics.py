@@ -17,6 +17,9 @@ from labeldep_cli.errors import DatasetError
 
 ApVariant = Literal["step", "voc"]
 
+_TURNED = 256
+"""Labels whose columns are copied together, so that reading one of them does not read all rows."""
+
 
 @dataclass(frozen=True)
 class LabelScores:
@@ -247,10 +250,15 @@ def _average_precisions(
 ) -> NDArray[np.float64]:
     """Average precision of each label over its known rows: [L], 0..100, NaN without a positive row."""
     ap_of_label = AP_VARIANTS[ap]
+    aps = np.full(logits.shape[1], np.nan)
     # Label by label: sorting the full [N, L] at once is no faster and needs int64 and float64 copies of it.
-    return np.array(
-        [100 * ap_of_label(logits[mask, c], present[mask, c]) for c, mask in enumerate(known.T)], dtype=np.float64
-    )
+    for start in range(0, len(aps), _TURNED):
+        columns = slice(start, start + _TURNED)
+        turned = (np.ascontiguousarray(table[:, columns].T) for table in (logits, present, known))
+        for c, (z, y, mask) in enumerate(zip(*turned, strict=True), start=start):
+            if y.any():
+                aps[c] = 100 * ap_of_label(z[mask], y[mask])
+    return aps
 
 
 def _percent(part: NDArray[np.integer[Any]], total: NDArray[np.integer[Any]]) -> NDArray[np.float64]:

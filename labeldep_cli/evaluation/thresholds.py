@@ -208,10 +208,13 @@ def _best_threshold(p: NDArray[np.floating[Any]], y: NDArray[np.bool_], fallback
 
 def _most_probable(probabilities: NDArray[np.floating[Any]], k: int) -> NDArray[np.bool_]:
     """The k most probable labels of each image, bool [N, L]; of equally probable ones the first in label order."""
-    top = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    chosen = np.zeros(probabilities.shape, dtype=np.bool_)
-    np.put_along_axis(chosen, top, True, axis=1)
-    return chosen
+    n_labels = probabilities.shape[1]
+    if k >= n_labels:
+        return np.ones(probabilities.shape, dtype=np.bool_)
+    last = np.partition(probabilities, n_labels - k, axis=1)[:, n_labels - k, None]  # the k-th largest
+    above, equal = probabilities > last, probabilities == last
+    room = k - above.sum(axis=1, keepdims=True)
+    return np.asarray(above | (equal & (equal.cumsum(axis=1) <= room)))
 
 
 def _check_probabilities(probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int8] | None = None) -> None:

@@ -217,7 +217,7 @@ class _RunScores:
 def threshold_for(p: NDArray[np.float64], labels_per_image: float) -> float:
     """The threshold that gives a number of labels per image; it depends on the predictions only, not on the truth."""
     count = min(max(round(labels_per_image * len(p)), 1), p.size - 1)
-    ranked = np.sort(p, axis=None)
+    ranked = np.partition(p, (p.size - count - 1, p.size - count), axis=None)
     return float((ranked[-count] + ranked[-count - 1]) / 2)
 
 

@@ -67,16 +67,23 @@ def _disagreeing(reports: Sequence[RunReport]) -> PhotoGrid:
 def _surely_wrong(reports: Sequence[RunReport]) -> PhotoGrid:
     """The images where a probability is furthest from the truth: the run's error, or the annotator's."""
     labels = reports[0].labels
-    error = np.array([np.where(labels >= 0, np.abs((labels > 0) - report.p), 0) for report in reports])  # [R, N, L]
-    rows = tuple(row for row in _largest(error.max(axis=(0, 2))) if error[:, row].max() > 0.5)
+    largest = np.array([max(_errors(report, row).max() for report in reports) for row in range(len(labels))])
+    rows = tuple(row for row in _largest(largest) if largest[row] > 0.5)
     notes = {}
     for row in rows:
-        run, label = np.unravel_index(error[:, row].argmax(), error[:, row].shape)
+        errors = np.array([_errors(report, row) for report in reports])  # [R, L]
+        run, label = np.unravel_index(errors.argmax(), errors.shape)
         report, name = reports[int(run)], reports[0].run.space.names[int(label)]
         where = "in the truth" if labels[row, label] > 0 else "not in the truth"
         notes[row] = f"{report.letter}: p {report.p[row, label]:.3f} of {name}, which is {where}"
     text = "The images where a probability is furthest from the truth: the run's mistake, or the annotator's."
     return PhotoGrid("Most confidently wrong", text, rows, notes)
+
+
+def _errors(report: RunReport, row: int) -> NDArray[np.float64]:
+    """How far each probability of an image is from the truth, [L]; 0 where that is unknown."""
+    labels = report.labels[row]
+    return np.where(labels >= 0, np.abs((labels > 0) - report.p[row]), 0)
 
 
 def _largest(values: NDArray[np.integer] | NDArray[np.floating]) -> tuple[int, ...]:

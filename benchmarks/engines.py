@@ -34,7 +34,7 @@ from labeldep_cli.models.weights import locate_weights
 from labeldep_cli.progress import SilentReporter
 
 REPEATS = 7
-COUNT = 64
+COUNT = 256
 SLICE = 8  # images that pass together, as in torch's encoder on a CPU
 
 TORCH, COMPILED = "torch", "torch, --compile"

@@ -46,6 +46,7 @@ VARIANTS = {
     "extract": ExtractConfig(),
     "extract --compile": ExtractConfig(compile=True),
     "extract --precision bfloat16": ExtractConfig(precision="bfloat16"),
+    "extract --engine onnxruntime": ExtractConfig(engine="onnxruntime"),
     "extract --compile --precision bfloat16": ExtractConfig(compile=True, precision="bfloat16"),
 }
 _PLAIN, _QUARTER = "plain loop", "extract, a quarter of the images"

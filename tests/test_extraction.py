@@ -20,6 +20,7 @@ from labeldep_cli.config import ExtractConfig, Machine
 from labeldep_cli.features.cache import FeatureCache
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.features.store.store import FeatureStore
+from labeldep_cli.models import tracing
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.projects.load_features import load_features
 
@@ -110,6 +111,45 @@ def test_another_dtype_or_scale_is_computed_beside_what_is_there(photos: Photos)
         (PLAIN, "float32"),
         (DRAFTED, "float32"),
     }
+
+
+def test_onnxruntime_computes_what_torch_does(photos: Photos) -> None:
+    """To within 1e-3 of the largest feature (they are stored in 16 bits); beside torch's, and goes on with its own."""
+    pytest.importorskip("onnxruntime")
+    photos.extract()
+    own = photos.cache("train").features()
+    photos.extract("--engine", "onnxruntime", "--split", "train")
+    assert photos.made() == {(PLAIN, "float32"), (PLAIN, "float32 onnxruntime")}
+    (torch_s,) = (
+        store for store in FeatureStore.all_in(photos.folder / "data" / "features") if store.kind.engine == "torch"
+    )
+    shutil.rmtree(torch_s.folder)
+    found = photos.cache("train").features()
+    assert np.abs(found - own).max() <= 1e-3 * np.abs(own).max()
+    rest = json.loads(photos.extract("--json").stdout)
+    assert [file["computed"] for file in rest["files"]] == [0, 4, 4], "the other splits are computed as the first one"
+    assert photos.made() == {(PLAIN, "float32 onnxruntime")}
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("--compile",), "--compile is for torch, and --engine onnxruntime is not"),
+        (("--precision", "bfloat16"), "--engine onnxruntime computes in float32 on a CPU, not in bfloat16 on cpu"),
+    ],
+)
+def test_what_onnxruntime_does_not_compute(photos: Photos, words: tuple[str, ...], what: str) -> None:
+    result = photos.run("extract", "--engine", "onnxruntime", *words)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[0] == f"error: {what}"
+
+
+def test_an_engine_that_is_not_installed(photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    result = photos.run("extract", "--engine", "onnxruntime")
+    assert result.exit_code == 1
+    assert "--engine onnxruntime needs packages that are not installed: onnxruntime" in result.stderr
+    assert "pip install 'labeldep[onnx]'" in result.stderr
 
 
 @pytest.mark.parametrize("draft", ["--draft", "--no-draft"])

@@ -501,6 +501,18 @@ class TestInferenceEncoder:
         torch.testing.assert_close(fast(some_images(11)), expected)
         assert fast.compute_dtype == "float32 compiled" and seen == [8, 8, 8]
 
+    def test_onnxruntime_gives_torch_s_features_whatever_is_encoded_with_an_image(self):
+        pytest.importorskip("onnxruntime")
+        fast = InferenceEncoder(Encoder(small_backbone()))
+        images = some_images(11)
+        expected = fast(images)
+        fast.use_onnxruntime(images.shape[-1])
+        found = fast(images)
+        torch.testing.assert_close(found, expected)
+        assert fast.compute_dtype == "float32 onnxruntime" and fast.engine == "onnxruntime"
+        assert torch.equal(found[8:], fast(images[8:])), "the last slice is padded"
+        assert torch.equal(found, torch.cat([fast(image[None]) for image in images]))
+
 
 class TestGenerator:
     def test_a_linear_head_by_hand(self):

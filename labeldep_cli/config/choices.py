@@ -30,6 +30,8 @@ Resize = Literal["stretch", "crop", "pad"]
 """How an image becomes a square: its sides scaled apart, its edges cut off, or bands added."""
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Engine = Literal["torch", "onnxruntime"]
+"""What runs the frozen backbone when features are extracted: `--engine`."""
 DecodeOn = Literal["cpu", "gpu"]
 """Where JPEGs are decoded: `--decode`."""
 Jpegs = Literal["full", "draft", "gpu"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labeldep_cli.config.choices import DecodeOn, Jpegs, Precision
+from labeldep_cli.config.choices import DecodeOn, Engine, Jpegs, Precision
 from labeldep_cli.config.settings import setting
 
 
@@ -15,6 +15,7 @@ class ExtractConfig:
     Attributes:
         views: 1 is the test transform alone.
         precision: auto is float16 on a GPU, since features are stored in float16.
+        engine: features of one engine are another store's than those of the other: they differ by rounding.
         draft: the scales are 1, 1/2, 1/4 and 1/8.
         decode: what a GPU cannot decode, and images of other formats, are decoded by the CPU.
         group: number of images that pass the backbone together and are written together. It is fixed, so that an
@@ -33,6 +34,11 @@ class ExtractConfig:
         "on a CPU.",
     )
     compile: bool = setting(False, "Compile the backbone first: takes up to a minute, speeds up large data sets.")
+    engine: Engine | None = setting(
+        None,
+        "What runs the backbone on a CPU: torch, or onnxruntime, which is faster (pip install 'labeldep[onnx]').",
+        default_text="as in the existing cache, else torch",
+    )
     draft: bool | None = setting(
         None,
         "Decode large JPEGs at reduced scale, never below the size that is needed.",
@@ -55,6 +61,12 @@ class ExtractConfig:
         """Whether a store with JPEGs decoded like this is one that the flags ask for."""
         drafted = self.draft is None or self.draft == (jpegs == "draft")
         return drafted and (self.decode is None or (self.decode == "gpu") == (jpegs == "gpu"))
+
+    def flags(self, jpegs: Jpegs) -> list[str]:
+        """The flags of `labeldep extract` for a store with these settings, and JPEGs decoded like this."""
+        words = {"full": [], "draft": ["--draft"], "gpu": ["--decode", "gpu"]}[jpegs]
+        words += ["--precision", self.precision] if self.precision != "auto" else []
+        return words + (["--engine", self.engine] if self.engine else [])
 
     @staticmethod
     def of(jpegs: Jpegs) -> ExtractConfig:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -21,6 +17,7 @@ from labeldep_cli.errors import LabeldepError
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.inference import InferenceEncoder
+from labeldep_cli.models.tracing import impossible, quiet, require_onnx
 
 METADATA_KEY = "labeldep"
 """The key of the file's metadata, a JSON string: in ONNX's metadata, or with .json among an ExportedProgram's files."""
@@ -87,11 +84,11 @@ def trace(model: Exported, example: Tensor) -> ExportedProgram:
     """
     try:
         # Switches of gradient and autocast would become subgraphs, which cannot be loaded again.
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             images = {0: Dim("N", min=1, max=_MOST_IMAGES)}
             program = torch.export.export(model, (example,), dynamic_shapes={"x": images}, strict=False)
     except Exception as error:  # the network's Python code may raise any kind when it gets a placeholder
-        raise _impossible("trace this network", error, "Another version of torch may: pip install -U torch") from error
+        raise impossible("trace this network", error, "Another version of torch may: pip install -U torch") from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it holds local paths
     return program
@@ -99,11 +96,11 @@ def trace(model: Exported, example: Tensor) -> ExportedProgram:
 
 def _to_onnx(program: ExportedProgram, name: str, metadata: str) -> bytes:
     try:
-        with _quiet():
+        with quiet():
             return _onnx_bytes(program, name, metadata)
     except Exception as error:  # an unsupported operation; exporter and checker raise many kinds
         remedy = "Use --format torch, or newer versions: pip install -U torch onnx onnxscript"
-        raise _impossible("write this network as ONNX", error, remedy) from error
+        raise impossible("write this network as ONNX", error, remedy) from error
 
 
 def _onnx_bytes(program: ExportedProgram, name: str, metadata: str) -> bytes:
@@ -140,12 +137,7 @@ def _run_onnx(content: bytes, x: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _require_onnx(model: nn.Module) -> None:
-    missing = [package for package in ("onnx", "onnxscript", "onnxruntime") if find_spec(package) is None]
-    if missing:
-        raise LabeldepError(
-            f"--format onnx needs packages that are not installed: {', '.join(missing)}",
-            "Run: pip install 'labeldep[onnx]'",
-        )
+    require_onnx("--format onnx")
     size = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     if size > _MOST_BYTES:
         raise LabeldepError(
@@ -155,13 +147,13 @@ def _require_onnx(model: nn.Module) -> None:
 
 def _to_torch(program: ExportedProgram, name: str, metadata: str) -> bytes:
     buffer = io.BytesIO()
-    with _quiet():
+    with quiet():
         torch.export.save(program, buffer, extra_files={f"{METADATA_KEY}.json": metadata})
     return buffer.getvalue()
 
 
 def _run_torch(content: bytes, x: NDArray[Any]) -> NDArray[np.float32]:
-    with _quiet():
+    with quiet():
         model = torch.export.load(io.BytesIO(content)).module()
     with torch.inference_mode():
         probabilities: NDArray[np.float32] = model(torch.from_numpy(x))[0].numpy()
@@ -172,21 +164,3 @@ FORMATS = {
     "onnx": FileFormat(".onnx", _to_onnx, _run_onnx, _require_onnx),
     "torch": FileFormat(".pt2", _to_torch, _run_torch, lambda model: None),
 }
-
-
-def _impossible(task: str, error: Exception, remedy: str) -> LabeldepError:
-    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return LabeldepError(f"torch {torch.__version__} cannot {task}: {first_line}", remedy)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the exporters' messages on stdout, which is for results, and on stderr."""
-    before = logging.root.manager.disable
-    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable(logging.ERROR)
-        try:
-            yield
-        finally:
-            logging.disable(before)

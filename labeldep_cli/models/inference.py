@@ -13,8 +13,10 @@ from torch.fx import Node, Tracer
 from torch.nn.utils import fuse_conv_bn_eval
 
 from labeldep_cli.compute.kernels import exact_convolutions
-from labeldep_cli.config import Precision
+from labeldep_cli.config import Engine, Precision
+from labeldep_cli.errors import LabeldepError
 from labeldep_cli.models.encoder import Encoder, layout_on
+from labeldep_cli.models.onnx_engine import OnnxEngine
 from labeldep_cli.models.regions import RegionFeatures
 
 # Images that are encoded together. The first maps of 8 images of 224 pixels fit the CPU's caches better than those of
@@ -68,6 +70,7 @@ class InferenceEncoder(nn.Module):
         self.backbone = backbone.to(self.dtype).to(memory_format=self.layout)
         self._forward: Callable[[Tensor], Tensor] = self._eager
         self.compiled = False
+        self._onnx: OnnxEngine | None = None
         self.requires_grad_(False)
         self.eval()
 
@@ -78,8 +81,31 @@ class InferenceEncoder(nn.Module):
 
     @property
     def compute_dtype(self) -> str:
-        """The precision as a feature store records it: "float32", or "float32 compiled"."""
-        return f"{str(self.dtype).removeprefix('torch.')}{' compiled' if self.compiled else ''}"
+        """How features are computed, as a store records it: "float32", "float32 compiled" or "float32 onnxruntime"."""
+        words = [str(self.dtype).removeprefix("torch."), *(["compiled"] if self.compiled else [])]
+        return " ".join([*words, *(["onnxruntime"] if self._onnx else [])])
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the network."""
+        return "onnxruntime" if self._onnx else "torch"
+
+    def use_onnxruntime(self, side: int) -> None:
+        """Run the network in ONNX Runtime from now on: on a CPU, in float32. Making the graph takes some seconds.
+
+        Args:
+            side: height and width of the images in pixels.
+
+        Raises:
+            LabeldepError: another device or precision; else as in `OnnxEngine`.
+        """
+        if self.device.type != "cpu" or self.dtype != torch.float32:
+            computed = f"{str(self.dtype).removeprefix('torch.')} on {self.device.type}"
+            raise LabeldepError(
+                f"--engine onnxruntime computes in float32 on a CPU, not in {computed}",
+                "Leave it out (features that it has computed are another store's), or add: --device cpu",
+            )
+        self._onnx = OnnxEngine(self.plain, _slice_on(self.device), side)
 
     @torch.inference_mode()
     def compile(self, side: int, note: Callable[[str], None]) -> None:
@@ -112,8 +138,10 @@ class InferenceEncoder(nn.Module):
 
     def _encode(self, images: Tensor) -> Tensor:
         n, full = len(images), _slice_on(self.device)
-        if self.compiled and n < full:  # another shape would be compiled again
+        if (self.compiled or self._onnx) and n < full:  # another shape would be compiled again
             images = torch.cat([images, images.new_zeros(full - n, *images.shape[1:])])
+        if self._onnx:
+            return self._onnx(images)[:n]
         maps = self.plain.normalised(images).to(dtype=self.dtype, memory_format=self.layout)
         return self._forward(maps)[:n].to(self.plain.scale.dtype)
 

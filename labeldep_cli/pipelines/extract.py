@@ -88,7 +88,7 @@ def extract(
     """
     project = open_project(workspace, source, machine, reporter, spatial=config.spatial, extraction=config)
     _ = project.images
-    _require_decoding(config, project.device)
+    _require_possible(config, project.device)
     if fresh and split is None:
         project = project.without_store_settings()
     files: list[CacheFile] = []
@@ -118,12 +118,14 @@ def extract(
     return Extraction(tuple(files), tuple(skipped), images / seconds if images else None)
 
 
-def _require_decoding(extraction: ExtractConfig, device: torch.device) -> None:
-    """Refuse `--decode gpu` beside `--draft`, and the user's `--decode gpu` on a device that does not decode.
+def _require_possible(extraction: ExtractConfig, device: torch.device) -> None:
+    """Refuse flags that exclude each other, and the user's `--decode gpu` on a device that does not decode.
 
     Raises:
         LabeldepError: names both.
     """
+    if extraction.engine == "onnxruntime" and extraction.compile:
+        raise LabeldepError("--compile is for torch, and --engine onnxruntime is not", "Leave one of them out.")
     if extraction.decode == "gpu" and extraction.draft:
         raise LabeldepError("--draft is for decoding by the CPU, and --decode gpu is not", "Leave one of them out.")
     if extraction.decode == "gpu":

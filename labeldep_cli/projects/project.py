@@ -106,6 +106,8 @@ class Project:
         row, _ = self.images
         plain = Encoder(self.backbone.module, row.mean, row.std).to(self.device)
         encoder = InferenceEncoder(plain, self.precision)
+        if self.extraction.engine == "onnxruntime":
+            encoder.use_onnxruntime(row.side)
         if self.extraction.compile:
             encoder.compile(row.side, self.reporter.note)
         return encoder
@@ -115,6 +117,8 @@ class Project:
         encoder = self.encoder
         if encoder.compute_dtype.split()[0] != kind.precision:
             encoder = InferenceEncoder(encoder.plain, kind.precision)
+        if kind.engine == "onnxruntime" and encoder.engine == "torch":
+            encoder.use_onnxruntime(self.images[0].side)
         if kind.compiled and not encoder.compiled:
             encoder.compile(self.images[0].side, self.reporter.note)
         return encoder
@@ -151,6 +155,7 @@ class Project:
             self.extraction,
             draft=asked.draft,
             decode=asked.decode,
+            engine=self.extraction.engine or "torch",
             precision=precision_on(self.device, self.extraction.precision),
         )
         return replace(self, extraction=extraction)
@@ -178,13 +183,8 @@ class Project:
     def _command(self, jpegs: Jpegs) -> str:
         row, weights = self.images
         words = ["labeldep", "extract", "--dataset", self.source.dataset, "--backbone", row.name]
-        if self.spatial:
-            words += ["--spatial"]
-        words += {"full": [], "draft": ["--draft"], "gpu": ["--decode", "gpu"]}[jpegs]
-        if self.extraction.precision != "auto":
-            words += ["--precision", self.extraction.precision]
-        if weights.spec != "default":
-            words += ["--weights", weights.spec]
+        words += (["--spatial"] if self.spatial else []) + self.extraction.flags(jpegs)
+        words += ["--weights", weights.spec] if weights.spec != "default" else []
         words += flags_of(self.source, (*FRAME, *READING)) + flags_of(self.workspace, ("data_dir", "features_dir"))
         return shlex.join(words)
 
@@ -231,6 +231,7 @@ class Project:
             and kind.preprocessing == self._preprocessing(jpegs := jpegs_of(kind.preprocessing))
             and self.extraction.allows(jpegs)
             and self.extraction.precision in ("auto", kind.precision)
+            and self.extraction.engine in (None, kind.engine)
         )
 
     def existing_store(self) -> FeatureStore | None:

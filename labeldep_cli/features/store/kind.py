@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import cast
 
-from labeldep_cli.config import Precision
+from labeldep_cli.config import Engine, Precision
 from labeldep_cli.files import plain_name
 
 FORMAT = 2
@@ -22,7 +22,8 @@ class FeatureKind:
         backbone: name of the backbone.
         weights_sha256: SHA-256 of the weights file; for random weights, of the words that describe them.
         preprocessing: the preprocessing of images before the backbone, in words and numbers.
-        compute_dtype: dtype of the forward pass; "float32 compiled" if torch.compile was used.
+        compute_dtype: dtype of the forward pass; "float32 compiled" if torch.compile was used, "float32 onnxruntime"
+            if ONNX Runtime computed it.
         spatial: whether the features are regions of the last feature map instead of pooled features.
     """
 
@@ -40,13 +41,18 @@ class FeatureKind:
 
     @property
     def precision(self) -> Precision:
-        """The name of the dtype, without "compiled"."""
+        """The name of the dtype, without the words behind it."""
         return cast(Precision, self.compute_dtype.split()[0])
 
     @property
     def compiled(self) -> bool:
         """Whether the forward pass used torch.compile."""
         return self.compute_dtype.endswith("compiled")
+
+    @property
+    def engine(self) -> Engine:
+        """What computed the forward pass."""
+        return "onnxruntime" if self.compute_dtype.endswith("onnxruntime") else "torch"
 
     def to_json(self) -> str:
         """One line, keys in a fixed order."""

@@ -8,21 +8,19 @@ the process alone. A command that takes too long is stopped, and the table says 
 
 from __future__ import annotations
 
-import os
-import signal
+import json as json_module
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Timer
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from benchmarks import one_process
 from benchmarks.show import Table, show
 
 FEATURES = 64
@@ -142,18 +140,12 @@ def draw_labels(shape: Shape, seed: int) -> NDArray[np.int8]:
 
 def _measured(words: list[str], limit: float, folder: Path) -> dict[str, Any]:
     """Run a command line of labeldep, and wait for it."""
-    with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
-        begun = time.perf_counter()
-        process = subprocess.Popen([sys.executable, "-m", "labeldep_cli", *words], stdout=out, stderr=err)
-        timer = Timer(limit, os.kill, (process.pid, signal.SIGKILL))
-        timer.start()
-        _, status, used = os.wait4(process.pid, 0)
-        timer.cancel()
-        seconds = time.perf_counter() - begun
-        process.returncode = os.waitstatus_to_exitcode(status)
-    code = None if process.returncode == -signal.SIGKILL and seconds >= limit else process.returncode
-    last = (folder / "stderr").read_text(errors="replace").strip().splitlines()[-1:] if code else []
-    return {"seconds": seconds, "peak_gb": used.ru_maxrss / 2**20, "code": code, "told": "".join(last)}
+    line = [sys.executable, one_process.__file__, str(limit), sys.executable, "-m", "labeldep_cli", *words]
+    with (folder / "stderr").open("wb") as err:
+        done = subprocess.run(line, stdout=subprocess.PIPE, stderr=err, check=True)
+    found: dict[str, Any] = json_module.loads(done.stdout)
+    last = (folder / "stderr").read_text(errors="replace").strip().splitlines()[-1:] if found["code"] else []
+    return {**found, "told": "".join(last)}
 
 
 def _table(found: dict[str, Any]) -> Table:

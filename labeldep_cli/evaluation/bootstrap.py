@@ -143,9 +143,14 @@ def set_scores(
     parts = [_pooled_scores(*((one.T @ weight.T).T for one in marks)) for weight in blocks]
     scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     n_chosen = scores.pop("chosen")
-    rows = w.astype(np.float64) @ known.any(axis=1)
+    rows = _weighted(w, known.any(axis=1))
     scores["exact_match"] = exact_match(predicted, labels, w)
     return scores | {"labels_per_image": _ratio(n_chosen, rows)}
+
+
+def _weighted(w: NDArray[np.int32], marks: NDArray[np.bool_] | np.bool_) -> NDArray[np.float64]:
+    """The number of marked images [N] under each weighting [W, N], [W]; without a copy of all weights."""
+    return np.array([weights[marks].sum() for weights in w], dtype=np.float64)
 
 
 def _pooled_scores(
@@ -180,8 +185,7 @@ def exact_match(predicted: NDArray[np.bool_], labels: NDArray[np.int8], w: NDArr
     known = labels >= 0
     has_known = known.any(axis=1)
     right = has_known & ((predicted == (labels > 0)) | ~known).all(axis=1)
-    weight = w.astype(np.float64)
-    return 100 * _ratio(weight @ right, weight @ has_known)
+    return 100 * _ratio(_weighted(w, right), _weighted(w, has_known))
 
 
 def macro_f1(predicted: NDArray[np.bool_], labels: NDArray[np.int8], w: NDArray[np.int32]) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ from labeldep_cli.models.critics import Critic
 from labeldep_cli.models.generator import Generator
 from labeldep_cli.models.kernel_critic import KernelCritic
 
-_CANDIDATES = 2**27
+_CANDIDATES = 2**25
 """Labels of the candidates of a block of images, one byte each; three such tables."""
 
 _ALIGNED = 256  # blocks have a multiple of this number of images: those within a critic's scores then stay the same

@@ -76,8 +76,10 @@ def score_candidates(score: Score, logits: Tensor, z: Tensor, own: SetPosterior 
     count = candidate_count(logits.shape[1])
     rows = max(BLOCK // count, 1)
     own = joined([independent(part, count) for part in torch.split(logits, rows)]) if own is None else own
-    blocks = zip(torch.split(own.sets, rows), torch.split(z, rows), strict=True)
-    return Candidates(own, torch.cat([score(sets.to(logits.dtype), features) for sets, features in blocks]))
+    scores = torch.empty_like(own.log_p)  # whole from the start: small results between large maps would split the heap
+    for part in (slice(start, start + rows) for start in range(0, len(z), rows)):
+        scores[part] = score(own.sets[part].to(logits.dtype), z[part])
+    return Candidates(own, scores)
 
 
 def candidate_count(n_labels: int) -> int:

@@ -216,6 +216,8 @@ def extract_rate(task: Task) -> float:
 def _forward(task: Task) -> float:
     """The rate of the same encoder on 8-bit images in memory."""
     encoder = InferenceEncoder(Encoder(task.loaded().module), task.config.precision)
+    if task.config.engine == "onnxruntime":
+        encoder.use_onnxruntime(task.side)
     if task.config.compile:
         encoder.compile(task.side, SilentReporter().note)
     images = torch.randint(0, 256, (BATCH, task.side, task.side, 3), dtype=torch.uint8).permute(0, 3, 1, 2)

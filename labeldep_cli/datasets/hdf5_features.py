@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from labeldep_cli.datasets.hdf5_header import require_sound
 from labeldep_cli.errors import DatasetError
 
 _TEXTS = ("label_names", "split", "group", "minus_one")
@@ -28,13 +29,14 @@ def read_arrays(path: Path, wanted: Collection[str]) -> tuple[dict[str, NDArray[
         strings. And the names of all that it has.
 
     Raises:
-        DatasetError: the file is not an HDF5 file, or something else has the name of an array.
+        DatasetError: the file is not an HDF5 file, or something else has the name of an array; else as `require_sound`.
     """
+    require_sound(path, wanted, _TEXTS)
     try:
         with h5py.File(path, "r") as file:
             arrays = {name: _texts(file[name]) if name in _TEXTS else file[name][:] for name in file if name in wanted}
             return arrays, tuple(file)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, KeyError) as error:
         raise DatasetError(
             f"{path} is not a readable HDF5 file (truncated, or another format)", "Write the file again."
         ) from error

@@ -366,12 +366,23 @@ def ended_by(number: int, sandbox: Sandbox, group: bool) -> tuple[int, str]:
     return process.returncode, told
 
 
-def test_sigterm_is_an_interruption(sandbox: Sandbox) -> None:
-    code, told = ended_by(signal.SIGTERM, sandbox, group=False)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_and_a_closed_terminal_are_interruptions(number: signal.Signals, sandbox: Sandbox) -> None:
+    code, told = ended_by(number, sandbox, group=number == signal.SIGHUP)
     assert code == 130
     assert "interrupted: the work so far is kept" in told
     assert "Traceback" not in told
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "commands run in this process left no handler"
+    assert signal.getsignal(number) is signal.SIG_DFL, "commands run in this process left no handler"
+
+
+def test_nohup_is_obeyed() -> None:
+    program = (
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from labeldep_cli.cli.termination import as_interruption\n"
+        "with as_interruption(): print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "True"
 
 
 def test_under_torchrun_sigterm_kills_at_once() -> None:

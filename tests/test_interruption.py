@@ -379,9 +379,9 @@ def test_the_listing_counts_the_steps_since_the_last_evaluation(sandbox: Sandbox
     sandbox.json("runs", "clean", "late", "--yes")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_workers_that_decode_outlive_it(sandbox: Sandbox, tmp_path: Path, number: signal.Signals) -> None:
-    """A terminal sends Ctrl-C to the whole process group, a scheduler SIGTERM: the step needs its images first."""
+    """A terminal sends Ctrl-C or SIGHUP to the process group; a scheduler SIGTERM. The step needs its images."""
     line = ("pretrain", *words(sandbox)[:-1], 2, "--full", "--batch-size", 12, "--steps", 300, "--val-fraction", 0.1)
     out, log = tmp_path / "run", tmp_path / "log"
     with log.open("wb") as stderr:

@@ -78,7 +78,7 @@ class _Commands(TyperGroup):
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             kept = ": the work so far is kept, the same command (without --fresh) continues from there"
-            with suppress(KeyboardInterrupt):  # one more
+            with suppress(KeyboardInterrupt, OSError):  # one more; the terminal is closed
                 print_note(f"interrupted{kept if ctx.invoked_subcommand in _RESUMABLE else ''}")
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         except RuntimeError as error:

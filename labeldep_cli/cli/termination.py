@@ -1,4 +1,4 @@
-"""Makes SIGTERM, which schedulers and CI runners send, end a command as Ctrl-C does."""
+"""Makes SIGTERM, which schedulers send, and SIGHUP, which a closed terminal sends, end a command as Ctrl-C does."""
 
 from __future__ import annotations
 
@@ -15,32 +15,43 @@ from labeldep_cli.compute import interruption
 
 @contextmanager
 def as_interruption() -> Iterator[None]:
-    """Handle the first SIGTERM in this process as Ctrl-C; the second one kills the process, as is the default.
+    """Handle the first of these signals in this process as Ctrl-C; the second one kills the process, as is the default.
 
     Nothing changes under torchrun: a process that waits for the others runs no Python code, and torchrun's agent, which
-    sends the signal, expects it to end at once. Nothing changes either if SIGTERM has a handler already.
+    sends the signal, expects it to end at once. A signal that has a handler already, or is ignored (`nohup`), stays so.
     """
     in_main = threading.current_thread() is threading.main_thread()
-    if torchrun.started() or not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    handled = [number for number in _signals() if signal.getsignal(number) is signal.SIG_DFL]
+    if torchrun.started() or not in_main or not handled:
         yield
         return
     main_pid = os.getpid()
 
+    def restore() -> None:
+        for one in handled:
+            signal.signal(one, signal.SIG_DFL)
+
     def interrupt(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        restore()
         if os.getpid() != main_pid:  # a forked worker inherits this handler; it must end as without it
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             return
         # A signal to the process group ends the decoding workers too. Their exits are no errors now.
         if hasattr(signal, "SIGCHLD"):
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         interruption.interrupt()
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for one in handled:
+        signal.signal(one, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        restore()
+
+
+def _signals() -> list[signal.Signals]:
+    """Those that end a command; Windows has no SIGHUP."""
+    return [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def end_at_once() -> None:

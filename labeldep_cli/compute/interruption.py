@@ -101,9 +101,9 @@ def deferred(announce: Callable[[], None], enabled: bool = True) -> Iterator[Def
 def leave_to_parent(worker: int) -> None:
     """Let a worker process survive signals to its whole process group, because its parent may still need its results.
 
-    Ctrl-C and the first SIGTERM are ignored. The second SIGTERM, which comes from a parent that does not wait, ends the
-    worker. A worker without a parent ends by itself. A parent that ends may close its connections while a thread of the
-    worker still sends tensors: that is no error to report.
+    Ctrl-C, SIGHUP and the first SIGTERM are ignored. The second SIGTERM, which comes from a parent that does not wait,
+    ends the worker. A worker without a parent ends by itself. A parent that ends may close its connections while a
+    thread of the worker still sends tensors: that is no error to report.
 
     Args:
         worker: number of the worker, as a DataLoader passes it.
@@ -120,6 +120,8 @@ def leave_to_parent(worker: int) -> None:
         if not issubclass(kind, ConnectionError | EOFError):
             sys.__excepthook__(kind, error, traceback)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for ignored in ("SIGINT", "SIGHUP"):  # Windows has no SIGHUP
+        if hasattr(signal, ignored):
+            signal.signal(getattr(signal, ignored), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, terminate)
     sys.excepthook = report

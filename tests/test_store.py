@@ -32,6 +32,7 @@ from labeldep_cli.features.store.layout import partial_of, segment_bytes
 from labeldep_cli.features.store.segment import CONTENT, Segment
 from labeldep_cli.features.store.store import FeatureStore, require_one_shape
 from labeldep_cli.features.store.write import Appender, SegmentWriter, rescue
+from labeldep_cli.features.views import N_VIEWS
 
 KIND = FeatureKind("resnet101", "a" * 64, "224x224", "float32")
 VERSIONS = {"torch": "2.6"}
@@ -278,11 +279,48 @@ class TestRefused:
         with pytest.raises(CacheError, match="unfinished: 1 of 2 rows"):
             Segment.open(path, KIND, "again")
 
+    @pytest.mark.parametrize("name", ["features", "checksums", "contents", "skipped"])
+    def test_a_value_that_has_changed_on_the_disk(self, store: FeatureStore, name: str) -> None:
+        path = add(store, 1, 2, 3, part="crops")
+        add(store, 1, 2, 3)
+        with h5py.File(path, "r+") as file:
+            values = file[name][:]
+            values.view(np.uint8).reshape(-1)[-1] ^= 1
+            file[name][:] = values
+        with pytest.raises(CacheError, match=r"crops-000001\.h5 is damaged") as error:
+            covered(store, 1, 2, 3).cache((F,)).features(views=N_VIEWS)
+        assert error.value.remedy.startswith("Run: labeldep extract")
+
+    def test_no_flipped_bit_gives_other_features(self, store: FeatureStore) -> None:
+        """Of the whole file, HDF5's own structure too: the features are those of the unharmed one, or an error."""
+        path = add(store, 1, 2, 3)
+        sound, draws = path.read_bytes(), np.random.default_rng(0)
+        refused = 0
+        for place in draws.integers(len(sound), size=400):
+            path.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << int(draws.integers(8))]) + sound[place + 1 :])
+            try:
+                found = covered(store, 1, 2, 3)
+                if len(found.missing_rows("test")):
+                    continue  # these are computed again
+                assert np.array_equal(found.cache((F,)).features(), features(1, 2, 3)), place
+            except CacheError as error:
+                refused += 1
+                assert str(path) in error.what and "labeldep extract" in error.remedy
+        assert refused > 40
+
+    def test_one_of_a_version_without_checksums_is_read(self, store: FeatureStore) -> None:
+        path = add(store, 1, 2, 3)
+        with h5py.File(path, "r+") as file:
+            del file["checksums"], file["sums"]
+        assert np.array_equal(covered(store, 3, 1).cache((F,)).features(), features(3, 1))
+
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     def test_features_that_are_not_finite(self, store: FeatureStore, value: float) -> None:
+        """In a segment without checksums, which would find them first."""
         path = add(store, 1, 2, 3)
         with h5py.File(path, "r+") as file:
             file["features"][1, 0, 2] = value
+            del file["checksums"]
         cache = covered(store, 3, 2, 1).cache((F,))
         for read in (cache.features, lambda: cache.rows().read(np.array([0, 1]), np.array([0, 0]))):
             with pytest.raises(CacheError, match="NaN or infinite features, first in row 1"):

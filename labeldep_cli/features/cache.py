@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import Skipped, Split
 from labeldep_cli.features.reasons import ABSENT, Reason
-from labeldep_cli.features.store.segment import Part, opened, read_rows, read_view
+from labeldep_cli.features.store.segment import Part, StoredFeatures, opened
 from labeldep_cli.features.store.store import FeatureStore, RowLocations
 from labeldep_cli.features.views import N_VIEWS
 
@@ -197,31 +196,30 @@ class _Files:
     def __init__(self, cache: FeatureCache, closing: ExitStack) -> None:
         self._cache = cache
         self._closing = closing
-        self._open: dict[Path, Any] = {}
+        self._open: dict[Path, StoredFeatures] = {}
 
     def read(self, part: Part, locations: RowLocations, rows: NDArray[np.int64], into: NDArray[np.float16]) -> None:
         """Read the views of one part for some rows of the split."""
         numbers = locations.segment[rows]
         for number in np.unique(numbers):
             in_segment = np.flatnonzero(numbers == number)
-            path, stored = self._stored(part, int(number))
+            stored = self._stored(part, int(number))
             if len(in_segment) == len(rows):
-                read_rows(stored, path, locations.row[rows], into, self._cache.store.command)
+                stored.read_rows(locations.row[rows], into)
                 continue
             features = np.empty((len(in_segment), *into.shape[1:]), dtype=np.float16)
-            read_rows(stored, path, locations.row[rows[in_segment]], features, self._cache.store.command)
+            stored.read_rows(locations.row[rows[in_segment]], features)
             into[in_segment] = features
 
     def read_one(self, part: Part, locations: RowLocations, row: int, view: int) -> NDArray[np.float16]:
         """Read one view of one row."""
-        path, stored = self._stored(part, int(locations.segment[row]))
-        return read_view(stored, path, int(locations.row[row]), view, self._cache.store.command)
+        return self._stored(part, int(locations.segment[row])).read_view(int(locations.row[row]), view)
 
-    def _stored(self, part: Part, number: int) -> tuple[Path, Any]:
-        path = self._cache.store.segments(part)[number].path
+    def _stored(self, part: Part, number: int) -> StoredFeatures:
+        path, command = self._cache.store.segments(part)[number].path, self._cache.store.command
         if path not in self._open:
-            self._open[path] = self._closing.enter_context(opened(path, self._cache.store.command))
-        return path, self._open[path]["features"]
+            self._open[path] = StoredFeatures(self._closing.enter_context(opened(path, command)), path, command)
+        return self._open[path]
 
 
 def skipped_rows(paths: Sequence[str], reasons: NDArray[np.uint8], named: bool) -> tuple[Skipped, ...]:

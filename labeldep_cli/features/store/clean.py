@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.features.store.layout import segment_bytes
-from labeldep_cli.features.store.segment import Part, Segment, opened
+from labeldep_cli.features.store.segment import VIEWS, Part, Segment, StoredFeatures, opened
 from labeldep_cli.features.store.store import KIND, WEIGHTS, FeatureStore
 from labeldep_cli.features.store.write import SegmentWriter, rescue
 from labeldep_cli.files import storing
@@ -100,8 +100,12 @@ def _blocks(segment: Segment, command: str) -> Iterator[tuple[int, NDArray[np.fl
     """Yield (first row, features of some rows) through all rows of a segment."""
     rows = max(_BLOCK // segment_bytes(1, segment.part, segment.shape), 1)
     with opened(segment.path, command) as file:
+        stored = StoredFeatures(file, segment.path, command)
         for start in range(0, len(segment), rows):
-            yield start, np.asarray(file["features"][start : start + rows])
+            part = np.arange(start, min(start + rows, len(segment)))
+            features = np.empty((len(part), VIEWS[segment.part], *segment.shape), np.float16)
+            stored.read_rows(part, features)
+            yield start, features
 
 
 def leftovers(store: FeatureStore) -> list[Path]:

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from labeldep_cli.errors import StorageError
+from labeldep_cli.features.store.checksums import CHECKSUM
 from labeldep_cli.features.store.kind import FeatureKind
 from labeldep_cli.features.store.segment import CONTENT, VIEWS, Header, Part
 from labeldep_cli.files import storage_error
@@ -21,7 +22,7 @@ _STRUCTURE = 16_384
 
 def segment_bytes(rows: int, part: Part, shape: tuple[int, ...]) -> int:
     """The size of a segment in bytes, without a few KiB of HDF5's structure."""
-    return rows * (2 * VIEWS[part] * int(np.prod(shape)) + CONTENT.itemsize + 2)
+    return rows * (VIEWS[part] * (2 * int(np.prod(shape)) + CHECKSUM.itemsize) + CONTENT.itemsize + 2)
 
 
 def partial_of(path: Path) -> Path:
@@ -44,6 +45,8 @@ def lay_out(partial: Path, rows: int, shape: tuple[int, ...], kind: FeatureKind,
                 "contents": ((rows, CONTENT.itemsize), np.uint8),
                 "done": ((rows,), np.uint8),
                 "skipped": ((rows,), np.uint8),
+                "checksums": ((rows, VIEWS[header.part]), CHECKSUM),
+                "sums": ((2,), CHECKSUM),
                 "header": ((), f"S{len(text)}"),
             }
             for name, (dimensions, dtype) in arrays.items():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.errors import CacheError
+from labeldep_cli.features.store.checksums import of_rows, of_views
 from labeldep_cli.features.store.kind import FeatureKind
 from labeldep_cli.features.views import N_VIEWS
 
@@ -62,21 +64,18 @@ class Segment:
             command: the command that computes lost features again, for error messages.
 
         Raises:
-            CacheError: the file is truncated, foreign, unfinished or of another kind.
+            CacheError: the file is truncated, damaged, foreign, unfinished or of another kind.
         """
-        with opened(path, command) as file:
+        with opened(path, command) as file, reading(path, command):
             header = header_of(file, path, kind, command)
             done = np.asarray(file["done"][:]).astype(bool)
             if not done.all():
                 raise CacheError(f"{path} is unfinished: {int(done.sum())} of {len(done)} rows", f"Run: {command}")
-            return Segment(
-                path,
-                header.part,
-                contents_in(file),
-                np.asarray(file["skipped"][:]),
-                tuple(file["features"].shape[2:]),
-                header.versions,
-            )
+            contents, reasons = np.asarray(file["contents"][:]), np.asarray(file["skipped"][:])
+            if "sums" in file and not np.array_equal(of_rows(contents, reasons), file["sums"][:]):
+                raise CacheError(f"{path} is damaged: it names other images than were written", f"Run: {command}")
+            shape = tuple(file["features"].shape[2:])
+            return Segment(path, header.part, as_contents(contents), reasons, shape, header.versions)
 
     def __len__(self) -> int:
         return len(self.contents)
@@ -110,6 +109,15 @@ def opened(path: Path, command: str) -> Any:  # noqa: ANN401 - h5py is untyped
         raise CacheError(f"{path} is no readable HDF5 file (truncated or foreign)", f"Run: {command}") from error
 
 
+@contextmanager
+def reading(path: Path, command: str) -> Iterator[None]:
+    """Turn what HDF5 raises for a damaged file into a CacheError that names the command to compute it again."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+        raise CacheError(f"{path} cannot be read: {error}", f"Run: {command}") from error
+
+
 def header_of(file: Any, path: Path, kind: FeatureKind, command: str) -> Header:  # noqa: ANN401 - h5py is untyped
     """The header of a segment, or CacheError for another HDF5 file."""
     try:
@@ -129,73 +137,84 @@ def header_of(file: Any, path: Path, kind: FeatureKind, command: str) -> Header:
     return header
 
 
-def contents_in(file: Any) -> NDArray[np.bytes_]:  # noqa: ANN401 - h5py is untyped
-    """The images of the rows of an open segment, CONTENT [n]."""
-    return as_contents(np.asarray(file["contents"][:]))
-
-
 def as_contents(digests: NDArray[np.uint8]) -> NDArray[np.bytes_]:
     """Digests uint8 [n, 32] as CONTENT [n]."""
     return np.ascontiguousarray(digests).view(CONTENT)[:, 0] if len(digests) else np.empty(0, CONTENT)
 
 
-def read_rows(stored: Any, path: Path, rows: NDArray[np.int64], into: NDArray[np.float16], command: str) -> None:  # noqa: ANN401
-    """Read rows of an open segment's features, in any order.
+class StoredFeatures:
+    """The features of an open segment, [n, V, *shape], checked as they are read.
+
+    A segment of an older version has no checksums; of it only NaN and infinity are found.
 
     Args:
-        stored: its HDF5 data set, [n, V, *shape].
-        path: path of the segment, for error messages.
-        rows: int64 [B].
-        into: float16 [B, v, *shape]; receives the first v views of each row.
+        file: the open segment.
+        path: its path, for error messages.
         command: the command that computes lost features again, for error messages.
 
     Raises:
-        CacheError: they cannot be read, or are not finite.
+        CacheError: the checksums cannot be read.
     """
-    order = np.argsort(rows, kind="stable")
-    ascending = rows[order]
-    limit = max(_BLOCK // max(2 * math.prod(into.shape[1:]), 1), 1)
-    apart = np.flatnonzero(np.diff(ascending) > _GAP) + 1
-    for run in np.split(np.arange(len(rows)), apart):
-        for start in range(0, len(run), limit):
-            part = run[start : start + limit]
-            _read_run(stored, path, ascending[part], order[part], into, command)
 
+    def __init__(self, file: Any, path: Path, command: str) -> None:  # noqa: ANN401 - h5py is untyped
+        self._stored = file["features"]
+        self._path = path
+        self._command = command
+        with reading(self._path, self._command):
+            self._sums = np.asarray(file["checksums"][:]) if "checksums" in file else None
 
-def read_view(stored: Any, path: Path, row: int, view: int, command: str) -> NDArray[np.float16]:  # noqa: ANN401
-    """Read one view of one row, float16 [*shape]; arguments and errors as for `read_rows`."""
-    try:
-        features = np.asarray(stored[row, view])
-    except (OSError, RuntimeError) as error:
-        raise CacheError(f"{path} cannot be read: {error}", f"Run: {command}") from error
-    if not np.isfinite(features).all():
-        raise CacheError(f"{path} holds NaN or infinite features, first in row {row}", f"Run: {command}")
-    return features
+    def read_rows(self, rows: NDArray[np.int64], into: NDArray[np.float16]) -> None:
+        """Read rows, in any order.
 
+        Args:
+            rows: int64 [B].
+            into: float16 [B, v, *shape]; receives the first v views of each row.
 
-def _read_run(
-    stored: Any,  # noqa: ANN401 - h5py is untyped
-    path: Path,
-    rows: NDArray[np.int64],
-    locations: NDArray[np.int64],
-    into: NDArray[np.float16],
-    command: str,
-) -> None:
-    """Read ascending rows that are close together into their locations in `into`."""
-    if len(rows) == 0:
-        return
-    first, end, views = int(rows[0]), int(rows[-1]) + 1, into.shape[1]
-    begin, stop = int(locations[0]), int(locations[-1]) + 1
-    contiguous = end - first == len(rows) == stop - begin and bool((np.diff(locations) == 1).all())
-    try:
-        if contiguous and into.flags.c_contiguous:
-            stored.read_direct(into, np.s_[first:end, :views], np.s_[begin:stop])
-        else:
-            into[locations] = stored[first:end, :views][rows - first]
-    except (OSError, RuntimeError) as error:
-        raise CacheError(f"{path} cannot be read: {error}", f"Run: {command}") from error
-    broken = ~np.isfinite(into[locations]).all(axis=tuple(range(1, into.ndim)))
-    if broken.any():
-        raise CacheError(
-            f"{path} holds NaN or infinite features, first in row {int(rows[broken.argmax()])}", f"Run: {command}"
-        )
+        Raises:
+            CacheError: they cannot be read, have changed since they were written, or are not finite.
+        """
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
+        limit = max(_BLOCK // max(2 * math.prod(into.shape[1:]), 1), 1)
+        apart = np.flatnonzero(np.diff(ascending) > _GAP) + 1
+        for run in np.split(np.arange(len(rows)), apart):
+            for start in range(0, len(run), limit):
+                part = run[start : start + limit]
+                self._read_run(ascending[part], order[part], into)
+
+    def read_view(self, row: int, view: int) -> NDArray[np.float16]:
+        """Read one view of one row, float16 [*shape]; errors as for `read_rows`."""
+        with reading(self._path, self._command):
+            features = np.asarray(self._stored[row, view])
+        self._require_sound(features[None, None], np.array([row]), slice(view, view + 1))
+        return features
+
+    def _read_run(self, rows: NDArray[np.int64], locations: NDArray[np.int64], into: NDArray[np.float16]) -> None:
+        """Read ascending rows that are close together into their locations in `into`."""
+        if len(rows) == 0:
+            return
+        first, end, views = int(rows[0]), int(rows[-1]) + 1, into.shape[1]
+        begin, stop = int(locations[0]), int(locations[-1]) + 1
+        contiguous = end - first == len(rows) == stop - begin and bool((np.diff(locations) == 1).all())
+        with reading(self._path, self._command):
+            if contiguous and into.flags.c_contiguous:
+                self._stored.read_direct(into, np.s_[first:end, :views], np.s_[begin:stop])
+            else:
+                into[locations] = self._stored[first:end, :views][rows - first]
+        self._require_sound(into[locations], rows, slice(views))
+
+    def _require_sound(self, features: NDArray[np.float16], rows: NDArray[np.int64], views: slice) -> None:
+        """Refuse features [k, v, *shape] of some rows and views that are not as they were written, or not finite."""
+        if self._sums is not None:
+            changed = (of_views(features) != self._sums[rows, views]).any(axis=1)
+            if changed.any():
+                raise CacheError(
+                    f"{self._path} is damaged: row {int(rows[changed.argmax()])} has other features than were written",
+                    f"Run: {self._command}",
+                )
+        broken = ~np.isfinite(features).all(axis=tuple(range(1, features.ndim)))
+        if broken.any():
+            raise CacheError(
+                f"{self._path} holds NaN or infinite features, first in row {int(rows[broken.argmax()])}",
+                f"Run: {self._command}",
+            )

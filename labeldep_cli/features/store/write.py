@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.errors import CacheError, StorageError
+from labeldep_cli.features.store.checksums import CHECKSUM, of_rows, of_views
 from labeldep_cli.features.store.kind import FeatureKind
 from labeldep_cli.features.store.layout import allocate, lay_out, open_to_write, partial_of, segment_bytes, unwritable
 from labeldep_cli.features.store.segment import Header, Part, header_of
 from labeldep_cli.files import lock, publish, storage_error, storing
+
+_BY_ROW = ("features", "contents", "skipped", "checksums", "done")
+"""The arrays with a row for each image; those that an older version began have no checksums."""
 
 LARGEST = 10**9
 """Approximate maximum size of a segment in bytes. After a kill, at most this much is copied."""
@@ -152,15 +156,14 @@ class SegmentWriter:
             StorageError: the disk is full; rows written before are kept.
         """
         rows = slice(self.filled, self.filled + len(features))
-        try:
+        with self._writing(self.partial):
             self._file["features"][rows] = features
             self._file["contents"][rows] = np.ascontiguousarray(contents).view(np.uint8).reshape(len(contents), -1)
             self._file["skipped"][rows] = reasons
+            self._file["checksums"][rows] = of_views(features)
             self._file.flush()
             self._file["done"][rows] = 1
             self._file.flush()
-        except (OSError, RuntimeError) as error:
-            raise unwritable(self.partial, error) from error
         self.filled = rows.stop
 
     def finish(self) -> None:
@@ -169,7 +172,12 @@ class SegmentWriter:
         Raises:
             StorageError: the folder is not writable, or the disk has no space.
         """
-        complete = self._trimmed() if self.room and self.filled else self.partial
+        if self.room and self.filled:
+            complete = self._trimmed()
+        else:
+            complete = self.partial
+            with self._writing(self.partial):
+                _sum_up(self._file)
         self._close()
         with storing(self.path):
             if self.filled:
@@ -190,13 +198,16 @@ class SegmentWriter:
         text = self._file["header"][()]
         try:
             with h5py.File(copy, "w", locking=False) as file:
-                for name in ("features", "contents", "skipped", "done"):
+                for name in [name for name in _BY_ROW if name in self._file]:
                     stored = self._file[name]
                     allocate(file, name, (self.filled, *stored.shape[1:]), stored.dtype)
                     for start in range(0, self.filled, 1024):
                         rows = slice(start, min(start + 1024, self.filled))
                         file[name][rows] = stored[rows]
                 allocate(file, "header", (), f"S{len(text)}")
+                if "sums" in self._file:
+                    allocate(file, "sums", (2,), CHECKSUM)
+                    _sum_up(file)
                 file["header"][()] = text
         except (OSError, RuntimeError) as error:
             copy.unlink(missing_ok=True)
@@ -204,10 +215,22 @@ class SegmentWriter:
         return copy
 
     def _close(self) -> None:
-        try:
+        with self._writing(self.partial):
             self._file.close()
+
+    @contextmanager
+    def _writing(self, path: Path) -> Iterator[None]:
+        try:
+            yield
         except (OSError, RuntimeError) as error:
-            raise unwritable(self.partial, error) from error
+            raise unwritable(path, error) from error
+
+
+def _sum_up(file: Any) -> None:  # noqa: ANN401 - h5py is untyped
+    """Write the checksums of the rows' images; a segment that an older version began has no place for them."""
+    if "sums" in file:
+        file["sums"][:] = of_rows(np.asarray(file["contents"][:]), np.asarray(file["skipped"][:]))
+        file.flush()
 
 
 def rescue(partial: Path, kind: FeatureKind) -> int:

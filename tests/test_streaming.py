@@ -245,7 +245,7 @@ class TestStreamedInputs:
         inputs = StreamedInputs(spoilt, V, False, CPU, BLOCKS)
         inputs.batch = 16
         batches = []
-        with pytest.raises(CacheError, match=f"NaN or infinite features, first in row {row}"):
+        with pytest.raises(CacheError, match=f"is damaged: row {row} has other features"):
             batches.extend(in_order(inputs))
         assert len(batches) > 0, "the pools before it were served"
         assert reading_threads() == []

@@ -23,7 +23,7 @@ def main(images: Path, features: Path, out: Path) -> None:
     machine = Machine(device="cpu", workers=0)
     for source, full in ((Source(str(features)), False), (Source(str(images), "scenesnet"), True)):
         workspace = Workspace(out / "data", out / ("full" if full else "head"))
-        common = {"full": full, "batch_size": 7, "lr": 1e-3, "head": "linear", "steps": 50}
+        common = {"full": full, "batch_size": 7, "lr": 1e-3, "head": "linear", "steps": 15 if full else 50}
         first = pretrain(
             workspace, source, machine, PretrainConfig(**common), Job(out / f"pretrain-{full}"), SilentReporter()
         )

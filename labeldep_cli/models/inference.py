@@ -103,7 +103,7 @@ class InferenceEncoder(nn.Module):
             computed = f"{str(self.dtype).removeprefix('torch.')} on {self.device.type}"
             raise LabeldepError(
                 f"--engine onnxruntime computes in float32 on a CPU, not in {computed}",
-                "Leave it out (features that it has computed are another store's), or add: --device cpu",
+                "Leave out --precision and add --device cpu; or compute features of another store: --engine torch",
             )
         self._onnx = OnnxEngine(self.plain, _slice_on(self.device), side)
 

@@ -25,6 +25,7 @@ from benchmarks import (
     splits,
     step,
 )
+from benchmarks.fuzz import command as fuzz_command
 from benchmarks.planted import in_training
 from labeldep_cli.cli.show import print_error
 from labeldep_cli.errors import LabeldepError
@@ -51,6 +52,7 @@ app.command("rivals")(rivals.command)
 app.command("splits")(splits.command)
 app.command("import")(importing.command)
 app.command("pixels")(pixels.command)
+app.command("fuzz")(fuzz_command.command)
 
 
 def main() -> int:

@@ -45,6 +45,7 @@ SLOW = {
     "test_features_clean",
     "test_fold_runs",
     "test_fresh",
+    "test_fuzz",
     "test_full_mode",
     "test_gpu_decode",
     "test_graphs",

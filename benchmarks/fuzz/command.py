@@ -183,6 +183,7 @@ def _be_child(task: Callable[[], None], folder: Path, out: int, err: int) -> Non
     code = 0
     os.dup2(out, 1)
     os.dup2(err, 2)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
     torch.set_num_threads(1)
     try:
         os.chdir(folder)

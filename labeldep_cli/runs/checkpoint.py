@@ -1,9 +1,14 @@
-"""Checkpoints: safetensors files with one JSON string as metadata. They contain no pickle, no path and no time."""
+"""Checkpoints: safetensors files with one JSON string as metadata. They contain no pickle, no path and no time.
+
+A CRC-32 of facts and tensors is among the facts, so that damage on the disk is found before a number is used. It does
+not guard against a person who writes both.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +23,11 @@ from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import publish, storage_error, storing
 from labeldep_cli.runs.layout import FACTS_KEY, SCRATCH
 
-FORMAT = 1
+FORMAT = 2
+_UNCHECKED = 1
+"""The format before this one: the same without a checksum."""
+
+_CHECKSUM = "checksum"
 _REMEDY = "Train it again from scratch: the same command with --fresh."
 
 
@@ -40,7 +49,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
         try:
             temporary.parent.mkdir()
             # The order of the facts is kept: a resumed run writes metrics.jsonl and result.json from them.
-            save_file(stored, temporary, {FACTS_KEY: json.dumps({"format": FORMAT, **facts})})
+            own = {"format": FORMAT, **facts}
+            save_file(stored, temporary, {FACTS_KEY: json.dumps({**own, _CHECKSUM: _checksum(own, stored)})})
             temporary.chmod(0o644)  # safetensors makes its files readable for their owner only
             publish(temporary, path)
         except SafetensorError as error:  # the operating system's error is part of its text
@@ -73,7 +83,8 @@ def load(path: Path, needs: Iterable[str] = ()) -> tuple[dict[str, Tensor], dict
         Tensors by name, on the CPU; the facts.
 
     Raises:
-        CheckpointError: the file is missing, truncated, not a labeldep checkpoint, or lacks one of those facts.
+        CheckpointError: the file is missing, truncated, damaged, not a labeldep checkpoint, or lacks one of those
+            facts.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -85,12 +96,25 @@ def load(path: Path, needs: Iterable[str] = ()) -> tuple[dict[str, Tensor], dict
         ) from None
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise broken(path) from error
-    if facts.pop("format", None) != FORMAT:
+    checksum = facts.pop(_CHECKSUM, None)
+    if facts.get("format") == FORMAT and checksum != _checksum(facts, tensors):
+        raise CheckpointError(f"{path} is damaged: it is not as it was written", _REMEDY)
+    if facts.pop("format", None) not in (FORMAT, _UNCHECKED):
         raise CheckpointError(f"{path} is a checkpoint of another version of labeldep", _REMEDY)
     missing = [name for name in needs if name not in facts]
     if missing:
         raise CheckpointError(f"{path} is a checkpoint of another kind: it has no {', '.join(missing)}", _REMEDY)
     return tensors, facts
+
+
+def _checksum(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> int:
+    """The CRC-32 of the facts as JSON, and of names, shapes and values of the tensors."""
+    found = zlib.crc32(json.dumps(facts).encode())
+    for name, tensor in sorted(tensors.items()):
+        found = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), found)
+        flat = tensor.reshape(-1).as_strided((tensor.numel(),), (1,))  # of one value the stride may be anything
+        found = zlib.crc32(flat.view(torch.uint8).numpy().data, found)
+    return found
 
 
 def broken(path: Path) -> CheckpointError:

@@ -7,6 +7,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from labeldep_cli.errors import CheckpointError
+
 CONFIG = "config.json"
 LAST = "last.safetensors"
 BEST = "best.safetensors"
@@ -22,6 +24,9 @@ OWN = (RESULT, BEST, LAST, METRICS, TENSORBOARD, ROWS, CONFIG)
 SCRATCH = ".checkpoint.writing"
 """The folder in which a checkpoint is written, before it is moved to its final name."""
 
+
+_SCORES = ("CF1", "OF1", "mAP", "exact_match")
+"""The scores on val that every evaluation has."""
 
 FACTS_KEY = "labeldep"
 """The key of a checkpoint's metadata that holds its facts. There is one key only: safetensors writes several in random
@@ -44,8 +49,36 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """A run's evaluations, the records of its metrics.jsonl; empty if there is no such file.
 
     Raises:
-        OSError, ValueError: the file is broken.
+        CheckpointError: the file cannot be read, or a line is not an evaluation; names the line.
     """
-    if not (folder / METRICS).exists():
+    path = folder / METRICS
+    if not path.exists():
         return []
-    return [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
+    remedy = "Take the line out, or train again from scratch: the same command with --fresh."
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}", remedy) from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(_evaluation(json.loads(line)))
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{path}, line {number}, is no evaluation: {error}", remedy) from error
+    return records
+
+
+def _evaluation(record: Any) -> dict[str, Any]:  # noqa: ANN401 - what a line of JSON holds
+    """A record of metrics.jsonl; ValueError if it is none: it has a step, numbers, and the scores on val."""
+    if not isinstance(record, dict) or not isinstance(record.get("val"), dict):
+        raise ValueError("it has no scores on val")
+    step = record.get("step")
+    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+        raise ValueError("its step is not a whole number")
+    scores = {name: value for name, value in record["val"].items() if name != "decision"}
+    for name, value in ({**record, **scores, "val": 0.0}).items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{name} is not a number")
+    if missing := [name for name in _SCORES if name not in scores]:
+        raise ValueError(f"it has no {missing[0]} on val")
+    return record

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, PretrainConfig, TrainingConfig, pick
+from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import locked
 from labeldep_cli.progress import Reporter
 from labeldep_cli.runs.layout import BEST, CONFIG, LAST, LOCK, RESULT, facts_in_head, read_metrics
@@ -81,7 +82,7 @@ def list_runs(runs_dir: Path, reporter: Reporter) -> list[RunRow]:
             record = read_run_record(folder)
             if record is not None:
                 rows.append(_row(folder, runs_dir, record))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (CheckpointError, OSError, ValueError, KeyError, TypeError):
             reporter.note(f"left out: the files of {folder} are broken; train it again with --fresh, or remove it")
     return sorted(rows, key=lambda row: row.started, reverse=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import cast
 
 from labeldep_cli.config import Engine, Precision
@@ -62,6 +62,10 @@ class FeatureKind:
     def from_json(text: str) -> FeatureKind:
         """Read what `to_json` wrote; ValueError, KeyError or TypeError for anything else."""
         value = json.loads(text)
-        if value.pop("format") != FORMAT:
+        if not isinstance(value, dict) or value.pop("format") != FORMAT:
             raise ValueError("another format")
-        return FeatureKind(**value)
+        kind = FeatureKind(**value)
+        for field in fields(kind):
+            if type(getattr(kind, field.name)).__name__ != field.type:
+                raise ValueError(f"{field.name} is not {field.type}")
+        return kind

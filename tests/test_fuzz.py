@@ -1,0 +1,69 @@
+"""`python -m benchmarks fuzz`: mutants follow from the seed, outcomes are told apart, a short run finds nothing bad."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.fuzz import mutants
+from benchmarks.fuzz.command import _CRASHED, OUTCOMES, Ended, _in_child, outcome_of
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the fuzzer forks")
+UNHARMED = Ended(0, b"{}\n", b"a note\n")
+
+
+@pytest.mark.parametrize(
+    ("ended", "shows", "outcome"),
+    [
+        (UNHARMED, False, "right"),
+        (Ended(1, b"", b"error: no\n"), False, "clean"),
+        (Ended(0, b"[]\n", b"a note\nleft out: x\n"), False, "clean"),
+        (Ended(0, b"[]\n", b"a note\n"), False, "wrong"),
+        (Ended(0, b"[]\n", b"a note\n"), True, "right"),
+        (Ended(_CRASHED, b"", b"Traceback\nfiles.py:1 KeyError\n"), False, "traceback"),
+        (Ended(-9, b"", b""), False, "killed"),
+        (Ended(None, b"", b""), False, "hang"),
+    ],
+)
+def test_how_a_command_ended(ended: Ended, shows: bool, outcome: str) -> None:
+    found, what = outcome_of(ended, UNHARMED, shows)
+    assert found == outcome
+    assert bool(what) == (outcome in OUTCOMES[2:])
+
+
+def test_a_process_of_its_own(tmp_path: Path) -> None:
+    def crash() -> None:
+        raise KeyError("x")
+
+    def speak() -> None:
+        print(Path.cwd().name)
+        raise SystemExit(3)
+
+    assert _in_child(crash, tmp_path, 20).code == _CRASHED
+    assert _in_child(speak, tmp_path, 20)[:2] == (3, tmp_path.name.encode() + b"\n")
+    assert _in_child(lambda: __import__("time").sleep(60), tmp_path, 0.2).code is None
+
+
+@pytest.mark.parametrize(
+    "mutate", [mutants.changed_bytes, mutants.changed_text, mutants.changed_json, mutants.changed_lines]
+)
+def test_mutants_follow_from_the_seed(mutate: mutants.Mutator) -> None:
+    content = b'{"a": [1, {"b": null}], "c": "d"}\n'
+    found = [[mutate(content, draws) for _ in range(50)] for draws in map(np.random.default_rng, (0, 0, 1))]
+    assert found[0] == found[1] != found[2]
+    assert sum(one != content for one in found[0]) > 40
+
+
+def test_a_short_run_finds_nothing_bad() -> None:
+    line = [sys.executable, "-m", "benchmarks", "fuzz", "--mutants", "3", "--seed", "2", "--json"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    files = json.loads(done.stdout)["files"]
+    assert len(files) == 16 and all(sum(one["counts"].values()) == 3 for one in files.values())
+    assert {name: one["bad"] for name, one in files.items() if one["bad"]} == {}

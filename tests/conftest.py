@@ -49,6 +49,7 @@ SLOW = {
     "test_full_mode",
     "test_gpu_decode",
     "test_graphs",
+    "test_hdf5_header",
     "test_head_runs",
     "test_interruption",
     "test_kill",

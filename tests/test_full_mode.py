@@ -173,7 +173,7 @@ class TestFeaturesFromTheCache:
         read = cache.rows().read(np.array([2, 0, 2]), np.zeros(3, dtype=np.int64))
         assert (read == cache.features()[[2, 0, 2], 0]).all() and (read[0] != read[1]).any()
 
-    def test_features_that_are_not_finite_are_refused(self, sandbox, tmp_path):
+    def test_features_that_have_changed_are_refused(self, sandbox, tmp_path):
         import h5py
 
         cache = make_project(sandbox).finished_cache("train", 21)
@@ -183,7 +183,7 @@ class TestFeaturesFromTheCache:
             file["features"][row, 6, 0] = np.nan  # view 7
         reader = replace(cache, store=store).rows()
         assert np.isfinite(reader.read(np.array([3]), np.array([6]))).all()
-        with pytest.raises(CacheError, match=f"NaN or infinite features, first in row {row}"):
+        with pytest.raises(CacheError, match=f"is damaged: row {row} has other features"):
             reader.read(np.array([2, 3]), np.array([7, 7]))
 
 

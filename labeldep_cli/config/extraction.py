@@ -36,7 +36,7 @@ class ExtractConfig:
     compile: bool = setting(False, "Compile the backbone first: takes up to a minute, speeds up large data sets.")
     engine: Engine | None = setting(
         None,
-        "What runs the backbone on a CPU: torch, or onnxruntime, which is faster (pip install 'labeldep[onnx]').",
+        "What runs the backbone on a CPU: torch, or onnxruntime, which is faster (needs the extra onnx).",
         default_text="as in the existing cache, else torch",
     )
     draft: bool | None = setting(

@@ -106,24 +106,20 @@ def run(folder: Path, backbone: str, weights: str, count: int, repeats: int) -> 
 def _engines(plain: Encoder, pixels: Tensor, file: Path) -> dict[str, Engine]:
     """The engines by name; the network is written to a file for those that read one."""
     try:
-        import onnxruntime
         import openvino
     except ImportError as error:
         raise LabeldepError(f"{error.name} is not installed", f"Install it: pip install {error.name}") from None
     threads = torch.get_num_threads()
-    torch.onnx.export(_Whole(plain), (pixels[:SLICE],), file, dynamo=True, verbose=False)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    given = session.get_inputs()[0].name
-    own, compiled = InferenceEncoder(plain), InferenceEncoder(plain)
+    torch.onnx.export(_Whole(plain).eval(), (pixels[:SLICE],), file, dynamo=True, verbose=False)
+    own, compiled, in_onnxruntime = (InferenceEncoder(plain) for _ in range(3))
     compiled.compile(pixels.shape[-1], print)
+    in_onnxruntime.use_onnxruntime(pixels.shape[-1])
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
     network = openvino.compile_model(openvino.Core().read_model(file), "CPU", settings)
     return {
         TORCH: lambda part: own(part).numpy(),
         COMPILED: lambda part: compiled(part).numpy(),
-        "onnxruntime": lambda part: session.run(None, {given: part.numpy()})[0],
+        "onnxruntime, --engine": lambda part: in_onnxruntime(part).numpy(),
         "openvino": lambda part: network({0: part.numpy()})[0].copy(),
     }
 

@@ -375,21 +375,19 @@ def test_sigterm_and_a_closed_terminal_are_interruptions(number: signal.Signals,
     assert signal.getsignal(number) is signal.SIG_DFL, "commands run in this process left no handler"
 
 
-def test_nohup_is_obeyed() -> None:
+@pytest.mark.parametrize(
+    ("before", "name", "stays"),
+    [
+        ("import os; os.environ |= {'RANK': '0', 'WORLD_SIZE': '1'}", "SIGTERM", "SIG_DFL"),
+        ("import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)", "SIGHUP", "SIG_IGN"),
+    ],
+    ids=["torchrun's processes are killed at once", "nohup is obeyed"],
+)
+def test_signals_that_are_left_alone(before: str, name: str, stays: str) -> None:
     program = (
-        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "from labeldep_cli.cli.termination import as_interruption\n"
-        "with as_interruption(): print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
-    )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "True"
-
-
-def test_under_torchrun_sigterm_kills_at_once() -> None:
-    program = (
-        "import os; os.environ |= {'RANK': '0', 'WORLD_SIZE': '1'}\n"
+        f"{before}\n"
         "import signal; from labeldep_cli.cli.termination import as_interruption\n"
-        "with as_interruption(): print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)"
+        f"with as_interruption(): print(signal.getsignal(signal.{name}) is signal.{stays})"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "True"

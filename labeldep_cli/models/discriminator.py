@@ -80,12 +80,10 @@ class Discriminator(Standardizing):
         weight = self.project_labels.weight
         y, z = y.to(weight.dtype), self.standardized(z.to(weight.dtype))
         with torch.autocast(weight.device.type, enabled=False):
-            label_map, shared = self.label_map()
-            first = shared + y @ label_map.T  # [B, W]
-            if self.project_features is not None:
-                first = first + self.project_features(z) @ self.image_columns.T
+            label_map, shared = self._first_layer(z)
+            first = shared + (y @ label_map.T)[:, None]  # [B, 1, W]
             change = (1 - 2 * y.gather(1, labels))[:, :, None] * label_map.T[labels]  # [B, M, W]
-            return self._after_first(first[:, None] + change) - self._after_first(first[:, None])
+            return self._after_first(first + change) - self._after_first(first)
 
     @property
     def linears(self) -> list[nn.Linear]:
@@ -120,10 +118,15 @@ class Discriminator(Standardizing):
 
     def _score_many(self, y: Tensor, z: Tensor) -> Tensor:
         """The same for y [B, K, L] -> [B, K]; the image's part is computed once per image."""
+        label_map, shared = self._first_layer(z)
+        return self._after_first(shared + y @ label_map.T)
+
+    def _first_layer(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The label map [W, L], and the part of the first layer's output that all sets of an image share, [B, 1, W]."""
         label_map, shared = self.label_map()
         if self.project_features is not None:
-            shared = (shared + self.project_features(z) @ self.image_columns.T)[:, None, :]  # [B, 1, W]
-        return self._after_first(shared + y @ label_map.T)
+            shared = (shared + self.project_features(z) @ self.image_columns.T)[:, None, :]
+        return label_map, shared
 
     def _after_first(self, hidden: Tensor) -> Tensor:
         """Scores from the first layer's output, [B, K, W] -> [B, K]."""

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.extraction import photos_of
 from benchmarks.show import Table, show
@@ -30,6 +30,7 @@ from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.encoder import Encoder
 from labeldep_cli.models.inference import InferenceEncoder
 from labeldep_cli.models.loading import load_backbone
+from labeldep_cli.models.onnx_engine import onnx_of
 from labeldep_cli.models.weights import locate_weights
 from labeldep_cli.progress import SilentReporter
 
@@ -110,7 +111,7 @@ def _engines(plain: Encoder, pixels: Tensor, file: Path) -> dict[str, Engine]:
     except ImportError as error:
         raise LabeldepError(f"{error.name} is not installed", f"Install it: pip install {error.name}") from None
     threads = torch.get_num_threads()
-    torch.onnx.export(_Whole(plain).eval(), (pixels[:SLICE],), file, dynamo=True, verbose=False)
+    file.write_bytes(onnx_of(plain, pixels[:SLICE]))
     own, compiled, in_onnxruntime = (InferenceEncoder(plain) for _ in range(3))
     compiled.compile(pixels.shape[-1], print)
     in_onnxruntime.use_onnxruntime(pixels.shape[-1])
@@ -122,19 +123,6 @@ def _engines(plain: Encoder, pixels: Tensor, file: Path) -> dict[str, Engine]:
         "onnxruntime, --engine": lambda part: in_onnxruntime(part).numpy(),
         "openvino": lambda part: network({0: part.numpy()})[0].copy(),
     }
-
-
-class _Whole(nn.Module):
-    """Pixels to features, as one network to export."""
-
-    def __init__(self, plain: Encoder) -> None:
-        super().__init__()
-        self.plain = plain
-        self.backbone = plain.backbone
-
-    def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.backbone(self.plain.normalised(images))
-        return features
 
 
 @torch.inference_mode()

@@ -30,7 +30,7 @@ class OnnxEngine:
         # Threads that wait would keep the cores busy on which images are decoded.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors only
-        content = _onnx(plain, torch.zeros(count, 3, side, side, dtype=torch.uint8))
+        content = onnx_of(plain, torch.zeros(count, 3, side, side, dtype=torch.uint8))
         self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self.input = self.session.get_inputs()[0].name
 
@@ -53,7 +53,12 @@ class _Pixels(nn.Module):
         return features
 
 
-def _onnx(plain: Encoder, example: Tensor) -> bytes:
+def onnx_of(plain: Encoder, example: Tensor) -> bytes:
+    """The encoder with its normalisation as an ONNX file, for images uint8 of this shape [B, 3, side, side].
+
+    Raises:
+        LabeldepError: torch cannot write this network as ONNX.
+    """
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(_Pixels(plain), (example,), dynamo=True, verbose=False)

@@ -73,12 +73,12 @@ GOOD = {"step": 4, "bce": 0.5, "val": {"mAP": 1.0, "CF1": 2, "OF1": 3.0, "exact_
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"step": "4"}, "its step is not a whole number"),
-        ({"step": True}, "its step is not a whole number"),
-        ({"val": [1]}, "it has no scores on val"),
-        ({"bce": None}, "bce is not a number"),
-        ({"val": {**GOOD["val"], "mAP": "1"}}, "mAP is not a number"),
-        ({"val": {"mAP": 1.0}}, "it has no CF1 on val"),
+        ({"step": "4"}, "step: expected int, got str"),
+        ({"step": -1}, "step: expected int >= 0"),
+        ({"val": [1]}, "val: expected an object, got a list"),
+        ({"bce": None}, "bce: expected float, got null"),
+        ({"val": {**GOOD["val"], "mAP": "1"}}, "val.mAP: expected float, got str"),
+        ({"val": {"mAP": 1.0}}, "it has no val.CF1"),
     ],
 )
 def test_a_line_that_is_no_evaluation(changes: dict[str, Any], what: str, tmp_path: Path) -> None:

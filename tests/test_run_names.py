@@ -40,7 +40,12 @@ def make_run(
     record = {
         "command": "pretrain" if stage == "pretrain" else "adversarial",
         "settings": {**STAGES[stage].settings(), "dataset": path, "backbone": backbone},
-        "dataset": {"name": dataset},
+        "data_dir": "/data",
+        "features_dir": "/data/features",
+        "dataset": {"name": dataset, "fingerprints": {}},
+        "labels": ["sea", "sky"],
+        "weights": None,
+        "start": None,
         "steps": 10,
         "started": started,
     }

@@ -25,6 +25,7 @@ from labeldep_cli.models.members import MembersCritic
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
+from labeldep_cli.runs.schemas import require_last
 from labeldep_cli.training import adversarial_step, losses, steps, updates
 from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.critics import wasserstein
@@ -885,8 +886,8 @@ class TestCheckpoint:
 
     def test_one_of_another_kind(self, tmp_path):
         checkpoint.save(tmp_path / LAST, {"a": torch.zeros(2)}, {"labels": []})
-        with pytest.raises(CheckpointError, match="of another kind: it has no step, best"):
-            checkpoint.load(tmp_path / LAST, ("step", "labels", "best"))
+        with pytest.raises(CheckpointError, match="of another kind: it has no step"):
+            checkpoint.load(tmp_path / LAST, require_last)
 
     def test_a_truncated_last_stops_the_run_that_would_go_on_from_it(self, whole_run, tmp_path):
         folder = tmp_path / "run"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +12,7 @@ from labeldep_cli.cli.commands import refusing
 from labeldep_cli.config import read_size as size_of
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.files import expand_home
+from labeldep_cli.runs.record import settings_in
 
 WHERE, WHAT, HOW, OUTPUT, DOWNLOAD = "Where", "What", "How", "Output", "Download"
 """Sections of a command's help, named by `Setting.panel`."""
@@ -30,13 +30,13 @@ def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     """Make a run's settings the defaults of this call; flags on the command line override them."""
     if path is not None:
         try:
-            record = json.loads(expand_home(path).read_text(encoding="utf-8"))
-            left_out = () if record["command"] == ctx.info_name else _OF_A_STAGE
-            copied = {name: v for name, v in record["settings"].items() if v is not None and name not in left_out}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            command, settings = settings_in(expand_home(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise LabeldepError(
-                f"{path} is not the config.json of a run", "Name one: --config runs/RUN/config.json"
+                f"{path} is not the config.json of a run: {error}", "Name one: --config runs/RUN/config.json"
             ) from error
+        left_out = () if command == ctx.info_name else _OF_A_STAGE
+        copied = {name: v for name, v in settings.items() if v is not None and name not in left_out}
         ctx.default_map = {**(ctx.default_map or {}), **copied}
     return path
 

@@ -7,9 +7,12 @@ line needs to know about the flag is declared with the field.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar, cast
+
+from labeldep_cli.schemas import conform
 
 Panel = Literal["What", "The paper's own", "How", "Download", "Where", "Output"]
 """The section of a command's help that lists the flag."""
@@ -105,10 +108,24 @@ def changed(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def pick(config: type[Any], settings: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an instance of the class given
-    """Build a config from those settings that are fields of it; others are ignored."""
-    known = {f.name for f in fields(config)}
-    return config(**{name: value for name, value in settings.items() if name in known})
+def pick(config: type[T], settings: Mapping[str, Any]) -> T:
+    """Build a config from recorded settings. Those that are not fields of it are ignored.
+
+    Raises:
+        ValueError: a setting has another type or range than its flag takes; names it.
+    """
+    picked = conform(settings, config)
+    for name, declared in settings_of(config).items():
+        value = getattr(picked, name)
+        if isinstance(value, int | float) and not _is_in_range(value, declared):
+            raise ValueError(f"{name}: {value!r} is out of range")
+    return picked
+
+
+def _is_in_range(value: float, declared: Setting) -> bool:
+    low, high = declared.min, declared.max
+    within = (low is None or value >= low) and (high is None or value <= high) and math.isfinite(value)
+    return within and (not declared.choices or value in declared.choices)
 
 
 def flags_of(config: object, names: Iterable[str]) -> list[str]:

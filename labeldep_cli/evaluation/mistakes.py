@@ -9,7 +9,7 @@ N rows, L labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from labeldep_cli.datasets.label_space import UNKNOWN
 from labeldep_cli.evaluation.audit import suspicion
 from labeldep_cli.evaluation.noise_law import Counts, Law, binned, counts_of, fit_law, fit_without_mistakes
+from labeldep_cli.schemas import Count, Share
 
 DRAWS = 30
 """Bootstrap draws for each of the two forms of the rates."""
@@ -71,15 +72,15 @@ class Estimate:
         reviewed: number of a reviewer's decisions that were used.
     """
 
-    low: int
-    number: int
-    high: int
-    of: int
-    missing: int
-    extra: int
-    sure: float
-    mean_ap: float
-    reviewed: int
+    low: Count
+    number: Count
+    high: Count
+    of: Count
+    missing: Count
+    extra: Count
+    sure: Share
+    mean_ap: Share
+    reviewed: Count
 
     @property
     def is_vague(self) -> bool:
@@ -89,11 +90,6 @@ class Estimate:
     def to_json(self) -> dict[str, Any]:
         """The record in `audit.json`."""
         return dict(vars(self))
-
-    @staticmethod
-    def from_json(record: Mapping[str, Any]) -> Estimate:
-        """Rebuild an estimate from its record."""
-        return Estimate(**record)
 
 
 def _is_vague(sure: float, mean_ap: float) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+
+from msgspec import Meta
+
+from labeldep_cli.schemas import Count, Names, Real, Share
 
 Kind = Literal["mistake", "rare combination"]
 """What a suspect is likelier to be: a wrong label, or a right one in a rare label set."""
@@ -25,6 +28,40 @@ class Pair(NamedTuple):
     label: str
     images: int
     of: int
+
+
+class PairRecord(TypedDict):
+    """`Pair` in `audit.json`."""
+
+    label: str
+    images: Count
+    of: Count
+
+
+class SuspectRecord(TypedDict):
+    """`Suspect` in `audit.json`; what is written is a word of STATES."""
+
+    label: str
+    written: Literal["absent", "present"]
+    score: Real
+    probability: Share
+    critic: Real | None
+    priority: Real
+    kind: Kind
+    image: Real
+    label_ap: Share | None
+    same_set: Count
+    pair: PairRecord | None
+
+
+class CardRecord(TypedDict):
+    """`Card` in `audit.json`."""
+
+    path: str
+    split: Literal["train", "val", "test"]
+    written: Names
+    unknown: Names
+    suspects: Annotated[list[SuspectRecord], Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -82,7 +119,7 @@ class Suspect:
         }
 
     @staticmethod
-    def from_json(record: Mapping[str, Any]) -> Suspect:
+    def from_json(record: SuspectRecord) -> Suspect:
         """Rebuild a suspect from its record."""
         pair = record["pair"]
         return Suspect(
@@ -96,7 +133,7 @@ class Suspect:
             record["image"],
             record["label_ap"],
             record["same_set"],
-            None if pair is None else Pair(**pair),
+            None if pair is None else Pair(pair["label"], pair["images"], pair["of"]),
         )
 
 
@@ -148,7 +185,7 @@ class Card:
         }
 
     @staticmethod
-    def from_json(record: Mapping[str, Any]) -> Card:
+    def from_json(record: CardRecord) -> Card:
         """Rebuild a card from its record."""
         return Card(
             record["path"],

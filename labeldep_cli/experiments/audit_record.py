@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from labeldep_cli.config import Source, pick
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.evaluation.mistakes import Estimate
-from labeldep_cli.evaluation.suspects import Card, Suspect
+from labeldep_cli.evaluation.suspects import Card, CardRecord, Suspect
 from labeldep_cli.files import write_json
+from labeldep_cli.schemas import Count, Names, Real, conform, parse_json
 
 RECORD = "audit.json"
 """The record's name in the folder of an audit."""
@@ -45,6 +45,43 @@ class Contradiction(NamedTuple):
 
     paths: tuple[str, ...]
     labels: tuple[str, ...]
+
+
+class VerdictRecord(TypedDict):
+    """`Verdict` in the file."""
+
+    path: str
+    label: str
+    score: Real
+    mistake: bool
+
+
+class ContradictionRecord(TypedDict):
+    """`Contradiction` in the file."""
+
+    paths: Names
+    labels: Names
+
+
+class _Format(TypedDict):
+    format: Count
+
+
+class _Place(TypedDict):
+    data_dir: str
+
+
+class AuditFile(TypedDict):
+    """The contents of the file; `dataset` has the settings of a Source, and `data_dir`."""
+
+    dataset: dict[str, Any]
+    of: str
+    labels: Names
+    estimate: Estimate
+    n_decided: Count
+    verdicts: list[VerdictRecord]
+    contradictions: list[ContradictionRecord]
+    cards: list[CardRecord]
 
 
 @dataclass(frozen=True)
@@ -88,17 +125,28 @@ class AuditRecord:
         }
 
     @staticmethod
-    def from_json(record: Mapping[str, Any]) -> AuditRecord:
-        """Rebuild a record from the contents of the file."""
+    def from_json(value: object) -> AuditRecord:
+        """Rebuild a record from the contents of the file.
+
+        Raises:
+            ValueError: they are not the contents of such a file; names the field.
+        """
+        record = conform(value, AuditFile)
+        _require_known(record)
+        try:
+            source = pick(Source, record["dataset"])
+            data_dir = Path(conform(record["dataset"], _Place)["data_dir"])
+        except ValueError as error:
+            raise ValueError(f"dataset: {error}") from error
         return AuditRecord(
-            pick(Source, record["dataset"]),
-            Path(record["dataset"]["data_dir"]),
+            source,
+            data_dir,
             record["of"],
             tuple(record["labels"]),
-            Estimate.from_json(record["estimate"]),
+            record["estimate"],
             tuple(Card.from_json(card) for card in record["cards"]),
             record["n_decided"],
-            tuple(Verdict(**verdict) for verdict in record["verdicts"]),
+            tuple(Verdict(one["path"], one["label"], one["score"], one["mistake"]) for one in record["verdicts"]),
             tuple(Contradiction(tuple(one["paths"]), tuple(one["labels"])) for one in record["contradictions"]),
         )
 
@@ -135,14 +183,23 @@ def former_audit(folder: Path, of: str) -> AuditRecord | None:
 def _read(path: Path) -> AuditRecord | str:
     """The record in a file; or why there is none, in a sentence."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["format"] == FORMAT:
-            return AuditRecord.from_json(record)
+        value = parse_json(path.read_text(encoding="utf-8"))
+        if conform(value, _Format)["format"] == FORMAT:
+            return AuditRecord.from_json(value)
     except FileNotFoundError:
         return f"{path.parent} has no {RECORD}: it is no folder of an audit, or one of an older version"
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return f"{path} is damaged"
-    return f"{path} has format {record['format']}, and this version reads format {FORMAT}"
+    except (OSError, ValueError) as error:
+        return f"{path} is damaged: {error}"
+    return f"{path} has format {value['format']}, and this version reads format {FORMAT}"
+
+
+def _require_known(record: AuditFile) -> None:
+    """Require that every card is about labels of the audit; else ValueError."""
+    known = set(record["labels"])
+    for number, card in enumerate(record["cards"]):
+        names = [*card["written"], *card["unknown"], *(suspect["label"] for suspect in card["suspects"])]
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"cards[{number}]: {unknown[0]!r} is none of its labels")
 
 
 def verdicts(

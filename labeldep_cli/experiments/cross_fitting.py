@@ -36,6 +36,7 @@ from labeldep_cli.projects.project import Project
 from labeldep_cli.runs.claims import Job
 from labeldep_cli.runs.find import open_run
 from labeldep_cli.runs.run import Run
+from labeldep_cli.schemas import conform, parse_json
 
 ORIGIN = "origin.json"
 """The file that says what the folds' runs were trained on."""
@@ -60,8 +61,8 @@ class _Origin:
     @staticmethod
     def recorded(folder: Path) -> _Origin | None:
         """The origin of the runs in a folder; None if there is no readable record."""
-        with suppress(OSError, ValueError, TypeError):
-            return _Origin(**json.loads((folder / ORIGIN).read_text(encoding="utf-8")))
+        with suppress(OSError, ValueError):
+            return conform(parse_json((folder / ORIGIN).read_text(encoding="utf-8")), _Origin)
         with suppress(OSError, ValueError):
             return _Origin((folder / _FORMER_ORIGIN).read_text(encoding="utf-8"), "", None)
         return None

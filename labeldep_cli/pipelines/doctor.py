@@ -34,6 +34,7 @@ NEEDED = (
     "pycocotools",
     "safetensors",
     "pillow",
+    "msgspec",
     "numpy",
     "scipy",
     "jinja2",

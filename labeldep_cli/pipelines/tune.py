@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from labeldep_cli.projects.open import open_project
 from labeldep_cli.projects.project import Project
 from labeldep_cli.runs.claims import Job
 from labeldep_cli.runs.find import open_run
+from labeldep_cli.schemas import NonNegative, conform, parse_json
 
 SECONDS = "tune.json"
 """The file in the folder of a search that has the seconds of each finished trial."""
@@ -166,7 +167,9 @@ class _Search:
     def _seconds(self, trial: Trial, now: float) -> float:
         """The seconds of a trial: of the call that finished it, if an earlier one did."""
         file = self.folder / SECONDS
-        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        known: dict[str, float] = {}
+        with suppress(OSError, ValueError):  # of a broken file, the seconds alone are lost
+            known = conform(parse_json(file.read_text(encoding="utf-8")), dict[str, NonNegative])
         if trial.name not in known:
             write_json(file, {**known, trial.name: now})
         return float(known.get(trial.name, now))

@@ -28,7 +28,8 @@ from labeldep_cli.files import expand_home, sha256
 from labeldep_cli.models.backbones import find_backbone, frame_of
 from labeldep_cli.models.weights import Weights, locate_weights
 from labeldep_cli.progress import Reporter, SilentObserver
-from labeldep_cli.runs.listing import read_run_record, run_folders
+from labeldep_cli.runs.listing import run_folders
+from labeldep_cli.runs.record import read_run_record
 
 _MOST = 0.5
 """A data set is prepared for a store that has more than this share of its images."""
@@ -159,7 +160,7 @@ def _records(runs_dir: Path) -> Iterable[Mapping[str, Any]]:
     for folder in run_folders(runs_dir):
         with suppress(OSError, ValueError):  # `labeldep runs` names the broken ones
             record = read_run_record(folder)
-            if record is not None and isinstance(record.get("dataset"), dict):
+            if record is not None:
                 yield record
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from labeldep_cli.compute.versions import versions
 from labeldep_cli.config import ReproduceConfig, changed
@@ -13,11 +13,19 @@ from labeldep_cli.datasets.split import SPLITS
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import write_json
 from labeldep_cli.projects.project import Project
+from labeldep_cli.schemas import conform, parse_json
 
 RECORD = "reproduce.json"
 
 _ROWS = ("tables", "backbones", "seeds", "rivals", "companions", "test_time")
 """The settings that decide which rows are made."""
+
+
+class _Record(TypedDict):
+    settings: dict[str, Any]
+    rows: dict[str, Any]
+    versions: dict[str, Any]
+    started: str
 
 
 def claim(out: Path, config: ReproduceConfig, project: Project) -> None:
@@ -65,11 +73,12 @@ def _read(path: Path) -> dict[str, Any]:
         CheckpointError: the record is broken.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {name: record[name] for name in ("settings", "rows", "versions", "started")}
+        record = parse_json(path.read_text(encoding="utf-8"))
+        conform(record, _Record)
+        return dict(record)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path} is broken", "Remove it: the runs in the folder have records of their own."
+            f"{path} is broken: {error}", "Remove it: the runs in the folder have records of their own."
         ) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,13 @@ from torch import Tensor, nn
 from labeldep_cli.compute.strides import laid_out_like
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import publish, storage_error, storing
-from labeldep_cli.runs.layout import FACTS_KEY, SCRATCH
+from labeldep_cli.runs.layout import FACTS_KEY, SCRATCH, facts_of, sound_facts
+
+Tensors = Mapping[str, Tensor]
+"""The tensors of a checkpoint by name."""
+
+Requirement = Callable[[dict[str, Any]], None]
+"""Raises ValueError, if facts are not those of a kind of checkpoint."""
 
 FORMAT = 2
 _UNCHECKED = 1
@@ -72,23 +78,23 @@ def _errno(text: str) -> int:
     return int(digits) if digits.isdigit() else 0
 
 
-def load(path: Path, needs: Iterable[str] = ()) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load(path: Path, require: Requirement | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a checkpoint.
 
     Args:
         path: path of the file.
-        needs: names of the facts that it must have.
+        require: raises ValueError unless the facts are those of this kind of checkpoint (`runs.schemas`).
 
     Returns:
         Tensors by name, on the CPU; the facts.
 
     Raises:
-        CheckpointError: the file is missing, truncated, damaged, not a labeldep checkpoint, or lacks one of those
-            facts.
+        CheckpointError: the file is missing, truncated, damaged, not a labeldep checkpoint, or one of those facts is
+            missing or of another type.
     """
     try:
         with safe_open(path, "pt") as file:
-            facts = dict(json.loads((file.metadata() or {})[FACTS_KEY]))
+            facts = facts_of(file.metadata())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         raise CheckpointError(
@@ -101,9 +107,11 @@ def load(path: Path, needs: Iterable[str] = ()) -> tuple[dict[str, Tensor], dict
         raise CheckpointError(f"{path} is damaged: it is not as it was written", _REMEDY)
     if facts.pop("format", None) not in (FORMAT, _UNCHECKED):
         raise CheckpointError(f"{path} is a checkpoint of another version of labeldep", _REMEDY)
-    missing = [name for name in needs if name not in facts]
-    if missing:
-        raise CheckpointError(f"{path} is a checkpoint of another kind: it has no {', '.join(missing)}", _REMEDY)
+    try:
+        if require is not None:
+            require(facts)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is a checkpoint of another kind: {error}", _REMEDY) from error
     return tensors, facts
 
 
@@ -126,7 +134,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     """The facts of a checkpoint, without its tensors; empty if the file is missing or broken."""
     try:
         with safe_open(path, "pt") as file:
-            return dict(json.loads((file.metadata() or {})[FACTS_KEY]))
+            return sound_facts(file.metadata())
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         return {}
 
@@ -134,6 +142,29 @@ def read_facts(path: Path) -> dict[str, Any]:
 def pack(prefix: str, module: nn.Module) -> dict[str, Tensor]:
     """A module's state, with a prefix before every name."""
     return {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
+
+
+def require_shapes(
+    prefix: str, tensors: Mapping[str, Tensor], build: Callable[[Tensors], nn.Module], path: Path
+) -> None:
+    """Refuse facts that claim a network of other shapes than the tensors, before the memory for it is taken.
+
+    Args:
+        prefix: of the network's names.
+        tensors: those of the checkpoint.
+        build: makes the network that the facts claim, with room for tensors; here for such without values.
+        path: path of the checkpoint.
+
+    Raises:
+        CheckpointError: a shape differs, or the network cannot be built.
+    """
+    weightless = {name: tensor.to("meta") for name, tensor in tensors.items()}
+    try:
+        with torch.device("meta"):
+            claimed = build(weightless)
+    except (TypeError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
+        raise CheckpointError(f"{path} claims a {prefix} that cannot be built: {error}", _REMEDY) from error
+    unpack(prefix, weightless, claimed, path)
 
 
 def unpack(prefix: str, tensors: Mapping[str, Tensor], module: nn.Module, path: Path) -> None:

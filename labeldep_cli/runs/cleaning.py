@@ -13,8 +13,8 @@ from labeldep_cli.errors import CheckpointError, nearest
 from labeldep_cli.files import lock, locked, storing
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import BEST, CONFIG, LAST, LOCK, OWN, SCRATCH
-from labeldep_cli.runs.listing import read_run_record, run_folders
-from labeldep_cli.runs.record import result_of
+from labeldep_cli.runs.listing import run_folders
+from labeldep_cli.runs.record import read_run_record, result_of
 
 _EMPTY = "never began"
 

@@ -11,8 +11,7 @@ from labeldep_cli.runs.layout import BEST
 from labeldep_cli.runs.names import NEWEST, exact_run, find_run
 from labeldep_cli.runs.record import read_config
 from labeldep_cli.runs.run import Run
-
-_FACTS = ("backbone", "feature_dim", "full", "hidden", "labels", "stage", "step", "thresholds", "weights_sha256")
+from labeldep_cli.runs.schemas import require_best
 
 
 def open_and_announce(name: str | None, run_workspace: RunWorkspace, reporter: Reporter) -> Run:
@@ -39,4 +38,4 @@ def open_run(name: str | None, runs_dir: Path, scope: Scope = EVERYWHERE, report
     if reporter is not None and (name is None or exact_run(name, runs_dir) is None):
         word = f"the newest run{scope.words}" if name in (None, NEWEST) else name
         reporter.note(f"{word}: {folder}")
-    return Run(folder, read_config(folder), checkpoint.load(folder / BEST, _FACTS)[1])
+    return Run(folder, read_config(folder), checkpoint.load(folder / BEST, require_best)[1])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from labeldep_cli.errors import CheckpointError
+from labeldep_cli.runs.schemas import Marked, evaluation_of
+from labeldep_cli.schemas import conform, parse_json
 
 CONFIG = "config.json"
 LAST = "last.safetensors"
@@ -25,9 +27,6 @@ SCRATCH = ".checkpoint.writing"
 """The folder in which a checkpoint is written, before it is moved to its final name."""
 
 
-_SCORES = ("CF1", "OF1", "mAP", "exact_match")
-"""The scores on val that every evaluation has."""
-
 FACTS_KEY = "labeldep"
 """The key of a checkpoint's metadata that holds its facts. There is one key only: safetensors writes several in random
 order."""
@@ -40,9 +39,25 @@ def facts_in_head(path: Path) -> dict[str, Any]:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > path.stat().st_size:
                 return {}
-            return dict(json.loads(json.loads(file.read(length))["__metadata__"][FACTS_KEY]))
+            return sound_facts(parse_json(file.read(length))["__metadata__"])
     except (OSError, struct.error, ValueError, KeyError, TypeError):
         return {}
+
+
+def facts_of(metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    """The facts in a checkpoint's metadata.
+
+    Raises:
+        KeyError, ValueError, TypeError: there are none.
+    """
+    return dict(parse_json((metadata or {})[FACTS_KEY]))
+
+
+def sound_facts(metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    """`facts_of`, with `Marked` checked too."""
+    facts = facts_of(metadata)
+    conform(facts, Marked)
+    return facts
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -62,23 +77,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            records.append(_evaluation(json.loads(line)))
-        except (ValueError, RecursionError) as error:
+            records.append(evaluation_of(parse_json(line)))
+        except ValueError as error:
             raise CheckpointError(f"{path}, line {number}, is no evaluation: {error}", remedy) from error
     return records
-
-
-def _evaluation(record: Any) -> dict[str, Any]:  # noqa: ANN401 - what a line of JSON holds
-    """A record of metrics.jsonl; ValueError if it is none: it has a step, numbers, and the scores on val."""
-    if not isinstance(record, dict) or not isinstance(record.get("val"), dict):
-        raise ValueError("it has no scores on val")
-    step = record.get("step")
-    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
-        raise ValueError("its step is not a whole number")
-    scores = {name: value for name, value in record["val"].items() if name != "decision"}
-    for name, value in ({**record, **scores, "val": 0.0}).items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{name} is not a number")
-    if missing := [name for name in _SCORES if name not in scores]:
-        raise ValueError(f"it has no {missing[0]} on val")
-    return record

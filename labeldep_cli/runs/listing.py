@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -11,16 +10,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, PretrainConfig, TrainingConfig, pick
+from labeldep_cli.config import DEFAULT_HEAD, AdversarialConfig, TrainingConfig, pick
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import locked
 from labeldep_cli.progress import Reporter
 from labeldep_cli.runs.layout import BEST, CONFIG, LAST, LOCK, RESULT, facts_in_head, read_metrics
+from labeldep_cli.runs.record import COMMANDS, read_run_record
 
 SCORES = ("mAP", "CF1", "OF1", "exact_match")
 STAGES = ("pretrain", "adversarial", "control", "critic", "kernel")
 """What `TrainingConfig.stage` may be."""
-_COMMANDS: dict[str, type[TrainingConfig]] = {"pretrain": PretrainConfig, "adversarial": AdversarialConfig}
 
 State = Literal["finished", "training", "unfinished", "no checkpoint"]
 
@@ -82,8 +81,9 @@ def list_runs(runs_dir: Path, reporter: Reporter) -> list[RunRow]:
             record = read_run_record(folder)
             if record is not None:
                 rows.append(_row(folder, runs_dir, record))
-        except (CheckpointError, OSError, ValueError, KeyError, TypeError):
-            reporter.note(f"left out: the files of {folder} are broken; train it again with --fresh, or remove it")
+        except (CheckpointError, OSError, ValueError) as error:
+            why = error.what if isinstance(error, CheckpointError) else f"its {CONFIG} is broken: {error}"
+            reporter.note(f"left out: {folder}: {why}; train it again with --fresh, or remove it")
     return sorted(rows, key=lambda row: row.started, reverse=True)
 
 
@@ -94,28 +94,13 @@ def run_folders(runs_dir: Path) -> Iterator[Path]:
         yield from (folder for folder in sorted(runs_dir.glob(pattern)) if os.path.isdir(folder))  # noqa: PTH112
 
 
-def read_run_record(folder: Path) -> dict[str, Any] | None:
-    """The config.json of a run's folder; None if the folder is not that of a run.
-
-    Raises:
-        OSError, ValueError: the file is broken.
-    """
-    if not (folder / CONFIG).is_file():
-        return None
-    record = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
-        return None
-    return record if record.get("command") in [*_COMMANDS] else None
-
-
 def stage_of(record: Mapping[str, Any]) -> str:
     """One of STAGES."""
     return _config_of(record).stage
 
 
 def _config_of(record: Mapping[str, Any]) -> TrainingConfig:
-    config: TrainingConfig = pick(_COMMANDS[record["command"]], record["settings"])
-    return config
+    return pick(COMMANDS[record["command"]], record["settings"])
 
 
 def started_of(folder: Path, record: Mapping[str, Any]) -> datetime:
@@ -161,7 +146,7 @@ def _row(folder: Path, runs_dir: Path, record: dict[str, Any]) -> RunRow:
         seed=config.seed,
         state=_state(folder),
         step=step,
-        steps=int(record["steps"]),
+        steps=record["steps"],
         best_step=best["step"] if best else None,
         val={name: best["val"][name] for name in SCORES} if best else None,
         bytes=folder_bytes(folder),
@@ -190,4 +175,4 @@ def _progress(folder: Path, config: TrainingConfig) -> tuple[int, dict[str, Any]
 
     best = max(updated, key=value, default=None)
     evaluated = records[-1]["step"] if records else 0
-    return max(evaluated, int(facts_in_head(folder / LAST).get("step", 0))), best
+    return max(evaluated, facts_in_head(folder / LAST).get("step", 0)), best

@@ -20,11 +20,11 @@ from labeldep_cli.runs.listing import (
     STAGES,
     format_started,
     list_runs,
-    read_run_record,
     run_folders,
     stage_of,
     started_of,
 )
+from labeldep_cli.runs.record import read_run_record
 
 NEWEST = "@newest"
 
@@ -234,7 +234,11 @@ def is_run(name: str, runs_dir: Path) -> bool:
     if name in (*STAGES, NEWEST) and not Path(name).exists():
         return True
     for folder in (Path(name), runs_dir / name):
-        with suppress(ValueError, OSError):  # a broken config.json, or a folder that may not be entered
-            if read_run_record(folder) is not None:
+        with suppress(OSError):  # a folder that may not be entered
+            try:
+                found = read_run_record(folder) is not None
+            except ValueError:  # broken; whoever opens the run says where
+                found = (folder / BEST).is_file()
+            if found:
                 return True
     return False

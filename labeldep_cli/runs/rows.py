@@ -17,6 +17,7 @@ from labeldep_cli.datasets.label_space import UNKNOWN, LabelSpace
 from labeldep_cli.datasets.split import SPLITS, Dataset, Split
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import ROWS
+from labeldep_cli.runs.schemas import require_rows
 
 
 @dataclass(frozen=True)
@@ -200,27 +201,39 @@ def read_rows(folder: Path) -> Rows | None:
     """
     if not (folder / ROWS).exists():
         return None
-    tensors, facts = checkpoint.load(folder / ROWS, ("labels", "has_features"))
+    tensors, facts = checkpoint.load(folder / ROWS, require_rows)
     space = LabelSpace(tuple(facts["labels"]))
-    splits = {}
-    for name in SPLITS:
-        ids, present, known = _ids_in(tensors, name), tensors.get(f"{name}.present"), tensors.get(f"{name}.known")
-        if ids is None or present is None:
-            raise checkpoint.broken(folder / ROWS)
-        labels = _unpacked(present, len(space))
-        if known is not None:
-            labels[_unpacked(known, len(space)) == 0] = UNKNOWN
-        splits[name] = SplitRows(ids, labels)
-    inherited = _ids_in(tensors, "inherited") or NO_ROWS
-    return Rows(space, splits, bool(facts["has_features"]), inherited, bool(facts.get("inherits_unknown")))
+    try:
+        splits = {name: _split_in(tensors, name, len(space)) for name in SPLITS}
+        inherited = _ids_in(tensors, "inherited") if "inherited.ids" in tensors else NO_ROWS
+    except (KeyError, ValueError) as error:
+        raise checkpoint.broken(folder / ROWS) from error
+    return Rows(space, splits, facts["has_features"], inherited, facts.get("inherits_unknown", False))
 
 
-def _ids_in(tensors: Mapping[str, torch.Tensor], name: str) -> RowIds | None:
-    ids, contents = (tensors.get(f"{name}.{key}") for key in ("ids", "contents"))
-    if ids is None:
-        return None
-    return RowIds(ids.numpy(), np.zeros(len(ids), np.int64) if contents is None else contents.numpy())
+def _split_in(tensors: Mapping[str, torch.Tensor], name: str, n_labels: int) -> SplitRows:
+    ids = _ids_in(tensors, name)
+    packed = (len(ids), -(-n_labels // 8))
+
+    def unpacked(key: str) -> NDArray[np.int8]:
+        bits = _shaped(tensors[f"{name}.{key}"], packed, torch.uint8)
+        return np.unpackbits(bits, axis=1, count=n_labels).view(np.int8)
+
+    labels = unpacked("present")
+    if f"{name}.known" in tensors:
+        labels[unpacked("known") == 0] = UNKNOWN
+    return SplitRows(ids, labels)
 
 
-def _unpacked(bits: torch.Tensor, n_labels: int) -> NDArray[np.int8]:
-    return np.unpackbits(bits.numpy(), axis=1, count=n_labels).view(np.int8)
+def _ids_in(tensors: Mapping[str, torch.Tensor], name: str) -> RowIds:
+    ids, contents = tensors[f"{name}.ids"], tensors.get(f"{name}.contents")
+    shape = (len(ids),)
+    known = np.zeros(shape, np.int64) if contents is None else _shaped(contents, shape, torch.int64)
+    return RowIds(_shaped(ids, shape, torch.int64), known)
+
+
+def _shaped(tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> NDArray[Any]:
+    """The values of a tensor that must have this shape and dtype; else ValueError."""
+    if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+        raise ValueError(f"{list(tensor.shape)} {tensor.dtype} instead of {list(shape)} {dtype}")
+    return np.asarray(tensor.numpy())

@@ -36,6 +36,9 @@ from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import BEST
 from labeldep_cli.runs.record import LABEL_REDUCTION_BEFORE, result_of
 
+_HEAD = "generator.head"
+"""What the names of a head's tensors begin with."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -144,7 +147,12 @@ class Run:
     def critic(self, device: torch.device) -> Critic:
         """Its critic, loaded; only for a run whose `facts["critic"]` is not None."""
         tensors = self._tensors()
-        critic = critic_of_shape(len(self.space), self.facts["feature_dim"], self.facts["critic"], tensors)
+
+        def build(tensors: checkpoint.Tensors) -> Critic:
+            return critic_of_shape(len(self.space), self.facts["feature_dim"], self.facts["critic"], tensors)
+
+        checkpoint.require_shapes("critic", tensors, build, self.best)
+        critic = build(tensors)
         checkpoint.unpack("critic", tensors, critic, self.best)
         return critic.to(device).eval()
 
@@ -184,7 +192,14 @@ class Run:
         return checkpoint.load(self.best)[0]
 
     def _head(self, tensors: dict[str, Any]) -> Head:
-        head = seeded_head(self.head_kind, self.facts["feature_dim"], len(self.space), self.facts["hidden"], seed=0)
-        head.make_room("generator.head", tensors)
-        checkpoint.unpack("generator.head", tensors, head, self.best)
+        shape = (self.facts["feature_dim"], len(self.space), self.facts["hidden"] or 0)
+
+        def build(tensors: checkpoint.Tensors) -> Head:
+            head = seeded_head(self.head_kind, *shape, seed=0)
+            head.make_room(_HEAD, tensors)
+            return head
+
+        checkpoint.require_shapes(_HEAD, tensors, build, self.best)
+        head = build(tensors)
+        checkpoint.unpack(_HEAD, tensors, head, self.best)
         return head

@@ -16,6 +16,7 @@ from labeldep_cli.files import write_text
 from labeldep_cli.progress import Reporter
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
+from labeldep_cli.runs.schemas import require_last
 from labeldep_cli.training.steps import Step
 
 _PROGRESS = ("step", "history", "best", "stopped")
@@ -77,7 +78,7 @@ def resume(step: Step[Any], folder: Path, reporter: Reporter, world: World) -> S
             for leftover in (BEST, METRICS, RESULT):
                 (folder / leftover).unlink(missing_ok=True)
         return State()
-    tensors, facts = checkpoint.load(folder / LAST, _PROGRESS)
+    tensors, facts = checkpoint.load(folder / LAST, require_last)
     for key, network in step.networks().items():
         checkpoint.unpack(key, tensors, network, folder / LAST)
     for key, optimizer in step.optimizers().items():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
-from typing import cast
+from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 from labeldep_cli.config import Engine, Precision
 from labeldep_cli.files import plain_name
+from labeldep_cli.schemas import conform, parse_json
 
 FORMAT = 2
 """Version of the store's format. Format 1 was one file per split, with the labels in it."""
@@ -60,12 +61,11 @@ class FeatureKind:
 
     @staticmethod
     def from_json(text: str) -> FeatureKind:
-        """Read what `to_json` wrote; ValueError, KeyError or TypeError for anything else."""
-        value = json.loads(text)
-        if not isinstance(value, dict) or value.pop("format") != FORMAT:
+        """Read what `to_json` wrote; ValueError for anything else."""
+        record = conform(parse_json(text), dict[str, Any])
+        if record.get("format") != FORMAT:
             raise ValueError("another format")
-        kind = FeatureKind(**value)
-        for field in fields(kind):
-            if type(getattr(kind, field.name)).__name__ != field.type:
-                raise ValueError(f"{field.name} is not {field.type}")
+        kind = conform(record, FeatureKind)
+        if unknown := record.keys() - asdict(kind).keys() - {"format"}:  # part of its identity
+            raise ValueError(f"{min(unknown)} is not known")
         return kind

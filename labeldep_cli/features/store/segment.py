@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import h5py
 import numpy as np
@@ -18,6 +18,7 @@ from labeldep_cli.errors import CacheError
 from labeldep_cli.features.store.checksums import of_rows, of_views
 from labeldep_cli.features.store.kind import FeatureKind
 from labeldep_cli.features.views import N_VIEWS
+from labeldep_cli.schemas import conform, parse_json
 
 Part = Literal["test", "crops"]
 """The views that a segment contains: view 0 ("test"), or all others ("crops")."""
@@ -99,6 +100,12 @@ class Header:
         return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
+class _HeaderRecord(TypedDict):
+    kind: dict[str, Any]
+    part: Part
+    versions: dict[str, str]
+
+
 def opened(path: Path, command: str) -> Any:  # noqa: ANN401 - h5py is untyped
     """Open a segment for reading, or raise a CacheError that names the command to compute it again."""
     try:
@@ -121,8 +128,8 @@ def reading(path: Path, command: str) -> Iterator[None]:
 def header_of(file: Any, path: Path, kind: FeatureKind, command: str) -> Header:  # noqa: ANN401 - h5py is untyped
     """The header of a segment, or CacheError for another HDF5 file."""
     try:
-        value = json.loads(file["header"][()].decode())
-        header = Header(value["part"], dict(value["versions"]))
+        value = conform(parse_json(file["header"][()]), _HeaderRecord)
+        header = Header(value["part"], value["versions"])
         n, views, *shape = file["features"].shape
         shapes = (file["contents"].shape, file["done"].shape, file["skipped"].shape)
         fits = views == VIEWS[header.part] and len(shape) == 1 + kind.spatial and file["features"].dtype == np.float16
@@ -131,9 +138,8 @@ def header_of(file: Any, path: Path, kind: FeatureKind, command: str) -> Header:
     except (KeyError, ValueError, TypeError, AttributeError, OSError, RuntimeError) as error:
         raise CacheError(f"{path} is an HDF5 file, but no segment of features", f"Run: {command}") from error
     if value["kind"] != json.loads(kind.to_json()):
-        raise CacheError(
-            f"{path} holds features of {value['kind'].get('backbone')}, not of this store", f"Run: {command}"
-        )
+        other = value["kind"].get("backbone")
+        raise CacheError(f"{path} holds features of {other}, not of this store", f"Run: {command}")
     return header
 
 

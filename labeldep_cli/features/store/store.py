@@ -17,6 +17,7 @@ from labeldep_cli.errors import CacheError
 from labeldep_cli.features.store.kind import FeatureKind
 from labeldep_cli.features.store.segment import CONTENT, Part, Segment
 from labeldep_cli.files import make_folder, storing, write_text
+from labeldep_cli.schemas import conform, parse_json
 
 KIND = "kind.json"
 """The file with the kind of the store."""
@@ -65,7 +66,7 @@ class FeatureStore:
         """The stores in a folder, sorted by name; other folders are ignored."""
         stores = []
         for path in sorted(folder.glob(f"*/{KIND}")):
-            with suppress(OSError, ValueError, KeyError, TypeError):
+            with suppress(OSError, ValueError):
                 stores.append(FeatureStore(path.parent, FeatureKind.from_json(path.read_text(encoding="utf-8"))))
         return stores
 
@@ -92,9 +93,7 @@ class FeatureStore:
     def weights_specs(self) -> list[str]:
         """The recorded places of the weights, the latest first; empty if none is recorded."""
         with suppress(OSError, ValueError):
-            specs = json.loads((self.folder / WEIGHTS).read_text(encoding="utf-8"))
-            if isinstance(specs, list):
-                return [spec for spec in specs if isinstance(spec, str)]
+            return conform(parse_json((self.folder / WEIGHTS).read_text(encoding="utf-8")), list[str])
         return []
 
     def segments(self, part: Part) -> tuple[Segment, ...]:

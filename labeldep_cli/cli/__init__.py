@@ -47,6 +47,7 @@ from labeldep_cli.cli.commands import command
 from labeldep_cli.cli.memory import out_of_gpu_memory
 from labeldep_cli.cli.project_command import ProjectCommand
 from labeldep_cli.cli.show import print_error, print_note
+from labeldep_cli.compute import interruption
 from labeldep_cli.errors import LabeldepError
 
 _RESUMABLE = ("extract", "pretrain", "adversarial", "demo", "reproduce", "audit", "tune")
@@ -77,6 +78,8 @@ class _Commands(TyperGroup):
             with termination.as_interruption():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
+            # Python notes where code in a string was interrupted, and would end by SIGINT whatever the exit code is.
+            exec("")
             kept = ": the work so far is kept, the same command (without --fresh) continues from there"
             with suppress(KeyboardInterrupt, OSError):  # one more; the terminal is closed
                 print_note(f"interrupted{kept if ctx.invoked_subcommand in _RESUMABLE else ''}")
@@ -131,6 +134,7 @@ def labeldep(
 
     Try it: labeldep demo
     """
+    interruption.interrupt_if_kept()
     torchrun.require_shared(ctx.invoked_subcommand)
 
 
@@ -159,6 +163,7 @@ app.command("reproduce", cls=ProjectCommand)(command(reproduce.reproduce))
 
 def main() -> None:
     """Entry point of `labeldep`."""
+    torchrun.end_with_agent()
     try:
         app(prog_name="labeldep")
     except KeyboardInterrupt:  # before a command begins, or after its end

@@ -15,43 +15,41 @@ from labeldep_cli.compute import interruption
 
 @contextmanager
 def as_interruption() -> Iterator[None]:
-    """Handle the first of these signals in this process as Ctrl-C; the second one kills the process, as is the default.
+    """Handle these signals in this process as an interruption; a second SIGTERM or SIGHUP kills it, as is the default.
 
-    Nothing changes under torchrun: a process that waits for the others runs no Python code, and torchrun's agent, which
-    sends the signal, expects it to end at once. A signal that has a handler already, or is ignored (`nohup`), stays so.
+    Under torchrun each ends the process as is the default: a process that waits for the others runs no Python code, and
+    torchrun's agent, which sends the signal, expects it to end at once. A signal that has a handler already, or is
+    ignored (`nohup`), stays so.
     """
     in_main = threading.current_thread() is threading.main_thread()
-    handled = [number for number in _signals() if signal.getsignal(number) is signal.SIG_DFL]
-    if torchrun.started() or not in_main or not handled:
-        yield
-        return
+    handled = interruption.with_default() if in_main else []
     main_pid = os.getpid()
 
     def restore() -> None:
         for one in handled:
-            signal.signal(one, signal.SIG_DFL)
+            signal.signal(one, interruption.default_of(one))
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        restore()
-        if os.getpid() != main_pid:  # a forked worker inherits this handler; it must end as without it
-            os.kill(os.getpid(), number)
+        if os.getpid() != main_pid:  # a forked worker inherits this handler
+            if number != signal.SIGINT:  # Ctrl-C is for its parent; of others it must end as without it
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
             return
+        if number != signal.SIGINT:
+            for one in handled:
+                if one != signal.SIGINT:
+                    signal.signal(one, signal.SIG_DFL)
         # A signal to the process group ends the decoding workers too. Their exits are no errors now.
         if hasattr(signal, "SIGCHLD"):
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        interruption.interrupt()
+        interruption.interrupt(frame)
 
     for one in handled:
-        signal.signal(one, interrupt)
+        signal.signal(one, interruption.default_of(one) if torchrun.started() else interrupt)
     try:
         yield
     finally:
         restore()
-
-
-def _signals() -> list[signal.Signals]:
-    """Those that end a command; Windows has no SIGHUP."""
-    return [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def end_at_once() -> None:

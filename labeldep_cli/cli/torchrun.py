@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from labeldep_cli.cli.codes import ExitCode
+from labeldep_cli.compute import interruption
 from labeldep_cli.errors import LabeldepError
 
 COMMANDS = ("extract", "pretrain", "adversarial")
@@ -18,6 +20,15 @@ COMMANDS = ("extract", "pretrain", "adversarial")
 def started() -> bool:
     """Whether this process was started by torchrun or a launcher that sets the same variables."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def end_with_agent() -> None:
+    """End this process soon after torchrun itself, even if that was killed; other launchers are left alone.
+
+    The processes would go on by themselves, and write what the same command, run again, writes too.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        interruption.end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def rank() -> int:

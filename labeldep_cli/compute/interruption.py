@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
@@ -54,14 +55,109 @@ _deferral: Deferral | None = None
 """The current deferral of the main thread; only this thread runs signal handlers."""
 
 
-def interrupt() -> None:
+_early: list[int] = []
+"""The signals that came before a command began."""
+
+_AGAIN = 0.02
+"""Seconds after which an interruption that came amid an import is tried again."""
+
+_PARENT_GONE = 0.25
+"""Seconds between two looks of a worker at its parent."""
+
+
+def ending() -> list[signal.Signals]:
+    """The signals that end a command: of Ctrl-C, a scheduler, and a closed terminal; Windows has no SIGHUP."""
+    return [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def default_of(number: int) -> Callable[[int, FrameType | None], object] | signal.Handlers:
+    """What Python does at a signal that nobody handles."""
+    return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+
+
+def with_default() -> list[signal.Signals]:
+    """Those signals of `ending` that this process leaves to Python, and neither handles nor ignores."""
+    return [number for number in ending() if signal.getsignal(number) in (default_of(number), _keep)]
+
+
+@contextmanager
+def kept_for_later() -> Iterator[None]:
+    """Keep the first signal that would end the process until a command begins; the second ends it at once.
+
+    Until then nothing was begun that could be kept, and nothing could say so.
+    """
+    kept = with_default()
+    for number in kept:
+        signal.signal(number, _keep)
+    try:
+        yield
+    finally:
+        for number in kept:
+            if signal.getsignal(number) is _keep:
+                signal.signal(number, default_of(number))
+
+
+def _keep(number: int, frame: FrameType | None) -> None:
+    _early.append(number)
+    for each in ending():
+        if signal.getsignal(each) is _keep:
+            signal.signal(each, signal.SIG_DFL)
+
+
+def interrupt_if_kept() -> None:
+    """Interrupt the work of this process if a signal came before.
+
+    Raises:
+        KeyboardInterrupt: one did.
+    """
+    if _early:
+        _early.clear()
+        raise KeyboardInterrupt
+
+
+def interrupt(frame: FrameType | None = None) -> None:
     """Interrupt the work of this process. Signal handlers call this.
+
+    Amid an import the work goes on until the import is done: libraries may swallow an exception there, or leave Python
+    with half of a module. A second interruption does not wait.
+
+    Args:
+        frame: where the process is.
 
     Raises:
         KeyboardInterrupt: unless a `deferred` block accepts the interruption, and ends itself soon.
     """
-    if _deferral is None or not _deferral.accept():
-        raise KeyboardInterrupt
+    if _deferral is not None and _deferral.accept():
+        return
+    if _importing(frame) and hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:
+        signal.signal(signal.SIGALRM, _try_again)
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+        return
+    _stop_trying()
+    raise KeyboardInterrupt
+
+
+def _try_again(number: int, frame: FrameType | None) -> None:
+    if _importing(frame):
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+        return
+    _stop_trying()
+    interrupt()
+
+
+def _stop_trying() -> None:
+    if hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is _try_again:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a frame, or one of those that led to it, imports a module."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
@@ -84,7 +180,7 @@ def deferred(announce: Callable[[], None], enabled: bool = True) -> Iterator[Def
 
     def handle(number: int, frame: FrameType | None) -> None:
         if os.getpid() == pid:  # a forked worker inherits this handler; its parent decides when it ends
-            interrupt()
+            interrupt(frame)
 
     is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     _deferral = deferral
@@ -102,8 +198,8 @@ def leave_to_parent(worker: int) -> None:
     """Let a worker process survive signals to its whole process group, because its parent may still need its results.
 
     Ctrl-C, SIGHUP and the first SIGTERM are ignored. The second SIGTERM, which comes from a parent that does not wait,
-    ends the worker. A worker without a parent ends by itself. A parent that ends may close its connections while a
-    thread of the worker still sends tensors: that is no error to report.
+    ends the worker, and so does the end of its parent, however that ends. A parent that ends may close its connections
+    while a thread of the worker still sends tensors: that is no error to report.
 
     Args:
         worker: number of the worker, as a DataLoader passes it.
@@ -125,3 +221,28 @@ def leave_to_parent(worker: int) -> None:
             signal.signal(getattr(signal, ignored), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, terminate)
     sys.excepthook = report
+    end_with_parent()
+
+
+def end_with_parent(end: Callable[[], None] = lambda: os._exit(1)) -> None:
+    """End this process soon after its parent, even if that was killed: nobody waits for its results any more.
+
+    A pool's worker that waits for work would otherwise wait for ever, since the other workers hold the same pipe open.
+
+    Args:
+        end: ends this process.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_GONE)
+        end()
+
+    threading.Thread(target=watch, name="watches the parent", daemon=True).start()
+
+
+def work_for_parent() -> None:
+    """Set up a worker of a pool: Ctrl-C is for its parent to handle, and it ends with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()

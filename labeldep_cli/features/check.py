@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import signal
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from labeldep_cli.compute.interruption import work_for_parent
 from labeldep_cli.compute.shared_memory import usable_processes
 from labeldep_cli.datasets.image_file import ImageFile, size_of
 from labeldep_cli.datasets.split import Split
@@ -119,7 +119,7 @@ def _reading(
     if workers == 0:
         yield map(read_group, groups)
         return
-    pool = ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    pool = ProcessPoolExecutor(workers, initializer=work_for_parent)
     try:
         yield pool.map(read_group, groups)
     except BrokenProcessPool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from labeldep_cli.compute.interruption import work_for_parent
 from labeldep_cli.compute.shared_memory import usable_processes
 from labeldep_cli.config import Machine
 from labeldep_cli.datasets.draw import Draw
@@ -87,8 +88,7 @@ def _draw_all(folder: Path, reporter: Reporter) -> None:
     groups = [range(a, min(a + _GROUP, total)) for a in range(0, total, _GROUP)]
     labels: list[NDArray[np.int8]] = []
     workers = usable_processes(min(Machine().n_workers, len(groups)), reporter.note)
-    # Spawned, not forked: the parent may have threads of torch by now.
-    processes = ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else nullcontext()
+    processes = _pool(workers) if workers else nullcontext()
     with processes as pool, reporter.bar("drawing scenes", total, "images") as bar:
         each = map if pool is None else pool.map
         for group_labels in each(_draw_group, groups, [temporary] * len(groups)):
@@ -99,6 +99,11 @@ def _draw_all(folder: Path, reporter: Reporter) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     temporary.rename(folder)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    """Processes that are spawned, not forked: the parent may have threads of torch by now."""
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=work_for_parent)
 
 
 def _draw_group(rows: range, folder: Path) -> NDArray[np.int8]:

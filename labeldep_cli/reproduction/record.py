@@ -1,8 +1,10 @@
-"""reproduce.json: the settings used in a folder. The same command continues there; other settings are refused."""
+"""reproduce.json: the settings used in a folder. The same command continues there; other settings are refused.
+
+It has no times: the same command, killed or not, writes the same bytes. Each run records its own.
+"""
 
 from __future__ import annotations
 
-import datetime
 import json
 from pathlib import Path
 from typing import Any, TypedDict
@@ -25,7 +27,6 @@ class _Record(TypedDict):
     settings: dict[str, Any]
     rows: dict[str, Any]
     versions: dict[str, Any]
-    started: str
 
 
 def claim(out: Path, config: ReproduceConfig, project: Project) -> None:
@@ -50,9 +51,8 @@ def claim(out: Path, config: ReproduceConfig, project: Project) -> None:
             f"{out} was begun with other settings: {'; '.join(differences)}",
             "Take those settings, name another folder (--out FOLDER), or remove this one.",
         )
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     rows = {name: getattr(config, name) for name in _ROWS}
-    record = {"settings": settings, "rows": rows, "versions": versions(), "started": recorded.get("started", now)}
+    record = {"settings": settings, "rows": rows, "versions": versions()}
     if json.loads(json.dumps(record)) != recorded:
         write_json(path, record)
 
@@ -74,8 +74,7 @@ def _read(path: Path) -> dict[str, Any]:
     """
     try:
         record = parse_json(path.read_text(encoding="utf-8"))
-        conform(record, _Record)
-        return dict(record)
+        return dict(conform(record, _Record))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

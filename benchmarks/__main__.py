@@ -26,6 +26,7 @@ from benchmarks import (
     step,
 )
 from benchmarks.fuzz import command as fuzz_command
+from benchmarks.kills import command as kills_command
 from benchmarks.planted import in_training
 from labeldep_cli.cli.show import print_error
 from labeldep_cli.errors import LabeldepError
@@ -53,6 +54,7 @@ app.command("splits")(splits.command)
 app.command("import")(importing.command)
 app.command("pixels")(pixels.command)
 app.command("fuzz")(fuzz_command.command)
+app.command("kills")(kills_command.command)
 
 
 def main() -> int:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from benchmarks.fuzz import mutants
-from benchmarks.fuzz.command import _CRASHED, OUTCOMES, Ended, _in_child, outcome_of
+from benchmarks.fuzz.command import OUTCOMES, outcome_of
+from benchmarks.processes import CRASHED, Ended, in_child
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the fuzzer forks")
 UNHARMED = Ended(0, b"{}\n", b"a note\n")
@@ -26,7 +27,7 @@ UNHARMED = Ended(0, b"{}\n", b"a note\n")
         (Ended(0, b"[]\n", b"a note\nleft out: x\n"), False, "clean"),
         (Ended(0, b"[]\n", b"a note\n"), False, "wrong"),
         (Ended(0, b"[]\n", b"a note\n"), True, "right"),
-        (Ended(_CRASHED, b"", b"Traceback\nfiles.py:1 KeyError\n"), False, "traceback"),
+        (Ended(CRASHED, b"", b"Traceback\nfiles.py:1 KeyError\n"), False, "traceback"),
         (Ended(-9, b"", b""), False, "killed"),
         (Ended(None, b"", b""), False, "hang"),
     ],
@@ -45,9 +46,9 @@ def test_a_process_of_its_own(tmp_path: Path) -> None:
         print(Path.cwd().name)
         raise SystemExit(3)
 
-    assert _in_child(crash, tmp_path, 20).code == _CRASHED
-    assert _in_child(speak, tmp_path, 20)[:2] == (3, tmp_path.name.encode() + b"\n")
-    assert _in_child(lambda: __import__("time").sleep(60), tmp_path, 0.2).code is None
+    assert in_child(crash, tmp_path, 20).code == CRASHED
+    assert in_child(speak, tmp_path, 20)[:2] == (3, tmp_path.name.encode() + b"\n")
+    assert in_child(lambda: __import__("time").sleep(60), tmp_path, 0.2).code is None
 
 
 @pytest.mark.parametrize(

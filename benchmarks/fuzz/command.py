@@ -10,41 +10,25 @@ Each mutant is read by a command in a process of its own, which has a bound on i
 
 from __future__ import annotations
 
-import importlib
-import os
-import pkgutil
 import shutil
 import signal
-import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 
-import labeldep_cli
 from benchmarks.fuzz.formats import FORMATS, Format, command_of, make
+from benchmarks.processes import CRASHED, Ended, import_all, in_child, run_command
 from benchmarks.show import Table, show
 
 LIMIT = 20.0
 """Seconds after which a command counts as hanging."""
 
 OUTCOMES = ("clean", "right", "wrong", "traceback", "hang", "killed")
-_CRASHED = 99
-
-
-class Ended(NamedTuple):
-    """How a command ended: its exit code, None if it was stopped; and what it printed."""
-
-    code: int | None
-    out: bytes
-    err: bytes
 
 
 def command(
@@ -78,24 +62,17 @@ def run(forms: list[Format], mutants: int, seconds: float, seed: int, keep: Path
     Returns:
         `files`, by name: `counts` by outcome, and `bad`: how often each traceback's last line, hang or wrong output.
     """
-    _import_all()
+    import_all()
     with tempfile.TemporaryDirectory() as place:
         sound = Path(place, "sound")
         work = Path(place, "work")
         work.mkdir()
-        made = _in_child(lambda: make(work), work, 600)  # torch must not compute in this process, which is forked
+        made = in_child(lambda: make(work), work, 600)  # torch must not compute in this process, which is forked
         if made.code:
             raise RuntimeError(f"the unharmed files cannot be made: {made.err.decode()}")
         shutil.copytree(work, sound)
         files = {form.name: _of_format(form, mutants, seconds, seed, sound, work, keep) for form in forms}
     return {"benchmark": "fuzz", "seed": seed, "files": files}
-
-
-def _import_all() -> None:
-    """Import what commands import when they run, so that each fork has it."""
-    for module in pkgutil.walk_packages(labeldep_cli.__path__, "labeldep_cli."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
 
 
 def _of_format(
@@ -137,7 +114,7 @@ def outcome_of(ended: Ended, unharmed: Ended, shows: bool) -> tuple[str, str]:
         return "hang", f"more than {LIMIT:.0f} s"
     if ended.code < 0:
         return "killed", signal.Signals(-ended.code).name
-    if ended.code == _CRASHED:
+    if ended.code == CRASHED:
         return "traceback", ended.err.decode(errors="replace").strip().splitlines()[-1]
     if ended.code not in (0, 3):
         return "clean", ""
@@ -148,54 +125,4 @@ def outcome_of(ended: Ended, unharmed: Ended, shows: bool) -> tuple[str, str]:
 
 def _ended(words: list[str], folder: Path) -> Ended:
     """Run a command line in the folder, in a process of its own."""
-
-    def labeldep() -> None:
-        from labeldep_cli.cli import app
-
-        app(words)
-
-    return _in_child(labeldep, folder, LIMIT)
-
-
-def _in_child(task: Callable[[], None], folder: Path, limit: float) -> Ended:
-    """Run a task in a fork, which has imported all already, and wait for it at most `limit` seconds."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        child = os.fork()
-        if not child:
-            _be_child(task, folder, out.fileno(), err.fileno())
-        deadline = time.monotonic() + limit
-        status = None
-        while status is None and time.monotonic() < deadline:
-            done, found = os.waitpid(child, os.WNOHANG)
-            status = found if done else None
-            time.sleep(0.005)
-        if status is None:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-        texts = []
-        for stream in (out, err):
-            stream.seek(0)
-            texts.append(stream.read())
-        return Ended(None if status is None else os.waitstatus_to_exitcode(status), *texts)
-
-
-def _be_child(task: Callable[[], None], folder: Path, out: int, err: int) -> None:
-    code = 0
-    os.dup2(out, 1)
-    os.dup2(err, 2)
-    sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
-    torch.set_num_threads(1)
-    try:
-        os.chdir(folder)
-        task()
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except BaseException as error:
-        traceback.print_exc()
-        last = [frame for frame in traceback.extract_tb(error.__traceback__) if "labeldep_cli" in frame.filename][-1:]
-        where = "".join(f"{frame.filename.rpartition('labeldep_cli/')[2]}:{frame.lineno}" for frame in last)
-        sys.stderr.write(f"{where} {type(error).__name__}\n")
-        code = _CRASHED
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    return in_child(lambda: run_command(words), folder, LIMIT)

@@ -1,0 +1,1 @@
+"""Commands that are killed at seeded moments: what the same command, run again, makes of what they left."""

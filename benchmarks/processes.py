@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pkgutil
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import torch
+import typer.main
 
 import labeldep_cli
+from labeldep_cli.cli import app
 from labeldep_cli.compute import interruption
 
 CRASHED = 99
@@ -25,18 +28,30 @@ CRASHED = 99
 
 
 class Ended(NamedTuple):
-    """How a command ended: its exit code, None if it was stopped; and what it printed."""
+    """How a command ended.
+
+    Attributes:
+        code: its exit code; None if it was stopped.
+        out, err: what it printed.
+        memory: the most bytes that it held; those of the process that it is a fork of count too.
+    """
 
     code: int | None
     out: bytes
     err: bytes
+    memory: int = 0
 
 
 def import_all() -> None:
-    """Import what commands import when they run, so that each fork has it."""
+    """Import and build what commands need when they run, so that each fork has it."""
     for module in pkgutil.walk_packages(labeldep_cli.__path__, "labeldep_cli."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    built = typer.main.get_command(app)
+    typer.main.get_command = lambda typer_instance: (
+        built
+    )  # its 400 flags take longer to build than most commands to run
+    gc.freeze()  # a fork does not copy what it never collects
 
 
 class Child:
@@ -51,6 +66,7 @@ class Child:
     def __init__(self, task: Callable[[], None], folder: Path, apart: bool = False) -> None:
         self._streams: list[IO[bytes]] = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 - closed by `wait`
         self._status: int | None = None
+        self._memory = 0
         self.pid = os.fork()
         if not self.pid:
             if apart:
@@ -63,8 +79,9 @@ class Child:
     def ended(self) -> bool:
         """Whether it has ended."""
         if self._status is None:
-            done, found = os.waitpid(self.pid, os.WNOHANG)
-            self._status = found if done else None
+            done, found, usage = os.wait4(self.pid, os.WNOHANG)
+            if done:
+                self._status, self._memory = found, 1024 * usage.ru_maxrss
         return self._status is not None
 
     def told(self) -> bytes:
@@ -85,13 +102,14 @@ class Child:
             code = os.waitstatus_to_exitcode(self._status or 0)
         else:
             os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+            self._memory = 1024 * os.wait4(self.pid, 0)[2].ru_maxrss
         texts = []
         for stream in self._streams:
             stream.seek(0)
             texts.append(stream.read())
             stream.close()
-        return Ended(code if in_time else None, *texts)
+        out, err = texts
+        return Ended(code if in_time else None, out, err, self._memory)
 
 
 def in_child(task: Callable[[], None], folder: Path, limit: float) -> Ended:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.fuzz import formats
+from benchmarks.fuzz import workshop
 from benchmarks.kills import download
 from benchmarks.processes import run_command
 
@@ -45,7 +45,7 @@ def under_torchrun(words: list[str]) -> None:
     os.execv(sys.executable, [sys.executable, *TORCHRUN, *words])
 
 
-_ROWS = f"--dataset {formats.FEATURES}"
+_ROWS = f"--dataset {workshop.FEATURES}"
 _PHOTOS = "--dataset photos/labels.csv"
 
 _CASES = (
@@ -60,7 +60,7 @@ _CASES = (
     Case("data", "data photos/labels.csv --workers 2 --json"),
     Case("data --download", "data coco --download --data-dir coco-data --workers 0 --json", download.run_command),
     Case("import", "import photos --out imported.csv --draw-splits --fresh --json"),
-    Case("audit DATASET", f"audit {formats.FEATURES} --steps 6 --folds 2 --repeats 1 --out audit --json"),
+    Case("audit DATASET", f"audit {workshop.FEATURES} --steps 6 --folds 2 --repeats 1 --out audit --json"),
     Case("audit RUN", "audit photos --out audit --json"),
     Case("compare", "compare base critic --json"),
     Case("report", "report base critic --out report.html --json"),
@@ -90,7 +90,7 @@ CASES = {case.name: case for case in _CASES}
 
 def make(folder: Path) -> None:
     """Make the workshop: that of `fuzz`, and photos enough for two processes."""
-    formats.make(folder)
+    workshop.make(folder)
     (folder / "many").mkdir()
     draws = np.random.default_rng(1)
     lines = ["path,split,cat,dog"]

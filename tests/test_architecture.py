@@ -10,7 +10,7 @@ import labeldep_cli
 PACKAGE = Path(labeldep_cli.__file__).parent
 
 FLOORS = (
-    ("errors", "files", "progress", "schemas"),
+    ("errors", "files", "progress", "schemas", "text"),
     ("config",),
     ("compute",),
     ("datasets",),

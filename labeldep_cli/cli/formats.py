@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
 import typer
 
 from labeldep_cli.cli.preannotations import Preannotations
-from labeldep_cli.cli.show import json_line, visible
+from labeldep_cli.cli.show import json_line
+from labeldep_cli.datasets.cell_text import csv_line, list_cell, path_cell
+from labeldep_cli.text import visible
 
 if TYPE_CHECKING:
     from labeldep_cli.datasets.split import Skipped
@@ -58,7 +59,7 @@ class _Lines:
     def add(self, prediction: Prediction) -> None:
         labels = ", ".join(f"{label} {p:.2f}" for label, p in prediction.labels)
         line = f"{prediction.path}: {labels or '(no label)'}; set {prediction.confidence:.2f}"
-        typer.echo(visible(line), file=self.stream)
+        typer.echo(visible(line, file_bytes=True), file=self.stream)
 
     def skip(self, skipped: Skipped) -> None:
         pass
@@ -87,26 +88,29 @@ class _JsonLines:
 
 
 class _Csv:
-    """One row per image, also for skipped ones. Labels are in one cell, joined by `;`, probabilities in another."""
+    """One row per image, also for skipped ones. Labels are in one cell, joined by `;`, probabilities in another.
+
+    Labels that `;` cannot join, or that a spreadsheet would compute, are a JSON list: see `cell_text`.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        self.rows = csv.writer(stream, lineterminator="\n")
         self._write("path", "labels", "probabilities", "skipped", "confidence")
 
     def add(self, prediction: Prediction) -> None:
-        labels = ";".join(label for label, _ in prediction.labels)
+        labels = list_cell([label for label, _ in prediction.labels])
         p = ";".join(repr(p) for _, p in prediction.labels)
-        self._write(prediction.path, labels, p, "", repr(prediction.confidence))
+        self._write(path_cell(prediction.path), labels, p, "", repr(prediction.confidence))
 
     def skip(self, skipped: Skipped) -> None:
-        self._write(skipped.path, "", "", skipped.reason, "")
+        self._write(path_cell(skipped.path), "", "", skipped.reason, "")
 
     def end(self) -> None:
         pass
 
     def _write(self, *cells: str) -> None:
-        self.rows.writerow(cells)
+        line = csv_line(cells)
+        self.stream.write(visible(line, lines=True, file_bytes=True) if self.stream.isatty() else line)
         self.stream.flush()  # the reader of a pipe waits for it
 
 
@@ -128,7 +132,7 @@ class _Table:
 
         words = [part for label, p in prediction.labels for part in ((visible(label), "bold"), f" {p:.2f}   ")]
         labels = Text.assemble(*words) if words else Text("(no label)")
-        self.table.add_row(Text(visible(prediction.path)), labels, f"{prediction.confidence:.2f}")
+        self.table.add_row(Text(visible(prediction.path, file_bytes=True)), labels, f"{prediction.confidence:.2f}")
 
     def skip(self, skipped: Skipped) -> None:
         pass

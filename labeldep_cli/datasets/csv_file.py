@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeldep_cli.datasets.canonical import ABSENT_LABELS, LABELS_JSON
+from labeldep_cli.datasets.cell_text import word_of
 from labeldep_cli.datasets.csv_rows import CsvRows
 from labeldep_cli.datasets.doubts.columns import (
     cells_doubt,
@@ -133,7 +134,8 @@ def _with_columns(rows: CsvRows, labels: NDArray[np.int8], names: Sequence[str])
     groups = None
     if columns.group is not None:
         # An empty cell is a group of its own.
-        groups = [cell.strip() or path for cell, path in zip(rows.cells[columns.group], rows.paths, strict=True)]
+        cells = (word_of(cell.strip()) for cell in rows.cells[columns.group])
+        groups = [cell or path for cell, path in zip(cells, rows.paths, strict=True)]
     folds = None if columns.fold is None else _folds(rows, columns.fold)
     ignored = tuple(columns.name(k) for k in columns.ignored)
     return Rows(rows.paths, labels, names, splits, groups=groups, folds=folds, ignored=ignored)

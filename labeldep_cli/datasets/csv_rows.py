@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from labeldep_cli.datasets.cell_text import path_of
 from labeldep_cli.datasets.csv_columns import Columns, columns_of
 from labeldep_cli.datasets.doubts.columns import KEPT_VALUES
 from labeldep_cli.datasets.doubts.doubt import TO_IMPORT, Answer, Doubt
@@ -67,7 +68,7 @@ class CsvRows:
                 if line > before + 1:
                     self._require_closed_quotes(row, before + 1, line)
                 before = line
-                path = row[path_column].strip() if len(row) == width else ""
+                path = path_of(row[path_column].strip()) if len(row) == width else ""
                 if not path:
                     if not any(cell.strip() for cell in row):
                         continue

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from labeldep_cli.datasets.cell_text import csv_line, list_cell, text_cell, text_of
 from labeldep_cli.datasets.decisions import KINDS, Decision, LabelSet
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.files import lock, storing, sync_folder
@@ -99,7 +100,7 @@ class _Contents(NamedTuple):
             DatasetError: it is no file of decisions, or not in UTF-8.
         """
         end = content.rfind(b"\n") + 1
-        if not end and _line(HEADER).encode().startswith(content):
+        if not end and csv_line(HEADER).encode().startswith(content):
             return _Contents("", 0, ",")
         body, tail = (content[:end], content[end:]) if end else (content, b"")
         try:
@@ -149,8 +150,8 @@ def append(file: Path, decisions: Iterable[Decision]) -> int:
             text, size, delimiter = _Contents.of(content, file)
             if size < len(content):
                 stream.truncate(size)
-            start = "" if text.endswith(("\n", "\r")) else "\n" if text else _line(HEADER)
-            lines = "".join([start, *(_line(_fields(decision), delimiter) for decision in added)]).encode()
+            start = "" if text.endswith(("\n", "\r")) else "\n" if text else csv_line(HEADER)
+            lines = "".join([start, *(csv_line(_fields(decision), delimiter) for decision in added)]).encode()
             stream.write(lines)
             stream.flush()
             os.fsync(stream.fileno())
@@ -174,12 +175,6 @@ def _lock_of(file: Path) -> Path:
     return file.with_name(f".{file.name}.lock")
 
 
-def _line(fields: Sequence[str], delimiter: str = ",") -> str:
-    stream = io.StringIO()
-    csv.writer(stream, delimiter=delimiter, lineterminator="\n").writerow(fields)
-    return stream.getvalue()
-
-
 def _is_whole(line: bytes, delimiter: str) -> bool:
     """Whether a line without a line end has all of its cells, as one that an editor wrote."""
     try:
@@ -195,7 +190,7 @@ def _fields(decision: Decision) -> list[str]:
     before, after = decision.before, decision.after
     lists = (before.present, after.present, before.unknown, after.unknown)
     texts = (decision.time, decision.who, decision.table, decision.path)
-    return [*map(_text_cell, texts), *map(_list_cell, lists), decision.content, decision.decision]
+    return [*map(text_cell, texts), *map(list_cell, lists), decision.content, decision.decision]
 
 
 def _decision(fields: Sequence[str]) -> Decision:
@@ -206,7 +201,7 @@ def _decision(fields: Sequence[str]) -> Decision:
     """
     if len(fields) != len(HEADER):
         raise ValueError(f"{len(fields)} fields, not {len(HEADER)}")
-    time, who, table, path = map(_text_of, fields[:4])
+    time, who, table, path = map(text_of, fields[:4])
     before, after, unknown_before, unknown_after = map(_list_of, fields[4:8])
     kind = next((kind for kind in KINDS if kind == fields[9].strip()), None)
     if kind is None:
@@ -215,27 +210,6 @@ def _decision(fields: Sequence[str]) -> Decision:
         raise ValueError("the path is empty")
     before_set, after_set = LabelSet(before, unknown_before), LabelSet(after, unknown_after)
     return Decision(time, who, table, path, kind, before_set, after_set, fields[8])
-
-
-def _text_cell(text: str) -> str:
-    """A text as a cell of one line: as JSON, if it has line ends or begins as JSON does."""
-    return text if text.isprintable() and not text.startswith('"') else json.dumps(text, ensure_ascii=False)
-
-
-def _text_of(cell: str) -> str:
-    """The text of a cell.
-
-    Raises:
-        ValueError: the cell is no JSON, though it begins as JSON does.
-    """
-    return str(json.loads(cell)) if cell.startswith('"') else cell
-
-
-def _list_cell(names: Sequence[str]) -> str:
-    """Names as in a canonical table, `beach;person`; as JSON, if that could not be read back."""
-    text = ";".join(names)
-    is_plain = text.isprintable() and not text.startswith("[") and not any(";" in n or n != n.strip() for n in names)
-    return text if is_plain and all(names) else json.dumps(list(names), ensure_ascii=False)
 
 
 def _list_of(cell: str) -> tuple[str, ...]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from typing import Any
 
+from labeldep_cli.datasets.cell_text import csv_line, list_cell, path_cell, text_cell
 from labeldep_cli.evaluation.suspects import Card, Suspect
 
 COLUMNS = ("path", "split", "label", "written", "suggested", "score", "probability", "critic", "other_labels")
@@ -26,17 +25,24 @@ def by_score(cards: Iterable[Card]) -> list[tuple[Card, Suspect]]:
 
 
 def table(cards: Iterable[Card]) -> str:
-    """The suspects as CSV, the highest score first; the other labels are separated by `;`."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, (*COLUMNS, "priority", "kind", "image"), lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
+    """The suspects as CSV, the highest score first; the other labels are separated by `;`.
+
+    A spreadsheet computes no cell: see `cell_text`.
+    """
+    header = (*COLUMNS, "priority", "kind", "image")
+    lines = [header]
     for card, suspect in by_score(cards):
         numbers = {
             name: _short(getattr(suspect, name)) for name in ("score", "probability", "critic", "priority", "image")
         }
-        others = ";".join(card.others(suspect))
-        writer.writerow({**finding(card, suspect), **numbers, "other_labels": others})
-    return stream.getvalue()
+        names = {
+            "path": path_cell(card.path),
+            "label": text_cell(suspect.label),
+            "other_labels": list_cell(card.others(suspect)),
+        }
+        cells = {**finding(card, suspect), **numbers, **names}
+        lines.append(tuple(cells[name] for name in header))
+    return "".join(map(csv_line, lines))
 
 
 def _short(value: float | None) -> str:

@@ -2,7 +2,8 @@
 const HEADER = "time,who,table,path,before,after,unknown_before,unknown_after,content,decision";
 const decisionFile = (data, decisions) => {
   const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  const textCell = (text) => (/^[\w .:/+-]*$/.test(text) ? text : JSON.stringify(text));
+  // As JSON also where a spreadsheet would compute the cell.
+  const textCell = (text) => (/^(?![+-])[\w .:/+-]*$/.test(text) ? text : JSON.stringify(text));
   const listCell = (numbers) => (numbers.length ? JSON.stringify(numbers.map((k) => data.labels[k])) : "");
   const line = ({ number, kind, before, after, time, who }) => {
     const { path, content = "" } = data.cards[number];

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from labeldep_cli.text import visible
+
 
 class LabeldepError(Exception):
     """An error that the user can mend.
@@ -61,5 +63,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
     matches = get_close_matches(name, names, n=3, cutoff=0.6)
     if matches:
         return f"Did you mean {' or '.join(repr(match) for match in matches)}?"
-    shown = ", ".join(names[:20]) + (f", and {len(names) - 20} more" if len(names) > 20 else "")
+    shown = ", ".join(map(visible, names[:20])) + (f", and {len(names) - 20} more" if len(names) > 20 else "")
     return f"Known: {shown}"

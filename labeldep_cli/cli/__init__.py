@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,6 +50,7 @@ from labeldep_cli.cli.project_command import ProjectCommand
 from labeldep_cli.cli.show import print_error, print_note
 from labeldep_cli.compute import interruption
 from labeldep_cli.errors import LabeldepError
+from labeldep_cli.text import WRITE_ANYWAY, visible
 
 _RESUMABLE = ("extract", "pretrain", "adversarial", "demo", "reproduce", "audit", "tune")
 
@@ -60,7 +62,7 @@ class _Commands(TyperGroup):
         """Run a command line. Errors raised while flags are read are caught too."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="surrogateescape")  # prints the bytes of file names that are not UTF-8
+                stream.reconfigure(errors=WRITE_ANYWAY)  # prints the bytes of file names that are not UTF-8
         try:
             with torchrun.first_process_prints():
                 return super().main(*args, **kwargs)  # type: ignore[arg-type]
@@ -72,10 +74,15 @@ class _Commands(TyperGroup):
                 torchrun.leave()
             raise
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as in click
+        """Read the flags before the command."""
+        with _shown_as_they_are():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> object:  # noqa: ANN401 - click's context, which typer may bring with it
         """Run one command."""
         try:
-            with termination.as_interruption():
+            with termination.as_interruption(), _shown_as_they_are():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             # Python notes where code in a string was interrupted, and would end by SIGINT whatever the exit code is.
@@ -89,6 +96,18 @@ class _Commands(TyperGroup):
             if explained is None:
                 raise
             raise explained from error
+
+
+@contextmanager
+def _shown_as_they_are() -> Iterator[None]:
+    """Escape what a user typed in the message of a wrong flag or argument, which click shows in a box."""
+    try:
+        yield
+    except Exception as error:
+        message = getattr(error, "message", None)
+        if hasattr(error, "format_message") and isinstance(message, str):
+            error.message = visible(message)  # type: ignore[attr-defined]
+        raise
 
 
 app = typer.Typer(

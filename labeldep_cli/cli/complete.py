@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from labeldep_cli.files import expand_home
 from labeldep_cli.ingest.forms import FORMS
 from labeldep_cli.runs.listing import STAGES
 from labeldep_cli.runs.names import NEWEST, KnownRun, known_runs
+
+_BARE = re.compile(r"[\w@:./][\w@%+=:,./-]*")
+"""Words that mean the same in every shell without quotes. Others are not offered: zsh would evaluate them."""
 
 
 def dataset(incomplete: str) -> list[str]:
@@ -57,4 +61,4 @@ def _runs(ctx: typer.Context) -> list[KnownRun]:
 
 
 def _beginning(words: Iterable[str], incomplete: str) -> list[str]:
-    return [word for word in words if word.startswith(incomplete)]
+    return [word for word in words if word.startswith(incomplete) and _BARE.fullmatch(word)]

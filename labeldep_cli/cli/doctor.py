@@ -47,7 +47,10 @@ def doctor(
     _print("runs", [_runs(checkup.runs)])
     _print("disk", _disks(checkup))
     for warning in checkup.warnings:
-        print_line("\n         ".join([f"\nwarning: {warning.what}", *warning.remedy.splitlines()]))
+        print_line("")
+        print_line(f"warning: {warning.what}")
+        for line in warning.remedy.split("\n") if warning.remedy else ():
+            print_line(f"         {line}")
     if not faults:
         print_next(ctx, "data" if file.path else "init")
 

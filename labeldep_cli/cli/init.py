@@ -16,6 +16,7 @@ from labeldep_cli.cli.next_command import print_next
 from labeldep_cli.cli.show import print_error, print_json, print_line, print_note
 from labeldep_cli.config import DEFAULT_WEIGHTS, Source, Workspace, settings_of
 from labeldep_cli.errors import LabeldepError
+from labeldep_cli.text import visible
 
 if TYPE_CHECKING:
     from labeldep_cli.pipelines.init import BackboneOffer, DatasetOffer
@@ -147,7 +148,8 @@ class _Asker:
             )
         while True:
             try:
-                return read(str(typer.prompt(question, default=str(offered), err=True)).strip())
+                asked = f"{question} [{visible(str(offered))}]"
+                return read(str(typer.prompt(asked, default=str(offered), show_default=False, err=True)).strip())
             except LabeldepError as error:
                 print_error(error)
 

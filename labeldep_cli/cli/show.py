@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -16,14 +14,15 @@ from labeldep_cli.cli import torchrun
 from labeldep_cli.cli.lines import Lines
 from labeldep_cli.errors import LabeldepError
 from labeldep_cli.progress import Bar, SilentObserver, TrainingObserver, TrainingProgress
+from labeldep_cli.text import json_text, visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from labeldep_cli.datasets.split import Skipped
 
-_TURNING = {"\u061c", "\u200e", "\u200f", *map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
-"""Characters that change the direction of what follows."""
+_COLUMNS = 240
+"""Columns that fit every table. A narrow terminal wraps its lines, but no number is shortened."""
 
 LISTED = 10
 """Number of skipped inputs that are named on stderr; `--json` has all."""
@@ -36,24 +35,8 @@ def print_note(text: str) -> None:
 
 
 def print_line(text: str, err: bool = False) -> None:
-    """Print a line with names of labels or files in it on stdout, or on stderr."""
-    typer.echo(visible(text), err=err)
-
-
-def visible(text: str) -> str:
-    """A text with its control characters escaped, so that a name in it cannot colour, move or reverse what is shown.
-
-    Line ends stay.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        character.encode("unicode_escape").decode("ascii") if _is_hidden(character) else character for character in text
-    )
-
-
-def _is_hidden(character: str) -> bool:
-    return character != "\n" and (unicodedata.category(character) == "Cc" or character in _TURNING)
+    """Print a line with names of labels or files in it on stdout, or on stderr; it stays one line."""
+    typer.echo(visible(text, file_bytes=True), err=err)
 
 
 class Terminal:
@@ -90,7 +73,7 @@ class Terminal:
         )
         # Results are printed on stdout while the bar is shown. They must not be redirected to the bar's stderr.
         with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
-            yield _TerminalBar(progress, progress.add_task(what, total=total, rate=""), unit)
+            yield _TerminalBar(progress, progress.add_task(visible(what), total=total, rate=""), unit)
 
     @contextmanager
     def training(self, training: TrainingProgress) -> Iterator[TrainingObserver]:
@@ -134,41 +117,41 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 def json_line(value: Mapping[str, Any] | Sequence[Any]) -> str:
     """A JSON object or list on one line, without a line end."""
-    text = json.dumps(value, ensure_ascii=False)
-    # A file name that is not UTF-8 is read as lone surrogates, which JSON can only escape.
-    return text if _encodable(text) else json.dumps(value)
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return json_text(value)
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], text: int = 1) -> None:
-    """Print a table on stdout. The first `text` columns are left-aligned, the others right-aligned."""
+    """Print a table on stdout. The first `text` columns are left-aligned, the others right-aligned.
+
+    Of names that are longer than a line, the end is left out.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    def text_of(cell: str) -> Text:
+        return Text(visible(cell, file_bytes=True))  # as Text: "[dim]" in a name is no markup
+
     if title:
         print_line(title)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for k, name in enumerate(header):
-        table.add_column(Text(visible(name)), justify="left" if k < text else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(visible(cell)) for cell in row))  # as Text: "[dim]" in a name is no markup
-    # 240 columns fit every table. A narrow terminal wraps its lines, but no number is shortened.
-    Console(width=240).print(table)
+    grid = [list(map(text_of, row)) for row in (header, *rows)]
+    widths = [max(cell.cell_len for cell in column) for column in zip(*grid, strict=True)]
+    room = max(_COLUMNS - sum(widths[text:]) - 3 * len(widths), text) // max(text, 1)
+    longest = room if sum(widths) + 3 * len(widths) > _COLUMNS else None
+    for k, name in enumerate(grid[0]):
+        justify: Literal["left", "right"] = "left" if k < text else "right"
+        table.add_column(name, justify=justify, no_wrap=True, max_width=longest if k < text else None)
+    for row_of_texts in grid[1:]:
+        table.add_row(*row_of_texts)
+    Console(width=_COLUMNS).print(table)
 
 
 def print_error(error: LabeldepError) -> None:
     """Print an error on stderr, with the number of the process under torchrun, and below it the remedy."""
     print_line(f"error{f' in process {torchrun.rank()}' if torchrun.rank() else ''}: {error.what}", err=True)
-    for line in error.remedy.splitlines():
+    for line in error.remedy.split("\n") if error.remedy else ():
         print_line(f"       {line}", err=True)
 
 

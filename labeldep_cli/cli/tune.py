@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -81,4 +82,4 @@ def _show(tuned: Tuned) -> None:
 def _next(tuned: Tuned) -> str:
     from labeldep_cli.experiments.tuning import flags_of_decision
 
-    return f"labeldep eval {tuned.best.folder} {flags_of_decision(tuned.best.decision)}"
+    return f"labeldep eval {shlex.quote(str(tuned.best.folder))} {flags_of_decision(tuned.best.decision)}"

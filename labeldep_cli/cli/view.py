@@ -13,6 +13,7 @@ from rich.text import Text
 from labeldep_cli.cli.lines import SCORES, Clock, losses_of
 from labeldep_cli.progress import TrainingProgress
 from labeldep_cli.reports.quantities import name_of
+from labeldep_cli.text import visible
 
 _TREND = 30  # values in a trend, one column each
 _COLUMNS_WITHOUT_TREND = 48
@@ -60,7 +61,7 @@ class View:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the progress above and the quantities below, with trends if width and encoding allow them."""
         trend = 0 if options.ascii_only else max(min(options.max_width - _COLUMNS_WITHOUT_TREND, _TREND), 0)
-        yield Text(self._training.name, style="bold", overflow="ellipsis", no_wrap=True)
+        yield Text(visible(self._training.name), style="bold", overflow="ellipsis", no_wrap=True)
         yield self._progress()
         yield self._quantities(trend)
 

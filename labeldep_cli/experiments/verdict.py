@@ -5,6 +5,7 @@ Numbers are points of a score in 0..100, with their sign.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from labeldep_cli.evaluation.bootstrap import METRICS, Interval
@@ -98,9 +99,10 @@ def gain_over_control(run: str, control: str, gains: Sequence[tuple[str, str, fl
         folders: those of the control and of the run, for the command that computes intervals.
     """
     parts = ", ".join(f"{_name(score)} {gain:+.1f}{f' ({rule})' if rule else ''}" for score, rule, gain in gains)
+    command = shlex.join(["labeldep", "compare", *folders])
     return (
         f"{run} compared with its control {control}, which trained on without a critic: {parts}. This gain comes from "
-        f"the critic, if it is more than chance: labeldep compare {' '.join(folders)} computes its intervals."
+        f"the critic, if it is more than chance: {command} computes its intervals."
     )
 
 

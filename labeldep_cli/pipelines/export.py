@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from labeldep_cli.progress import Reporter, SilentReporter
 from labeldep_cli.runs.decisions import confidence_facts, temperature_of
 from labeldep_cli.runs.find import open_and_announce
 from labeldep_cli.runs.run import Run
+from labeldep_cli.text import json_text
 
 TOLERANCE = 1e-4
 """Maximum difference between the file's probabilities and the run's own."""
@@ -114,7 +114,7 @@ def export(
     x, rows = _examples(run, run_workspace.dataset, reporter)
     facts = _facts(run, x)
     program = trace(model, torch.zeros((2, *x.shape[1:]), dtype=torch.from_numpy(x).dtype))
-    content = file_format.write(program, facts["input"]["name"], json.dumps(facts, ensure_ascii=False))
+    content = file_format.write(program, facts["input"]["name"], json_text(facts))
     difference = _difference(generator, file_format, content, x)
     if not difference <= TOLERANCE:  # written like this, NaN is refused too
         raise LabeldepError(

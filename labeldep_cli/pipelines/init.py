@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -16,13 +15,14 @@ from labeldep_cli.datasets import registry
 from labeldep_cli.datasets.formats import FORMATS
 from labeldep_cli.datasets.registry import DATASETS
 from labeldep_cli.datasets.split import Dataset
-from labeldep_cli.errors import BackboneError, DatasetError
+from labeldep_cli.errors import BackboneError, DatasetError, LabeldepError
 from labeldep_cli.experiments.requirements import SMALL_VAL
 from labeldep_cli.files import write_text
 from labeldep_cli.models.backbones import find_backbone
 from labeldep_cli.models.weights import published_file
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.projects.prepared import Frame, find_prepared
+from labeldep_cli.text import is_utf8, json_text
 
 MOST_TABLES = 20
 """Largest number of files that are opened to check whether they are data sets."""
@@ -192,10 +192,21 @@ def write_project(file: Path, settings: Mapping[str, object]) -> None:
         StorageError: the file cannot be written.
     """
     text = "".join(
-        f"{name} = {json.dumps(_relative_to(file.parent, name, value), ensure_ascii=False)}{_comment(name)}\n"
+        f"{name} = {_toml(_relative_to(file.parent, name, value))}{_comment(name)}\n"
         for name, value in settings.items()
     )
     write_text(file, _HEAD + text + _TAIL)
+
+
+def _toml(value: object) -> str:
+    """A value as TOML: as JSON, but TOML has no way to write a path that is not UTF-8.
+
+    Raises:
+        LabeldepError: it is such a path.
+    """
+    if not is_utf8(str(value)):
+        raise LabeldepError(f"{value} is not UTF-8, and TOML cannot name it", "Rename it, or name it with its flag.")
+    return json_text(value)
 
 
 def _comment(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -190,7 +191,7 @@ def _without_checkpoint(folder: Path) -> CheckpointError:
 
 def _no_run(runs_dir: Path, scope: Scope) -> CheckpointError:
     remedy = (
-        f"Train one: labeldep adversarial --dataset {scope.dataset or 'DATASET'} "
+        f"Train one: labeldep adversarial --dataset {shlex.quote(scope.dataset or 'DATASET')} "
         "(or see it all at once: labeldep demo).\n"
         "If your runs are elsewhere: --runs-dir FOLDER"
     )

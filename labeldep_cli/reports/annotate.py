@@ -12,7 +12,7 @@ from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.features.images import read_image
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.files import atomic_write
-from labeldep_cli.reports.pictures import Font, font_of
+from labeldep_cli.reports.pictures import Font, drawn, font_of
 
 LONGEST = 1024
 """Maximum length of a copy's longer side, in pixels. A smaller image keeps its size."""
@@ -78,21 +78,10 @@ def _layout(labels: Sequence[tuple[str, float]], font: Font, width: int, size: i
     if len(labels) > _MOST_LABELS:
         shown.append((f"and {len(labels) - _MOST_LABELS} more", 0.0))
     for k, (name, p) in enumerate(shown):
-        text = _shortened(
-            " ".join(name.split()), f" {p:.2f}" if k < min(len(labels), _MOST_LABELS) else "", font, width - 4 * margin
-        )
+        text = drawn(name, font, width - 4 * margin, f" {p:.2f}" if k < min(len(labels), _MOST_LABELS) else "")
         length = round(font.getlength(text)) + 2 * margin
         if left > margin and left + length > width - margin:
             left, top = margin, top + 2 * size + margin
         chips.append(_Chip(text, p, left, top, length))
         left += length + margin
     return chips, top + 2 * size + margin
-
-
-def _shortened(name: str, suffix: str, font: Font, max_width: int) -> str:
-    """The name with its suffix; the name is cut off if the text is wider than the maximum (pixels)."""
-    if font.getlength(name + suffix) <= max_width:
-        return name + suffix
-    while name and font.getlength(f"{name}…{suffix}") > max_width:
-        name = name[:-1]
-    return f"{name}…{suffix}"

@@ -13,6 +13,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from labeldep_cli.files import plain_name
+from labeldep_cli.text import visible
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -74,7 +77,7 @@ def figure(name: str, title: str, description: str, x: str, y: str, lines: Seque
     """Draw a plot.
 
     Args:
-        name: identifies the figure within its page; letters and `-`.
+        name: identifies the figure within its page.
         title: the text above the figure.
         description: what the figure shows, for screen readers.
         x, y: the labels of the axes; an empty string leaves the label out.
@@ -86,13 +89,14 @@ def figure(name: str, title: str, description: str, x: str, y: str, lines: Seque
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    title, description, x, y = map(visible, (title, description, x, y))
     with mpl.rc_context(_STYLE):
         sheet = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained", facecolor="none")
         axes = sheet.add_subplot(facecolor="none")
-        axes.set_title(title, fontsize=12, loc="left")
-        axes.set_xlabel(x)
+        axes.set_title(title, fontsize=12, loc="left", parse_math=False)
+        axes.set_xlabel(x, parse_math=False)
         if y:
-            axes.set_ylabel(y)
+            axes.set_ylabel(y, parse_math=False)
         for line in lines:
             _draw(axes, line)
         named = sum(not line.thin for line in lines)
@@ -119,7 +123,7 @@ def _inline(svg: str, name: str, description: str) -> str:
     svg = re.sub(r"\s*\n\s*", " ", svg)
     (box,) = re.findall(r'<svg [^>]*(viewBox="[^"]*")[^>]*>', svg)
     svg = f'<svg {box} role="img" aria-label="{escape(description)}">{svg[svg.index(">") + 1 :]}'
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{name}-", svg)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{plain_name(name)}-", svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
     return svg.replace("xlink:href", "href")

@@ -13,6 +13,7 @@ from labeldep_cli import __version__
 from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.features.images import read_image
 from labeldep_cli.features.pixel_rules import PixelRules
+from labeldep_cli.text import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -26,11 +27,25 @@ def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("labeldep_cli.reports")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["visible"] = visible
+    return environment
+
+
+def _shown(value: object) -> object:
+    """A value as the page shows it: a text without hidden characters, which could turn what stands beside it."""
+    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def render(template: str, **values: object) -> str:
-    """Render a template of `reports/templates`; all values are escaped.
+    """Render a template of `reports/templates`; all values are escaped, and can be written in UTF-8.
 
     Args:
         template: its file name; the template extends `page.html.j2`.

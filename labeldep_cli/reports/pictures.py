@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from labeldep_cli.datasets.image_file import ImageFile
 from labeldep_cli.features.images import read_image
 from labeldep_cli.features.pixel_rules import PixelRules
 from labeldep_cli.files import atomic_write
+from labeldep_cli.text import visible
 
 COLUMNS = 3
 _WIDTH, _HEIGHT = 360, 270  # pixels of a photo's box
@@ -73,7 +75,7 @@ def contact_sheet(items: Sequence[Labelled], rules: PixelRules, title: Sequence[
     sheet = Image.new("RGB", (width, sum(heights) + top), "white")
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate((*title, LEGEND)):
-        draw.text((_MARGIN, _LINE // 2 + number * _LINE), line, fill=_INK, font=font)
+        draw.text((_MARGIN, _LINE // 2 + number * _LINE), visible(line), fill=_INK, font=font)
     for row, height in zip(rows, heights, strict=True):
         for column, k in enumerate(row):
             left = _MARGIN + column * (_WIDTH + _MARGIN)
@@ -102,13 +104,40 @@ def font_of(size: int = _SIZE) -> Font:
         return ImageFont.load_default(size)
 
 
+_LONGEST = 2000
+"""Letters of a name that are measured at most; far fewer fit any picture."""
+
+
+def drawn(name: str, font: Font, width: float, suffix: str = "") -> str:
+    """A name as it is drawn: on one line, without hidden characters, and cut off to fit a width in pixels.
+
+    Args:
+        name: of a label or a file.
+        font: in which it is drawn.
+        width: for the name and what follows it.
+        suffix: what follows it, which is not cut off.
+    """
+    text = visible(" ".join(name.split()))
+    if len(text) <= _LONGEST and font.getlength(text + suffix) <= width:
+        return text + suffix
+    fitting = bisect_left(
+        range(min(len(text), _LONGEST)), True, key=lambda n: font.getlength(f"{text[: n + 1]}…{suffix}") > width
+    )
+    return f"{text[:fitting]}…{suffix}"
+
+
 def _lines(item: Labelled, font: Font) -> list[list[_Word]]:
     """Truth and predictions, broken into lines that fit the box."""
-    lines = _wrapped([_Word("truth:", _INK), *_separated([_Word(label, _INK) for label in item.truth])], font)
+    width = _WIDTH - font.getlength("(),")
+
+    def word(label: str, ink: tuple[int, int, int], struck: bool = False) -> _Word:
+        return _Word(drawn(label, font, width), ink, struck)
+
+    lines = _wrapped([_Word("truth:", _INK), *_separated([word(label, _INK) for label in item.truth])], font)
     for model, labels in item.answers:
-        words = [_Word(label, _RIGHT) if label in item.truth else _Word(label, _WRONG, struck=True) for label in labels]
-        missed = [_Word(f"({label})", _MISSED) for label in item.truth if label not in labels]
-        lines += _wrapped([_Word(f"{model}:", _INK), *_separated([*words, *missed])], font)
+        words = [word(label, _RIGHT) if label in item.truth else word(label, _WRONG, struck=True) for label in labels]
+        missed = [_Word(f"({drawn(label, font, width)})", _MISSED) for label in item.truth if label not in labels]
+        lines += _wrapped([_Word(drawn(model, font, width, ":"), _INK), *_separated([*words, *missed])], font)
     return lines
 
 

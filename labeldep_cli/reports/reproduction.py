@@ -9,6 +9,7 @@ from typing import Any
 
 from labeldep_cli.reports import paper
 from labeldep_cli.reports.tables import decision
+from labeldep_cli.text import visible
 
 Grid = Sequence[Sequence[str]]
 """Rows of cells; the first is the header."""
@@ -116,7 +117,8 @@ def _paper_range(table: int) -> str:
 
 def markdown(record: Mapping[str, Any]) -> str:
     """Both tables with their notes as Markdown."""
-    parts = [f"**{caption(record)}**", _markdown_grid(score_grid(record), text=2), *notes(record)]
+    parts = [f"**{markdown_text(caption(record))}**", _markdown_grid(score_grid(record), text=2)]
+    parts += map(markdown_text, notes(record))
     parts += [f"**{GAIN}.**", _markdown_grid(gain_grid(record), text=2), *gain_notes(record)]
     return "\n\n".join(parts) + "\n"
 
@@ -152,9 +154,18 @@ def _seeds(record: Mapping[str, Any]) -> str:
 
 def _markdown_grid(grid: Grid, text: int) -> str:
     """A Markdown table; the first `text` columns are words, the others numbers."""
-    header, *rows = [[cell.replace("|", r"\|") for cell in row] for row in grid]
+    header, *rows = [[*map(markdown_text, row[:text]), *row[text:]] for row in grid]
     rule = ["---" if k < text else "---:" for k in range(len(header))]
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
+
+
+_MARKS = re.compile(r"(?<!\w)_|_(?!\w)|[\\`*{}\[\]<|~&$#!]")
+"""What Markdown would take for markup; `_` within a word and `>` within a line are none."""
+
+
+def markdown_text(words: str) -> str:
+    """Plain text as Markdown source of one line."""
+    return _MARKS.sub(lambda found: f"\\{found[0]}", visible(words))
 
 
 _SPECIAL = {
@@ -170,8 +181,9 @@ _SPECIAL = {
 
 
 def latex_text(words: str) -> str:
-    """Plain text as LaTeX source; a hyphen before a number becomes a minus sign."""
-    return re.sub(r"(?<![\w)])-(?=\d)", "$-$", "".join(_SPECIAL.get(sign, sign) for sign in words))
+    """Plain text as LaTeX source of one line; a hyphen before a number becomes a minus sign."""
+    source = re.sub(r"(?<![\w)])-(?=\d)", "$-$", "".join(_SPECIAL.get(sign, sign) for sign in visible(words)))
+    return f"{{}}{source}" if source.startswith(("[", "*")) else source  # it would be an option of the line before
 
 
 def _latex_table(grid: Grid, caption_text: str, label: str) -> str:

@@ -13,6 +13,7 @@ from labeldep_cli.datasets.label_space import LabelSpace
 from labeldep_cli.datasets.split import SPLITS, Dataset, Split
 from labeldep_cli.evaluation.suspects import Card, Suspect
 from labeldep_cli.review.words import sentences
+from labeldep_cli.text import visible
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class ReviewCard:
         if not self.stack:
             return []
         _, conflicts = replay(self.split.space, self.split.labels[self.row], self.stack)
-        return [f"{conflict.label}: {conflict.reason}" for conflict in conflicts]
+        return [f"{visible(conflict.label)}: {conflict.reason}" for conflict in conflicts]
 
     @property
     def rank(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labeldep_cli.evaluation.suspects import Suspect
+from labeldep_cli.text import visible
 
 _WEAK = 0.05
 """Evidence of the critic, in log-odds, below which it says nothing."""
@@ -13,16 +14,17 @@ _BLIND = 0.3
 
 def sentences(suspect: Suspect) -> list[str]:
     """The evidence about a suspect, the strongest kind first."""
-    found = [f"From the image alone, {suspect.label} is {_percent(suspect.probability)} probable."]
+    label = visible(suspect.label)
+    found = [f"From the image alone, {label} is {_percent(suspect.probability)} probable."]
     if suspect.critic is not None:
         found.append(_of_critic(suspect.critic))
     if suspect.pair is not None:
         pair = suspect.pair
-        found.append(f"Of {pair.of:,} images with {pair.label}, {pair.images:,} have {suspect.label}.")
+        found.append(f"Of {pair.of:,} images with {visible(pair.label)}, {pair.images:,} have {label}.")
     if suspect.kind == "rare combination":
         found.append("The image does not speak against what is written: perhaps the labels are right, and only rare.")
     if suspect.label_ap is not None and suspect.label_ap < _BLIND:
-        found.append(f"The networks hardly see {suspect.label} (average precision {_percent(suspect.label_ap)}).")
+        found.append(f"The networks hardly see {label} (average precision {_percent(suspect.label_ap)}).")
     return found
 
 

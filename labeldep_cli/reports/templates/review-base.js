@@ -2,6 +2,9 @@
 const $ = (id) => document.getElementById(id);
 const element = (name, text = "", className = "") => Object.assign(document.createElement(name), { textContent: text, className });
 
+// A name within a sentence: what could turn or break the rest of the sentence is shown as its code. Elsewhere <bdi> keeps it apart.
+const within = (name) => name.replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
 // A state is the labels of an image: {present, unknown}, numbers of labels; all others are absent.
 const valueIn = (state, label) => (state.present.includes(label) ? 1 : state.unknown.includes(label) ? -1 : 0);
 const withValue = (state, label, value) => {

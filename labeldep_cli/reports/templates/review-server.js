@@ -26,7 +26,7 @@ const begin = (data) => {
       queue.shift();
       if (!response.ok) for (let k = queue.length - 1; k >= 0; k -= 1) if (queue[k].number === decision.number) queue.splice(k, 1);
       if (!queue.some(({ number }) => number === decision.number)) page.replace(decision.number, told.card);
-      alertWith(response.ok ? "" : `${told.card.path} was decided elsewhere meanwhile, and your decision on it is not saved: look at it again.`);
+      alertWith(response.ok ? "" : `${within(told.card.path)} was decided elsewhere meanwhile, and your decision on it is not saved: look at it again.`);
       send();
     } else {
       stopped = true;

@@ -49,13 +49,13 @@ const startReview = (data, save, wished = "") => {
     const named = [...new Set([...written.present, ...shown.present])].sort((a, b) => a - b);
     $("labels").replaceChildren(...(named.length ? named.map((label) => chip(label, written, shown)) : [element("li", "no label")]));
     $("unknown").hidden = !shown.unknown.length;
-    const listed = shown.unknown.slice(0, 30).map((label) => labels[label]).join(", ");
+    const listed = shown.unknown.slice(0, 30).map((label) => within(labels[label])).join(", ");
     $("unknown").textContent = `Unknown: ${listed}${shown.unknown.length > 30 ? `, and ${shown.unknown.length - 30} more` : ""}`;
     const decision = current(card()).decision;
     $("decided").hidden = !decision;
     if (decision) {
       const what = { accept: "suggestion accepted", reject: "labels are right", edit: "edited", skip: "skipped" }[decision.kind];
-      $("decided").textContent = `Decided: ${what}, by ${decision.who || "nobody named"}, ${decision.time.replace("T", " ").replace("Z", " UTC")}`;
+      $("decided").textContent = `Decided: ${what}, by ${within(decision.who) || "nobody named"}, ${decision.time.replace("T", " ").replace("Z", " UTC")}`;
     }
     $("conflicts").hidden = !card().conflicts;
     $("conflicts").replaceChildren(...(card().conflicts ?? []).map((text) => element("li", `An earlier correction is not applied. ${text}`)));
@@ -89,7 +89,7 @@ const startReview = (data, save, wished = "") => {
   };
   const showFinished = (n) => {
     const corrected = order.filter((k) => !sameLabels(current(cards[k]), cards[k].states[0])).length;
-    const which = $("label-filter").value ? ` with ${$("label-filter").value}` : "";
+    const which = $("label-filter").value ? ` with ${within($("label-filter").value)}` : "";
     const left = cards.filter((one) => !isDecided(one)).length;
     $("finished-title").textContent = n === 1 ? `The only image${which} is decided` : `All ${n} images${which} are decided`;
     const found = `${corrected} corrected, ${n - corrected} right as written.`;
@@ -194,7 +194,7 @@ const startReview = (data, save, wished = "") => {
       item.append(button);
       return item;
     }));
-    $("matches").textContent = !wanted ? `${labels.length} labels` : found.length ? `${found.length} match: Enter switches ${labels[found[0]]}` : "No label matches";
+    $("matches").textContent = !wanted ? `${labels.length} labels` : found.length ? `${found.length} match: Enter switches ${within(labels[found[0]])}` : "No label matches";
   };
   // Present and absent; a label that was unknown may become so again.
   const switchLabel = (label, focus) => {
@@ -266,7 +266,7 @@ const startReview = (data, save, wished = "") => {
   for (const one of cards) for (const label of labelsOf(one)) counts[label] += 1;
   const option = (name, text) => Object.assign(element("option", text), { value: name });
   const filter = $("label-filter");
-  filter.replaceChildren(option("", `all (${cards.length})`), ...labels.flatMap((name, k) => (counts[k] ? [option(name, `${name} (${counts[k]})`)] : [])));
+  filter.replaceChildren(option("", `all (${cards.length})`), ...labels.flatMap((name, k) => (counts[k] ? [option(name, `${within(name)} (${counts[k]})`)] : [])));
   // After a click, the keys are the page's again. By keyboard, the arrows go through the labels until Enter or Esc.
   let byKeyboard = false;
   filter.addEventListener("pointerdown", () => { byKeyboard = false; });

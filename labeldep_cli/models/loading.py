@@ -20,6 +20,7 @@ from labeldep_cli.models.backbones import Backbone, classifier, to_backbone, uns
 from labeldep_cli.models.regions import RegionFeatures
 from labeldep_cli.models.weights import RANDOM_SEED, Weights
 from labeldep_cli.progress import Reporter
+from labeldep_cli.text import is_utf8
 
 _NESTED = ("state_dict", "model")
 """Keys under which training scripts save the state dict."""
@@ -172,9 +173,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     remedy = "Name a file with a plain state dict: torch.save(model.state_dict(), PATH)"
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+            from safetensors.torch import load, load_file
 
-            return load_file(path)
+            return load_file(path) if is_utf8(str(path)) else load(path.read_bytes())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's warnings on the pickle's protocol; the error below is enough
             state = torch.load(path, map_location="cpu", weights_only=True)

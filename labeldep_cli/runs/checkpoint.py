@@ -15,13 +15,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as load_bytes
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from labeldep_cli.compute.strides import laid_out_like
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import publish, storage_error, storing
-from labeldep_cli.runs.layout import FACTS_KEY, SCRATCH, facts_of, sound_facts
+from labeldep_cli.runs.layout import FACTS_KEY, SCRATCH, facts_in_head, facts_of, sound_facts
+from labeldep_cli.text import is_utf8
 
 Tensors = Mapping[str, Tensor]
 """The tensors of a checkpoint by name."""
@@ -93,9 +95,7 @@ def load(path: Path, require: Requirement | None = None) -> tuple[dict[str, Tens
             missing or of another type.
     """
     try:
-        with safe_open(path, "pt") as file:
-            facts = facts_of(file.metadata())
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        tensors, facts = _read(path)
     except FileNotFoundError:
         raise CheckpointError(
             f"there is no checkpoint {path}", "Train one: labeldep pretrain or labeldep adversarial"
@@ -115,6 +115,15 @@ def load(path: Path, require: Requirement | None = None) -> tuple[dict[str, Tens
     return tensors, facts
 
 
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and facts of a file; raises what safetensors raises, or KeyError or ValueError without facts."""
+    if not is_utf8(str(path)):  # safetensors cannot open it
+        return load_bytes(path.read_bytes()), facts_in_head(path)
+    with safe_open(path, "pt") as file:
+        facts = facts_of(file.metadata())
+        return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - not a mapping
+
+
 def _checksum(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> int:
     """The CRC-32 of the facts as JSON, and of names, shapes and values of the tensors."""
     found = zlib.crc32(json.dumps(facts).encode())
@@ -132,6 +141,8 @@ def broken(path: Path) -> CheckpointError:
 
 def read_facts(path: Path) -> dict[str, Any]:
     """The facts of a checkpoint, without its tensors; empty if the file is missing or broken."""
+    if not is_utf8(str(path)):
+        return facts_in_head(path)
     try:
         with safe_open(path, "pt") as file:
             return sound_facts(file.metadata())

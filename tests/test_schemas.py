@@ -228,11 +228,13 @@ def test_a_field_of_another_kind_is_named(
     assert len(result.stderr.strip().splitlines()) > 1 or words == ("runs",), "a remedy"
 
 
+@pytest.mark.parametrize("value", ["x", 0.25])
 @pytest.mark.parametrize("keys", [("val", "OF1"), ("val", "per_label"), ("steps",), ("thresholds",), ("beta",)])
-def test_a_result_that_is_broken_is_made_again(sandbox: Sandbox, keys: tuple[str, ...]) -> None:
+def test_a_result_that_is_damaged_is_made_again(sandbox: Sandbox, keys: tuple[str, ...], value: object) -> None:
+    """Also where it is a result, but not that of the checkpoints."""
     path = only(sandbox.folder / "runs", RESULT)
     sound = path.read_bytes()
-    changed(path, keys, "x")
+    changed(path, keys, value)
     dataset = json.loads(only(sandbox.folder / "runs", CONFIG).read_text())["settings"]["dataset"]
     told = sandbox.json("pretrain", "--dataset", dataset, "--steps", 4, "--out", path.parent)
     assert path.read_bytes() == sound and told["steps"] == 4

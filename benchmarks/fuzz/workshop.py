@@ -167,8 +167,11 @@ def _make_forms(folder: Path, pixels: NDArray[np.uint8]) -> None:
     (folder / "voc" / "Annotations").mkdir(parents=True)
     for name, names in rows:
         (folder / "voc" / "Annotations" / f"{name[:-4]}.xml").write_text(_voc(name, names))
-    table = pyarrow.table({"file_name": [name for name, _ in rows], "labels": [names for _, names in rows]})
-    pyarrow.parquet.write_table(table, folder / "rows.parquet")
+    known = {"labels": {"feature": {"names": LABELS, "_type": "ClassLabel"}, "_type": "List"}}
+    sets = [[numbers[label] for label in names] for _, names in rows]
+    table = pyarrow.table({"file_name": [name for name, _ in rows], "labels": sets})
+    described = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": known}})})
+    pyarrow.parquet.write_table(described, folder / "rows.parquet")
     with tarfile.open(folder / "shard-000.tar", "w") as tar:
         for row, (name, names) in enumerate(rows):
             split = ("train", "train", "val", "test")[row % 4]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ from labeldep_cli.datasets.cell_text import csv_line, list_cell, text_cell, text
 from labeldep_cli.datasets.decisions import KINDS, Decision, LabelSet
 from labeldep_cli.errors import DatasetError
 from labeldep_cli.files import lock, storing, sync_folder
+from labeldep_cli.schemas import conform, parse_json
 
 FILE = "corrections.csv"
 """The name of the file."""
@@ -220,7 +220,4 @@ def _list_of(cell: str) -> tuple[str, ...]:
     """
     if not cell.startswith("["):
         return tuple(name for name in map(str.strip, cell.split(";")) if name)
-    names = json.loads(cell)
-    if not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{cell} is no list of names")
-    return tuple(names)
+    return tuple(conform(parse_json(cell), list[str], "a list of names"))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from labeldep_cli.config.importing import ImportConfig
 from labeldep_cli.datasets.split_words import SPLIT_COLUMNS, split_of
@@ -16,6 +15,7 @@ from labeldep_cli.ingest.entries import Entry, Reading
 from labeldep_cli.ingest.foreign import Foreign
 from labeldep_cli.ingest.label_values import LabelValues, Record
 from labeldep_cli.ingest.words import LABEL_KEYS, PATH_KEYS, one_of
+from labeldep_cli.schemas import conform, parse_json
 
 if TYPE_CHECKING:
     from pyarrow import DataType
@@ -26,6 +26,16 @@ _ROWS = 64
 _SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp", b"RIFF": ".webp"}
 _SIGNATURES |= {b"II*\0": ".tif", b"MM\0*": ".tif"}
 """How image files begin, for images without a name."""
+
+
+class _Info(TypedDict, total=False):
+    features: dict[str, Any]
+
+
+class _Metadata(TypedDict, total=False):
+    """What `datasets` writes into a schema."""
+
+    info: _Info
 
 
 def recognises(source: Path) -> bool:
@@ -98,9 +108,14 @@ class _Table:
     def label_names(self) -> tuple[str, ...]:
         """The names of label numbers, which `datasets` writes into the schema; empty if there are none."""
         metadata = (self._schema.metadata or {}).get(b"huggingface", b"{}")
-        features = json.loads(metadata).get("info", {}).get("features", {})
+        try:
+            features = conform(parse_json(metadata), _Metadata).get("info", {}).get("features", {})
+        except ValueError as error:
+            raise DatasetError(
+                f"{self._path}: its description of labels is damaged: {error}", "Download it again."
+            ) from None
         key = self._reading.config.labels_column or one_of(self._schema.names, LABEL_KEYS)
-        return tuple(map(str, _names_in(features.get(key)) or ()))
+        return tuple(map(str, _names_in(features.get(key or "")) or ()))
 
     def rows(self) -> Iterator[tuple[Entry, Record]]:
         """Each row: its image, whose path may be empty, and its other columns."""

@@ -120,7 +120,14 @@ def _start_of(run: KnownRun) -> str | None:
 
 
 def _is_finished(folder: Path) -> bool:
-    return result_of(folder) is not None and bool(checkpoint.read_facts(folder / BEST))
+    """Whether a run has its result, and it is that of its checkpoints; another one is damaged, and made again."""
+    result, best, last = result_of(folder), checkpoint.read_facts(folder / BEST), checkpoint.read_facts(folder / LAST)
+    if result is None or not best:
+        return False
+    known = {**best, "best_step": best.get("step"), "beta": best.get("beta")}
+    if last:
+        known |= {"steps": last.get("step"), "stopped_early": last.get("stopped")}
+    return all(known.get(name, value) == value for name, value in result.items())
 
 
 def claim(folder: Path, record: dict[str, Any], reporter: Reporter, rows: Callable[[], Rows] | None = None) -> bool:

@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,12 +20,13 @@ from labeldep_cli.text import json_text
 
 AnyPath = TypeVar("AnyPath", str, Path)
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""The errors of a disk without space."""
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
     """Turn an operating system error on writing a file or folder into one that says how to mend it."""
-    if error.errno in _FULL or any(f"errno = {code}" in str(error) for code in _FULL):
+    if error.errno in FULL or any(f"errno = {code}" in str(error) for code in FULL):
         return StorageError(
             f"no space left to write {path}",
             "Free some disk and run the same command again: it goes on where it stopped.",
@@ -77,23 +78,68 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Write a file atomically: it appears complete or not at all.
+    """Write a file atomically: it appears complete or not at all. Of several processes, the last one to end wins.
 
     Yields:
-        A temporary path in the folder of `path` to write to. If the block raises no error, it is synced and renamed to
-        `path`. A kill leaves at most this temporary file, which the next writer replaces.
+        A temporary path in the folder of `path` to write to; no other process writes there. If the block raises no
+        error, it is synced and renamed to `path`. A kill leaves at most this file, which the next writer replaces.
 
     Raises:
         StorageError: the disk is full or read-only, or there is no permission.
     """
-    temporary = path.with_name(f".{path.name}.writing")
-    with storing(path):
+    with storing(path), _temporary(path) as temporary:
         try:
             yield temporary
             publish(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+_held: set[int] = set()
+"""Descriptors of this process's temporary files; they hold the locks. A forked worker closes its own ones."""
+
+
+def _release_held() -> None:
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_held)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A temporary file for `path` that this process has alone: the first name that no other process has locked."""
+    names = (path.with_name(f".{path.name}.{'' if n == 1 else f'{n}.'}writing") for n in count(1))
+    temporary, descriptor = next((name, file) for name in names if (file := _locked_file(name)) is not None)
+    _held.add(descriptor)
+    try:
+        yield temporary
+    finally:
+        _held.discard(descriptor)
+        os.close(descriptor)
+
+
+def _locked_file(temporary: Path) -> int | None:
+    """Open a temporary file, empty and locked; None if another process has it."""
+    while True:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except (ImportError, OSError):  # Windows, or a file system without locks
+            return descriptor
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), temporary.stat()):
+                os.ftruncate(descriptor, 0)  # what a kill left
+                return descriptor
+        os.close(descriptor)  # it has just got its final name
 
 
 def publish(temporary: Path, path: Path) -> None:

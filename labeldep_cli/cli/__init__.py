@@ -50,6 +50,7 @@ from labeldep_cli.cli.project_command import ProjectCommand
 from labeldep_cli.cli.show import print_error, print_note
 from labeldep_cli.compute import interruption
 from labeldep_cli.errors import LabeldepError
+from labeldep_cli.files import FULL
 from labeldep_cli.text import WRITE_ANYWAY, visible
 
 _RESUMABLE = ("extract", "pretrain", "adversarial", "demo", "reproduce", "audit", "tune")
@@ -68,6 +69,12 @@ class _Commands(TyperGroup):
                 return super().main(*args, **kwargs)  # type: ignore[arg-type]
         except LabeldepError as error:
             print_error(error)
+            sys.exit(ExitCode.ERROR)
+        except OSError as error:
+            if error.errno not in FULL or error.filename is not None:
+                raise
+            with suppress(OSError):  # stderr may lie on the same disk
+                print_error(LabeldepError("no space left to write the output", "Send it to another disk."))
             sys.exit(ExitCode.ERROR)
         except SystemExit as exit_:
             if not exit_.code:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -224,7 +225,16 @@ def leave_to_parent(worker: int) -> None:
     end_with_parent()
 
 
-def end_with_parent(end: Callable[[], None] = lambda: os._exit(1)) -> None:
+def _end_worker() -> None:
+    """End a process of `multiprocessing` that is not to run its own code to an end, without its sockets' folder."""
+    from multiprocessing.util import get_temp_dir
+
+    with suppress(OSError):
+        shutil.rmtree(get_temp_dir(), ignore_errors=True)
+    os._exit(1)
+
+
+def end_with_parent(end: Callable[[], None] = _end_worker) -> None:
     """End this process soon after its parent, even if that was killed: nobody waits for its results any more.
 
     A pool's worker that waits for work would otherwise wait for ever, since the other workers hold the same pipe open.

@@ -42,6 +42,9 @@ LIMIT = 240.0
 GRACE = 3.0
 """Seconds that processes of a command may live on after it."""
 
+TORCHRUNS_OWN = "torchelastic_"
+"""How the folders in TMPDIR begin that torchrun leaves, killed or not."""
+
 OUTCOMES = ("same", "other", "leftovers", "error", "outlived")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
@@ -174,16 +177,19 @@ class Bench:
 
     def ended(self, case: Case, kill: Kill | None = None) -> State:
         """Run a command to its end, or kill it."""
-        seen = mmap.mmap(-1, 8)  # shared with the child
+        seen = mmap.mmap(-1, 9)  # shared with the child: its changes to files, and whether it has begun
 
         def task() -> None:
             os.environ["TMPDIR"] = str(self.scratch)
             tempfile.tempdir = None
             _watch_changes(seen, kill)
+            seen[8] = 1
             case.start(case.command.split())
 
-        begun = time.monotonic()
         child = Child(task, self.work, apart=True)
+        while not seen[8] and not child.ended():
+            time.sleep(0.0005)
+        begun = time.monotonic()
         if kill is not None and kill.seconds is not None:
             while time.monotonic() - begun < kill.seconds and not child.ended():
                 time.sleep(0.002)
@@ -193,7 +199,8 @@ class Bench:
         seconds = time.monotonic() - begun
         alive = survivors()
         files = files_of(self.work) if kill is None else {}
-        files |= {f"TMPDIR/{path.name}": b"" for path in self.scratch.iterdir()}
+        scratch = [path.name for path in self.scratch.iterdir() if not path.name.startswith(TORCHRUNS_OWN)]
+        files |= {f"TMPDIR/{name}": b"" for name in scratch}
         return State(ended, files, alive, seconds, int.from_bytes(seen[:8], "little"))
 
 

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from labeldep_cli.features.store.known_files import NAME as KNOWN_FILES
+from labeldep_cli.pipelines.tune import SECONDS as TRIAL_SECONDS
 
 VOLATILE = {
     "started": "the clock at the start",
@@ -26,9 +27,9 @@ VOLATILE = {
 def files_of(folder: Path) -> dict[str, bytes]:
     """All files of a folder by name, hidden ones too.
 
-    Of the values in VOLATILE nothing is left. The database of known files is its rows, without times: it marks files
-    that changed just before they were read. Segments of a feature store are the features of each image: how images are
-    divided over segments depends on where a kill fell.
+    Of the values in VOLATILE nothing is left, nor of the seconds that trials of `tune` took. The database of known
+    files is its rows, without times: it marks files that changed just before they were read. Segments of a feature
+    store are the features of each image: how images are divided over segments depends on where a kill fell.
     """
     found: dict[str, bytes] = {}
     features: dict[str, dict[bytes, bytes]] = {}
@@ -42,6 +43,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
             features.setdefault(f"{name.rpartition('-')[0]}-*.h5", {}).update(_features(path))
         else:
             content = path.read_bytes()
+            content = repr(sorted(json.loads(content))).encode() if path.name == TRIAL_SECONDS else content
             found[name] = steady(content) if path.suffix in (".json", ".jsonl") else content
     return found | {name: repr(sorted(rows.items())).encode() for name, rows in features.items()}
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -121,6 +122,8 @@ def _of_format(
             if keep is not None:
                 keep.mkdir(parents=True, exist_ok=True)
                 (keep / f"{form.file.replace('/', '-').replace('*', '')}-{seed}-{number}").write_bytes(mutant)
+    told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if counts[outcome])
+    print(f"{form.name}: {told}; {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     numbers = {"seconds": slowest, "gigabytes": most}
     return {"counts": {name: counts[name] for name in OUTCOMES}, "bad": dict(bad.most_common()), **numbers}
 

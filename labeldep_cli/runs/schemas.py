@@ -14,6 +14,12 @@ from labeldep_cli.schemas import Count, Names, NonNegative, Positive, Real, Shar
 
 Labels = Annotated[Names, Meta(min_length=1)]
 
+Score = Annotated[float, Meta(ge=0, le=101)]
+"""In percent, with room for rounding."""
+
+Loss = Annotated[float, Meta(ge=-1e100, le=1e100)]
+"""A loss or the norm of a gradient, which float32 held."""
+
 
 class DatasetRecord(TypedDict):
     """The data set of a run: its name, and a fingerprint of the rows of each split."""
@@ -75,18 +81,18 @@ class LabelScores(TypedDict):
     """The scores of a label; None where there is none, as a recall without a positive."""
 
     label: str
-    precision: Real | None
-    recall: Real | None
-    f1: Real | None
-    ap: Real | None
+    precision: Score | None
+    recall: Score | None
+    f1: Score | None
+    ap: Score | None
     count: Count
 
 
 class _Selecting(TypedDict):
-    mAP: Real
-    CF1: Real
-    OF1: Real
-    exact_match: Real
+    mAP: Score
+    CF1: Score
+    OF1: Score
+    exact_match: Score
 
 
 class Scores(_Selecting, total=False):
@@ -95,13 +101,13 @@ class Scores(_Selecting, total=False):
     decision: dict[str, Any]
     n_images: Count
     n_labels: Count
-    CP: Real
-    CR: Real
-    OP: Real
-    OR: Real
-    macro_f1: Real
-    labels_per_image: NonNegative
-    true_labels_per_image: NonNegative
+    CP: Score
+    CR: Score
+    OP: Score
+    OR: Score
+    macro_f1: Score
+    labels_per_image: Annotated[float, Meta(ge=0, le=1e9)]
+    true_labels_per_image: Annotated[float, Meta(ge=0, le=1e9)]
     skipped_labels: Count
     per_label: list[LabelScores]
 
@@ -218,8 +224,8 @@ class _BestSoFar(TypedDict, total=False):
 
 
 class _Unevaluated(TypedDict, total=False):
-    losses: dict[str, list[Real]]
-    gradient: dict[str, Real]
+    losses: dict[str, list[Loss]]
+    gradient: dict[str, Loss]
 
 
 class Marked(TypedDict, total=False):
@@ -250,7 +256,7 @@ class _Rows(_RowsFacts, total=False):
     inherits_unknown: bool
 
 
-_REAL: Any = Real  # to mypy, an annotated type is no type
+_LOSS: Any = Loss  # to mypy, an annotated type is no type
 
 
 def evaluation_of(value: object) -> dict[str, Any]:
@@ -263,7 +269,7 @@ def evaluation_of(value: object) -> dict[str, Any]:
     conform(record, _Evaluation)
     for name, loss in record.items():
         if name != "val":
-            conform(loss, _REAL, name)
+            conform(loss, _LOSS, name)
     return record
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+import zlib
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -30,6 +32,9 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 
 Names = list[str]
 """Names of labels, files or settings."""
+
+CHECKSUM = "checksum"
+"""The field of a record that has the CRC-32 of the others."""
 
 T = TypeVar("T")
 
@@ -81,3 +86,23 @@ def _in_words(error: str, field: str) -> str:
     for name, word in _WORDS.items():
         what = what.replace(name, word)
     return f"{within or 'the file'}: {what[:1].lower()}{what[1:].replace('`', '')}"
+
+
+def sealed(record: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:
+    """A record with a checksum of all its fields, but for some that tell no result, such as times."""
+    return {**record, CHECKSUM: _checksum(record, without)}
+
+
+def require_unchanged(record: Mapping[str, Any], without: Sequence[str] = ()) -> None:
+    """Refuse a record that is not as `sealed` has made it. One without a checksum is not checked.
+
+    Raises:
+        ValueError: it has changed; says how a person confirms a change that was made on purpose.
+    """
+    if CHECKSUM in record and record[CHECKSUM] != _checksum(record, without):
+        raise ValueError(f"it is not as it was written; if you changed it on purpose, remove its field {CHECKSUM}")
+
+
+def _checksum(record: Mapping[str, Any], without: Sequence[str]) -> int:
+    fields = {name: value for name, value in record.items() if name != CHECKSUM and name not in without}
+    return zlib.crc32(json.dumps(fields, sort_keys=True).encode())

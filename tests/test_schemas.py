@@ -138,6 +138,7 @@ def sandbox(made: Sandbox, tmp_path: Path) -> Sandbox:
 def changed(path: Path, keys: tuple[Any, ...], value: Any) -> None:
     """Set a value anywhere in a JSON file."""
     document = json.loads(path.read_text())
+    document.pop("checksum", None)
     _set(document, keys, value)
     path.write_text(json.dumps(document))
 
@@ -258,6 +259,31 @@ def test_a_training_does_not_go_on_from_broken_facts(
     dataset = json.loads(only(sandbox.folder / "runs", CONFIG).read_text())["settings"]["dataset"]
     result = sandbox.run("pretrain", "--dataset", dataset, "--steps", 4, "--out", path.parent)
     assert result.exit_code == 1 and re.search(f"last.safetensors .*: {said}", result.stderr), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "keys", "value", "words"),
+    [
+        (CONFIG, ("settings", "split_seed"), 7, EVAL),
+        (CONFIG, ("settings", "batch_size"), 7, ("pretrain", "--out")),
+        (AUDIT, ("cards", 0, "suspects", 0, "score"), 0.5, ("review",)),
+    ],
+)
+def test_a_changed_value_is_damage_or_is_confirmed(
+    sandbox: Sandbox, file: str, keys: tuple[Any, ...], value: Any, words: tuple[str, ...]
+) -> None:
+    path = only(sandbox.folder / "runs", file)
+    document = json.loads(path.read_text())
+    _set(document, keys, value)
+    path.write_text(json.dumps(document))
+    dataset = json.loads(only(sandbox.folder / "runs", CONFIG).read_text())["settings"]["dataset"]
+    folder = {"review": (path.parent,), "pretrain": (path.parent, "--dataset", dataset)}.get(words[0], ())
+    result = sandbox.run(*words, *folder)
+    assert result.exit_code == 1 and f"{path} is " in result.stderr
+    assert "it is not as it was written; if you changed it on purpose, remove its field checksum" in result.stderr
+    if words == EVAL:
+        changed(path, keys, value)
+        assert sandbox.json(*words)["provenance"]["split_seed"] == 7
 
 
 def test_a_config_that_is_no_config(sandbox: Sandbox) -> None:

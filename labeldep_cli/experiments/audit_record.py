@@ -12,7 +12,8 @@ from labeldep_cli.errors import LabeldepError
 from labeldep_cli.evaluation.mistakes import Estimate
 from labeldep_cli.evaluation.suspects import Card, CardRecord, Suspect
 from labeldep_cli.files import write_json
-from labeldep_cli.schemas import Count, Names, Real, conform, parse_json
+from labeldep_cli.progress import Reporter
+from labeldep_cli.schemas import Count, Names, Real, conform, parse_json, require_unchanged, sealed
 
 RECORD = "audit.json"
 """The record's name in the folder of an audit."""
@@ -132,6 +133,7 @@ class AuditRecord:
             ValueError: they are not the contents of such a file; names the field.
         """
         record = conform(value, AuditFile)
+        require_unchanged(conform(value, dict[str, Any]))
         _require_known(record)
         try:
             source = pick(Source, record["dataset"])
@@ -156,7 +158,7 @@ class AuditRecord:
         Raises:
             StorageError: the disk is full or read-only, or there is no permission.
         """
-        write_json(folder / RECORD, self.to_json())
+        write_json(folder / RECORD, sealed(self.to_json()))
 
 
 def read_audit(folder: Path) -> AuditRecord:
@@ -174,10 +176,15 @@ def read_audit(folder: Path) -> AuditRecord:
     raise LabeldepError(found, "Audit the data set again; no fold is trained twice:\nlabeldep audit DATASET")
 
 
-def former_audit(folder: Path, of: str) -> AuditRecord | None:
+def former_audit(folder: Path, of: str, reporter: Reporter) -> AuditRecord | None:
     """The record of an earlier audit of the same data in a folder; None if there is none that can be read."""
+    if not (folder / RECORD).exists():
+        return None
     found = _read(folder / RECORD)
-    return found if isinstance(found, AuditRecord) and found.of == of else None
+    if isinstance(found, AuditRecord):
+        return found if found.of == of else None
+    reporter.note(f"{found}: what became of its suspects is not used for the estimate")
+    return None
 
 
 def _read(path: Path) -> AuditRecord | str:

@@ -210,7 +210,7 @@ def _audit(
     if evidence.n_left_out:
         project.reporter.note(f"the {evidence.n_left_out} rarest labels are not audited")
     decided = project.dataset.corrections.decided if project.dataset.corrections else frozenset[str]()
-    judged = verdicts(former_audit(folder, of), decided, evidence.present(decided))
+    judged = verdicts(former_audit(folder, of, project.reporter), decided, evidence.present(decided))
     reviewed = [Reviewed(verdict.score, verdict.mistake) for verdict in judged]
     is_open = np.array([path not in decided for path in held_out.paths], bool)  # others have no mistakes any more
     estimate = estimate_mistakes(

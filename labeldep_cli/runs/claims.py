@@ -21,8 +21,9 @@ from labeldep_cli.runs.changes import changes, in_words
 from labeldep_cli.runs.layout import BEST, CONFIG, LAST, METRICS, OWN, RESULT, ROWS
 from labeldep_cli.runs.listing import started_of
 from labeldep_cli.runs.names import KnownRun, known_runs
-from labeldep_cli.runs.record import LABEL_REDUCTION_BEFORE, read_config, result_of
+from labeldep_cli.runs.record import CLOCK, LABEL_REDUCTION_BEFORE, read_config, result_of
 from labeldep_cli.runs.rows import Rows, read_rows, save_rows
+from labeldep_cli.schemas import sealed
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def claim(folder: Path, record: dict[str, Any], reporter: Reporter, rows: Callab
             "Train into another folder (--out), or remove them (--fresh).",
         )
     else:
-        write_json(folder / CONFIG, record)
+        write_json(folder / CONFIG, sealed(record, CLOCK))
         if rows is not None:
             save_rows(folder, rows())
     return False

@@ -10,10 +10,13 @@ from labeldep_cli.config import AdversarialConfig, LabelReduction, PretrainConfi
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.runs.layout import CONFIG, RESULT
 from labeldep_cli.runs.schemas import ConfigRecord, ResultRecord, SettingsRecord
-from labeldep_cli.schemas import conform, parse_json
+from labeldep_cli.schemas import conform, parse_json, require_unchanged
 
 COMMANDS: dict[str, type[TrainingConfig]] = {"pretrain": PretrainConfig, "adversarial": AdversarialConfig}
 """The config of each command that trains."""
+
+CLOCK = ("started",)
+"""The fields of config.json that its checksum leaves out: two runs of the same command differ in them."""
 
 LABEL_REDUCTION_BEFORE: LabelReduction = "sum"
 """The reduction over labels in Eq. 1 of older runs, which did not record it."""
@@ -51,6 +54,7 @@ def read_run_record(folder: Path) -> dict[str, Any] | None:
 def _checked(record: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
     """A config.json, unchanged, if it is sound; else ValueError."""
     conform(record, ConfigRecord)
+    require_unchanged(record, CLOCK)
     _require_settings(record["settings"], COMMANDS[record["command"]])
     return dict(record)
 

@@ -31,7 +31,7 @@ from labeldep_cli.features.store.known_files import KnownFiles
 from labeldep_cli.features.store.layout import partial_of, segment_bytes
 from labeldep_cli.features.store.segment import CONTENT, Segment
 from labeldep_cli.features.store.store import FeatureStore, require_one_shape
-from labeldep_cli.features.store.write import Appender, SegmentWriter, rescue
+from labeldep_cli.features.store.write import Appender, SegmentWriter, drop_idle_locks, rescue
 from labeldep_cli.features.views import N_VIEWS
 
 KIND = FeatureKind("resnet101", "a" * 64, "224x224", "float32")
@@ -493,3 +493,14 @@ def test_on_a_gpu_each_group_is_started_before_the_last_one_is_written() -> None
 def test_a_partial_is_named_after_its_segment() -> None:
     assert partial_of(Path("a/test-000001.h5")) == Path("a/test-000001.h5.partial")
     assert time.time_ns() > known_files._RACY
+
+
+def test_the_lock_of_a_finished_segment_goes(store: FeatureStore) -> None:
+    """A kill between the segment's final name and the end of its lock leaves this; that of a writer stays."""
+    idle, used = store.folder / ".test-000001.lock", store.folder / ".test-000002.lock"
+    add(store, 1, 2)
+    idle.touch()
+    writer = SegmentWriter.begin(store.folder, "test", 2, (F,), KIND, VERSIONS)
+    drop_idle_locks(store.folder, "test")
+    assert (idle.exists(), used.exists()) == (False, True)
+    writer.abandon()

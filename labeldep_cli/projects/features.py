@@ -21,7 +21,7 @@ from labeldep_cli.features.store.clean import LOCK
 from labeldep_cli.features.store.layout import segment_bytes
 from labeldep_cli.features.store.segment import CONTENT, Part
 from labeldep_cli.features.store.store import FeatureStore, require_one_shape
-from labeldep_cli.features.store.write import Appender, rescue
+from labeldep_cli.features.store.write import Appender, drop_idle_locks, rescue
 from labeldep_cli.features.views import N_VIEWS
 from labeldep_cli.files import lock, make_folder
 from labeldep_cli.projects.project import Project
@@ -147,9 +147,11 @@ def recognise(project: Project, split: Split, fresh: bool = False, always: bool 
 
 def _clear_up(project: Project, store: FeatureStore, split: Split, files: SplitFiles, fresh: bool) -> None:
     """Recover the segments that a kill left unfinished; with `fresh`, try unusable images again."""
-    for part in ("test", "crops"):
+    parts: tuple[Part, ...] = ("test", "crops")
+    for part in parts:
         for partial in store.partials(part):
             rescue(partial, store.kind)
+        drop_idle_locks(store.folder, part)
     if fresh:
         project.known.forget_reasons(bytes(c).ljust(CONTENT.itemsize, b"\0") for c in files.contents if c)
 

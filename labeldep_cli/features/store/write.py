@@ -264,6 +264,18 @@ def rescue(partial: Path, kind: FeatureKind) -> int:
         return writer.filled
 
 
+def drop_idle_locks(folder: Path, part: Part) -> None:
+    """Remove the locks of segments that have their final name: a kill just after that left them.
+
+    Raises:
+        StorageError: the folder is not writable.
+    """
+    for path in folder.glob(f".{part}-*.lock"):
+        if not partial_of(folder / f"{path.stem[1:]}.h5").exists():  # a writer makes this file before the lock
+            with storing(path):
+                path.unlink(missing_ok=True)
+
+
 def _lock_of(path: Path) -> Path:
     return path.with_name(f".{path.stem}.lock")
 

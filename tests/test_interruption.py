@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from sandbox import Sandbox, make_table
 from test_training import STEPS, bytes_of, make_inputs, make_step
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -449,6 +450,25 @@ def test_one_more_while_the_process_ends_prints_no_traceback() -> None:
     assert process.stdout == f"labeldep {labeldep_cli.__version__}\n"
     assert process.stderr == ""
     assert process.returncode == -signal.SIGINT
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="an interruption is not tried again here")
+def test_a_sound_checkpoint_is_not_called_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Safetensors makes an error of its own of what is raised while it builds a tensor."""
+    checkpoint.save(tmp_path / LAST, {"x": torch.zeros(3)}, {"step": 1})
+    built, asked = torch.asarray, []
+
+    def interrupted(*words: Any, **named: Any) -> torch.Tensor:
+        asked.append(signal.raise_signal(signal.SIGTERM))
+        return built(*words, **named)
+
+    monkeypatch.setattr(torch, "asarray", interrupted)
+    with pytest.raises(KeyboardInterrupt), as_interruption():
+        checkpoint.load(tmp_path / LAST)
+        time.sleep(5)
+    if not asked:
+        pytest.skip("this version of safetensors builds tensors otherwise")
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
 
 def test_one_more_while_the_command_reports_the_interruption(monkeypatch: pytest.MonkeyPatch) -> None:

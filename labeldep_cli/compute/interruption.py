@@ -60,7 +60,7 @@ _early: list[int] = []
 """The signals that came before a command began."""
 
 _AGAIN = 0.02
-"""Seconds after which an interruption that came amid an import is tried again."""
+"""Seconds after which an interruption that came amid an import, or an `unbroken` block, is tried again."""
 
 _PARENT_GONE = 0.25
 """Seconds between two looks of a worker at its parent."""
@@ -116,11 +116,30 @@ def interrupt_if_kept() -> None:
         raise KeyboardInterrupt
 
 
+_unbroken = 0
+"""How many blocks of `unbroken` the main thread is in."""
+
+
+@contextmanager
+def unbroken() -> Iterator[None]:
+    """A short block that an interruption waits for, because what is called there makes another error of it.
+
+    Safetensors turns the KeyboardInterrupt of a tensor's constructor into its own error: a sound file would be broken.
+    """
+    global _unbroken
+    depth = int(threading.current_thread() is threading.main_thread())
+    _unbroken += depth
+    try:
+        yield
+    finally:
+        _unbroken -= depth
+
+
 def interrupt(frame: FrameType | None = None) -> None:
     """Interrupt the work of this process. Signal handlers call this.
 
-    Amid an import the work goes on until the import is done: libraries may swallow an exception there, or leave Python
-    with half of a module. A second interruption does not wait.
+    An import, or an `unbroken` block, goes on until it is done: libraries may swallow an exception in an import, or leave
+    Python with half of a module. A second interruption does not wait.
 
     Args:
         frame: where the process is.
@@ -130,7 +149,7 @@ def interrupt(frame: FrameType | None = None) -> None:
     """
     if _deferral is not None and _deferral.accept():
         return
-    if _importing(frame) and hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:
+    if _waits(frame) and hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:
         signal.signal(signal.SIGALRM, _try_again)
         signal.setitimer(signal.ITIMER_REAL, _AGAIN)
         return
@@ -139,7 +158,7 @@ def interrupt(frame: FrameType | None = None) -> None:
 
 
 def _try_again(number: int, frame: FrameType | None) -> None:
-    if _importing(frame):
+    if _waits(frame):
         signal.setitimer(signal.ITIMER_REAL, _AGAIN)
         return
     _stop_trying()
@@ -150,6 +169,10 @@ def _stop_trying() -> None:
     if hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is _try_again:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def _waits(frame: FrameType | None) -> bool:
+    return bool(_unbroken) or _importing(frame)
 
 
 def _importing(frame: FrameType | None) -> bool:

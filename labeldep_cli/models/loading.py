@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
+from labeldep_cli.compute.interruption import unbroken
 from labeldep_cli.compute.seeded import seeded
 from labeldep_cli.errors import BackboneError
 from labeldep_cli.files import lock, make_folder, sha256
@@ -175,7 +176,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load, load_file
 
-            return load_file(path) if is_utf8(str(path)) else load(path.read_bytes())
+            with unbroken():
+                return load_file(path) if is_utf8(str(path)) else load(path.read_bytes())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's warnings on the pickle's protocol; the error below is enough
             state = torch.load(path, map_location="cpu", weights_only=True)

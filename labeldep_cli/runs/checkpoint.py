@@ -19,6 +19,7 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from labeldep_cli.compute.interruption import unbroken
 from labeldep_cli.compute.strides import laid_out_like
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import publish, storage_error, storing
@@ -58,7 +59,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
             temporary.parent.mkdir()
             # The order of the facts is kept: a resumed run writes metrics.jsonl and result.json from them.
             own = {"format": FORMAT, **facts}
-            save_file(stored, temporary, {FACTS_KEY: json.dumps({**own, _CHECKSUM: _checksum(own, stored)})})
+            with unbroken():
+                save_file(stored, temporary, {FACTS_KEY: json.dumps({**own, _CHECKSUM: _checksum(own, stored)})})
             temporary.chmod(0o644)  # safetensors makes its files readable for their owner only
             publish(temporary, path)
         except SafetensorError as error:  # the operating system's error is part of its text
@@ -119,7 +121,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and facts of a file; raises what safetensors raises, or KeyError or ValueError without facts."""
     if not is_utf8(str(path)):  # safetensors cannot open it
         return load_bytes(path.read_bytes()), facts_in_head(path)
-    with safe_open(path, "pt") as file:
+    with unbroken(), safe_open(path, "pt") as file:
         facts = facts_of(file.metadata())
         return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - not a mapping
 
@@ -144,7 +146,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     if not is_utf8(str(path)):
         return facts_in_head(path)
     try:
-        with safe_open(path, "pt") as file:
+        with unbroken(), safe_open(path, "pt") as file:
             return sound_facts(file.metadata())
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         return {}

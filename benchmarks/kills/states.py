@@ -19,7 +19,6 @@ VOLATILE = {
     "seconds": "time spent",
     "images_per_second": "speed",
     "computed": "images that this call encoded, not those that a killed one did",
-    "resumed": "whether this call went on from a checkpoint",
 }
 """Keys of JSON whose values may differ, and what they tell."""
 

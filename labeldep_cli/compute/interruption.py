@@ -138,8 +138,8 @@ def unbroken() -> Iterator[None]:
 def interrupt(frame: FrameType | None = None) -> None:
     """Interrupt the work of this process. Signal handlers call this.
 
-    An import, or an `unbroken` block, goes on until it is done: libraries may swallow an exception in an import, or leave
-    Python with half of a module. A second interruption does not wait.
+    An import, or an `unbroken` block, goes on until it is done: libraries may swallow an exception in an import, or
+    leave Python with half of a module. A second interruption does not wait.
 
     Args:
         frame: where the process is.

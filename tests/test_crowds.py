@@ -217,11 +217,10 @@ def test_a_place_that_lacks_something(afresh: Callable[[], Shop], place: str) ->
 
 
 FILES = {
-    "import": f"{WRITERS['import']}",
+    "import": WRITERS["import"],
     "report": WRITERS["report"],
     "predict --out": WRITERS["predict --out"],
     "predict --annotate": WRITERS["predict --annotate"],
-    "export": f"{WRITERS['export']} --out exported",
 }
 """Commands that write files, and say where."""
 

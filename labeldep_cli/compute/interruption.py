@@ -138,7 +138,7 @@ def unbroken() -> Iterator[None]:
 def interrupt(frame: FrameType | None = None) -> None:
     """Interrupt the work of this process. Signal handlers call this.
 
-    An import, or an `unbroken` block, goes on until it is done: libraries may swallow an exception in an import, or
+    An import, or an `unbroken` block, goes on until it is done: in an import, libraries may swallow an exception, or
     leave Python with half of a module. A second interruption does not wait.
 
     Args:

@@ -18,6 +18,7 @@ from typing import IO, NamedTuple
 
 import torch
 import typer.main
+from typer.testing import CliRunner
 
 import labeldep_cli
 from labeldep_cli.cli import app
@@ -47,6 +48,7 @@ def import_all() -> None:
     for module in pkgutil.walk_packages(labeldep_cli.__path__, "labeldep_cli."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    CliRunner().invoke(app, ["runs", "--runs-dir", os.devnull])  # what is imported for a first command
     built = typer.main.get_command(app)
     typer.main.get_command = lambda typer_instance: (
         built
@@ -97,7 +99,7 @@ class Child:
         """Its end; after `limit` seconds it is stopped."""
         deadline = time.monotonic() + limit
         while not self.ended() and time.monotonic() < deadline:
-            time.sleep(0.005)
+            time.sleep(0.002)
         if in_time := self.ended():
             code = os.waitstatus_to_exitcode(self._status or 0)
         else:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from benchmarks.fuzz import mutants
-from benchmarks.fuzz.command import OUTCOMES, outcome_of
+from benchmarks.fuzz.command import OUTCOMES, _Files, outcome_of
+from benchmarks.fuzz.formats import FORMATS
 from benchmarks.processes import CRASHED, Ended, in_child
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the fuzzer forks")
@@ -30,6 +31,7 @@ UNHARMED = Ended(0, b"{}\n", b"a note\n")
         (Ended(CRASHED, b"", b"Traceback\nfiles.py:1 KeyError\n"), False, "traceback"),
         (Ended(-9, b"", b""), False, "killed"),
         (Ended(None, b"", b""), False, "hang"),
+        (Ended(1, b"", b"error: no\n", 3_000_000_000), False, "greedy"),
     ],
 )
 def test_how_a_command_ended(ended: Ended, shows: bool, outcome: str) -> None:
@@ -61,10 +63,30 @@ def test_mutants_follow_from_the_seed(mutate: mutants.Mutator) -> None:
     assert sum(one != content for one in found[0]) > 40
 
 
+def test_a_workshop_is_restored_whatever_a_command_did(tmp_path: Path) -> None:
+    sound, work = tmp_path / "sound", tmp_path / "work"
+    (sound / "a" / "b").mkdir(parents=True)
+    (sound / "a" / "b" / "c.txt").write_text("c")
+    (sound / "d.txt").write_text("d")
+    work.mkdir()
+    files = _Files(sound, work)
+    files.restore()
+    kept = (work / "d.txt").stat().st_ino
+    (work / "a" / "b" / "c.txt").write_text("C")
+    (work / "new" / "folder").mkdir(parents=True)
+    (work / "new" / "folder" / "file").write_text("x")
+    (work / "link").symlink_to("d.txt")
+    files.restore()
+    found = {str(p.relative_to(work)): p.read_text() if p.is_file() else "" for p in work.glob("**/*")}
+    assert found == {"a": "", "a/b": "", "a/b/c.txt": "c", "d.txt": "d"}
+    assert (work / "d.txt").stat().st_ino == kept, "what was left alone is not copied"
+
+
 def test_a_short_run_finds_nothing_bad() -> None:
-    line = [sys.executable, "-m", "benchmarks", "fuzz", "--mutants", "3", "--seed", "2", "--json"]
+    line = [sys.executable, "-m", "benchmarks", "fuzz", "--mutants", "2", "--seed", "2", "--json"]
     done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
     assert done.returncode == 0, done.stderr
     files = json.loads(done.stdout)["files"]
-    assert len(files) == 16 and all(sum(one["counts"].values()) == 3 for one in files.values())
+    expected = {form.name: 1 if form.slow else 2 for form in FORMATS}
+    assert {name: sum(one["counts"].values()) for name, one in files.items()} == expected
     assert {name: one["bad"] for name, one in files.items() if one["bad"]} == {}

@@ -24,8 +24,8 @@ from labeldep_cli.models.heads.registry import seeded_head
 from labeldep_cli.models.members import MembersCritic
 from labeldep_cli.progress import SilentReporter
 from labeldep_cli.runs import checkpoint
+from labeldep_cli.runs.facts import require_last
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
-from labeldep_cli.runs.schemas import require_last
 from labeldep_cli.training import adversarial_step, losses, steps, updates
 from labeldep_cli.training.adversarial_step import AdversarialStep
 from labeldep_cli.training.critics import wasserstein

@@ -19,6 +19,7 @@ class Format:
         mutate: how its content is changed.
         shows: whether the command prints the file's values: then another output than the unharmed file's is right.
         stdin: whether the command reads the file from stdin.
+        slow: whether the command computes for a second or more; it gets a tenth of the mutants.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Format:
     mutate: mutants.Mutator
     shows: bool = False
     stdin: bool = False
+    slow: bool = False
 
 
 STORE = "data/features/scenesnet-*"
@@ -55,7 +57,14 @@ def _own() -> tuple[Format, ...]:
         Format("config.json -> --config", "config.json", f"{TRAIN}/base --config config.json", mutants.changed_json),
         Format("result.json -> the same training", "runs/base/result.json", f"{TRAIN}/base", mutants.changed_json),
         Format("metrics.jsonl -> runs", "runs/base/metrics.jsonl", "runs --json", mutants.changed_lines, shows=True),
-        Format("metrics.jsonl -> report", "runs/base/metrics.jsonl", "report base --json", mutants.changed_lines, True),
+        Format(
+            "metrics.jsonl -> report",
+            "runs/base/metrics.jsonl",
+            "report base --json",
+            mutants.changed_lines,
+            True,
+            slow=True,
+        ),
         Format("best.safetensors -> eval", "runs/base/best.safetensors", "eval base --json", mutants.changed_head),
         Format("a critic's best.safetensors", "runs/critic/best.safetensors", rerank, mutants.changed_head),
         Format(
@@ -71,7 +80,7 @@ def _own() -> tuple[Format, ...]:
         Format("kind.json -> eval", f"{STORE}/kind.json", "eval photos --json", mutants.changed_json),
         Format("weights.json -> eval", f"{STORE}/weights.json", "eval photos --json", mutants.changed_json),
         Format("known-files.sqlite -> eval", "data/features/*.sqlite", "eval photos --json", mutants.changed_bytes),
-        Format("audit.json -> audit", "audit/audit.json", AUDIT, mutants.changed_json),
+        Format("audit.json -> audit", "audit/audit.json", AUDIT, mutants.changed_json, slow=True),
         Format(
             "audit.json -> review",
             "audit/audit.json",
@@ -79,7 +88,7 @@ def _own() -> tuple[Format, ...]:
             mutants.changed_json,
             True,
         ),
-        Format("origin.json -> audit", "audit/runs/origin.json", AUDIT, mutants.changed_json),
+        Format("origin.json -> audit", "audit/runs/origin.json", AUDIT, mutants.changed_json, slow=True),
         Format(
             "corrections.csv -> data",
             "photos/corrections.csv",
@@ -94,7 +103,7 @@ def _own() -> tuple[Format, ...]:
             mutants.changed_text,
             True,
         ),
-        Format("reproduce.json -> reproduce", "tables/reproduce.json", REPRODUCE, mutants.changed_json),
+        Format("reproduce.json -> reproduce", "tables/reproduce.json", REPRODUCE, mutants.changed_json, slow=True),
         Format("tune.json -> tune", "runs/tune-*/tune.json", TUNE, mutants.changed_json, True),
         Format("labeldep.toml -> data", "labeldep.toml", f"data {FEATURES} --json", mutants.changed_text, True),
     )

@@ -87,7 +87,7 @@ def load(path: Path, require: Requirement | None = None) -> tuple[dict[str, Tens
 
     Args:
         path: path of the file.
-        require: raises ValueError unless the facts are those of this kind of checkpoint (`runs.schemas`).
+        require: raises ValueError unless the facts are those of this kind of checkpoint (`runs.facts`).
 
     Returns:
         Tensors by name, on the CPU; the facts.

@@ -7,11 +7,11 @@ from pathlib import Path
 from labeldep_cli.config import EVERYWHERE, RunWorkspace, Scope
 from labeldep_cli.progress import Reporter
 from labeldep_cli.runs import checkpoint
+from labeldep_cli.runs.facts import require_best
 from labeldep_cli.runs.layout import BEST
 from labeldep_cli.runs.names import NEWEST, exact_run, find_run
 from labeldep_cli.runs.record import read_config
 from labeldep_cli.runs.run import Run
-from labeldep_cli.runs.schemas import require_best
 
 
 def open_and_announce(name: str | None, run_workspace: RunWorkspace, reporter: Reporter) -> Run:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from labeldep_cli.errors import CheckpointError
-from labeldep_cli.runs.schemas import Marked, evaluation_of
+from labeldep_cli.runs.facts import Marked
+from labeldep_cli.runs.schemas import evaluation_of
 from labeldep_cli.schemas import conform, parse_json
 
 CONFIG = "config.json"

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from labeldep_cli.datasets.label_space import UNKNOWN, LabelSpace
 from labeldep_cli.datasets.split import SPLITS, Dataset, Split
 from labeldep_cli.runs import checkpoint
+from labeldep_cli.runs.facts import require_rows
 from labeldep_cli.runs.layout import ROWS
-from labeldep_cli.runs.schemas import require_rows
 
 
 @dataclass(frozen=True)

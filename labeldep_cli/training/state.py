@@ -15,8 +15,8 @@ from labeldep_cli.errors import CheckpointError
 from labeldep_cli.files import write_text
 from labeldep_cli.progress import Reporter
 from labeldep_cli.runs import checkpoint
+from labeldep_cli.runs.facts import require_last
 from labeldep_cli.runs.layout import BEST, LAST, METRICS, RESULT
-from labeldep_cli.runs.schemas import require_last
 from labeldep_cli.training.steps import Step
 
 _PROGRESS = ("step", "history", "best", "stopped")

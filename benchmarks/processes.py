@@ -48,7 +48,10 @@ def import_all() -> None:
     for module in pkgutil.walk_packages(labeldep_cli.__path__, "labeldep_cli."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    CliRunner().invoke(app, ["runs", "--runs-dir", os.devnull])  # what is imported for a first command
+    with tempfile.TemporaryDirectory() as folder:  # what a first command imports and computes once
+        project = Path(folder, "labeldep.toml")
+        project.write_text("")
+        CliRunner().invoke(app, ["--project", str(project), "runs", "--runs-dir", folder])
     built = typer.main.get_command(app)
     typer.main.get_command = lambda typer_instance: (
         built

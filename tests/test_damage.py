@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from labeldep_cli.datasets.image_file import FileState
 from labeldep_cli.errors import CheckpointError
 from labeldep_cli.features.store.kind import FeatureKind
+from labeldep_cli.features.store.known_files import KnownFiles
 from labeldep_cli.runs import checkpoint
 from labeldep_cli.runs.layout import FACTS_KEY, METRICS, read_metrics
 
@@ -104,3 +108,50 @@ def test_a_store_s_identity_has_its_types(value: object) -> None:
             FeatureKind.from_json(json.dumps({**record, name: value}))
     with pytest.raises((ValueError, KeyError, TypeError)):
         FeatureKind.from_json(json.dumps(value))
+
+
+def test_a_database_of_known_files_that_has_changed_costs_time_alone(tmp_path: Path) -> None:
+    """Each answer is what was stored, or that nothing is known."""
+    known = KnownFiles(tmp_path)
+    keys = [bytes([k]) * 8 for k in range(30)]
+    stored = [(FileState(key, 100, 10**18), key * 4) for key in keys]
+    known.remember(stored, [(key * 4, 4) for key in keys[:9]])
+    known.remember_looks("rules", {key * 4: k for k, key in enumerate(keys)})
+    sound, draws = known.path.read_bytes(), np.random.default_rng(0)
+    states, told, lost = [state for state, _ in stored], {state.key: sha256 for state, sha256 in stored}, 0
+    for place in draws.integers(len(sound), size=400):
+        known.path.write_bytes(sound[:place] + bytes([sound[place] ^ 255]) + sound[place + 1 :])
+        contents = known.contents(states, keys)
+        differing = [found for found, key in zip(contents, keys, strict=True) if found not in (None, told[key])]
+        assert len(differing) <= 1, "a digest with a changed byte is that of no image"
+        lost += None in contents
+        known.replaced(), known.reasons(), known.looks("rules"), known.files()
+    assert lost > 10
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE files SET size = 'x'",
+        "UPDATE files SET sha256 = x'00'",
+        "UPDATE files SET sha256 = NULL",
+        "UPDATE unusable SET reason = 'x'",
+        "UPDATE unusable SET reason = 999999999999",
+        "UPDATE looks SET look = 7",
+        "UPDATE looks SET look = zeroblob(1000)",
+        "ALTER TABLE looks RENAME COLUMN look TO sight",
+        "DROP TABLE replaced",
+    ],
+)
+def test_a_database_of_known_files_with_other_values(tmp_path: Path, change: str) -> None:
+    known = KnownFiles(tmp_path)
+    key, state = b"k" * 8, FileState(b"k" * 8, 100, 10**18)
+    known.remember([(state, b"d" * 32)], [(b"d" * 32, 4)])
+    known.remember_looks("rules", {b"d" * 32: 7})
+    with closing(sqlite3.connect(known.path)) as database, database:
+        database.execute(change)
+    spared = change.split()[2 if change.startswith(("ALTER", "DROP")) else 1]
+    assert known.contents([state], [key]) == [None if spared == "files" else b"d" * 32]
+    assert known.reasons() == ({} if spared == "unusable" else {b"d" * 32: 4})
+    assert known.looks("rules") == ({} if spared == "looks" else {b"d" * 32: 7})
+    assert known.replaced() == []

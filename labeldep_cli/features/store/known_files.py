@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from labeldep_cli.datasets.image_file import FileState
 from labeldep_cli.features.decode import Identity
+from labeldep_cli.schemas import Count, conform
 
 NAME = "known-files.sqlite"
 
@@ -25,7 +29,11 @@ CREATE TABLE IF NOT EXISTS looks (sha256 BLOB, rules TEXT, look BLOB, PRIMARY KE
 for an image of one colour. Databases of older versions lack both, and `unusable`: their table `unreadable` is not used,
 since it has images that can be read now."""
 
-_HAS = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+_Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+_Byte = Annotated[int, Meta(ge=0, le=255)]
+_Look = Annotated[bytes, Meta(max_length=8)]
+_File = tuple[bytes, Count, int, _Digest]
+"""A row of `files`; a time may be before 1970, and -1 is none that a file has."""
 
 _AT_ONCE = 500
 """Keys per query. SQLite accepts at least 999."""
@@ -56,17 +64,10 @@ class KnownFiles:
             keys: keys of the files. For a file that no longer exists, the last known SHA-256 is returned, so that its
                 features can still be used.
         """
-        known: dict[bytes, tuple[int, int, bytes]] = {}
-        with self._reading() as database:
-            if database is not None:
-                for start in range(0, len(keys), _AT_ONCE):
-                    batch = keys[start : start + _AT_ONCE]
-                    marks = ",".join("?" * len(batch))
-                    rows = database.execute(
-                        f"SELECT key, size, mtime_ns, sha256 FROM files WHERE key IN ({marks})",
-                        batch,
-                    )
-                    known |= {key: (size, mtime, sha256) for key, size, mtime, sha256 in rows}
+        query = "SELECT key, size, mtime_ns, sha256 FROM files WHERE key IN ({marks})"
+        batches = [keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE)]
+        rows = self._rows(_File, *((query.format(marks=",".join("?" * len(batch))), batch) for batch in batches))
+        known = {key: (size, mtime, sha256) for key, size, mtime, sha256 in rows}
         contents: list[bytes | None] = []
         for state, key in zip(states, keys, strict=True):
             size, mtime, sha256 = known.get(key, (None, None, None))
@@ -76,25 +77,16 @@ class KnownFiles:
 
     def files(self) -> list[tuple[FileState, bytes]]:
         """The state of each file when it was last read, and the SHA-256 of its bytes."""
-        with self._reading() as database:
-            if database is None:
-                return []
-            rows = database.execute("SELECT key, size, mtime_ns, sha256 FROM files")
-            return [(FileState(key, size, mtime), sha256) for key, size, mtime, sha256 in rows]
+        rows = self._rows(_File, ("SELECT key, size, mtime_ns, sha256 FROM files", ()))
+        return [(FileState(key, size, mtime), sha256) for key, size, mtime, sha256 in rows]
 
     def replaced(self) -> list[bytes]:
         """The SHA-256 of images that a file once held, before other bytes were read from it."""
-        with self._reading() as database:
-            if database is None or not database.execute(_HAS, ("replaced",)).fetchone():
-                return []
-            return [sha256 for (sha256,) in database.execute("SELECT sha256 FROM replaced")]
+        return [sha256 for (sha256,) in self._rows(tuple[_Digest], ("SELECT sha256 FROM replaced", ()))]
 
     def reasons(self) -> dict[bytes, int]:
         """The reasons why images could not be used, by the SHA-256 of their bytes."""
-        with self._reading() as database:
-            if database is None or not database.execute(_HAS, ("unusable",)).fetchone():
-                return {}
-            return dict(database.execute("SELECT sha256, reason FROM unusable"))
+        return dict(self._rows(tuple[_Digest, _Byte], ("SELECT sha256, reason FROM unusable", ())))
 
     def looks(self, rules: str) -> dict[bytes, int | None]:
         """What images look like (`features.look`), by the SHA-256 of their bytes; None for those of one colour.
@@ -102,11 +94,8 @@ class KnownFiles:
         Args:
             rules: the rules by which they were read, in words.
         """
-        with self._reading() as database:
-            if database is None or not database.execute(_HAS, ("looks",)).fetchone():
-                return {}
-            rows = database.execute("SELECT sha256, look FROM looks WHERE rules = ?", (rules,))
-            return {sha256: int.from_bytes(look, "big") if look else None for sha256, look in rows}
+        rows = self._rows(tuple[_Digest, _Look], ("SELECT sha256, look FROM looks WHERE rules = ?", (rules,)))
+        return {sha256: int.from_bytes(look, "big") if look else None for sha256, look in rows}
 
     def remember_looks(self, rules: str, looks: Mapping[bytes, int | None]) -> None:
         """Store what images look like that were just read; arguments as `looks` takes and returns them."""
@@ -148,29 +137,25 @@ class KnownFiles:
         """Remove the reasons of images, so that they are tried again."""
         self._write(("DELETE FROM unusable WHERE sha256 = ?", [(content,) for content in contents]))
 
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        """A read-only connection; None if the database does not exist or is broken."""
-        database = self._open()
-        if database is None:
-            yield None
-            return
-        with closing(database):
-            yield database
+    def _rows(self, row: Any, *queries: tuple[str, Sequence[object]]) -> list[Any]:  # noqa: ANN401 - a type of rows
+        """The rows that queries give, one after the other; none if the database does not exist or is broken.
 
-    def _open(self) -> sqlite3.Connection | None:
+        Args:
+            row: the type of a row; a row of another type is a sign of damage.
+            queries: SQL, and its parameters. A table that older versions did not have has no rows.
+        """
         if not self.path.exists():
-            return None
+            return []
+        found: list[Any] = []
         try:
-            database = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=_WAIT)
-        except sqlite3.DatabaseError:
-            return None
-        try:
-            database.execute("SELECT * FROM files LIMIT 1").fetchall()
-        except sqlite3.DatabaseError:
-            database.close()
-            return None
-        return database
+            address = f"{self.path.absolute().as_uri()}?mode=ro"
+            with closing(sqlite3.connect(address, uri=True, timeout=_WAIT)) as database:
+                database.execute("SELECT * FROM files LIMIT 1").fetchall()
+                for query, parameters in queries:
+                    found += database.execute(query, parameters)
+            return conform(found, list[row])
+        except (sqlite3.Error, ValueError):
+            return []
 
     def _write(self, *statements: tuple[str, Sequence[tuple[object, ...]]]) -> None:
         """Write in one transaction. If it fails, nothing is written, and the files are read again next time."""

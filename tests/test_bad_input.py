@@ -656,7 +656,8 @@ def test_another_start_other_weights_or_rows_make_another_run(
 ) -> None:
     record: dict[str, object] = {
         "command": "adversarial",
-        "settings": {"lr": 0.1},
+        "settings": {"dataset": "dogs.csv", "lr": 0.1},
+        "steps": 10,
         "data_dir": "/data",
         "features_dir": "/data/features",
         "dataset": {"name": "dogs", "fingerprints": {"val": "e" * 64}},

@@ -98,7 +98,7 @@ def test_a_broken_run_is_told_and_hides_no_other(sandbox: Sandbox) -> None:
     broken.mkdir()
     (broken / "config.json").write_text("{")
     result = sandbox.run("runs")
-    assert f"left out: {broken}: its config.json is broken: Expecting value" in result.stderr
+    assert f"left out: {broken}: its config.json is broken: Expecting property name" in result.stderr
     assert "-pretrain" in result.stdout
 
 

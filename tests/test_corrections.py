@@ -141,7 +141,7 @@ def test_threads_and_processes_do_not_mix_their_lines(tmp_path: Path) -> None:
         (",".join(HEADER) + "\nt,w,labels.csv,a.jpg,x\n", "line 2: 5 fields, not 10"),
         (",".join(HEADER) + "\nt,w,labels.csv,a.jpg,,,,,,maybe\n", "line 2: the decision 'maybe' is none of accept"),
         (",".join(HEADER) + "\nt,w,labels.csv,,,,,,,skip\n", "line 2: the path is empty"),
-        (",".join(HEADER) + '\nt,w,labels.csv,a,"[1]",,,,,edit\n', "line 2: .* no list of names"),
+        (",".join(HEADER) + '\nt,w,labels.csv,a,"[1]",,,,,edit\n', "line 2: a list of names.0.: expected str, got int"),
         (",".join(HEADER) + "\nt,w,labels.csv,a,[1,,,,,edit\n", "line 2: "),
         (",".join(HEADER) + '\n"t,w,labels.csv,a,[1,,,,,edit\n', "is damaged"),
     ],

@@ -23,7 +23,7 @@ import pytest
 from test_bad_input import mounted
 from test_kill import PATIENCE, PRELOADED, PROCESSES
 
-from benchmarks.fuzz.formats import make
+from benchmarks.fuzz.workshop import make
 from benchmarks.kills.states import files_of, steady
 
 ROOT = Path(__file__).parents[1]

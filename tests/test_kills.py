@@ -82,12 +82,44 @@ from labeldep_cli.compute.interruption import leave_to_parent, work_for_parent
 
 pool = ProcessPoolExecutor(2, initializer=work_for_parent)
 list(pool.map(abs, range(4)))
+ready, told = os.pipe()
 if not os.fork():
     leave_to_parent(0)
+    os.write(told, b"1")
     time.sleep(60)
+os.read(ready, 1)
 print(*pool._processes, flush=True)
 time.sleep(60)
 """
+
+
+INHERITED = """
+import os, sys, time
+from multiprocessing.util import get_temp_dir
+from labeldep_cli.compute.interruption import work_for_parent
+
+inherited = get_temp_dir()
+print(inherited, flush=True)
+ready, told = os.pipe()
+if not os.fork():  # a command that this process starts
+    if not os.fork():  # its worker
+        work_for_parent()
+        os.write(told, b"1")
+        time.sleep(60)
+    os.read(ready, 1)
+    os._exit(0)
+os.wait()
+time.sleep(1.5)
+print(os.path.isdir(inherited), flush=True)
+"""
+
+
+def test_a_worker_leaves_the_folder_that_others_use() -> None:
+    """Of sockets: it was inherited, and a process that is alive waits for what would be sent by it."""
+    done = subprocess.run(
+        [sys.executable, "-c", INHERITED], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.stdout.splitlines()[-1] == "True", done.stderr
 
 
 def test_workers_end_soon_after_a_parent_that_was_killed() -> None:

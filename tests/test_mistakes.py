@@ -28,6 +28,7 @@ from labeldep_cli.experiments.audit_record import (
     verdicts,
 )
 from labeldep_cli.experiments.cross_fitting import HeldOutScores
+from labeldep_cli.progress import SilentReporter
 
 NAMES = ("cat", "dog", "mat", "sun")
 
@@ -197,8 +198,8 @@ def record() -> AuditRecord:
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     record().write(tmp_path)
-    assert read_audit(tmp_path) == record() == former_audit(tmp_path, "x")
-    assert former_audit(tmp_path, "other data") is None
+    assert read_audit(tmp_path) == record() == former_audit(tmp_path, "x", SilentReporter())
+    assert former_audit(tmp_path, "other data", SilentReporter()) is None
     written = json.loads((tmp_path / RECORD).read_text())
     assert list(written)[:5] == ["format", "dataset", "of", "labels", "estimate"]
     assert written["dataset"]["dataset"] == "/x/labels.csv" and written["dataset"]["data_dir"] == "/data"
@@ -221,7 +222,7 @@ def test_a_record_that_cannot_be_read(tmp_path: Path, text: str | None, told: st
     with pytest.raises(LabeldepError, match=told) as raised:
         read_audit(tmp_path)
     assert "\nlabeldep audit " in raised.value.remedy
-    assert former_audit(tmp_path, "x") is None
+    assert former_audit(tmp_path, "x", SilentReporter()) is None
 
 
 def test_verdicts_are_what_became_of_the_suspects() -> None:

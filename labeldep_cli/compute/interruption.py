@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
+from typing import Any
 
 
 class Deferral:
@@ -248,31 +250,33 @@ def leave_to_parent(worker: int) -> None:
     end_with_parent()
 
 
-def _end_worker() -> None:
-    """End a process of `multiprocessing` that is not to run its own code to an end, without its sockets' folder."""
-    from multiprocessing.util import get_temp_dir
-
-    with suppress(OSError):
-        shutil.rmtree(get_temp_dir(), ignore_errors=True)
-    os._exit(1)
-
-
-def end_with_parent(end: Callable[[], None] = _end_worker) -> None:
+def end_with_parent(end: Callable[[], None] | None = None) -> None:
     """End this process soon after its parent, even if that was killed: nobody waits for its results any more.
 
     A pool's worker that waits for work would otherwise wait for ever, since the other workers hold the same pipe open.
 
     Args:
-        end: ends this process.
+        end: ends this process; if it is not given, the process ends at once, without the folder of its sockets.
     """
-    parent = os.getppid()
+    parent, inherited = os.getppid(), _sockets()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_PARENT_GONE)
-        end()
+        if end is not None:
+            end()
+            return
+        if _sockets() not in (None, inherited):  # a fork's parent, or the parent of that, still uses an inherited one
+            shutil.rmtree(str(_sockets()), ignore_errors=True)
+        os._exit(1)
 
     threading.Thread(target=watch, name="watches the parent", daemon=True).start()
+
+
+def _sockets() -> str | None:
+    """The folder in which `multiprocessing` keeps the sockets of this process; None if it has none yet."""
+    config: dict[str, Any] = getattr(multiprocessing.current_process(), "_config", {})
+    return config.get("tempdir")
 
 
 def work_for_parent() -> None:

@@ -64,6 +64,7 @@ COMMANDS: dict[str, str] = {
     "dependency": "dependency {runs}/nce",
     "report": "report {runs}/base {runs}/nce --out {runs}/report.html",
     "audit RUN": "audit {runs}/nce --out {runs}/audit",
+    "audit DATASET": "audit {data} --folds 2 --repeats 1 --steps 20 --out {runs}/audited",
     "export": "export {runs}/base --format torch --out {runs}/base.pt2",
     "runs": "runs --runs-dir {runs}",
 }
